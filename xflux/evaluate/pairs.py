@@ -1,0 +1,121 @@
+"""Two arrays that are compared: same units, same labels, and valid in pairs."""
+
+from collections.abc import Hashable, Iterable
+
+import numpy as np
+import xarray as xr
+
+SNAP = 1e-4  # degrees or other coordinate units: coordinates this close are the same (float32 files)
+CONTENTS = ("includes_fire", "includes_rivers")
+
+
+def align_pair(
+    da: xr.DataArray, reference: xr.DataArray, dim: str | Iterable[Hashable] | None, allow_contents: Iterable[str] = ()
+) -> tuple[xr.DataArray, xr.DataArray, list[Hashable]]:
+    """The pair on common labels, ``reference`` in the units of ``da``, and the dims to score over as a list.
+
+    Along the scored dims the common labels are kept (``n`` tells how many); along every other shared dim the
+    labels must be the same set, because a silent inner join there would drop cells or regions.
+    """
+    da, reference = _one_variable(da, "the array"), _one_variable(reference, "the reference")
+    check_contents(da, reference, allow_contents)
+    reference = _same_units(da, reference)
+    dims = _scored_dims(da, reference, dim)
+    for name in [d for d in da.dims if d in reference.dims]:
+        reference = match_labels(da, reference, name, scored=name in dims)
+    return *xr.align(da, reference, join="inner", copy=False), dims
+
+
+def _one_variable(obj: xr.DataArray | xr.Dataset, role: str) -> xr.DataArray:
+    if isinstance(obj, xr.DataArray):
+        return obj
+    if not isinstance(obj, xr.Dataset):
+        raise TypeError(f"{role} must be a DataArray (or a Dataset with one flux variable), got {type(obj).__name__}")
+    from xflux.units import flux_variables
+
+    names = flux_variables(obj)
+    if len(names) != 1:
+        raise ValueError(f"{role} is a Dataset with the flux variables {names}: select one of them")
+    return obj[names[0]]
+
+
+def check_contents(da: xr.DataArray, reference: xr.DataArray, allow: Iterable[str] = ()) -> None:
+    """Raise where both sides say what the flux contains and say different things; what is not said is unknown."""
+    allowed = {allow} if isinstance(allow, str) else set(allow)
+    for key in CONTENTS:
+        known = da.attrs.get(key), reference.attrs.get(key)
+        if None in known or bool(known[0]) == bool(known[1]) or key.removeprefix("includes_") in allowed:
+            continue
+        what = key.removeprefix("includes_")
+        raise ValueError(
+            f"different contents: {key} is {known[0]} in the array and {known[1]} in the reference. "
+            f"Adjust one of them (xflux.adjust), or allow it by name: allow_contents=['{what}']"
+        )
+
+
+def _same_units(da: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:
+    ours, theirs = da.attrs.get("units"), reference.attrs.get("units")
+    if not ours or not theirs or ours == theirs:
+        return reference
+    from xflux.units import factor
+
+    scale = factor(theirs, ours)  # raises UnitsError where one cannot become the other
+    return (reference * scale).assign_attrs({**reference.attrs, "units": ours})
+
+
+def _scored_dims(da: xr.DataArray, reference: xr.DataArray, dim) -> list[Hashable]:
+    everywhere = dict.fromkeys((*da.dims, *reference.dims))
+    if dim is None or dim is ...:
+        return list(everywhere)
+    dims = [dim] if isinstance(dim, str) or not isinstance(dim, Iterable) else list(dim)
+    missing = [d for d in dims if d not in everywhere]
+    if missing:
+        raise ValueError(f"no dim {missing} to score over: the array has {da.dims}, the reference {reference.dims}")
+    return dims
+
+
+def match_labels(da: xr.DataArray, reference: xr.DataArray, name: Hashable, scored: bool) -> xr.DataArray:
+    if name not in da.indexes or name not in reference.indexes:
+        if da.sizes[name] != reference.sizes[name]:
+            raise ValueError(f"dim {name!r} has {da.sizes[name]} and {reference.sizes[name]} entries and no labels")
+        return reference
+    ours, theirs = da.indexes[name], reference.indexes[name]
+    if ours.equals(theirs):
+        return reference
+    snapped = _snap(ours, theirs)
+    if snapped is not None:
+        return reference.isel({name: snapped}).assign_coords({name: da[name].variable})
+    _same_calendar(ours, theirs, name)
+    common = ours.intersection(theirs)
+    if len(common) == 0 or (not scored and not (len(common) == len(ours) == len(theirs))):
+        raise ValueError(
+            f"the labels of {name!r} differ: {_brief(ours)} against {_brief(theirs)} ({len(common)} in common). "
+            + ("Bring both to the same stamps, e.g. with .flux.to_monthly()." if scored else "Select the common ones.")
+        )
+    return reference
+
+
+def _snap(ours, theirs) -> np.ndarray | None:
+    """Positions in ``theirs`` of every label of ``ours`` where all agree to within SNAP, else None."""
+    if len(ours) != len(theirs) or not all(np.issubdtype(i.dtype, np.number) for i in (ours, theirs)):
+        return None
+    order_ours, order_theirs = np.argsort(ours.to_numpy()), np.argsort(theirs.to_numpy())
+    if not np.allclose(ours.to_numpy()[order_ours], theirs.to_numpy()[order_theirs], rtol=0, atol=SNAP):
+        return None
+    positions = np.empty(len(ours), dtype=int)
+    positions[order_ours] = order_theirs
+    return positions
+
+
+def _same_calendar(ours, theirs, name: Hashable) -> None:
+    calendars = [getattr(i, "calendar", "standard") for i in (ours, theirs)]
+    if calendars[0] != calendars[1]:
+        raise ValueError(
+            f"{name!r} has the calendar {calendars[0]!r} here and {calendars[1]!r} in the reference: "
+            "convert one of them first (DataArray.convert_calendar)"
+        )
+
+
+def _brief(index) -> str:
+    values = [str(v) for v in index]
+    return f"[{', '.join(values)}]" if len(values) <= 20 else f"[{values[0]} … {values[-1]}] ({len(values)})"

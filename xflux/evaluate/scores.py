@@ -1,0 +1,211 @@
+"""Scores of one labelled array against another, NaN in pairs, weighted or not, lazy on dask."""
+
+from collections.abc import Hashable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from xflux.evaluate.pairs import align_pair, match_labels
+
+CONSTANT = 1e-13  # a series whose standard deviation is below this share of its mean is constant (as in SciPy)
+
+
+class Moments(NamedTuple):
+    """Weighted sums over the scored dims from which every score follows; NaN where no pair is valid."""
+
+    n: xr.DataArray  # valid pairs
+    bias: xr.DataArray
+    mse: xr.DataArray
+    var_x: xr.DataArray  # of the array, population (divided by the sum of the weights)
+    var_y: xr.DataArray  # of the reference
+    cov: xr.DataArray
+    constant_x: xr.DataArray
+    constant_y: xr.DataArray
+
+
+def moments(
+    da: xr.DataArray, reference: xr.DataArray, dims: list[Hashable], weights: xr.DataArray | None = None
+) -> Moments:
+    """First and second moments of the valid pairs, in two passes and float64."""
+    valid = da.notnull() & reference.notnull()
+    x, y = da.where(valid, 0.0).astype("float64"), reference.where(valid, 0.0).astype("float64")
+    w = valid.astype("float64") if weights is None else valid * weights
+    w, x, y = xr.broadcast(w, x, y)
+    total = w.sum(dims)
+    total = total.where(total > 0)
+    mean_x, mean_y = (w * x).sum(dims) / total, (w * y).sum(dims) / total
+    dx, dy = x - mean_x, y - mean_y
+    var_x, var_y = (w * dx**2).sum(dims) / total, (w * dy**2).sum(dims) / total
+    return Moments(
+        n=(w > 0).sum(dims),
+        bias=mean_x - mean_y,
+        mse=(w * (x - y) ** 2).sum(dims) / total,
+        var_x=var_x,
+        var_y=var_y,
+        cov=(w * dx * dy).sum(dims) / total,
+        constant_x=var_x <= (CONSTANT * mean_x) ** 2,
+        constant_y=var_y <= (CONSTANT * mean_y) ** 2,
+    )
+
+
+def check_weights(weights: xr.DataArray | None, da: xr.DataArray) -> xr.DataArray | None:
+    """The weights as float64 on the labels of ``da``; NaN or negative raises (dask weights are computed for this)."""
+    if weights is None:
+        return None
+    if not isinstance(weights, xr.DataArray):
+        raise TypeError(f"weights must be a DataArray with named dims, got {type(weights).__name__}")
+    bad = int((~(weights >= 0)).sum())
+    if bad:
+        raise ValueError(f"weights hold {bad} NaN or negative values: fill them (0 leaves a pair out) before scoring")
+    for name in [d for d in weights.dims if d in da.dims]:
+        weights = match_labels(da, weights, name, scored=False)
+    return weights.astype("float64")
+
+
+def score(
+    da: xr.DataArray,
+    reference: xr.DataArray,
+    dim: str | Iterable[Hashable] | None = "time",
+    *,
+    weights: xr.DataArray | None = None,
+    allow_contents: Iterable[str] = (),
+) -> xr.Dataset:
+    """Score ``da`` against ``reference`` over ``dim`` (one name, several, or None for all), in float64.
+
+    Pairs with a NaN on either side are left out. Dims of only one side are kept and broadcast. dask stays lazy.
+
+    Parameters
+    ----------
+    da, reference : labelled arrays; where both have units, the reference is converted to those of ``da``.
+    weights : DataArray of weights ≥ 0 on any of the dims (e.g. ``cell_area``); NaN or negative raises.
+    allow_contents : names ("fire", "rivers") in which the two fluxes may differ; otherwise known
+        differences of contents raise.
+
+    Returns
+    -------
+    Dataset with the remaining dims: ``n`` (valid pairs, of positive weight), ``bias`` (mean of da − reference)
+    and ``rmse`` in the units of ``da``, ``r`` (Pearson), ``nse`` = 1 − MSE / variance of the reference
+    (Nash–Sutcliffe) and ``nnse`` = 1/(2 − nse). ``r`` is NaN where either series is constant or n < 2, ``nse`` and
+    ``nnse`` where the reference is; everything but ``n`` is NaN where n = 0. No warnings are raised for these.
+
+    Examples
+    --------
+    >>> reference = xr.DataArray([1.0, 2.0, 3.0, np.nan], dims="time")
+    >>> scores = score(reference + 1, reference)
+    >>> float(scores.rmse), float(scores.r), float(scores.nse), int(scores.n)
+    (1.0, 1.0, -0.5, 3)
+    """
+    da, reference, dims = align_pair(da, reference, dim, allow_contents)
+    weights = check_weights(weights, da)
+    m = moments(da, reference, dims, weights)
+    enough = m.n >= 2
+    defined = enough & ~m.constant_x & ~m.constant_y
+    r = (m.cov / np.sqrt((m.var_x * m.var_y).where(defined))).clip(-1.0, 1.0)
+    nse = 1.0 - m.mse / m.var_y.where(enough & ~m.constant_y)
+    scores = xr.Dataset({"n": m.n, "bias": m.bias, "rmse": np.sqrt(m.mse), "r": r, "nse": nse, "nnse": 1 / (2 - nse)})
+    return _describe(scores, da.attrs.get("units"), dims)
+
+
+def decompose_mse(
+    da: xr.DataArray,
+    reference: xr.DataArray,
+    dim: str | Iterable[Hashable] | None = "time",
+    *,
+    weights: xr.DataArray | None = None,
+    allow_contents: Iterable[str] = (),
+) -> xr.Dataset:
+    """Split the mean squared error into bias, variance and phase, which sum to ``mse`` exactly.
+
+    MSE = (μ − μ_ref)² + (σ − σ_ref)² + 2 (σ σ_ref − cov), with population moments: Kobayashi & Salam (2000, Agron.
+    J. 92, 345) and Gupta et al. (2009, J. Hydrol. 377, 80). The third term is 2 σ σ_ref (1 − r), the error of
+    timing and shape; written with the covariance it holds for constant series too.
+
+    Returns
+    -------
+    Dataset ``mse``, ``bias``, ``variance``, ``phase`` (all in units squared) and ``rmse``, ``n``.
+
+    >>> parts = decompose_mse(xr.DataArray([1.0, 2.0, 6.0], dims="time"), xr.DataArray([1.0, 2.0, 3.0], dims="time"))
+    >>> bool(np.isclose(parts.mse, parts.bias + parts.variance + parts.phase))
+    True
+    """
+    da, reference, dims = align_pair(da, reference, dim, allow_contents)
+    weights = check_weights(weights, da)
+    m = moments(da, reference, dims, weights)
+    product = np.sqrt(m.var_x * m.var_y)
+    parts = xr.Dataset(
+        {
+            "n": m.n,
+            "rmse": np.sqrt(m.mse),
+            "mse": m.mse,
+            "bias": m.bias**2,
+            "variance": (np.sqrt(m.var_x) - np.sqrt(m.var_y)) ** 2,
+            "phase": 2 * (product - m.cov),
+        }
+    )
+    units = da.attrs.get("units")
+    _describe(parts, units, dims)
+    for name in ("mse", "bias", "variance", "phase"):
+        parts[name].attrs = {"units": f"({units})2"} if units else {}
+    return parts
+
+
+def spread_skill(
+    ensemble: xr.DataArray,
+    reference: xr.DataArray,
+    dim: str | Iterable[Hashable] = "time",
+    *,
+    member: str = "member",
+    allow_contents: Iterable[str] = (),
+) -> xr.Dataset:
+    """Compare an ensemble's spread with its error against a reference.
+
+    Parameters
+    ----------
+    ensemble : DataArray with the dim ``member`` (at least two members); a step with any member missing is left out.
+    reference : DataArray without it.
+
+    Returns
+    -------
+    Dataset: ``n``; ``rmse`` of the ensemble's mean; ``spread`` = root of the mean variance over members (n − 1);
+    ``ratio`` = spread · √((m+1)/m) / rmse, 1 for a reliable ensemble of m members (Fortin et al. 2014, J.
+    Hydrometeorol. 15, 1708); ``coverage`` = share of references within the members' range and
+    ``coverage_expected`` = (m−1)/(m+1), its value where reference and members are exchangeable;
+    ``coverage_sigma`` = share within the mean ± one standard deviation.
+    """
+    if member not in ensemble.dims or ensemble.sizes[member] < 2:
+        raise ValueError(f"spread needs at least two members along {member!r}; the ensemble has {dict(ensemble.sizes)}")
+    if member in reference.dims:
+        raise ValueError(f"the reference must not have the ensemble's dim {member!r}: reduce it first")
+    ensemble, reference, dims = align_pair(ensemble, reference, dim, allow_contents)
+    ensemble, reference = ensemble.astype("float64"), reference.astype("float64")
+    count = ensemble.sizes[member]
+    valid = ensemble.notnull().all(member) & reference.notnull()
+    mean, deviation = ensemble.mean(member), ensemble.std(member, ddof=1)
+    inside = (reference >= ensemble.min(member)) & (reference <= ensemble.max(member))
+    n = valid.sum(dims)
+
+    def average(values: xr.DataArray) -> xr.DataArray:
+        return values.where(valid, 0.0).sum(dims) / n.where(n > 0)
+
+    rmse, spread = np.sqrt(average((mean - reference) ** 2)), np.sqrt(average(deviation**2))
+    result = xr.Dataset(
+        {
+            "n": n,
+            "rmse": rmse,
+            "spread": spread,
+            "ratio": spread * np.sqrt((count + 1) / count) / rmse.where(rmse > 0),
+            "coverage": average(inside.astype("float64")),
+            "coverage_sigma": average((abs(reference - mean) <= deviation).astype("float64")),
+            "coverage_expected": (count - 1) / (count + 1),
+        }
+    )
+    return _describe(result, ensemble.attrs.get("units"), dims)
+
+
+def _describe(scores: xr.Dataset, units: str | None, dims: list[Hashable]) -> xr.Dataset:
+    for name, variable in scores.data_vars.items():
+        has_units = name in ("bias", "rmse", "spread")
+        variable.attrs = {"units": units} if has_units and units else ({} if has_units else {"units": "1"})
+    scores.attrs = {"scored_over": ", ".join(map(str, dims))}
+    return scores
