@@ -1,0 +1,7 @@
+"""Towers: eddy-covariance files, quality control, co-location with gridded drivers, folds by site."""
+
+from xflux.towers.colocate import colocate
+from xflux.towers.folds import site_folds
+from xflux.towers.read import read_towers
+
+__all__ = ["colocate", "read_towers", "site_folds"]

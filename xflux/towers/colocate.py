@@ -1,0 +1,219 @@
+"""Drivers at the towers: the nearest valid land cell, matched in time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+import xarray as xr
+
+from xflux.towers.folds import _some, great_circle_km, require_places, site_table
+from xflux.towers.when import match_times
+
+TIME_DIMS = ("time", "month", "dayofyear")
+
+
+def colocate(
+    towers: xr.Dataset, grid: xr.Dataset, max_distance: float = 50, keep: Iterable[str] = ()
+) -> xr.Dataset:
+    """Add every driver of ``grid`` to the towers, from the nearest valid land cell.
+
+    A cell is valid where every driver (but those kept) has at least one finite value; its distance to the tower is
+    that of its centre, along a great circle. Values are taken by date (the grid's step that the tower's day falls
+    in), month or day of year (366 takes 365 where the climatology has 365 days); towers by month take the mean of the
+    grid's month. Days outside the grid's period get NaN.
+
+    Parameters
+    ----------
+    towers
+        Dataset over ``sample`` from ``read_towers``.
+    grid
+        Dataset of drivers with (time | month | dayofyear, lat, lon) or (lat, lon); lazy input is read at the towers'
+        cells only.
+    max_distance
+        Largest distance from the tower to the centre of its cell, km.
+    keep
+        Variables that the tower has measured itself: they stand in for the driver of the same name, converted to the
+        grid's units; where the tower has none (NaN), the grid's value fills in (as ERA5 does in the paper), and
+        ``attrs["filled_from_grid"]`` says how many samples that are.
+
+    Returns
+    -------
+    The towers (those that have a cell) with the drivers, and the coordinates ``cell_lat``, ``cell_lon``,
+    ``cell_distance`` (km). A tower variable that has the name of a driver and is not kept becomes ``<name>_tower``.
+
+    Raises
+    ------
+    ValueError
+        Unknown places (the sites are named), no site in reach of a cell, towers outside the grid's period, units that
+        do not fit.
+    KeyError
+        ``keep`` names a variable that the towers or the grid lack.
+
+    Examples
+    --------
+    >>> towers = xr.Dataset({"nee": ("sample", [-1.0])}, {"site": ("sample", ["A"]), "lat": ("sample", [0.1]),
+    ...     "lon": ("sample", [359.9]), "time": ("sample", np.array(["2005-07-01"], "datetime64[ns]"))})
+    >>> grid = xr.Dataset({"ndvi": (("month", "lat", "lon"), np.arange(12.0).reshape(12, 1, 1))},
+    ...     {"month": range(1, 13), "lat": [0.0], "lon": [0.0]})
+    >>> at = colocate(towers, grid)
+    >>> float(at.ndvi[0]), round(float(at.cell_distance[0]), 1)
+    (6.0, 15.7)
+    """
+    keep = [keep] if isinstance(keep, str) else list(keep)
+    drivers = _drivers(grid)
+    _check_keep(towers, drivers, keep)
+    names, lat, lon, number = site_table(towers)
+    require_places(names, lat, lon, "colocate")
+    cells, distance = _nearest_valid(grid, [d for d in drivers if d not in keep] or drivers, lat, lon, max_distance)
+    towers, number, names, cells, distance = _drop_unreached(towers, number, names, cells, distance, max_distance)
+    at_sites = grid[drivers].isel({d: xr.DataArray(i, dims="site") for d, i in zip(("lat", "lon"), cells, strict=True)})
+    at_sites = at_sites.drop_vars(["lat", "lon"], errors="ignore").compute()
+    out = towers.rename({d: f"{d}_tower" for d in drivers if d in towers and d not in keep})
+    for name in drivers:
+        values = _at_samples(at_sites[name], grid, number, towers)
+        out[name] = _own(towers[name], values) if name in keep else values
+    place = {"units": "km", "long_name": "great-circle distance from the tower to the centre of its cell"}
+    return out.assign_coords(
+        cell_lat=("sample", grid["lat"].values[cells[0]][number]),
+        cell_lon=("sample", grid["lon"].values[cells[1]][number]),
+        cell_distance=("sample", distance[number], place),
+    )
+
+
+def _drivers(grid: xr.Dataset) -> list[str]:
+    """Numeric variables over lat and lon; other dims than a time axis are an error."""
+    missing = {"lat", "lon"} - set(grid.dims)
+    if missing:
+        raise ValueError(
+            f"the grid has no dim {', '.join(sorted(missing))} (it has {', '.join(map(str, grid.dims))}): "
+            "rename its horizontal coordinates to lat and lon"
+        )
+    drivers = [str(n) for n, v in grid.data_vars.items() if {"lat", "lon"} <= set(v.dims) and v.dtype.kind in "fiub"]
+    for name in drivers:
+        other = set(grid[name].dims) - {"lat", "lon"}
+        if len(other) > 1 or not other <= set(TIME_DIMS):
+            raise ValueError(
+                f"driver {name!r} has the dims {grid[name].dims}: (time | month | dayofyear, lat, lon) or (lat, lon) "
+                "are possible; select or mix the others first (drivers.mix_pfts for plant functional types)"
+            )
+    if not drivers:
+        raise ValueError(f"the grid has no numeric variable over lat and lon; it has {list(grid.data_vars)}")
+    return drivers
+
+
+def _check_keep(towers: xr.Dataset, drivers: list[str], keep: list[str]) -> None:
+    for name in keep:
+        if name not in towers:
+            own = [v for v in map(str, towers.data_vars) if not v.startswith("nee")]
+            raise KeyError(f"keep={name!r}: the towers have no such variable; they have {', '.join(own)}")
+        if name not in drivers:
+            raise KeyError(
+                f"keep={name!r}: the grid has no driver of that name to stand in for; it has {', '.join(drivers)}. "
+                "Rename the grid's variable, or leave it out of keep"
+            )
+
+
+def _nearest_valid(grid: xr.Dataset, drivers: list[str], lat, lon, max_distance: float):
+    """(lat index, lon index) and distance of every site's cell; index −1 where none is in reach."""
+    rows, cols, km = _candidates(grid, lat, lon, max_distance)
+    cell = np.full((2, len(lat)), -1)
+    distance = np.full(len(lat), np.inf)
+    # nearest first: most sites need one look, and lazy grids are read at few cells
+    for first, last in ((0, 1), (1, 5), (5, 21), (21, None)):
+        looking = [s for s in range(len(lat)) if cell[0, s] < 0 and len(rows[s]) > first]
+        if not looking:
+            continue
+        r = np.concatenate([rows[s][first:last] for s in looking])
+        c = np.concatenate([cols[s][first:last] for s in looking])
+        owner = np.concatenate([np.full(len(rows[s][first:last]), s) for s in looking])
+        d = np.concatenate([km[s][first:last] for s in looking])
+        valid = _has_drivers(grid, drivers, r, c)
+        for i in np.flatnonzero(valid)[::-1]:  # backwards: the nearest is written last
+            cell[:, owner[i]], distance[owner[i]] = (r[i], c[i]), d[i]
+    return cell, distance
+
+
+def _candidates(grid: xr.Dataset, lat, lon, max_distance: float):
+    """For every site the cells within ``max_distance`` km, nearest first."""
+    glat, glon = np.asarray(grid["lat"].values, float), np.asarray(grid["lon"].values, float)
+    rows, cols, km = [], [], []
+    for y, x in zip(lat, lon, strict=True):
+        near = np.flatnonzero(np.abs(glat - y) <= np.rad2deg(max_distance / 6371.0) + 1e-9)
+        d = great_circle_km(y, x, glat[near, None], glon[None, :])
+        r, c = np.nonzero(d <= max_distance)
+        order = np.argsort(d[r, c], kind="stable")
+        rows.append(near[r[order]])
+        cols.append(c[order])
+        km.append(d[r[order], c[order]])
+    return rows, cols, km
+
+
+def _has_drivers(grid: xr.Dataset, drivers: list[str], rows, cols) -> np.ndarray:
+    here = grid[drivers].isel(lat=xr.DataArray(rows, dims="cell"), lon=xr.DataArray(cols, dims="cell"))
+    checks = xr.Dataset({n: v.notnull().any([d for d in v.dims if d != "cell"]) for n, v in here.data_vars.items()})
+    return np.logical_and.reduce([v.values for v in checks.reset_coords(drop=True).compute().values()])
+
+
+def _drop_unreached(towers, number, names, cells, distance, max_distance):
+    """Without the sites that have no cell; the sites are named in a warning, and in an error if none is left."""
+    lost = ~np.isfinite(distance)
+    if lost.all():
+        raise ValueError(
+            f"no tower has a cell with drivers within {max_distance} km (sites {_some(names)}): check the "
+            "longitudes and the grid's extent, fill coastal cells (drivers.fill_nearest) or raise max_distance"
+        )
+    if not lost.any():
+        return towers, number, names, cells, distance
+    warnings.warn(
+        f"{int(lost.sum())} of {len(names)} sites have no cell with drivers within {max_distance} km and are left out: "
+        f"{_some(names[lost])}",
+        stacklevel=3,
+    )
+    kept = ~lost[number]
+    renumber = np.cumsum(~lost) - 1
+    return towers.isel(sample=kept), renumber[number[kept]], names[~lost], cells[:, ~lost], distance[~lost]
+
+
+def _at_samples(at_sites: xr.DataArray, grid: xr.Dataset, number: np.ndarray, towers: xr.Dataset) -> xr.DataArray:
+    """A driver's series at the sites → its value at every sample."""
+    axis = next((d for d in TIME_DIMS if d in at_sites.dims), None)
+    attrs = {k: v for k, v in at_sites.attrs.items() if k in ("units", "long_name", "proxy_for", "source", "comment")}
+    if axis is None:
+        return xr.DataArray(at_sites.values[number], dims="sample", attrs=attrs)
+    series, step = match_times(at_sites.transpose(axis, "site"), axis, grid, towers)
+    values = np.full(len(number), np.nan, np.result_type(series.dtype, np.float32))
+    inside = step >= 0
+    values[inside] = series[step[inside], number[inside]]
+    return xr.DataArray(values, dims="sample", attrs=attrs)
+
+
+def _own(own: xr.DataArray, driver: xr.DataArray) -> xr.DataArray:
+    """The tower's own measurement in the driver's units; the grid's value where the tower has none."""
+    have, want = own.attrs.get("units"), driver.attrs.get("units")
+    values = own if have is None or want is None else _converted(own, have, want)
+    gaps = values.isnull()
+    out = values.where(~gaps, driver)
+    filled = int((gaps & driver.notnull()).sum())
+    return out.assign_attrs(
+        {**driver.attrs, **({"units": want or have} if want or have else {})}, source="tower", filled_from_grid=filled
+    )
+
+
+def _converted(own: xr.DataArray, have: str, want: str) -> xr.DataArray:
+    """Units of a driver; temperatures have an offset, and the rest a factor."""
+    celsius, kelvin = {"degc", "celsius", "degree_celsius", "degrees_celsius", "°c", "c", "deg_c"}, {"k", "kelvin"}
+    pair = have.strip().lower(), want.strip().lower()
+    if pair[0] == pair[1] or set(pair) <= celsius or set(pair) <= kelvin:
+        return own
+    if pair[0] in celsius | kelvin and pair[1] in celsius | kelvin:
+        return own + (273.15 if pair[1] in kelvin else -273.15)
+    from xflux.units import factor
+
+    try:
+        return own * factor(have, want)
+    except ValueError as problem:
+        raise ValueError(
+            f"keep={own.name!r}: the tower's {have!r} cannot stand in for the grid's {want!r} ({problem})"
+        ) from problem

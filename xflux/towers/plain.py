@@ -1,0 +1,94 @@
+"""Plain tables (CSV, parquet): one row a sample, columns like site, time, NEE, NEE_QC, Tair, lat, lon, IGBP."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from xflux.towers.fluxnet import column_table, to_daily_flux
+from xflux.towers.sites import column_named
+
+_TIMES = ("time", "date", "datetime", "timestamp")
+_SUFFIX = re.compile(r"_(day|night|month|fill|mean)$")
+
+
+def read(name: str, source: pd.DataFrame | Path, variable, variables, units: Mapping[str, str]) -> pd.DataFrame:
+    """One plain table as a harmonised frame (see ``fluxnet.read`` for its form)."""
+    table = source.copy() if isinstance(source, pd.DataFrame) else _load(source)
+    lower = {str(c).lower(): c for c in reversed(list(table.columns))}
+    time = next((lower[t] for t in _TIMES if t in lower), None)
+    site = column_named(table.columns, "site")
+    if time is None or site is None:
+        raise KeyError(
+            f"{os.path.basename(name)} needs a column 'site' and a column 'time'; it has "
+            f"{', '.join(map(str, table.columns[:15]))}. FLUXNET files have TIMESTAMP or TIMESTAMP_START"
+        )
+    targets = variable if isinstance(variable, Mapping) else {"nee": variable or lower.get("nee", "NEE")}
+    wanted = [*targets.values(), *(variables or ())]
+    missing = [c for c in wanted if c not in table]
+    if missing:
+        raise KeyError(
+            f"{os.path.basename(name)} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
+        )
+    rename = {site: "site", time: "time"} | {column: target for target, column in targets.items()}
+    for target, column in targets.items():
+        flag = next((c for c in (f"{column}_QC", f"{column}_qc") if c in table), None)
+        rename |= {flag: f"{target}_qc"} if flag else {}
+    for what in ("lat", "lon", "igbp"):
+        found = column_named(table.columns, what)
+        rename |= {found: what} if found else {}
+    out_units = {rename.get(c, c): u for c in table if (u := units.get(c) or _known_units(str(c))) is not None}
+    table = table.rename(columns=rename).assign(site=table[site].astype(str), time=pd.to_datetime(table[time]))
+    table = _tidy(table)
+    for target in targets:
+        table[target] = table[target] * to_daily_flux(target, out_units.get(target, "gC m-2 d-1"), out_units)
+    table.attrs = {"source": name, "targets": list(targets), "units": out_units, "long_names": {}}
+    table.attrs["time_step"] = _time_step(table, name)
+    return table
+
+
+def _load(path: Path) -> pd.DataFrame:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return pd.read_parquet(path)
+    if suffix in (".csv", ".txt", ".tsv", ".gz", ".zip"):
+        return pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",")
+    raise ValueError(f"{path.name}: a tower table is CSV or parquet, got {suffix!r}")
+
+
+def _tidy(table: pd.DataFrame) -> pd.DataFrame:
+    """−9999 to NaN in numbers, categories to text, times to the day."""
+    for column in table.columns:
+        values = table[column]
+        if pd.api.types.is_bool_dtype(values):
+            continue
+        if pd.api.types.is_numeric_dtype(values):
+            table[column] = values.where(values > -9990) if (values <= -9990).any() else values
+        elif not pd.api.types.is_datetime64_any_dtype(values):
+            table[column] = values.astype(object).where(values.notna(), "")
+    return table
+
+
+def _known_units(column: str) -> str | None:
+    """Units of a column by its name; a share such as NEE_QC is "1"."""
+    if "_QC" in column.upper():
+        return "1"
+    known = column_table()["plain"]
+    return known.get(column) or known.get(_SUFFIX.sub("", column))
+
+
+def _time_step(table: pd.DataFrame, name: str) -> str:
+    """"day" or "month", from the smallest step within a site."""
+    steps = table.sort_values(["site", "time"]).groupby("site")["time"].diff().dropna()
+    step = steps[steps > pd.Timedelta(0)].min() if len(steps) else pd.NaT
+    if step is not pd.NaT and step < pd.Timedelta("20h"):
+        raise ValueError(
+            f"{os.path.basename(name)} has steps of {step}: average it to days first, or give the FLUXNET HH/HR file "
+            "as published, whose half-hourly flags make the daily quality"
+        )
+    return "month" if np.timedelta64(27, "D") < step else "day"

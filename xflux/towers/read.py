@@ -1,0 +1,192 @@
+"""Tower files as published, and plain tables, as one Dataset over ``sample``."""
+
+from __future__ import annotations
+
+import glob
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from xflux.towers import fluxnet, plain
+from xflux.towers.sites import site_list
+
+
+def read_towers(
+    paths: str | os.PathLike | pd.DataFrame | Iterable[str | os.PathLike],
+    qc: float | None = 0.8,
+    *,
+    variable: str | Mapping[str, str] | None = None,
+    sites: str | os.PathLike | pd.DataFrame | Iterable | None = None,
+    start: str | None = None,
+    end: str | None = None,
+    variables: Iterable[str] | None = None,
+    units: Mapping[str, str] | None = None,
+) -> xr.Dataset:
+    """Read eddy-covariance towers: FLUXNET2015 / ONEFlux CSV as published, or a plain table.
+
+    Parameters
+    ----------
+    paths
+        A glob pattern, a path, several of them, or a table in memory. CSV files with the column ``TIMESTAMP`` or
+        ``TIMESTAMP_START`` are read as FLUXNET2015, AmeriFlux FLUXNET or ICOS ETC files (HH, HR, DD or MM; −9999 is
+        missing; the site is taken from the file name). Other CSV and parquet tables need columns like ``site``,
+        ``time``, ``NEE`` and may have ``NEE_QC``, ``lat``, ``lon``, ``IGBP`` and any variables of their own.
+    qc
+        Samples are kept where the quality of the target, the share of half hours that were measured or gap-filled
+        well (0–1), is at least this. ``None`` keeps all. Half-hourly and hourly files are made into days first;
+        ``qc`` is then the smallest share of good half hours in a day.
+    variable
+        The column that becomes ``nee`` (default ``NEE_VUT_REF`` in FLUXNET files, ``NEE`` in tables), or a mapping of
+        names to columns for several targets, such as ``{"nee": "NEE_VUT_USTAR50", "gpp": "GPP_NT_VUT_REF"}``.
+    sites
+        Where the towers are: a table or CSV with columns like site, lat, lon, igbp, or BADM files (SITE_ID, VARIABLE,
+        DATAVALUE). It goes before a table's own columns. Without either, lat and lon are NaN and igbp is "", with
+        one warning.
+    start, end
+        First and last day, such as ``"2001"`` (ends are inclusive, as in pandas).
+    variables
+        Further columns to keep under their own names.
+    units
+        Units of columns whose units cannot be known by name, e.g. ``{"NEE": "umolCO2 m-2 s-1"}``; a target in another
+        flux unit is converted to gC m-2 d-1.
+
+    Returns
+    -------
+    Dataset over ``sample`` with the coordinates ``site``, ``time``, ``lat``, ``lon``, ``igbp``; ``nee`` in
+    gC m-2 d-1 (positive into the atmosphere), ``nee_qc``, uncertainty columns (``nee_randunc``, ``nee_25`` …) and the
+    tower's own variables (``Tair``, ``SW_IN``, ``VPD``, ``P`` …) with ``units``. ``attrs["time_step"]`` is "day" or
+    "month".
+
+    Raises
+    ------
+    FileNotFoundError
+        No file matches.
+    KeyError
+        A column that is needed is missing; the columns that could be meant are listed.
+    ValueError
+        A sample occurs twice, time steps are mixed, or nothing is left after quality control.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"site": "XX-Abc", "time": ["2005-01-01", "2005-01-02"], "NEE": [-1.0, 2.0],
+    ...                       "NEE_QC": [1.0, 0.5], "Tair": [3.0, 4.0], "lat": 50.0, "lon": 8.0, "IGBP": "ENF"})
+    >>> towers = read_towers(table)
+    >>> towers.sizes["sample"], float(towers.nee[0]), towers.Tair.attrs["units"]
+    (1, -1.0, 'degC')
+    """
+    tables, step = [], set()
+    for name, frame in _files(paths):
+        table = (fluxnet if fluxnet.is_fluxnet(frame) else plain).read(name, frame, variable, variables, units or {})
+        tables.append(table)
+        step.add(table.attrs["time_step"])
+    if len(step) > 1:
+        raise ValueError(f"daily and monthly towers are mixed: read them one after the other ({_sources(tables)})")
+    column_units = {k: v for t in tables for k, v in t.attrs["units"].items()}
+    long_names = {k: v for t in tables for k, v in t.attrs["long_names"].items()}
+    targets = tables[0].attrs["targets"]
+    table = pd.concat([t.assign(_file=number) for number, t in enumerate(tables)], ignore_index=True)
+    _refuse_twice(table, tables)
+    table = _select(table.drop(columns="_file"), targets, qc, start, end)
+    table = _with_places(table, None if sites is None else site_list(sites))
+    threshold = np.nan if qc is None else float(qc)
+    attrs = {"time_step": step.pop(), "quality_threshold": threshold, "sources": _sources(tables)}
+    return _dataset(table, column_units, long_names, attrs)
+
+
+def _files(paths) -> list[tuple[str, pd.DataFrame | Path]]:
+    """(name, table or path) of everything that ``paths`` means, in the order of names."""
+    if isinstance(paths, pd.DataFrame):
+        return [("the table", paths)]
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    found = []
+    for one in given:
+        text = os.fspath(one)
+        matches = [text] if os.path.exists(text) else sorted(glob.glob(text, recursive=True))
+        if not matches:
+            raise FileNotFoundError(f"no tower file matches {text!r}: check the path or the pattern")
+        found += matches
+    kept = [f for f in found if not fluxnet.is_auxiliary(f)]
+    if not kept:
+        raise FileNotFoundError(f"{given} has only auxiliary files (ERAI, AUXMETEO, AUXNEE, BIF): give DD or HH")
+    return [(f, Path(f)) for f in kept]
+
+
+def _sources(tables: list[pd.DataFrame]) -> str:
+    names = [os.path.basename(t.attrs["source"]) for t in tables]
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _refuse_twice(table: pd.DataFrame, tables: list[pd.DataFrame]) -> None:
+    twice = table.duplicated(["site", "time"], keep=False)
+    if twice.any():
+        sites = sorted(table.loc[twice, "site"].unique())[:5]
+        files = [os.path.basename(tables[n].attrs["source"]) for n in table.loc[twice, "_file"].unique()[:4]]
+        raise ValueError(
+            f"{int(twice.sum())} samples share site and time with another (sites {', '.join(sites)}; "
+            f"{', '.join(files)}): give one file per site and period, e.g. FULLSET or SUBSET, DD or HH"
+        )
+
+
+def _select(table: pd.DataFrame, targets: list[str], qc: float | None, start, end) -> pd.DataFrame:
+    """Samples inside the period that have a target of the quality asked for."""
+    if start is not None or end is not None:
+        first = pd.Period(start).start_time if start is not None else table["time"].min()
+        last = pd.Period(end).end_time if end is not None else table["time"].max()
+        inside = table[(table["time"] >= first) & (table["time"] <= last)]
+        if not len(inside):
+            raise ValueError(
+                f"no tower sample between {start} and {end}: the files cover "
+                f"{table['time'].min():%Y-%m-%d} to {table['time'].max():%Y-%m-%d}"
+            )
+        table = inside
+    quality = table[targets].notna()
+    if qc is not None:
+        unknown = [t for t in targets if f"{t}_qc" not in table]
+        if unknown:
+            warnings.warn(f"no quality flag for {', '.join(unknown)}: no quality control (qc={qc})", stacklevel=3)
+        for target in set(targets) - set(unknown):
+            quality[target] &= table[f"{target}_qc"] >= qc
+    table = table.copy()
+    table[targets] = table[targets].where(quality)
+    kept = table[quality.any(axis=1)]
+    if not len(kept):
+        raise ValueError(f"no sample of {', '.join(targets)} is left of {len(table)} with quality >= {qc}: lower qc=")
+    return kept
+
+
+def _with_places(table: pd.DataFrame, sites: pd.DataFrame | None) -> pd.DataFrame:
+    """Add lat, lon and igbp by site; a list of sites goes before the table's own columns."""
+    for name, empty in (("lat", np.nan), ("lon", np.nan), ("igbp", "")):
+        own = table[name] if name in table else pd.Series(empty, index=table.index)
+        listed = table["site"].map(sites[name]) if sites is not None else pd.Series(np.nan, index=table.index)
+        table[name] = own.where(listed.isna(), listed) if name != "igbp" else listed.fillna(own).fillna("").astype(str)
+    lost = sorted(table.loc[table["lat"].isna() | table["lon"].isna(), "site"].unique())
+    if lost:
+        where = "sites= was not given" if sites is None else "not in sites="
+        warnings.warn(
+            f"no coordinates for {len(lost)} site(s): {', '.join(lost[:12])} ({where}); lat and lon are NaN there",
+            stacklevel=3,
+        )
+    return table.sort_values(["site", "time"], kind="stable")
+
+
+def _dataset(table: pd.DataFrame, units: dict, long_names: dict, attrs: dict) -> xr.Dataset:
+    coords = {
+        "site": ("sample", table["site"].to_numpy().astype(str)),
+        "time": ("sample", table["time"].to_numpy().astype("datetime64[ns]")),
+        "lat": ("sample", table["lat"].to_numpy(float), {"units": "degrees_north"}),
+        "lon": ("sample", table["lon"].to_numpy(float), {"units": "degrees_east"}),
+        "igbp": ("sample", table["igbp"].to_numpy().astype(str), {"long_name": "IGBP land-cover class"}),
+    }
+    data = {}
+    for name in table.columns.difference(list(coords), sort=False):
+        extra = {k: v for k, v in (("units", units.get(name)), ("long_name", long_names.get(name))) if v is not None}
+        column = table[name]
+        values = column.to_numpy() if pd.api.types.is_numeric_dtype(column) else column.to_numpy().astype(str)
+        data[name] = ("sample", values, extra)
+    return xr.Dataset(data, coords, attrs)

@@ -1,0 +1,86 @@
+"""Where the towers are: site lists and BADM files."""
+
+from __future__ import annotations
+
+import glob
+import os
+
+import numpy as np
+import pandas as pd
+
+NAMES = {
+    "site": ("site", "site_id", "siteid", "site id", "fluxnetid"),
+    "lat": ("lat", "latitude", "location_lat", "site_lat", "tower_lat"),
+    "lon": ("lon", "long", "longitude", "location_long", "location_lon", "site_long", "tower_lon"),
+    "igbp": ("igbp", "igbp_class", "pft"),
+}
+
+
+def column_named(columns, what: str) -> str | None:
+    """The column that holds ``site``, ``lat``, ``lon`` or ``igbp``, whatever its spelling; None where there is none."""
+    lower = {str(c).strip().lower(): c for c in reversed(list(columns))}
+    return next((lower[n] for n in NAMES[what] if n in lower), None)
+
+
+def site_list(sites) -> pd.DataFrame:
+    """Table by site with lat, lon, igbp, from a table, a CSV or parquet file, BADM files, or several of these.
+
+    Examples
+    --------
+    >>> site_list(pd.DataFrame({"SITE_ID": ["A"], "LOCATION_LAT": [1.0], "LOCATION_LONG": [2.0]})).loc["A", "lon"]
+    np.float64(2.0)
+    """
+    if isinstance(sites, pd.DataFrame):
+        return _from_badm(sites) if _is_badm(sites) else _from_list(sites)
+    paths = [sites] if isinstance(sites, str | os.PathLike) else list(sites)
+    parts = []
+    for path in paths:
+        text = os.fspath(path)
+        found = [text] if os.path.exists(text) else sorted(glob.glob(text))
+        if not found:
+            raise FileNotFoundError(f"no site list matches {text!r}")
+        parts += [site_list(_read(f)) for f in found]
+    joined = pd.concat(parts)
+    return joined[~joined.index.duplicated()]
+
+
+def _read(path: str) -> pd.DataFrame:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix == ".parquet":
+        return pd.read_parquet(path)
+    if suffix in (".xlsx", ".xls"):
+        return pd.read_excel(path)
+    # BADM files carry Latin-1 names of people and places; separators are commas, semicolons or tabs
+    return pd.read_csv(path, sep=None, engine="python", encoding="latin-1")
+
+
+def _is_badm(table: pd.DataFrame) -> bool:
+    return {"SITE_ID", "VARIABLE", "DATAVALUE"} <= set(map(str, table.columns))
+
+
+def _from_badm(table: pd.DataFrame) -> pd.DataFrame:
+    """BADM is one row a value: the first LOCATION_LAT, LOCATION_LONG and IGBP of each site are taken."""
+    first = table.drop_duplicates(["SITE_ID", "VARIABLE"])
+    wide = first.pivot(index="SITE_ID", columns="VARIABLE", values="DATAVALUE")
+    out = pd.DataFrame(index=pd.Index(wide.index.astype(str), name="site"))
+    for name, key in (("lat", "LOCATION_LAT"), ("lon", "LOCATION_LONG")):
+        out[name] = pd.to_numeric(wide[key], errors="coerce").to_numpy() if key in wide else np.nan
+    out["igbp"] = wide["IGBP"].to_numpy() if "IGBP" in wide else ""
+    return out
+
+
+def _from_list(table: pd.DataFrame) -> pd.DataFrame:
+    if column_named(table.columns, "site") is None and table.index.name and column_named([table.index.name], "site"):
+        table = table.reset_index()
+    found = {what: column_named(table.columns, what) for what in NAMES}
+    missing = [what for what in ("site", "lat", "lon") if found[what] is None]
+    if missing:
+        raise KeyError(
+            f"the site list has no column for {', '.join(missing)}; it has {', '.join(map(str, table.columns[:15]))}: "
+            "name them site, lat, lon, igbp"
+        )
+    out = pd.DataFrame(index=pd.Index(table[found["site"]].astype(str), name="site"))
+    for name in ("lat", "lon"):
+        out[name] = pd.to_numeric(table[found[name]], errors="coerce").to_numpy()
+    out["igbp"] = table[found["igbp"]].astype(object).to_numpy() if found["igbp"] else ""
+    return out[~out.index.duplicated()]

@@ -1,0 +1,93 @@
+"""Which step of a gridded driver a tower's sample falls in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+
+def match_times(series: xr.DataArray, axis: str, grid: xr.Dataset, towers: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Values by (step, site), and for every sample the index of its step (−1: outside).
+
+    ``axis`` is time, month or dayofyear. Towers with monthly steps take the mean of the grid's month.
+    """
+    when = pd.DatetimeIndex(towers["time"].values)
+    if axis == "month":
+        return series.values, _lookup(series["month"].values, when.month.to_numpy())
+    if axis == "dayofyear":
+        monthly = towers.attrs.get("time_step") == "month"
+        if not monthly:
+            wanted = np.minimum(when.dayofyear.to_numpy(), int(series["dayofyear"].max()))
+            return series.values, _lookup(series["dayofyear"].values, wanted)
+        months = (pd.Timestamp("2001-01-01") + pd.to_timedelta(series["dayofyear"].values - 1, "D")).month
+        mean = series.assign_coords(month=("dayofyear", np.asarray(months))).groupby("month").mean()
+        return mean.transpose("month", "site").values, _lookup(mean["month"].values, when.month.to_numpy())
+    if towers.attrs.get("time_step") == "month":
+        series = series.resample(time="MS").mean()
+        keys = series["time"].dt.year.values * 12 + series["time"].dt.month.values
+        return series.transpose("time", "site").values, _lookup(keys, (when.year * 12 + when.month).to_numpy())
+    step = _step_of_day(series["time"], grid, when)
+    if not (step >= 0).any():
+        first, last = (str(series["time"].values[i])[:10] for i in (0, -1))
+        raise ValueError(
+            f"the towers ({when.min():%Y-%m-%d} to {when.max():%Y-%m-%d}) and the grid's driver {series.name!r} "
+            f"({first} to {last}) have no day in common: use a climatology or another period"
+        )
+    return series.values, step
+
+
+def _lookup(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Index of each wanted key, −1 where there is none; the keys need no order."""
+    order = np.argsort(keys)
+    at = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
+    return np.where(keys[order][at] == wanted, order[at], -1)
+
+
+def _step_of_day(time: xr.DataArray, grid: xr.Dataset, when: pd.DatetimeIndex) -> np.ndarray:
+    """Index of the step [start, end) that holds noon of each day."""
+    start, end = _bounds_in_days(time, grid)
+    noon = _days(when, time) + 0.5
+    order = np.argsort(start)
+    at = np.searchsorted(start[order], noon, side="right") - 1
+    index = order[at.clip(min=0)]
+    return np.where((at >= 0) & (noon < end[index]), index, -1)
+
+
+def _bounds_in_days(time: xr.DataArray, grid: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end of every step in days since 1900 in the grid's own calendar."""
+    from xflux.temporal import time_bounds
+
+    bounds = time_bounds(grid if "time" in grid.dims else time)
+    edges = np.stack([_ordinal(bounds.values[:, i]) for i in (0, 1)])
+    # stamps within the day (12 h) of daily steps stand for the whole day
+    daily = np.isclose(edges[1] - edges[0], 1.0)
+    edges = np.where(daily, np.floor(edges[0]) + np.array([[0.0], [1.0]]), edges)
+    return edges[0], edges[1]
+
+
+def _ordinal(times: np.ndarray) -> np.ndarray:
+    """Days since 1900-01-01 in the calendar of the times."""
+    if np.issubdtype(times.dtype, np.datetime64):
+        return (times - np.datetime64("1900-01-01", "ns")) / np.timedelta64(1, "D")
+    import cftime
+
+    return np.asarray(cftime.date2num(times, "days since 1900-01-01", calendar=times.flat[0].calendar), float)
+
+
+def _days(when: pd.DatetimeIndex, time: xr.DataArray) -> np.ndarray:
+    """The towers' days on the grid's axis of days.
+
+    In a calendar without leap days 29 February takes 28 February; in one of 360 days, the 31st takes the 30th.
+    """
+    if np.issubdtype(time.dtype, np.datetime64):
+        return _ordinal(when.normalize().values.astype("datetime64[ns]"))
+    import cftime
+
+    calendar = time.values.flat[0].calendar
+    longest = {"360_day": np.full(13, 30), "noleap": [0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]}
+    longest["365_day"] = longest["noleap"]
+    most = np.asarray(longest.get(calendar, np.full(13, 31)))
+    day = np.minimum(when.day, most[when.month])
+    dates = zip(when.year, when.month, day, strict=True)
+    return _ordinal(np.array([cftime.datetime(y, m, d, calendar=calendar) for y, m, d in dates]))
