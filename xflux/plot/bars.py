@@ -1,0 +1,150 @@
+"""Bars, ranges and points by region or latitude band."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from xflux.plot.series import Products
+from xflux.plot.style import (
+    CM,
+    COLUMN,
+    as_products,
+    axis_label,
+    colours,
+    common_units,
+    ensemble_dim,
+    mean_and_spread,
+    style,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+KINDS = ("bar", "range", "point")
+_MARKERS = "DosvP^X"
+
+
+def regions(
+    data: Products,
+    ax: "Axes | None" = None,
+    *,
+    kinds: Mapping[str, str] | None = None,
+    spread: str = "std",
+    colour: Mapping[str, str] | None = None,
+    title: str | None = None,
+    quantity: str = "NEE",
+    label: str | None = None,
+    legend: bool = True,
+) -> "Axes":
+    """Several products side by side for every region or band, one row a region.
+
+    Parameters
+    ----------
+    data : (region [, member | inversion]) in one array, a ``product`` dim, or a mapping. Gridded input becomes the
+        annual integrals of the RECCAP2 regions.
+    kinds : how each product is drawn: "bar" (mean with an error bar over members), "range" (grey band from the
+        lowest to the highest member, the mean as a line) or "point". Default: "range" for arrays with the dim
+        ``inversion``, else "bar"; single values beside other bars with members are "point".
+    """
+    products = {name: _by_region(da) for name, da in as_products(data).items()}
+    units, paint = common_units(products), colours(products, colour)
+    kinds = {name: (kinds or {}).get(name) or _default_kind(da, products) for name, da in products.items()}
+    wrong = {name: kind for name, kind in kinds.items() if kind not in KINDS}
+    if wrong:
+        raise ValueError(f"a product is drawn as one of {KINDS}, got {wrong}")
+    names = _rows(products)
+    with style():
+        ax = _axes(ax, len(names), sum(k == "bar" for k in kinds.values()))
+        bars = [n for n, k in kinds.items() if k == "bar"]
+        points = [n for n, k in kinds.items() if k == "point"]
+        rows = np.arange(len(names), dtype="float64")
+        for name, da in products.items():
+            da = da.reindex(region=names)
+            if kinds[name] == "range":
+                _range(ax, rows, da, paint[name], name)
+            elif kinds[name] == "bar":
+                height = 0.8 / len(bars)
+                shift = (bars.index(name) - (len(bars) - 1) / 2) * height
+                _bar(ax, rows + shift, da, height, paint[name], name, spread)
+            else:
+                _points(ax, rows, da, paint[name], name, spread, points.index(name))
+        _finish(ax, names, label or axis_label(quantity, units), title)
+        if legend and len(products) > 1:
+            count = len(products)
+            ax.figure.legend(loc="outside lower center", ncols=min(count, 3), handlelength=1.2, columnspacing=1.0)
+    return ax
+
+
+def _by_region(da: xr.DataArray) -> xr.DataArray:
+    if {"lat", "lon"} <= set(da.dims):
+        from xflux.regions import aggregate_regions
+
+        da = aggregate_regions(da, "reccap2", units="PgC yr-1")
+    if "region" not in da.dims:
+        raise ValueError(f"bars by region need the dim region; this array has {da.dims}")
+    for d in [d for d in ("time", "month", "dayofyear") if d in da.dims]:
+        from xflux.temporal import step_days
+
+        if "month" in str(da.attrs.get("units", "")):
+            raise ValueError(f"amounts per month along {d!r}: reduce them to one value first (sum or .flux.annual())")
+        da = da.weighted(step_days(da)).mean(d, keep_attrs=True)
+    return da
+
+
+def _default_kind(da: xr.DataArray, products: Mapping[str, xr.DataArray]) -> str:
+    if "inversion" in da.dims:
+        return "range"
+    others_have_members = any("member" in other.dims for other in products.values())
+    return "bar" if ensemble_dim(da) or not others_have_members else "point"
+
+
+def _rows(products: Mapping[str, xr.DataArray]) -> list:
+    """Regions of the first product, then those that only others have."""
+    names = dict.fromkeys(r for da in products.values() for r in da["region"].values.tolist())
+    return list(names)
+
+
+def _axes(ax: "Axes | None", rows: int, bars: int) -> "Axes":
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    height = max(4.0, 2.4 + rows * max(0.42, 0.18 * bars)) * CM
+    return plt.subplots(figsize=(COLUMN, height), layout="constrained")[1]
+
+
+def _range(ax: "Axes", rows: np.ndarray, da: xr.DataArray, paint: str, name: str) -> None:
+    mean, low, high = (np.asarray(v) for v in mean_and_spread(da, "range"))
+    band = {"height": 0.9, "color": paint, "alpha": 0.22, "linewidth": 0, "zorder": 1}
+    ax.barh(rows, high - low, left=low, label=f"{name} (range)", **band)
+    ax.vlines(mean, rows - 0.45, rows + 0.45, color=paint, linewidth=1.2, zorder=4)
+
+
+def _bar(ax, rows, da: xr.DataArray, height: float, paint: str, name: str, spread: str) -> None:
+    mean, low, high = (np.asarray(v) for v in mean_and_spread(da, spread))
+    ax.barh(rows, mean, height=height, color=paint, label=name, zorder=2)
+    if ensemble_dim(da):
+        ax.hlines(rows, low, high, color="#202020", linewidth=0.7, zorder=3)
+
+
+def _points(ax, rows, da: xr.DataArray, paint: str, name: str, spread: str, place: int) -> None:
+    mean, low, high = (np.asarray(v) for v in mean_and_spread(da, spread))
+    if ensemble_dim(da):
+        ax.hlines(rows, low, high, color=paint, linewidth=0.9, zorder=5)
+    marker = _MARKERS[place % len(_MARKERS)]
+    edge = {"markersize": 3.6, "markeredgecolor": "white", "markeredgewidth": 0.4}
+    ax.plot(mean, rows, marker, color=paint, label=name, zorder=6, **edge)
+
+
+def _finish(ax: "Axes", names: list, label: str, title: str | None) -> None:
+    ax.set_yticks(range(len(names)), [str(n) for n in names])
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    if all(str(n).endswith(("S", "N", "EQ")) for n in names) and str(names[0]).endswith("S"):
+        ax.invert_yaxis()  # latitude bands: north on top
+    ax.axvline(0, color="#404040", linewidth=0.6, zorder=2.5)
+    ax.grid(axis="x", color="#E0E0E0", linewidth=0.4)
+    ax.set_xlabel(label)
+    ax.set_title(title or "")

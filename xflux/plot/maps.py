@@ -1,0 +1,239 @@
+"""Maps of (lat, lon) fields: equal-area, without a seam, with offline coastlines."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from xflux.plot.coast import coastlines, outline
+from xflux.plot.projection import project, rim, split_cells, split_line
+from xflux.plot.style import CM, COLUMN, PAGE, as_products, axis_label, common_units, finite, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_SIGNED = ("nee", "nbe", "nbp", "difference", "anomaly", "bias", "flux")
+
+
+def map(  # the accessor's name; the built-in is not used in this package
+    da: xr.DataArray,
+    ax: "Axes | None" = None,
+    *,
+    projection: str = "equal-earth",
+    title: str | None = None,
+    label: str | None = None,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    centre: float | None = None,
+    cmap: str | None = None,
+    coast: bool = True,
+    colourbar: bool = True,
+) -> "Axes":
+    """Draw a (lat, lon) field as an equal-area map.
+
+    Other dims are averaged first (time, month and dayofyear by their lengths), and the title says so.
+
+    Parameters
+    ----------
+    projection : "equal-earth" or "plate-carree", drawn on ordinary axes; a cartopy GeoAxes as ``ax`` keeps its own.
+    vmin, vmax : limits; by default the 2nd and 98th percentile, with arrows on the colour bar where values exceed.
+    centre : value in the middle of a diverging map. Default: 0 for signed fluxes (negative values, or a name such
+        as nee, nbe, difference), none for the rest.
+    label : text of the colour bar; default the long name and the units.
+
+    Returns
+    -------
+    The Axes.
+    """
+    with style():
+        field, reduced = _field(da)
+        if ax is None:
+            ax = _new_map_axes(field)
+        limits = colour_scale(field, vmin, vmax, centre, cmap)
+        mesh = _draw(field, ax, projection, limits, coast)
+        name = title if title is not None else str(da.attrs.get("long_name", da.name or ""))
+        ax.set_title(" ".join(part for part in (name, reduced if title is None else "") if part))
+        if colourbar:
+            text = label or axis_label(_quantity(da), da.attrs.get("units"))
+            bar = ax.figure.colorbar(
+                mesh, ax=ax, orientation="horizontal", extend=limits["extend"], shrink=0.75, aspect=30, pad=0.03
+            )
+            bar.set_label(text)
+            bar.outline.set_linewidth(0.4)
+    return ax
+
+
+def maps(
+    fields: xr.DataArray | Mapping[str, xr.DataArray],
+    *,
+    columns: int | None = None,
+    figure: "Figure | None" = None,
+    label: str | None = None,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    centre: float | None = None,
+    cmap: str | None = None,
+    projection: str = "equal-earth",
+    coast: bool = True,
+) -> "Figure":
+    """Several fields (a mapping title → field, or a ``product`` dim) with one colour scale and one colour bar."""
+    import matplotlib.pyplot as plt
+
+    products = as_products(fields)
+    units = common_units(products)
+    with style():
+        reduced = {name: _field(da)[0] for name, da in products.items()}
+        columns = columns or (1 if len(reduced) == 1 else 2 if len(reduced) in (2, 4) else 3)
+        rows = -(-len(reduced) // columns)
+        width = COLUMN if columns == 1 else PAGE
+        if figure is None:
+            figure = plt.figure(figsize=(width, rows * width / columns * 0.55 + 1.3 * CM), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        everything = np.concatenate([finite(f) for f in reduced.values()])
+        limits = colour_scale(xr.DataArray(everything, name="_".join(str(a.name) for a in products.values())),
+                              vmin, vmax, centre, cmap)
+        for ax, (name, field) in zip(axes, reduced.items(), strict=False):
+            mesh = _draw(field, ax, projection, limits, coast)
+            ax.set_title(name)
+        for ax in axes[len(reduced):]:
+            ax.set_axis_off()
+        first = next(iter(products.values()))
+        bar = figure.colorbar(mesh, ax=list(axes), orientation="horizontal", extend=limits["extend"],
+                              shrink=0.5, aspect=40, pad=0.03)
+        bar.set_label(label or axis_label(_quantity(first), units))
+        bar.outline.set_linewidth(0.4)
+    return figure
+
+
+def _quantity(da: xr.DataArray) -> str:
+    name = str(da.name or da.attrs.get("long_name", "flux"))
+    return name.upper() if name.lower() in ("nee", "nbe", "nbp", "gpp", "ter", "reco", "le") else name
+
+
+def _field(da: xr.DataArray) -> tuple[xr.DataArray, str]:
+    """The (lat, lon) field, other dims averaged, and the words for the title."""
+    from xflux.grid import standardise
+
+    da = standardise(da)
+    missing = [d for d in ("lat", "lon") if d not in da.dims]
+    if missing:
+        raise ValueError(f"a map needs the dims lat and lon; this array has {da.dims}")
+    others = [str(d) for d in da.dims if d not in ("lat", "lon")]
+    words = "" if not others else f"(mean over {', '.join(others)})"
+    clock = [d for d in others if d in ("time", "month", "dayofyear") and da.sizes[d] > 1]
+    for d in clock:
+        from xflux.temporal import step_days
+
+        da = da.weighted(step_days(da)).mean(d, keep_attrs=True)
+    rest = [d for d in others if d not in clock]
+    field = da.mean(rest, keep_attrs=True) if rest else da
+    return field.transpose("lat", "lon").load(), words
+
+
+def colour_scale(
+    field: xr.DataArray, vmin: float | None, vmax: float | None, centre: float | None, cmap: str | None
+) -> dict:
+    """Limits, colour map and arrows: robust, and symmetric about ``centre`` where the field is signed."""
+    values = finite(field)
+    low, high = np.percentile(values, [2, 98]) if values.size else (0.0, 1.0)
+    if low == high and values.size:
+        low, high = values.min(), values.max()
+    named = any(word in str(field.name or "").lower() for word in _SIGNED)
+    if centre is None and cmap is None and (named or low < 0):
+        centre = 0.0
+    if centre is not None:
+        ends = (low if vmin is None else vmin, high if vmax is None else vmax)
+        half = max(abs(end - centre) for end in ends) or 1.0
+        vmin, vmax = (centre - half if vmin is None else vmin), (centre + half if vmax is None else vmax)
+    vmin, vmax = (low if vmin is None else vmin), (high if vmax is None else vmax)
+    vmax = vmax if vmax > vmin else vmin + 1.0
+    under, over = (values < vmin).any(), (values > vmax).any()
+    arrows = {(True, True): "both", (True, False): "min", (False, True): "max", (False, False): "neither"}
+    return {
+        "vmin": float(vmin),
+        "vmax": float(vmax),
+        "cmap": cmap or ("RdBu_r" if centre is not None else "viridis"),
+        "extend": arrows[bool(under), bool(over)],
+    }
+
+
+def _new_map_axes(field: xr.DataArray) -> "Axes":
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(COLUMN, 5.6 * CM), layout="constrained")[1]
+
+
+def _draw(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, coast: bool):
+    from xflux.grid import edges
+
+    lat, lon = edges(field["lat"]), edges(field["lon"])
+    options = {k: limits[k] for k in ("vmin", "vmax", "cmap")}
+    is_geo = hasattr(ax, "projection") and hasattr(ax, "set_global")
+    span = abs(lon[-1] - lon[0])
+    everywhere = bool(np.isclose(span, 360.0, atol=1e-3)) or span > 300
+    central = 0.0 if everywhere or is_geo else float((lon[0] + lon[-1]) / 2)
+    borders, index = split_cells(lon, central)
+    values = np.asarray(field, dtype="float64")
+    columns = np.where(index >= 0, values[:, index], np.nan)
+    if is_geo:
+        return _draw_geo(ax, borders, lat, columns, options, coast)
+    x, y = project(*np.meshgrid(borders, lat), projection, central)
+    mesh = ax.pcolormesh(x, y, np.ma.masked_invalid(columns), shading="flat", rasterized=True, **options)
+    box = (-180.0 + central, 180.0 + central, -60.0 if _no_south(field) else -90.0, 90.0)
+    if not everywhere:
+        box = (float(borders[0]), float(borders[-1]), float(lat.min()), float(lat.max()))
+    frame = rim(projection, *box, central)
+    _decorate(ax, frame)
+    if coast:
+        lines = coastlines() or outline(field.notnull(), lat, lon)
+        draw_lines(ax, lines, projection, central, clip=frame, colour="#404040", width=0.3)
+    return mesh
+
+
+def _no_south(field: xr.DataArray) -> bool:
+    """Whether nothing is known south of 60° S, so that the map may stop there."""
+    south = field.sel(lat=field["lat"] < -60.0)
+    return not bool(south.notnull().any())
+
+
+def _decorate(ax: "Axes", frame: np.ndarray) -> None:
+    from matplotlib.patches import Polygon
+
+    ax.add_patch(Polygon(frame, closed=True, facecolor="#F2F2F2", edgecolor="none", zorder=-2))
+    ax.add_patch(Polygon(frame, closed=True, facecolor="none", edgecolor="#606060", linewidth=0.5, zorder=5))
+    pad = 0.01 * np.ptp(frame, axis=0)
+    ax.set_xlim(frame[:, 0].min() - pad[0], frame[:, 0].max() + pad[0])
+    ax.set_ylim(frame[:, 1].min() - pad[1], frame[:, 1].max() + pad[1])
+    ax.set_aspect("equal")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def draw_lines(ax: "Axes", lines, projection: str, central: float, *, clip: np.ndarray, colour: str, width: float):
+    """Polylines in degrees on a projected map, cut at the seam and at the map's frame."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.path import Path as MplPath
+
+    parts = [part for line in lines for part in split_line(np.asarray(line), central)]
+    projected = [np.column_stack(project(p[:, 0], p[:, 1], projection, central)) for p in parts]
+    drawn = LineCollection(projected, colors=colour, linewidths=width, zorder=3)
+    ax.add_collection(drawn, autolim=False)
+    drawn.set_clip_path(MplPath(clip), ax.transData)
+    return drawn
+
+
+def _draw_geo(ax, borders, lat, columns, options, coast: bool):
+    """On a cartopy GeoAxes: its own projection, the shipped coastlines (no download)."""
+    import cartopy.crs as ccrs
+    from matplotlib.collections import LineCollection
+
+    plate = ccrs.PlateCarree()
+    mesh = ax.pcolormesh(borders, lat, np.ma.masked_invalid(columns), transform=plate, rasterized=True, **options)
+    if coast:
+        parts = [part for line in coastlines() for part in split_line(np.asarray(line), 0.0)]
+        ax.add_collection(LineCollection(parts, colors="#404040", linewidths=0.3, transform=plate))
+    return mesh

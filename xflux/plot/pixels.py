@@ -1,0 +1,56 @@
+"""Where a bridge reads the flux: contributing pixels on a map."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from xflux.plot.coast import coastlines
+from xflux.plot.maps import _decorate, draw_lines
+from xflux.plot.projection import project, rim
+from xflux.plot.style import CM, COLUMN, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def bridge(
+    pixels: xr.Dataset,
+    ax: "Axes | None" = None,
+    *,
+    projection: str = "equal-earth",
+    title: str | None = None,
+    largest: float = 45.0,
+) -> "Axes":
+    """A map of a bridge's contributing pixels, their area proportional to the weight, their colour its sign.
+
+    Parameters
+    ----------
+    pixels : Dataset along ``pixel`` with ``lat``, ``lon``, ``weight`` and ``region``, as ``Bridge.pixels``.
+    largest : area in points² of the marker of the largest weight.
+    """
+    import matplotlib.pyplot as plt
+
+    pixels = getattr(pixels, "pixels", pixels)
+    missing = [name for name in ("lat", "lon", "weight") if name not in pixels.variables]
+    if missing:
+        raise ValueError(f"a bridge's pixels need {missing}; this Dataset has {list(pixels.variables)}")
+    lon = (np.asarray(pixels["lon"], dtype="float64") + 180.0) % 360.0 - 180.0
+    weight = np.asarray(pixels["weight"], dtype="float64")
+    biggest = np.abs(weight).max() if weight.size else 1.0
+    with style():
+        if ax is None:
+            ax = plt.subplots(figsize=(COLUMN, 5.2 * CM), layout="constrained")[1]
+        frame = rim(projection, -180.0, 180.0, -60.0, 90.0, 0.0)
+        _decorate(ax, frame)
+        draw_lines(ax, coastlines(), projection, 0.0, clip=frame, colour="#808080", width=0.3)
+        x, y = project(lon, np.asarray(pixels["lat"]), projection)
+        for positive, paint, name in ((True, "#0072B2", "positive weight"), (False, "#D55E00", "negative weight")):
+            chosen = (weight > 0) == positive
+            if chosen.any():
+                size = np.maximum(np.abs(weight[chosen]) / biggest * largest, 0.6)
+                ax.scatter(x[chosen], y[chosen], s=size, color=paint, alpha=0.75, linewidths=0, zorder=4,
+                           label=f"{name} ({chosen.sum()})")
+        ax.set_title(title if title is not None else f"{weight.size} contributing pixels")
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, -0.16), ncols=2, markerscale=0.8)
+    return ax

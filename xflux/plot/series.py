@@ -1,0 +1,272 @@
+"""Lines: mean seasonal cycles, annual series and loss curves, one colour a product, shaded spread."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from xflux.plot.style import (
+    CM,
+    COLUMN,
+    PAGE,
+    as_products,
+    axis_label,
+    colours,
+    common_units,
+    ensemble_dim,
+    mean_and_spread,
+    new_axes,
+    style,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Products = xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray]
+MONTHS = "JFMAMJJASOND"
+
+
+def seasonal_cycle(
+    data: Products,
+    ax: "Axes | None" = None,
+    *,
+    regions: Iterable[str] | None = None,
+    columns: int | None = None,
+    spread: str = "std",
+    colour: Mapping[str, str] | None = None,
+    dashed: Iterable[str] = (),
+    title: str | None = None,
+    quantity: str = "NEE",
+    legend: bool = True,
+) -> "Axes | Figure":
+    """Mean seasonal cycles, one line a product, with the spread over its members or inversions shaded.
+
+    Parameters
+    ----------
+    data : (month | time [, member | inversion] [, region]) in one array (optionally with a ``product`` dim) or a
+        mapping of product names to arrays; arrays with ``time`` are averaged by month first, and gridded ones
+        (lat, lon) become the global integral.
+    regions : the regions to draw, one panel each; by default all. With ``ax`` there must be exactly one.
+    spread : "std" (mean ± one standard deviation) or "range".
+    dashed : products drawn with dotted lines (references).
+
+    Returns
+    -------
+    The Axes for one panel, the Figure for several.
+    """
+    products = {name: _monthly(da) for name, da in as_products(data).items()}
+    units, paint = common_units(products), colours(products, colour)
+    names = _region_names(products, regions)
+    if ax is not None and len(names) > 1:
+        raise ValueError(f"one ax takes one region, got {len(names)}: choose one with regions=['…'], or leave ax out")
+    with style():
+        figure, axes = _panels(ax, len(names), columns)
+        for panel, region in zip(axes, names, strict=False):
+            for name, da in products.items():
+                line = da.sel(region=region) if "region" in da.dims else da
+                _line(panel, line, "month", paint[name], name, spread, ":" if name in dashed else "-")
+            _month_axis(panel)
+            panel.set_title(title if title is not None and len(names) == 1 else str(region or ""))
+        _finish(figure, axes, len(names), axis_label(quantity, units), legend and len(products) > 1)
+    return axes[0] if len(names) == 1 else figure
+
+
+def _monthly(da: xr.DataArray) -> xr.DataArray:
+    """The array as (month, …): integrated over the globe where it is gridded, averaged by month where it has time."""
+    if {"lat", "lon"} <= set(da.dims):
+        da = global_integral(da, "PgC month-1")
+    if "month" in da.dims:
+        return da.sortby("month")
+    if "time" not in da.dims:
+        raise ValueError(f"a seasonal cycle needs the dim month or time; this array has {da.dims}")
+    from xflux.temporal import mean_seasonal_cycle
+
+    return mean_seasonal_cycle(da)
+
+
+def global_integral(da: xr.DataArray, units: str) -> xr.DataArray:
+    """A gridded flux summed over the globe, in ``units``."""
+    from xflux.regions import aggregate_regions
+
+    total = aggregate_regions(da, "latitude-bands", units=units, include_global=True)
+    return total.sel(region="GLOBAL", drop=True)
+
+
+def _region_names(products: Mapping[str, xr.DataArray], chosen: Iterable[str] | None) -> list:
+    with_regions = {name: list(da["region"].values) for name, da in products.items() if "region" in da.dims}
+    if not with_regions:
+        return [None]
+    first = next(iter(with_regions.values()))
+    names = [chosen] if isinstance(chosen, str) else list(first if chosen is None else chosen)
+    for product, have in with_regions.items():
+        missing = [n for n in names if n not in have]
+        if missing:
+            raise ValueError(f"{product!r} has no region {missing}; it has {have}")
+    return names
+
+
+def _panels(ax: "Axes | None", count: int, columns: int | None) -> tuple["Figure", list]:
+    import matplotlib.pyplot as plt
+
+    if ax is not None or count == 1:
+        ax = new_axes(ax)
+        return ax.figure, [ax]
+    columns = columns or min(count, 2 if count <= 4 else 3 if count <= 9 else 4)
+    rows = -(-count // columns)
+    width = COLUMN if columns <= 2 else PAGE
+    figure = plt.figure(figsize=(width, rows * 2.9 * CM + 1.6 * CM), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    for extra in grid.ravel()[count:]:
+        extra.set_visible(False)
+    return figure, list(grid.ravel()[:count])
+
+
+def _line(ax: "Axes", da: xr.DataArray, x: str, paint: str, name: str, spread: str, dash: str = "-") -> None:
+    extra = [d for d in da.dims if d != x and d != ensemble_dim(da)]
+    if extra:
+        raise ValueError(f"{name!r} has the dims {extra} beside {x!r}: select or reduce them first")
+    mean, low, high = mean_and_spread(da, spread)
+    position = np.asarray(da[x], dtype="float64")
+    if ensemble_dim(da):
+        ax.fill_between(position, np.asarray(low), np.asarray(high), color=paint, alpha=0.2, linewidth=0)
+    marker = "o" if position.size == 1 else None
+    ax.plot(position, np.asarray(mean), color=paint, label=name, linestyle=dash, marker=marker, markersize=3)
+
+
+def _month_axis(ax: "Axes") -> None:
+    ax.set_xticks(range(1, 13), list(MONTHS))
+    ax.set_xlim(0.7, 12.3)
+    ax.axhline(0, color="#A0A0A0", linewidth=0.5, zorder=0)
+
+
+def _finish(figure: "Figure", axes: list, count: int, label: str, legend: bool) -> None:
+    if count == 1:
+        axes[0].set_ylabel(label)
+        if legend:
+            axes[0].legend(ncols=2 if len(axes[0].get_legend_handles_labels()[1]) > 3 else 1)
+        return
+    figure.supylabel(label, fontsize=7.5)
+    if legend:
+        handles, names = axes[0].get_legend_handles_labels()
+        wide = figure.get_figwidth() > COLUMN * 1.2
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5 if wide else 3))
+
+
+def annual(
+    data: Products,
+    ax: "Axes | None" = None,
+    *,
+    errors: Mapping[str, xr.DataArray | float] | None = None,
+    members: Iterable[str] = (),
+    spread: str = "std",
+    colour: Mapping[str, str] | None = None,
+    title: str | None = None,
+    quantity: str = "NEE",
+    legend: bool = True,
+) -> "Axes":
+    """Annual values by year, one line a product, with the spread over members or inversions shaded (Fig. 2a).
+
+    Parameters
+    ----------
+    data : (time | year [, member | inversion]) in one array, a ``product`` dim, or a mapping. Steps shorter than a
+        year become annual values first; gridded input becomes the global integral in PgC yr-1. Any calendar.
+    errors : published ± of a product without members (the budget), a number or an array by year.
+    members : products whose single members are drawn as thin dotted lines instead of a shade.
+    """
+    products = {name: _yearly(da) for name, da in as_products(data).items()}
+    units, paint = common_units(products), colours(products, colour)
+    with style():
+        ax = new_axes(ax)
+        for name, da in products.items():
+            years = np.asarray(da["year"], dtype="float64")
+            if name in members and ensemble_dim(da):
+                lines = np.asarray(da.transpose("year", ...))
+                ax.plot(years, lines, color=paint[name], linewidth=0.5, linestyle=":", alpha=0.8)
+                da = da.mean(ensemble_dim(da), keep_attrs=True)
+            _line(ax, da, "year", paint[name], name, spread)
+            if errors and name in errors:
+                mean, wide = np.asarray(mean_and_spread(da)[0]), np.asarray(errors[name], dtype="float64")
+                ax.fill_between(years, mean - wide, mean + wide, color=paint[name], alpha=0.15, linewidth=0)
+        from matplotlib.ticker import MaxNLocator
+
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        ax.set_ylabel(axis_label(quantity, units))
+        ax.set_xlabel("Year")
+        ax.set_title(title or "")
+        if legend and len(products) > 1:
+            ax.legend(ncols=2 if len(products) > 2 else 1)
+    return ax
+
+
+def _yearly(da: xr.DataArray) -> xr.DataArray:
+    """The array as (year, …)."""
+    if {"lat", "lon"} <= set(da.dims):
+        da = global_integral(da, "PgC yr-1")
+    if "year" in da.dims:
+        return da.sortby("year")
+    if "time" not in da.dims:
+        raise ValueError(f"an annual series needs the dim year or time; this array has {da.dims}")
+    years = da["time"].dt.year
+    if len(np.unique(years)) < da.sizes["time"]:
+        from xflux.temporal import annual as to_annual
+
+        da = to_annual(da)
+        years = da["time"].dt.year
+    return da.assign_coords(year=("time", np.asarray(years))).swap_dims(time="year").drop_vars("time").sortby("year")
+
+
+def history(history: xr.Dataset, figure: "Figure | None" = None) -> "Figure":
+    """Loss curves: one panel a loss, training solid and validation dashed, thin lines for members.
+
+    Parameters
+    ----------
+    history : Dataset whose variables have the dim ``epoch`` (or ``step``) and perhaps ``member``. Names that hold
+        "val" are validation, the rest training; a name without them is the panel.
+    """
+    import matplotlib.pyplot as plt
+
+    panels: dict[str, dict[str, xr.DataArray]] = {}
+    for name, da in history.data_vars.items():
+        axis = next((d for d in ("epoch", "step") if d in da.dims), None)
+        if axis is None or not np.issubdtype(da.dtype, np.number) or set(da.dims) - {axis, "member"}:
+            continue
+        parts = [p for p in str(name).lower().replace("-", "_").split("_") if p]
+        kind = "validation" if any(p.startswith("val") for p in parts) else "training"
+        rest = "_".join(p for p in parts if not p.startswith(("val", "train"))) or "loss"
+        panels.setdefault(rest, {})[kind] = da
+    if not panels:
+        raise ValueError(f"no variable with the dim epoch or step in this history: {list(history.data_vars)}")
+    with style():
+        columns = min(len(panels), 2)
+        rows = -(-len(panels) // columns)
+        if figure is None:
+            width = COLUMN if columns == 1 else PAGE
+            figure = plt.figure(figsize=(width, rows * 4.5 * CM), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for extra in axes[len(panels):]:
+            extra.set_visible(False)
+        for ax, (name, curves) in zip(axes, panels.items(), strict=False):
+            _curves(ax, curves)
+            ax.set_title(name.replace("_", " "))
+            axis = next(iter(curves.values()))
+            ax.set_xlabel("Epoch" if "epoch" in axis.dims else "Step")
+        axes[0].legend()
+    return figure
+
+
+def _curves(ax: "Axes", curves: Mapping[str, xr.DataArray]) -> None:
+    positive = all(float(da.min()) > 0 for da in curves.values())
+    for kind, da in curves.items():
+        axis = "epoch" if "epoch" in da.dims else "step"
+        x = np.asarray(da[axis]) if axis in da.coords else np.arange(da.sizes[axis])
+        paint, dash = ("#0072B2", "-") if kind == "training" else ("#D55E00", "--")
+        values = np.asarray(da.transpose(axis, ...), dtype="float64").reshape(x.size, -1)
+        seen = np.isfinite(values).any(axis=1)  # validation may be known at some epochs only
+        if values.shape[1] > 1:
+            ax.plot(x[seen], values[seen], color=paint, linewidth=0.4, alpha=0.5)
+        mean = np.nanmean(values[seen], axis=1) if seen.any() else values[seen][:, 0]
+        ax.plot(x[seen], mean, color=paint, linestyle=dash, label=kind)
+    if positive:
+        ax.set_yscale("log")

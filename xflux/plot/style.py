@@ -1,0 +1,180 @@
+"""What all figures share: widths, fonts, the colour of each product, unit labels, ensembles as mean and spread."""
+
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CM = 1 / 2.54
+COLUMN, PAGE = 8.3 * CM, 17.7 * CM  # inches: one and two columns of a Copernicus journal
+ENSEMBLE_DIMS = ("member", "inversion", "realization", "realisation", "ensemble", "site_fold")
+
+# Okabe & Ito (2008), safe for the common kinds of colour blindness; the paper's blue, green, red, black and yellow
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+# first pattern that is found in the product's lower-case name decides
+_COLOURS = (
+    (r"^ec[-_ ]?atm.*(total|sum)", "#003D73"),
+    (r"^ec[-_ ]?atm.*sampled", BLUE),
+    (r"^ec[-_ ]?atm.*bridge", SKY),
+    (r"^ec[-_ ]?atm", BLUE),
+    (r"^ec($|[^a-z])", GREEN),
+    (r"budget|gcb|gcp", BLACK),
+    (r"cams", PURPLE),
+    (r"invers|mip|top-?down", VERMILION),
+    (r"x-?base|fluxcom", ORANGE),
+    (r"truth|observ|tower", BLACK),
+)
+_OTHERS = ("#7F3C8D", "#80BA5A", "#8C564B", "#5F6B6D", "#CF1C90", "#B5A300", "#4B4B8F", "#A5AA99")
+_RC = {
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "figure.titlesize": 8.5,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.2,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "figure.dpi": 150,
+    "savefig.dpi": 250,
+    "pdf.fonttype": 42,
+    "axes.unicode_minus": True,
+    "axes.axisbelow": True,
+}
+
+
+@contextmanager
+def style():
+    """matplotlib settings of xflux's figures, for a ``with`` block only."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(_RC):
+        yield
+
+
+def colour(product: str, products: Iterable[str] = ()) -> str:
+    """The colour of a product, the same in every figure; unknown names get one by their place in ``products``.
+
+    >>> colour("EC"), colour("EC-ATM sampled+total")
+    ('#009E73', '#003D73')
+    """
+    for pattern, value in _COLOURS:
+        if re.search(pattern, product.lower()):
+            return value
+    unknown = [p for p in products if not any(re.search(pattern, p.lower()) for pattern, _ in _COLOURS)]
+    place = unknown.index(product) if product in unknown else sum(map(ord, product))
+    return _OTHERS[place % len(_OTHERS)]
+
+
+def colours(products: Iterable[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
+    """One colour for each product; ``chosen`` wins."""
+    products = list(products)
+    return {p: (chosen or {}).get(p, colour(p, products)) for p in products}
+
+
+def unit_label(units: str | None) -> str:
+    """Units with raised exponents, for an axis.
+
+    >>> unit_label("gC m-2 d-1")
+    'gC m$^{-2}$ d$^{-1}$'
+    """
+    return re.sub(r"(?<=[A-Za-z])\^?(-?\d+)\b", r"$^{\1}$", units) if units else ""
+
+
+def axis_label(quantity: str, units: str | None) -> str:
+    """"NEE (gC m-2 d-1)" or the quantity alone, where the units are unknown."""
+    return f"{quantity} ({unit_label(units)})" if units and units != "1" else quantity
+
+
+def new_axes(ax: "Axes | None", width: float = COLUMN, height: float = 6 * CM) -> "Axes":
+    """``ax``, or the axes of a new figure of this size in inches."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def as_products(data: xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+    """Name → array, from a mapping, a Dataset's variables, a ``product`` dim, or one array."""
+    if isinstance(data, xr.DataArray):
+        if "product" in data.dims:
+            return {str(p): data.sel(product=p, drop=True) for p in data["product"].values}
+        return {str(data.name or ""): data}
+    if not isinstance(data, Mapping) or not data:
+        raise TypeError(f"expected a DataArray, or a mapping of product names to DataArrays, got {type(data).__name__}")
+    products = {str(name): data[name] for name in data}
+    wrong = [name for name, array in products.items() if not isinstance(array, xr.DataArray)]
+    if wrong:
+        raise TypeError(f"the products {wrong} are not DataArrays")
+    return products
+
+
+def common_units(products: Mapping[str, xr.DataArray]) -> str | None:
+    """The units that all products share; different known units raise."""
+    known = {name: a.attrs["units"] for name, a in products.items() if a.attrs.get("units")}
+    if len(set(known.values())) > 1:
+        raise ValueError(f"the products have different units: {known}. Convert them first (.flux.convert_units)")
+    return next(iter(known.values()), None)
+
+
+def ensemble_dim(da: xr.DataArray) -> str | None:
+    """The dim of an ensemble's members, None where there is none."""
+    return next((str(d) for d in da.dims if d in ENSEMBLE_DIMS), None)
+
+
+def mean_and_spread(da: xr.DataArray, spread: str = "std") -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """Mean, lower and upper edge over the ensemble's dim: ± one standard deviation (n − 1), or the full range."""
+    if spread not in ("std", "range"):
+        raise ValueError(f"spread is 'std' or 'range', got {spread!r}")
+    dim = ensemble_dim(da)
+    if dim is None or da.sizes[dim] < 2:
+        mean = da if dim is None else da.mean(dim)
+        return mean, mean, mean
+    mean = da.mean(dim)
+    if spread == "range":
+        return mean, da.min(dim), da.max(dim)
+    deviation = da.std(dim, ddof=1)
+    return mean, mean - deviation, mean + deviation
+
+
+def save(figure: "Figure | Axes", stem: str | Path, formats: Iterable[str] = ("png", "pdf"), close: bool = True):
+    """Write a figure once per format beside ``stem`` and return the paths; no clock goes into the files."""
+    import matplotlib.pyplot as plt
+
+    figure = getattr(figure, "figure", figure)
+    paths = []
+    stem = Path(stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for kind in formats:
+        path = stem.with_name(f"{stem.name}.{kind}")
+        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}.get(kind)
+        with style():
+            figure.savefig(path, metadata=metadata)
+        paths.append(path)
+    if close:
+        plt.close(figure)
+    return paths
+
+
+def finite(values: object) -> np.ndarray:
+    """The finite values of an array, flat."""
+    flat = np.asarray(values, dtype="float64").ravel()
+    return flat[np.isfinite(flat)]
