@@ -1,0 +1,79 @@
+"""The command line: ``xflux demo``, ``run``, ``report``, ``predict``, ``new``, ``products``, ``versions``."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Land-carbon fluxes: regional budgets, bridges and dual-constraint flux models.")
+
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; stages that are done there are kept.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="A small configuration; its numbers mean nothing.")]
+
+
+def main() -> None:
+    """Entry point: errors of the user's making are printed without a traceback."""
+    try:
+        app()
+    except (ValueError, KeyError, FileNotFoundError, ImportError) as error:
+        if os.environ.get("XFLUX_DEBUG"):
+            raise
+        typer.secho(f"xflux: {error}", fg=typer.colors.RED, err=True)
+        raise SystemExit(2) from None
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
+    out: Out = None,
+    smoke: Smoke = False,
+    blocked: Annotated[bool, typer.Option("--blocked", help="Also train EC-ATM on folds blocked by distance.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the study and say what would be done.")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key, e.g. --set train.epochs=10.")] = None,
+) -> None:
+    """The whole chain on your own data: read, train, predict, evaluate, draw, report."""
+    from xflux import study as room
+    from xflux.study.config import parse_override
+
+    config = room.load_study(study, dict(parse_override(text) for text in set_ or []))
+    folder = out or Path("runs") / (config.name + ("-smoke" if smoke else ""))
+    if dry_run:
+        for key, path in room.check_study(config).items():
+            typer.echo(f"found  {key}: {path}")
+        typer.echo(f"would train EC{''.join(f', EC-ATM {v}' for v in config.variants)} and write to {folder}")
+        return
+    room.run_study(config, folder, smoke=smoke, blocked=blocked)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; two or more are compared side by side.")],
+    out: Annotated[Path | None, typer.Option("--out", help="HTML file; by default report.html in the first run.")] = None,
+) -> None:
+    """Figures and tables of a run as one HTML page."""
+    from xflux import report as room
+
+    typer.echo(room.write_report(runs[0] if len(runs) == 1 else runs, out))
+
+
+@app.command()
+def products() -> None:
+    """The published products that open_product reads."""
+    import xflux
+
+    typer.echo(str(xflux.products()))
+
+
+@app.command()
+def versions() -> None:
+    """Versions of Python, xflux and the packages that shape its numbers."""
+    from xflux import provenance
+
+    for name, version in provenance.versions().items():
+        typer.echo(f"{name:<14} {version}")
+
+
+if __name__ == "__main__":
+    main()
