@@ -18,6 +18,7 @@ from xflux.plot.style import (
     mean_and_spread,
     style,
 )
+from xflux.plot.style import legend as draw_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +57,7 @@ def regions(
         raise ValueError(f"a product is drawn as one of {KINDS}, got {wrong}")
     names = _rows(products)
     with style():
-        ax = _axes(ax, len(names), sum(k == "bar" for k in kinds.values()))
+        own, ax = ax is None, _axes(ax, len(names), sum(k == "bar" for k in kinds.values()))
         bars = [n for n, k in kinds.items() if k == "bar"]
         points = [n for n, k in kinds.items() if k == "point"]
         rows = np.arange(len(names), dtype="float64")
@@ -71,9 +72,8 @@ def regions(
             else:
                 _points(ax, rows, da, paint[name], name, spread, points.index(name))
         _finish(ax, names, label or axis_label(quantity, units), title)
-        if legend and len(products) > 1:
-            count = len(products)
-            ax.figure.legend(loc="outside lower center", ncols=min(count, 3), handlelength=1.2, columnspacing=1.0)
+        if legend:
+            draw_legend(ax.figure, ax, own)
     return ax
 
 

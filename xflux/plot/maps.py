@@ -8,7 +8,7 @@ import xarray as xr
 
 from xflux.plot.coast import coastlines, outline
 from xflux.plot.projection import project, rim, split_cells, split_line
-from xflux.plot.style import CM, COLUMN, PAGE, as_products, axis_label, common_units, finite, style
+from xflux.plot.style import CM, COLUMN, PAGE, as_products, axis_label, common_units, finite, style, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ def map(  # the accessor's name; the built-in is not used in this package
         limits = colour_scale(field, vmin, vmax, centre, cmap)
         mesh = _draw(field, ax, projection, limits, coast)
         name = title if title is not None else str(da.attrs.get("long_name", da.name or ""))
-        ax.set_title(" ".join(part for part in (name, reduced if title is None else "") if part))
+        ax.set_title(wrapped(" ".join(part for part in (name, reduced if title is None else "") if part)))
         if colourbar:
             text = label or axis_label(_quantity(da), da.attrs.get("units"))
             bar = ax.figure.colorbar(

@@ -52,5 +52,7 @@ def bridge(
                 ax.scatter(x[chosen], y[chosen], s=size, color=paint, alpha=0.75, linewidths=0, zorder=4,
                            label=f"{name} ({chosen.sum()})")
         ax.set_title(title if title is not None else f"{weight.size} contributing pixels")
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, -0.16), ncols=2, markerscale=0.8)
+        drawn = ax.legend(loc="lower center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        for handle in drawn.legend_handles:
+            handle.set_sizes([14.0])
     return ax

@@ -14,11 +14,14 @@ from xflux.plot.style import (
     axis_label,
     colours,
     common_units,
+    dash,
     ensemble_dim,
+    line_width,
     mean_and_spread,
     new_axes,
     style,
 )
+from xflux.plot.style import legend as draw_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,10 +69,15 @@ def seasonal_cycle(
         for panel, region in zip(axes, names, strict=False):
             for name, da in products.items():
                 line = da.sel(region=region) if "region" in da.dims else da
-                _line(panel, line, "month", paint[name], name, spread, ":" if name in dashed else "-")
+                _line(panel, line, "month", paint[name], name, spread, ":" if name in dashed else dash(name))
             _month_axis(panel)
             panel.set_title(title if title is not None and len(names) == 1 else str(region or ""))
-        _finish(figure, axes, len(names), axis_label(quantity, units), legend and len(products) > 1)
+        if len(names) == 1:
+            axes[0].set_ylabel(axis_label(quantity, units))
+        else:
+            figure.supylabel(axis_label(quantity, units), fontsize=7.5)
+        if legend:
+            draw_legend(figure, axes[0], own=ax is None)
     return axes[0] if len(names) == 1 else figure
 
 
@@ -118,12 +126,13 @@ def _panels(ax: "Axes | None", count: int, columns: int | None) -> tuple["Figure
     width = COLUMN if columns <= 2 else PAGE
     figure = plt.figure(figsize=(width, rows * 2.9 * CM + 1.6 * CM), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
-    for extra in grid.ravel()[count:]:
+    for place, extra in enumerate(grid.ravel()[count:], start=count):
         extra.set_visible(False)
+        grid.ravel()[place - columns].tick_params(labelbottom=True)
     return figure, list(grid.ravel()[:count])
 
 
-def _line(ax: "Axes", da: xr.DataArray, x: str, paint: str, name: str, spread: str, dash: str = "-") -> None:
+def _line(ax: "Axes", da: xr.DataArray, x: str, paint: str, name: str, spread: str, dashes: str) -> None:
     extra = [d for d in da.dims if d != x and d != ensemble_dim(da)]
     if extra:
         raise ValueError(f"{name!r} has the dims {extra} beside {x!r}: select or reduce them first")
@@ -132,26 +141,15 @@ def _line(ax: "Axes", da: xr.DataArray, x: str, paint: str, name: str, spread: s
     if ensemble_dim(da):
         ax.fill_between(position, np.asarray(low), np.asarray(high), color=paint, alpha=0.2, linewidth=0)
     marker = "o" if position.size == 1 else None
-    ax.plot(position, np.asarray(mean), color=paint, label=name, linestyle=dash, marker=marker, markersize=3)
+    width = line_width(name)
+    shape = {"linestyle": dashes, "marker": marker, "markersize": 3, "linewidth": width, "zorder": 3 - width / 4}
+    ax.plot(position, np.asarray(mean), color=paint, label=name, **shape)
 
 
 def _month_axis(ax: "Axes") -> None:
     ax.set_xticks(range(1, 13), list(MONTHS))
     ax.set_xlim(0.7, 12.3)
     ax.axhline(0, color="#A0A0A0", linewidth=0.5, zorder=0)
-
-
-def _finish(figure: "Figure", axes: list, count: int, label: str, legend: bool) -> None:
-    if count == 1:
-        axes[0].set_ylabel(label)
-        if legend:
-            axes[0].legend(ncols=2 if len(axes[0].get_legend_handles_labels()[1]) > 3 else 1)
-        return
-    figure.supylabel(label, fontsize=7.5)
-    if legend:
-        handles, names = axes[0].get_legend_handles_labels()
-        wide = figure.get_figwidth() > COLUMN * 1.2
-        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5 if wide else 3))
 
 
 def annual(
@@ -178,14 +176,14 @@ def annual(
     products = {name: _yearly(da) for name, da in as_products(data).items()}
     units, paint = common_units(products), colours(products, colour)
     with style():
-        ax = new_axes(ax)
+        own, ax = ax is None, new_axes(ax)
         for name, da in products.items():
             years = np.asarray(da["year"], dtype="float64")
             if name in members and ensemble_dim(da):
                 lines = np.asarray(da.transpose("year", ...))
                 ax.plot(years, lines, color=paint[name], linewidth=0.5, linestyle=":", alpha=0.8)
                 da = da.mean(ensemble_dim(da), keep_attrs=True)
-            _line(ax, da, "year", paint[name], name, spread)
+            _line(ax, da, "year", paint[name], name, spread, dash(name))
             if errors and name in errors:
                 mean, wide = np.asarray(mean_and_spread(da)[0]), np.asarray(errors[name], dtype="float64")
                 ax.fill_between(years, mean - wide, mean + wide, color=paint[name], alpha=0.15, linewidth=0)
@@ -195,8 +193,8 @@ def annual(
         ax.set_ylabel(axis_label(quantity, units))
         ax.set_xlabel("Year")
         ax.set_title(title or "")
-        if legend and len(products) > 1:
-            ax.legend(ncols=2 if len(products) > 2 else 1)
+        if legend:
+            draw_legend(ax.figure, ax, own)
     return ax
 
 
@@ -257,7 +255,7 @@ def history(history: xr.Dataset, figure: "Figure | None" = None) -> "Figure":
 
 
 def _curves(ax: "Axes", curves: Mapping[str, xr.DataArray]) -> None:
-    positive = all(float(da.min()) > 0 for da in curves.values())
+    lowest, highest = min(float(da.min()) for da in curves.values()), max(float(da.max()) for da in curves.values())
     for kind, da in curves.items():
         axis = "epoch" if "epoch" in da.dims else "step"
         x = np.asarray(da[axis]) if axis in da.coords else np.arange(da.sizes[axis])
@@ -268,5 +266,5 @@ def _curves(ax: "Axes", curves: Mapping[str, xr.DataArray]) -> None:
             ax.plot(x[seen], values[seen], color=paint, linewidth=0.4, alpha=0.5)
         mean = np.nanmean(values[seen], axis=1) if seen.any() else values[seen][:, 0]
         ax.plot(x[seen], mean, color=paint, linestyle=dash, label=kind)
-    if positive:
+    if lowest > 0 and highest > 20 * lowest:
         ax.set_yscale("log")

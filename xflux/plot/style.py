@@ -33,6 +33,9 @@ _COLOURS = (
     (r"x-?base|fluxcom", ORANGE),
     (r"truth|observ|tower", BLACK),
 )
+# the variants of one model also differ by their dashes, so that close lines can be told apart
+_DASHES = ((r"^ec[-_ ]?atm.*(total|sum)", "-"), (r"^ec[-_ ]?atm.*sampled", "-."), (r"^ec[-_ ]?atm.*bridge", "--"))
+_WIDE = r"invers|mip|budget|gcb|gcp|truth|observ"
 _OTHERS = ("#7F3C8D", "#80BA5A", "#8C564B", "#5F6B6D", "#CF1C90", "#B5A300", "#4B4B8F", "#A5AA99")
 _RC = {
     "font.size": 7.5,
@@ -83,6 +86,16 @@ def colour(product: str, products: Iterable[str] = ()) -> str:
     return _OTHERS[place % len(_OTHERS)]
 
 
+def dash(product: str) -> str:
+    """The line style of a product."""
+    return next((value for pattern, value in _DASHES if re.search(pattern, product.lower())), "-")
+
+
+def line_width(product: str) -> float:
+    """References are drawn wider (and first), so that a model on top of one does not hide it."""
+    return 2.4 if re.search(_WIDE, product.lower()) else 1.2
+
+
 def colours(products: Iterable[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
     """One colour for each product; ``chosen`` wins."""
     products = list(products)
@@ -101,6 +114,27 @@ def unit_label(units: str | None) -> str:
 def axis_label(quantity: str, units: str | None) -> str:
     """"NEE (gC m-2 d-1)" or the quantity alone, where the units are unknown."""
     return f"{quantity} ({unit_label(units)})" if units and units != "1" else quantity
+
+
+def wrapped(title: str, width: int = 52) -> str:
+    """A title broken into lines that fit a column."""
+    import textwrap
+
+    return "\n".join(textwrap.wrap(title, width))
+
+
+def legend(figure: "Figure", ax: "Axes", own: bool) -> None:
+    """Names of the lines: below the panels of our own figure, inside an ``ax`` that was given."""
+    handles, names = ax.get_legend_handles_labels()
+    if len(names) < 2:
+        return
+    if not own:
+        ax.legend(ncols=2 if len(names) > 3 else 1)
+        return
+    wide = figure.get_figwidth() > COLUMN * 1.2
+    longest = max(map(len, names))
+    fit = int((120 if wide else 62) / (longest + 6))
+    figure.legend(handles, names, loc="outside lower center", ncols=max(1, min(len(names), fit)), columnspacing=1.2)
 
 
 def new_axes(ax: "Axes | None", width: float = COLUMN, height: float = 6 * CM) -> "Axes":

@@ -48,6 +48,7 @@ def scatter(
             ax.plot([low, high], [start + slope * low, start + slope * high], color="#D55E00", linewidth=1.1)
         _corner(ax, x, y, units or observed_units)
         ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", title=title or "")
+        ax.set_yticks([t for t in ax.get_xticks() if low <= t <= high])
         ax.set_xlabel(axis_label(f"Observed {quantity}", observed_units or units))
         ax.set_ylabel(axis_label(f"Predicted {quantity}", units or observed_units))
         if colourbar:
