@@ -6,8 +6,12 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="Land-carbon fluxes: regional budgets, bridges and dual-constraint flux models.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Land-carbon fluxes: regional budgets, bridges and dual-constraint flux models.",
+)
 
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; stages that are done there are kept.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="A small configuration; its numbers mean nothing.")]
@@ -50,7 +54,9 @@ def run(
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; two or more are compared side by side.")],
-    out: Annotated[Path | None, typer.Option("--out", help="HTML file; by default report.html in the first run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML file; by default report.html in the first run.")
+    ] = None,
 ) -> None:
     """Figures and tables of a run as one HTML page."""
     from xflux import report as room

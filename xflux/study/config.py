@@ -133,11 +133,15 @@ class StudyConfig(_Section):
         """The data folder; an error that names it where it is unset or absent."""
         text = os.path.expandvars(self.data)
         if "$" in text:
-            raise StudyError(f"data = {self.data!r}: that environment variable is not set; "
-                             "set it (export XFLUX_DATA=/path/to/data) or write the folder into the study file")
+            raise StudyError(
+                f"data = {self.data!r}: that environment variable is not set; "
+                "set it (export XFLUX_DATA=/path/to/data) or write the folder into the study file"
+            )
         folder = Path(text).expanduser()
         if not folder.is_dir():
-            raise StudyError(f"data folder {str(folder)!r} does not exist; set $XFLUX_DATA or data = … in the study file")
+            raise StudyError(
+                f"data folder {str(folder)!r} does not exist; set $XFLUX_DATA or data = … in the study file"
+            )
         return folder
 
     def smoke(self) -> "StudyConfig":

@@ -47,17 +47,24 @@ def mean_flux(study: Study, name: str) -> xr.DataArray:
 def _mean_maps(study: Study, folder: Path) -> None:
     fields = {pipeline.LABELS[model]: mean_flux(study, name) for model, name in study.names.items()}
     fields |= {f"{m.name} ({m.period})": comparison_map(study, m) for m in study.config.evaluation.maps}
-    _save(plot.maps(fields, columns=2, label="mean annual flux (gC m$^{-2}$ yr$^{-1}$)", vmin=-600, vmax=600),
-          folder / "mean_flux_maps")
+    _save(
+        plot.maps(fields, columns=2, label="mean annual flux (gC m$^{-2}$ yr$^{-1}$)", vmin=-600, vmax=600),
+        folder / "mean_flux_maps",
+    )
 
 
 def _differences(study: Study, folder: Path) -> None:
     ec = mean_flux(study, study.names["ec"])
-    fields = {f"{pipeline.LABELS[model]} − EC": (mean_flux(study, name) - ec).assign_attrs(ec.attrs)
-              for model, name in study.names.items() if model != "ec"}
+    fields = {
+        f"{pipeline.LABELS[model]} − EC": (mean_flux(study, name) - ec).assign_attrs(ec.attrs)
+        for model, name in study.names.items()
+        if model != "ec"
+    }
     if fields:
-        _save(plot.maps(fields, columns=1, label="difference (gC m$^{-2}$ yr$^{-1}$)", centre=0),
-              folder / "difference_maps")
+        _save(
+            plot.maps(fields, columns=1, label="difference (gC m$^{-2}$ yr$^{-1}$)", centre=0),
+            folder / "difference_maps",
+        )
 
 
 def _cycles(study: Study, reduce: bool) -> dict[str, xr.DataArray]:
@@ -70,8 +77,9 @@ def _cycles(study: Study, reduce: bool) -> dict[str, xr.DataArray]:
 
 def _seasonal_cycles(study: Study, folder: Path) -> None:
     _save(plot.seasonal_cycle(_cycles(study, True), title="Global"), folder / "seasonal_cycle_global")
-    modelled = [r for r in study.inversions["region"].values
-                if np.isfinite(study.target_integrals("ec").sel(region=r)).all()]
+    modelled = [
+        r for r in study.inversions["region"].values if np.isfinite(study.target_integrals("ec").sel(region=r)).all()
+    ]
     cycles = {label: cycle.sel(region=modelled) for label, cycle in _cycles(study, False).items()}
     _save(plot.seasonal_cycle(cycles), folder / "seasonal_cycle_by_region")
 
@@ -96,8 +104,15 @@ def _towers(study: Study, folder: Path) -> None:
     with xr.open_dataset(study.run / "towers" / "held_out.nc") as dataset:
         predictions = dataset.load()
     names = list(study.names.items())
-    figure, axes = plt.subplots(1, len(names), figsize=(plot.PAGE, plot.PAGE / len(names)), layout="constrained",
-                                sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1,
+        len(names),
+        figsize=(plot.PAGE, plot.PAGE / len(names)),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
     for ax, (model, name) in zip(axes[0], names, strict=True):
         plot.scatter(predictions["observed"], predictions[name], ax=ax, title=pipeline.LABELS[model])
     _save(figure, folder / "towers")

@@ -41,9 +41,14 @@ class Inputs:
 def input_files(config: StudyConfig) -> dict[str, Path]:
     """Key of the study file → the file that it names; an error lists all that are missing."""
     folder = config.data_folder()
-    named = {"towers.table": config.towers.table, "towers.sites": config.towers.sites,
-             "drivers.base": config.drivers.base, "drivers.land_fraction": config.drivers.land_fraction,
-             "target.file": config.target.file, "evaluation.truth": config.evaluation.truth}
+    named = {
+        "towers.table": config.towers.table,
+        "towers.sites": config.towers.sites,
+        "drivers.base": config.drivers.base,
+        "drivers.land_fraction": config.drivers.land_fraction,
+        "target.file": config.target.file,
+        "evaluation.truth": config.evaluation.truth,
+    }
     for comparison in config.evaluation.maps:
         named[f"evaluation.maps ({comparison.name})"] = comparison.file
     if config.evaluation.budget:
@@ -51,8 +56,11 @@ def input_files(config: StudyConfig) -> dict[str, Path]:
     files = {key: folder / name for key, name in named.items() if name}
     missing = [f"  {key} = {str(path)!r}" for key, path in files.items() if not path.exists()]
     if missing:
-        raise StudyError("these files of the study do not exist:\n" + "\n".join(missing)
-                         + f"\npaths are relative to the data folder {str(folder)!r}")
+        raise StudyError(
+            "these files of the study do not exist:\n"
+            + "\n".join(missing)
+            + f"\npaths are relative to the data folder {str(folder)!r}"
+        )
     return files
 
 
@@ -64,13 +72,18 @@ def check_variables(config: StudyConfig, files: dict[str, Path]) -> None:
     for key, name in wanted:
         with xr.open_dataset(files[key]) as dataset:
             if name not in dataset:
-                problems.append(f"  {key}: no variable {name!r} in {files[key].name!r}, which has {sorted(dataset.data_vars)}")
+                problems.append(
+                    f"  {key}: no variable {name!r} in {files[key].name!r}, which has {sorted(dataset.data_vars)}"
+                )
             elif key == "target.file":
                 problems += _target_problems(config.target, dataset[name], files[key].name)
     if config.evaluation.budget:
         table = pd.read_csv(files["evaluation.budget.file"], nrows=1)
-        problems += [f"  evaluation.budget.file: no column {name!r}, it has {list(table.columns)}"
-                     for name in ("Year", config.evaluation.budget.variable) if name not in table]
+        problems += [
+            f"  evaluation.budget.file: no column {name!r}, it has {list(table.columns)}"
+            for name in ("Year", config.evaluation.budget.variable)
+            if name not in table
+        ]
     if problems:
         raise StudyError("the study's files lack what it needs:\n" + "\n".join(problems))
 
@@ -78,10 +91,16 @@ def check_variables(config: StudyConfig, files: dict[str, Path]) -> None:
 def _target_problems(target: Target, array: xr.DataArray, file: str) -> list[str]:
     needed = {target.region_dim, "time", *target.ensemble_dims}
     if needed != set(array.dims):
-        return [f"  target: {array.name!r} in {file!r} has dims {array.dims}, the study names {sorted(needed)} "
-                "(region_dim, ensemble_dims and time)"]
-    return [f"  target.select.{dim}: {value!r} is not in {file!r}, which has {array[dim].values.tolist()}"
-            for dim, values in target.select.items() for value in values if value not in array[dim].values]
+        return [
+            f"  target: {array.name!r} in {file!r} has dims {array.dims}, the study names {sorted(needed)} "
+            "(region_dim, ensemble_dims and time)"
+        ]
+    return [
+        f"  target.select.{dim}: {value!r} is not in {file!r}, which has {array[dim].values.tolist()}"
+        for dim, values in target.select.items()
+        for value in values
+        if value not in array[dim].values
+    ]
 
 
 def read_target(target: Target, path: Path) -> xr.DataArray:
@@ -100,18 +119,28 @@ def read_target(target: Target, path: Path) -> xr.DataArray:
     known = regions.region_labels(target.regions)
     kept = [label for label in labels if label in known]
     if not kept:
-        raise StudyError(f"target: none of the labels {labels} is a region of {target.regions!r}, which has {list(known)}")
+        raise StudyError(
+            f"target: none of the labels {labels} is a region of {target.regions!r}, which has {list(known)}"
+        )
     array = array.sel(region=kept)
     dims = target.ensemble_dims
-    names = ["/".join(map(str, names)) for names in pd.MultiIndex.from_product([array[d].values for d in dims])] \
-        if len(dims) > 1 else [str(name) for name in array[dims[0]].values]
+    names = (
+        ["/".join(map(str, names)) for names in pd.MultiIndex.from_product([array[d].values for d in dims])]
+        if len(dims) > 1
+        else [str(name) for name in array[dims[0]].values]
+    )
     stacked = array.stack(inversion=dims).drop_vars(["inversion", *dims]).assign_coords(inversion=names)
     stacked = stacked.dropna("inversion", how="all").transpose("inversion", "region", "time")
     amounts = units.convert_units(stacked, "PgC month-1").astype("float64")
-    contents = {key: value for key, value in (("includes_fire", target.includes_fire),
-                                              ("includes_rivers", target.includes_rivers)) if value is not None}
+    contents = {
+        key: value
+        for key, value in (("includes_fire", target.includes_fire), ("includes_rivers", target.includes_rivers))
+        if value is not None
+    }
     amounts.attrs |= {k: int(v) for k, v in contents.items()} | {
-        "long_name": "land-atmosphere carbon flux", "left_out": ", ".join(sorted(set(labels) - set(kept)))}
+        "long_name": "land-atmosphere carbon flux",
+        "left_out": ", ".join(sorted(set(labels) - set(kept))),
+    }
     return amounts.rename("target")
 
 
@@ -128,8 +157,10 @@ def make_grid(config: StudyConfig, files: dict[str, Path]) -> xr.Dataset:
         fraction = dataset[config.drivers.land_fraction_variable].load()
     fraction = fraction.reindex(lat=base["lat"], lon=base["lon"], method="nearest", tolerance=1e-3)
     if bool(fraction.isnull().any()):
-        raise StudyError("drivers.land_fraction is not on the grid of drivers.base: "
-                         f"{fraction.sizes} cells do not match within 0.001 degree; regrid one of them first")
+        raise StudyError(
+            "drivers.land_fraction is not on the grid of drivers.base: "
+            f"{fraction.sizes} cells do not match within 0.001 degree; regrid one of them first"
+        )
     made = base if config.drivers.recipe == "none" else drivers.table_a2(base, variant=config.drivers.recipe)
     names = config.drivers.variables or list(made.data_vars)
     missing = [name for name in names if name not in made]
@@ -143,15 +174,18 @@ def make_grid(config: StudyConfig, files: dict[str, Path]) -> xr.Dataset:
 
 def make_towers(config: StudyConfig, files: dict[str, Path], grid: xr.Dataset) -> xr.Dataset:
     """Tower days of good quality at the grid's drivers, the tower's own measurements standing in where named."""
-    table = towers.read_towers(files["towers.table"], qc=config.towers.qc, sites=files.get("towers.sites"),
-                               start=config.towers.start)
+    table = towers.read_towers(
+        files["towers.table"], qc=config.towers.qc, sites=files.get("towers.sites"), start=config.towers.start
+    )
     swap = {own: driver for driver, own in config.towers.keep.items() if own != driver}
     missing = [own for own in config.towers.keep.values() if own not in table]
     if missing:
         raise StudyError(f"towers.keep: the tower table has no column {missing}; it has {sorted(table.data_vars)}")
     table = table.rename(swap)
     drivers_only = grid.drop_vars("land_fraction")
-    placed = towers.colocate(table, drivers_only, max_distance=config.towers.max_distance, keep=list(config.towers.keep))
+    placed = towers.colocate(
+        table, drivers_only, max_distance=config.towers.max_distance, keep=list(config.towers.keep)
+    )
     placed = placed[["nee", *drivers_only.data_vars]]
     complete = np.logical_and.reduce([np.isfinite(placed[name].values) for name in placed.data_vars])
     placed.attrs["rows_without_drivers"] = int((~complete).sum())
@@ -173,6 +207,7 @@ def save_inputs(inputs: Inputs, folder: Path) -> None:
 
 def open_inputs(folder: Path) -> Inputs:
     """Read the inputs that :func:`save_inputs` wrote."""
+
     def load(name: str) -> xr.Dataset:
         with xr.open_dataset(folder / name) as dataset:
             return dataset.load()

@@ -44,8 +44,14 @@ def check_study(config: StudyConfig) -> dict[str, Path]:
     return files
 
 
-def run_study(config: StudyConfig, out: str | Path, *, smoke: bool = False, blocked: bool = False,
-              say: Callable[[str], None] | None = None) -> Path:
+def run_study(
+    config: StudyConfig,
+    out: str | Path,
+    *,
+    smoke: bool = False,
+    blocked: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Path:
     """Run a whole study into a folder; stages that are done there, from the same settings and inputs, are kept.
 
     Parameters
@@ -77,10 +83,18 @@ def run_study(config: StudyConfig, out: str | Path, *, smoke: bool = False, bloc
     models = ("ec", *config.variants)
     extra = _extra_runs(study)
     _evaluate(study, models, extra, files)
-    write_json(study.run.path / "provenance.json", {
-        "study": config.name, "smoke": smoke, "seed": config.seed, "versions": provenance.versions(),
-        "inputs": {key: {"file": str(files[key].name), "sha256": digest} for key, digest in hashes.items()},
-        "seconds": study.run.timings, "peak_memory_gib": round(peak_memory_gib(), 2)})
+    write_json(
+        study.run.path / "provenance.json",
+        {
+            "study": config.name,
+            "smoke": smoke,
+            "seed": config.seed,
+            "versions": provenance.versions(),
+            "inputs": {key: {"file": str(files[key].name), "sha256": digest} for key, digest in hashes.items()},
+            "seconds": study.run.timings,
+            "peak_memory_gib": round(peak_memory_gib(), 2),
+        },
+    )
     study.run.say(f"results: {study.run.path / 'report.md'} · tables/ · figures/ · flux/*.zarr · models/")
     return study.run.path
 
@@ -96,10 +110,18 @@ def _make_inputs(study: Study, files: dict[str, Path], hashes: dict[str, str]) -
         folder.mkdir(parents=True)
         study_inputs.save_inputs(study_inputs.thin(made) if study.smoke else made, folder)
 
-    settings = [study.config.model_dump(include={"towers", "drivers", "target"}), study.smoke,
-                {key: hashes[key] for key in hashes if not key.startswith("evaluation")}]
-    study.run.stage("inputs", make, outputs=["inputs/towers.nc", "inputs/grid.nc", "inputs/target.nc"],
-                    settings=settings, title="towers, drivers and target")
+    settings = [
+        study.config.model_dump(include={"towers", "drivers", "target"}),
+        study.smoke,
+        {key: hashes[key] for key in hashes if not key.startswith("evaluation")},
+    ]
+    study.run.stage(
+        "inputs",
+        make,
+        outputs=["inputs/towers.nc", "inputs/grid.nc", "inputs/target.nc"],
+        settings=settings,
+        title="towers, drivers and target",
+    )
 
 
 def _train_config(study: Study, **changes):
@@ -107,9 +129,18 @@ def _train_config(study: Study, **changes):
 
     t = study.config.train
     return train.TrainConfig(
-        folds=t.folds, seed=study.config.seed, max_epochs=t.epochs, batch=t.batch, learning_rate=t.learning_rate,
-        variance_learning_rate=t.variance_learning_rate, schedule=t.schedule, hidden=tuple(t.hidden), patience=None,
-        validation_years=t.validation_years, **changes)
+        folds=t.folds,
+        seed=study.config.seed,
+        max_epochs=t.epochs,
+        batch=t.batch,
+        learning_rate=t.learning_rate,
+        variance_learning_rate=t.variance_learning_rate,
+        schedule=t.schedule,
+        hidden=tuple(t.hidden),
+        patience=None,
+        validation_years=t.validation_years,
+        **changes,
+    )
 
 
 def _constraint(study: Study, variant: str, target: xr.DataArray):
@@ -120,9 +151,14 @@ def _constraint(study: Study, variant: str, target: xr.DataArray):
     if variant == "bridge":
         bridge = xflux.load_bridge(study.run.path / "bridge" / f"{config.target.regions}.nc")
         return train.RegionalConstraint(bridge=bridge, land_fraction=inputs.land_fraction, **shared)
-    return train.RegionalConstraint(integral="sampled", regions=config.target.regions, total=variant == "sampled+total",
-                                    land_fraction=inputs.land_fraction, pixels_per_step=config.train.pixels_per_step,
-                                    **shared)
+    return train.RegionalConstraint(
+        integral="sampled",
+        regions=config.target.regions,
+        total=variant == "sampled+total",
+        land_fraction=inputs.land_fraction,
+        pixels_per_step=config.train.pixels_per_step,
+        **shared,
+    )
 
 
 def _train(study: Study, name: str, constraints: list, **changes) -> None:
@@ -131,9 +167,15 @@ def _train(study: Study, name: str, constraints: list, **changes) -> None:
     inputs = study.inputs
     path = study.run.fresh(f"models/{name}.safetensors")
     checkpoint = study.run.path / "models" / f"{name}.checkpoint"
-    model = train.fit(inputs.towers, drivers=inputs.drivers, target="nee", constraints=constraints,
-                      config=_train_config(study, **changes), checkpoint=checkpoint,
-                      progress=lambda line: study.run.say(f"        {name}: {line}"))
+    model = train.fit(
+        inputs.towers,
+        drivers=inputs.drivers,
+        target="nee",
+        constraints=constraints,
+        config=_train_config(study, **changes),
+        checkpoint=checkpoint,
+        progress=lambda line: study.run.say(f"        {name}: {line}"),
+    )
     model.save(path)
     model.last.save(study.run.fresh(f"models/{name}.last.safetensors"))
     model.history.to_netcdf(study.run.fresh(f"models/{name}.history.nc"))
@@ -150,20 +192,31 @@ def _train_and_predict(study: Study, variant: str, after: tuple[str, ...]) -> No
     def fit() -> None:
         _train(study, name, [] if variant == "ec" else [_constraint(study, variant, study.inputs.target)])
 
-    study.run.stage(f"train-{name}" if variant != "ec" else "ec", fit, settings=_training_settings(study, variant),
-                    after=after, title=f"training {LABELS[variant]}",
-                    outputs=[f"models/{name}{part}" for part in (".safetensors", ".last.safetensors", ".history.nc")])
+    study.run.stage(
+        f"train-{name}" if variant != "ec" else "ec",
+        fit,
+        settings=_training_settings(study, variant),
+        after=after,
+        title=f"training {LABELS[variant]}",
+        outputs=[f"models/{name}{part}" for part in (".safetensors", ".last.safetensors", ".history.nc")],
+    )
     trained = "ec" if variant == "ec" else f"train-{name}"
-    study.run.stage(f"forward-{name}", lambda: _forward(study, name), after=(trained, "inputs"),
-                    outputs=[f"flux/{name}.zarr", f"flux/{name}.last.zarr"], title=f"forward run of {LABELS[variant]}")
+    study.run.stage(
+        f"forward-{name}",
+        lambda: _forward(study, name),
+        after=(trained, "inputs"),
+        outputs=[f"flux/{name}.zarr", f"flux/{name}.last.zarr"],
+        title=f"forward run of {LABELS[variant]}",
+    )
 
 
 def _forward(study: Study, name: str) -> None:
     inputs = study.inputs
     for part in ("", ".last"):
         model = xflux.load_model(study.run.path / "models" / f"{name}{part}.safetensors")
-        xflux.forward.run(inputs.driver_grid, model, study.run.fresh(f"flux/{name}{part}.zarr"), members="all",
-                          progress=False)
+        xflux.forward.run(
+            inputs.driver_grid, model, study.run.fresh(f"flux/{name}{part}.zarr"), members="all", progress=False
+        )
 
 
 def open_flux(run: Path, name: str) -> xr.DataArray:
@@ -176,14 +229,19 @@ def _fit_bridges(study: Study) -> None:
         inputs = study.inputs
         field = open_flux(study.run.path, "ec").load()
         for name in study.config.evaluation.regions:
-            bridge = field.flux.fit_bridge(name, r2=study.config.r2, seed=study.config.seed,
-                                           land_fraction=inputs.land_fraction)
+            bridge = field.flux.fit_bridge(
+                name, r2=study.config.r2, seed=study.config.seed, land_fraction=inputs.land_fraction
+            )
             bridge.save(study.run.fresh(f"bridge/{name}.nc"))
 
-    study.run.stage("bridges", make, after=("forward-ec",),
-                    settings=[study.config.r2, study.config.seed, study.config.evaluation.regions],
-                    outputs=[f"bridge/{name}.nc" for name in study.config.evaluation.regions],
-                    title="bridges from the EC forward run")
+    study.run.stage(
+        "bridges",
+        make,
+        after=("forward-ec",),
+        settings=[study.config.r2, study.config.seed, study.config.evaluation.regions],
+        outputs=[f"bridge/{name}.nc" for name in study.config.evaluation.regions],
+        title="bridges from the EC forward run",
+    )
 
 
 def inversion_halves(target: xr.DataArray, seed: int) -> tuple[list[str], list[str]]:
@@ -203,16 +261,27 @@ def inversion_halves(target: xr.DataArray, seed: int) -> tuple[list[str], list[s
 def _extra_runs(study: Study) -> tuple[str, ...]:
     config, stages = study.config, []
     if config.held_out_inversions:
+
         def half() -> None:
             target = study.inputs.target
             first, _ = inversion_halves(target, config.seed)
             _train(study, "half", [_constraint(study, "sampled+total", target.sel(inversion=first))])
 
-        study.run.stage("train-half", half, settings=_training_settings(study, "half"), after=("inputs", "ec"),
-                        outputs=["models/half.safetensors", "models/half.last.safetensors", "models/half.history.nc"],
-                        title="training EC-ATM sampled+total on half of the inversions")
-        study.run.stage("forward-half", lambda: _forward(study, "half"), after=("train-half",),
-                        outputs=["flux/half.zarr"], title="forward run of the half")
+        study.run.stage(
+            "train-half",
+            half,
+            settings=_training_settings(study, "half"),
+            after=("inputs", "ec"),
+            outputs=["models/half.safetensors", "models/half.last.safetensors", "models/half.history.nc"],
+            title="training EC-ATM sampled+total on half of the inversions",
+        )
+        study.run.stage(
+            "forward-half",
+            lambda: _forward(study, "half"),
+            after=("train-half",),
+            outputs=["flux/half.zarr"],
+            title="forward run of the half",
+        )
         stages.append("forward-half")
     for variant in (["ec"] if config.blocked else []) + (config.variants if config.blocked_variants else []):
         name = slug(variant)
@@ -221,10 +290,14 @@ def _extra_runs(study: Study) -> tuple[str, ...]:
             constraints = [] if variant == "ec" else [_constraint(study, variant, study.inputs.target)]
             _train(study, f"blocked_{name}", constraints, block_distance=config.towers.block_distance)
 
-        study.run.stage(f"blocked-{name}", train_blocked, after=("inputs", *(("bridges",) if variant == "bridge" else ())),
-                        settings=_training_settings(study, config.towers.block_distance, variant),
-                        outputs=[f"models/blocked_{name}.safetensors"],
-                        title=f"training {LABELS[variant]} on folds blocked at {config.towers.block_distance:g} km")
+        study.run.stage(
+            f"blocked-{name}",
+            train_blocked,
+            after=("inputs", *(("bridges",) if variant == "bridge" else ())),
+            settings=_training_settings(study, config.towers.block_distance, variant),
+            outputs=[f"models/blocked_{name}.safetensors"],
+            title=f"training {LABELS[variant]} on folds blocked at {config.towers.block_distance:g} km",
+        )
         stages.append(f"blocked-{name}")
     return tuple(stages)
 
@@ -238,7 +311,14 @@ def _evaluate(study: Study, models: tuple[str, ...], extra: tuple[str, ...], fil
     def make_tables() -> None:
         tables.write_tables(study, models, files)
 
-    study.run.stage("tables", make_tables, after=("inputs", "bridges", *forwards, *extra), settings=settings,
-                    outputs=["tables", "summary.json", "report.md", "towers/held_out.nc"], title="tables")
-    study.run.stage("figures", lambda: figures.write_figures(study, models), after=("tables",), outputs=["figures"],
-                    title="figures")
+    study.run.stage(
+        "tables",
+        make_tables,
+        after=("inputs", "bridges", *forwards, *extra),
+        settings=settings,
+        outputs=["tables", "summary.json", "report.md", "towers/held_out.nc"],
+        title="tables",
+    )
+    study.run.stage(
+        "figures", lambda: figures.write_figures(study, models), after=("tables",), outputs=["figures"], title="figures"
+    )

@@ -52,8 +52,16 @@ class RunFolder:
         self.timings: dict[str, float] = {}
         self._started = time.perf_counter()
 
-    def stage(self, name: str, make: Callable[[], None], *, outputs: list[str], after: tuple[str, ...] = (),
-              settings: object = None, title: str = "") -> None:
+    def stage(
+        self,
+        name: str,
+        make: Callable[[], None],
+        *,
+        outputs: list[str],
+        after: tuple[str, ...] = (),
+        settings: object = None,
+        title: str = "",
+    ) -> None:
         """Run ``make`` unless its outputs are there and were made from the same settings and earlier stages."""
         made_from = content_hash([settings, [self.hashes[stage] for stage in after]])
         self.hashes[name] = made_from
@@ -72,12 +80,15 @@ class RunFolder:
             raise RuntimeError(f"stage {name!r} did not write {missing}")
         self.timings[name] = round(time.perf_counter() - start, 1)
         write_json(note, {"made_from": made_from, "seconds": self.timings[name], "outputs": outputs})
-        self.say(f"[{self._clock()}] {title or name}: {self.timings[name]:.0f} s, "
-                 f"peak memory {peak_memory_gib():.1f} GiB")
+        self.say(
+            f"[{self._clock()}] {title or name}: {self.timings[name]:.0f} s, peak memory {peak_memory_gib():.1f} GiB"
+        )
 
     @staticmethod
     def _is_done(note: Path, made_from: str, files: list[Path]) -> bool:
-        return note.exists() and json.loads(note.read_text())["made_from"] == made_from and all(f.exists() for f in files)
+        return (
+            note.exists() and json.loads(note.read_text())["made_from"] == made_from and all(f.exists() for f in files)
+        )
 
     def _clock(self) -> str:
         seconds = time.perf_counter() - self._started

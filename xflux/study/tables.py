@@ -41,8 +41,11 @@ def held_out(run: Path, names: list[str], inputs: study_inputs.Inputs) -> xr.Dat
             fold = np.array([model.folds[site] for site in inputs.towers["site"].values.tolist()])
             every_member = model.predict(rows[:, [inputs.drivers.index(d) for d in model.drivers]])
             column = name + part.replace(".", "_")
-            result[column] = ("sample", every_member[fold, np.arange(fold.size)].astype("float32"),
-                              {"units": "gC m-2 d-1"})
+            result[column] = (
+                "sample",
+                every_member[fold, np.arange(fold.size)].astype("float32"),
+                {"units": "gC m-2 d-1"},
+            )
             if not part:
                 result[f"fold_{name}"] = ("sample", fold)
     return result
@@ -64,8 +67,9 @@ class Study:
         names = [*self.names.values(), *(["half"] if (run / "flux" / "half.zarr").exists() else [])]
         fraction = self.inputs.land_fraction
         self.sets = list(dict.fromkeys([config.target.regions, *config.evaluation.regions]))
-        self.integrals = {(name, regions): integrals(run, name, regions, fraction)
-                          for name in names for regions in self.sets}
+        self.integrals = {
+            (name, regions): integrals(run, name, regions, fraction) for name in names for regions in self.sets
+        }
         self.inversions = study_inputs.seasonal_target(self.inputs.target)
         years = np.unique(self.inputs.target["time"].dt.year)
         self.period = f"{years[0]}-{years[-1]}"
@@ -103,9 +107,11 @@ def skill_against(cycle: xr.DataArray, reference: xr.DataArray, bands: list[str]
     """Global annual difference, seasonal-cycle RMSE and region-month RMSE of (month, region) against (month, region)."""
     error = cycle - reference
     chosen = error.sel(region=bands)
-    return {"annual difference (PgC yr-1)": float(error.sum()),
-            "seasonal-cycle RMSE (PgC month-1)": float(np.sqrt((error.sum("region") ** 2).mean())),
-            "region-month RMSE (PgC month-1)": float(np.sqrt((chosen**2).mean()))}
+    return {
+        "annual difference (PgC yr-1)": float(error.sum()),
+        "seasonal-cycle RMSE (PgC month-1)": float(np.sqrt((error.sum("region") ** 2).mean())),
+        "region-month RMSE (PgC month-1)": float(np.sqrt((chosen**2).mean())),
+    }
 
 
 def well_observed(study: Study) -> list[str]:
@@ -129,13 +135,29 @@ def global_annual(study: Study) -> pd.DataFrame:
     for model, name in study.names.items():
         monthly = study.target_integrals(name)
         total = monthly.sum(("region", "month"))
-        rows.append({"product": pipeline.LABELS[model], "annual flux (PgC yr-1)": float(total.mean()),
-                     "± (PgC yr-1)": float(member_spread(total)), "± over": f"{total.size} members",
-                     **skill_against(monthly.mean("member"), reference.sel(region=monthly["region"]), bands),
-                     "period": study.bottom_up_period, "cells": study.cells(), "contains": study.contains(model)})
-    rows.append({"product": "inversions", "annual flux (PgC yr-1)": float(annual.mean()),
-                 "± (PgC yr-1)": float(annual.std(ddof=1)), "± over": f"{annual.size} inversions",
-                 "period": study.period, "cells": "all land", "contains": "NBE (fire and rivers in it)"})
+        rows.append(
+            {
+                "product": pipeline.LABELS[model],
+                "annual flux (PgC yr-1)": float(total.mean()),
+                "± (PgC yr-1)": float(member_spread(total)),
+                "± over": f"{total.size} members",
+                **skill_against(monthly.mean("member"), reference.sel(region=monthly["region"]), bands),
+                "period": study.bottom_up_period,
+                "cells": study.cells(),
+                "contains": study.contains(model),
+            }
+        )
+    rows.append(
+        {
+            "product": "inversions",
+            "annual flux (PgC yr-1)": float(annual.mean()),
+            "± (PgC yr-1)": float(annual.std(ddof=1)),
+            "± over": f"{annual.size} inversions",
+            "period": study.period,
+            "cells": "all land",
+            "contains": "NBE (fire and rivers in it)",
+        }
+    )
     rows += [_map_row(study, comparison) for comparison in study.config.evaluation.maps]
     rows += _budget_rows(study)
     return pd.DataFrame(rows)
@@ -150,8 +172,13 @@ def comparison_map(study: Study, comparison: Comparison) -> xr.DataArray:
 def _map_row(study: Study, comparison: Comparison) -> dict:
     field = comparison_map(study, comparison)
     total = field.flux.aggregate_regions("latitude-bands", units="PgC yr-1").sum("region")
-    return {"product": comparison.name, "annual flux (PgC yr-1)": float(total), "period": comparison.period,
-            "cells": f"{int(np.isfinite(field).sum())} cells of its own", "contains": comparison.contains}
+    return {
+        "product": comparison.name,
+        "annual flux (PgC yr-1)": float(total),
+        "period": comparison.period,
+        "cells": f"{int(np.isfinite(field).sum())} cells of its own",
+        "contains": comparison.contains,
+    }
 
 
 def _budget_rows(study: Study) -> list[dict]:
@@ -162,11 +189,22 @@ def _budget_rows(study: Study) -> list[dict]:
     first, last = budget.years
     mean = -float(table.loc[first:last, budget.variable].mean())
     shared = {"period": f"{first}-{last}", "cells": "all land"}
-    return [{"product": f"{budget.name}, unadjusted", "annual flux (PgC yr-1)": mean, **shared,
-             "contains": "net land flux without natural rivers"},
-            {"product": f"{budget.name} + rivers", "annual flux (PgC yr-1)": mean - budget.rivers,
-             "± (PgC yr-1)": budget.rivers_spread, "± over": "river export", **shared,
-             "contains": f"−({budget.variable} + {budget.rivers} ± {budget.rivers_spread} PgC yr-1 of rivers)"}]
+    return [
+        {
+            "product": f"{budget.name}, unadjusted",
+            "annual flux (PgC yr-1)": mean,
+            **shared,
+            "contains": "net land flux without natural rivers",
+        },
+        {
+            "product": f"{budget.name} + rivers",
+            "annual flux (PgC yr-1)": mean - budget.rivers,
+            "± (PgC yr-1)": budget.rivers_spread,
+            "± over": "river export",
+            **shared,
+            "contains": f"−({budget.variable} + {budget.rivers} ± {budget.rivers_spread} PgC yr-1 of rivers)",
+        },
+    ]
 
 
 def regions_table(study: Study, regions: str) -> pd.DataFrame:
@@ -176,8 +214,11 @@ def regions_table(study: Study, regions: str) -> pd.DataFrame:
     table["modelled share of land"] = first["valid_fraction"].isel(member=0, month=0).values
     if regions == study.config.target.regions:
         annual = study.inversions.sum("month", skipna=False)
-        for name, value in (("inversions", annual.mean("inversion")), ("inversions min", annual.min("inversion")),
-                            ("inversions max", annual.max("inversion"))):
+        for name, value in (
+            ("inversions", annual.mean("inversion")),
+            ("inversions min", annual.min("inversion")),
+            ("inversions max", annual.max("inversion")),
+        ):
             table[name] = value.to_series()
     for model, name in study.names.items():
         annual = study.integrals[name, regions].sum("month", min_count=1)
@@ -211,9 +252,15 @@ def common_cells(study: Study) -> pd.DataFrame:
     rows = []
     for comparison in study.config.evaluation.maps:
         total = fields[comparison.name].where(common).flux.aggregate_regions("latitude-bands", units="PgC yr-1")
-        rows.append({"product": comparison.name, "annual flux (PgC yr-1)": float(total.sum("region")),
-                     "cells": f"{int(common.sum())} common cells", "period": comparison.period,
-                     "contains": comparison.contains})
+        rows.append(
+            {
+                "product": comparison.name,
+                "annual flux (PgC yr-1)": float(total.sum("region")),
+                "cells": f"{int(common.sum())} common cells",
+                "period": comparison.period,
+                "contains": comparison.contains,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -227,10 +274,18 @@ def tower_table(predictions: xr.Dataset, names: dict[str, str]) -> pd.DataFrame:
             scores = evaluate.tower_scores(predictions["observed"], predictions[column], predictions["site"], by=by)
             for number in range(1 if by is None else scores.sizes["fold"]):
                 one = scores if by is None else scores.isel(fold=number)
-                rows.append({"model": names.get(base, base), "epoch": "last" if column.endswith("_last") else "best",
-                             "fold": label or int(one["fold"]), "RMSE (gC m-2 d-1)": float(one["rmse"]),
-                             "R2": float(one["r2"]), "bias (gC m-2 d-1)": float(one["bias"]), "days": int(one["n"]),
-                             "sites": int(one["sites"])})
+                rows.append(
+                    {
+                        "model": names.get(base, base),
+                        "epoch": "last" if column.endswith("_last") else "best",
+                        "fold": label or int(one["fold"]),
+                        "RMSE (gC m-2 d-1)": float(one["rmse"]),
+                        "R2": float(one["r2"]),
+                        "bias (gC m-2 d-1)": float(one["bias"]),
+                        "days": int(one["n"]),
+                        "sites": int(one["sites"]),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -246,12 +301,21 @@ def paired_table(predictions: xr.Dataset, names: dict[str, str], seed: int) -> p
         reference = ("blocked_ec" if base.startswith("blocked_") else "ec") + ("_last" if last else "")
         if column == reference or reference not in predictions:
             continue
-        pair = evaluate.paired_difference(predictions["observed"], predictions[reference], predictions[column],
-                                          predictions["site"], seed=seed)
-        rows.append({"model": names.get(base, base), "epoch": "last" if last else "best",
-                     "RMSE of EC": float(pair["rmse_a"]), "RMSE of model": float(pair["rmse_b"]),
-                     "difference": float(pair["difference"]), "2.5 %": float(pair["low"]),
-                     "97.5 %": float(pair["high"]), "sites": int(pair["sites"])})
+        pair = evaluate.paired_difference(
+            predictions["observed"], predictions[reference], predictions[column], predictions["site"], seed=seed
+        )
+        rows.append(
+            {
+                "model": names.get(base, base),
+                "epoch": "last" if last else "best",
+                "RMSE of EC": float(pair["rmse_a"]),
+                "RMSE of model": float(pair["rmse_b"]),
+                "difference": float(pair["difference"]),
+                "2.5 %": float(pair["low"]),
+                "97.5 %": float(pair["high"]),
+                "sites": int(pair["sites"]),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -267,15 +331,30 @@ def bridge_table(study: Study) -> pd.DataFrame:
             scores = bridge.diagnose(flux, warn=False)
             for label in bridged["region"].values:
                 one = scores.sel(region=label)
-                rows.append({"regions": regions, "region": str(label), "model": pipeline.LABELS[model],
-                             "bridge (PgC yr-1)": float(bridged.sel(region=label)),
-                             "full (PgC yr-1)": float(full.sel(region=label)), "r2": float(one["r2"]),
-                             "slope": float(one["slope"]), "rmse (PgC month-1)": float(one["rmse"]),
-                             "pixels": int(bridge.regions["n_pixels"].sel(region=label)),
-                             "r2 in training": float(bridge.regions["r2"].sel(region=label)),
-                             "r2 cross-validated": float(bridge.regions["r2_cv"].sel(region=label))})
-            rows.append({"regions": regions, "region": "sum", "model": pipeline.LABELS[model],
-                         "bridge (PgC yr-1)": float(bridged.sum()), "full (PgC yr-1)": float(full.sum())})
+                rows.append(
+                    {
+                        "regions": regions,
+                        "region": str(label),
+                        "model": pipeline.LABELS[model],
+                        "bridge (PgC yr-1)": float(bridged.sel(region=label)),
+                        "full (PgC yr-1)": float(full.sel(region=label)),
+                        "r2": float(one["r2"]),
+                        "slope": float(one["slope"]),
+                        "rmse (PgC month-1)": float(one["rmse"]),
+                        "pixels": int(bridge.regions["n_pixels"].sel(region=label)),
+                        "r2 in training": float(bridge.regions["r2"].sel(region=label)),
+                        "r2 cross-validated": float(bridge.regions["r2_cv"].sel(region=label)),
+                    }
+                )
+            rows.append(
+                {
+                    "regions": regions,
+                    "region": "sum",
+                    "model": pipeline.LABELS[model],
+                    "bridge (PgC yr-1)": float(bridged.sum()),
+                    "full (PgC yr-1)": float(full.sum()),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -285,16 +364,28 @@ def half_table(study: Study) -> pd.DataFrame:
         return pd.DataFrame()
     cycle = study.target_integrals("half").mean("member")
     seen, unseen = pipeline.inversion_halves(study.inputs.target, study.config.seed)
-    means = {key: study.inversions.sel(inversion=names).mean("inversion").transpose("month", "region")
-             for key, names in (("seen half", seen), ("unseen half", unseen))}
+    means = {
+        key: study.inversions.sel(inversion=names).mean("inversion").transpose("month", "region")
+        for key, names in (("seen half", seen), ("unseen half", unseen))
+    }
     everything = study.target_integrals(study.names.get("sampled+total", study.names["ec"])).mean("member")
-    pairs = [("trained on the seen half", cycle, "unseen half"), ("trained on the seen half", cycle, "seen half"),
-             ("trained on all inversions", everything, "unseen half"),
-             ("EC", study.target_integrals("ec").mean("member"), "unseen half"),
-             ("mean of the seen half itself", means["seen half"], "unseen half")]
-    return pd.DataFrame([{"estimate": label, "scored on": half,
-                          **skill_against(estimate, means[half].sel(region=estimate["region"]), well_observed(study))}
-                         for label, estimate, half in pairs])
+    pairs = [
+        ("trained on the seen half", cycle, "unseen half"),
+        ("trained on the seen half", cycle, "seen half"),
+        ("trained on all inversions", everything, "unseen half"),
+        ("EC", study.target_integrals("ec").mean("member"), "unseen half"),
+        ("mean of the seen half itself", means["seen half"], "unseen half"),
+    ]
+    return pd.DataFrame(
+        [
+            {
+                "estimate": label,
+                "scored on": half,
+                **skill_against(estimate, means[half].sel(region=estimate["region"]), well_observed(study)),
+            }
+            for label, estimate, half in pairs
+        ]
+    )
 
 
 # ----------------------------------------------------------------------------------------------- all of them
@@ -305,18 +396,26 @@ def write_tables(task, models: tuple[str, ...], files: dict[str, Path]) -> None:
     run = task.run.path
     study = Study(run, task.config, models, files)
     labels = {pipeline.slug(m): pipeline.LABELS[m] for m in models} | {"half": "EC-ATM sampled+total on half"}
-    labels |= {f"blocked_{slug}": f"{label}, folds blocked at {task.config.towers.block_distance:g} km"
-               for slug, label in labels.items()}
+    labels |= {
+        f"blocked_{slug}": f"{label}, folds blocked at {task.config.towers.block_distance:g} km"
+        for slug, label in labels.items()
+    }
     names = [name for name in labels if (run / "models" / f"{name}.safetensors").exists()]
     predictions = held_out(run, names, study.inputs)
     task.run.fresh("towers/held_out.nc")
     predictions.to_netcdf(run / "towers" / "held_out.nc")
-    tables = {"global_annual": global_annual(study), "seasonal_cycle": seasonal_cycles(study).reset_index(),
-              **{f"regions_{regions}": regions_table(study, regions) for regions in study.sets},
-              "within_inversion_range": bands_within_range(study), "common_cells": common_cells(study),
-              "towers": tower_table(predictions, labels), "paired": paired_table(predictions, labels, task.config.seed),
-              "bridge_post_hoc": bridge_table(study), "half_of_the_inversions": half_table(study),
-              "drivers": drivers_table(study)}
+    tables = {
+        "global_annual": global_annual(study),
+        "seasonal_cycle": seasonal_cycles(study).reset_index(),
+        **{f"regions_{regions}": regions_table(study, regions) for regions in study.sets},
+        "within_inversion_range": bands_within_range(study),
+        "common_cells": common_cells(study),
+        "towers": tower_table(predictions, labels),
+        "paired": paired_table(predictions, labels, task.config.seed),
+        "bridge_post_hoc": bridge_table(study),
+        "half_of_the_inversions": half_table(study),
+        "drivers": drivers_table(study),
+    }
     folder = task.run.fresh("tables")
     folder.mkdir()
     for name, table in tables.items():
@@ -330,16 +429,27 @@ def write_tables(task, models: tuple[str, ...], files: dict[str, Path]) -> None:
 
 def drivers_table(study: Study) -> pd.DataFrame:
     """The drivers as they were made: name, dims, units, what they are, and what of Table A2 could not be made."""
-    rows = [{"driver": str(name), "dims": " × ".join(map(str, array.dims)), "units": array.attrs.get("units", "unknown"),
-             "what it is": array.attrs.get("long_name", "")} for name, array in study.inputs.driver_grid.data_vars.items()]
+    rows = [
+        {
+            "driver": str(name),
+            "dims": " × ".join(map(str, array.dims)),
+            "units": array.attrs.get("units", "unknown"),
+            "what it is": array.attrs.get("long_name", ""),
+        }
+        for name, array in study.inputs.driver_grid.data_vars.items()
+    ]
     left_out = str(study.inputs.grid.attrs.get("left_out", ""))
-    rows += [{"driver": name.strip(), "what it is": "of Table A2, left out: the data do not have it"}
-             for name in left_out.split(",") if name.strip()]
+    rows += [
+        {"driver": name.strip(), "what it is": "of Table A2, left out: the data do not have it"}
+        for name in left_out.split(",")
+        if name.strip()
+    ]
     return pd.DataFrame(rows)
 
 
 def markdown(table: pd.DataFrame) -> str:
     """A table in GitHub's Markdown; numbers to three decimals."""
+
     def cell(value: object) -> str:
         if isinstance(value, float):
             return "" if np.isnan(value) else f"{value:.3f}"
