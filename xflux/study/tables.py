@@ -104,7 +104,7 @@ def seasonal_cycles(study: Study) -> pd.DataFrame:
 
 
 def skill_against(cycle: xr.DataArray, reference: xr.DataArray, bands: list[str]) -> dict[str, float]:
-    """Global annual difference, seasonal-cycle RMSE and region-month RMSE of (month, region) against (month, region)."""
+    """Global annual difference, seasonal-cycle RMSE and region-month RMSE of two (month, region) arrays."""
     error = cycle - reference
     chosen = error.sel(region=bands)
     return {
@@ -208,7 +208,7 @@ def _budget_rows(study: Study) -> list[dict]:
 
 
 def regions_table(study: Study, regions: str) -> pd.DataFrame:
-    """Annual flux by region: every model ± members, the inversions where they know it, compared maps, modelled share."""
+    """Annual flux by region: every model ± members, the inversions where they know it, maps, modelled share."""
     first = study.integrals[study.names["ec"], regions]
     table = pd.DataFrame(index=pd.Index(first["region"].values, name="region"))
     table["modelled share of land"] = first["valid_fraction"].isel(member=0, month=0).values
