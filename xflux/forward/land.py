@@ -1,0 +1,88 @@
+"""A grid on which no cell has every driver: an error at the call where the drivers are in memory, else at compute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xflux.forward.plan import Plan
+
+_MESSAGE = (
+    "predict: no land: no cell of the grid has a finite value of every driver at any step ({drivers}); "
+    "check that their masks and coordinates overlap"
+)
+
+
+def require_land(laid: Plan) -> None:
+    """Raise at the call where every driver is in memory and no cell has them all."""
+    if all(d.data.variable._in_memory for d in laid.drivers) and not _any_valid(laid):
+        raise ValueError(_MESSAGE.format(drivers=", ".join(d.name for d in laid.drivers)))
+
+
+def _any_valid(laid: Plan) -> bool:
+    shape = tuple(laid.sizes[d] for d in laid.space)
+    for step in range(laid.n_steps):
+        valid = np.ones(shape, bool)
+        for driver in laid.drivers:
+            dims = [slice(None) if d in driver.data.dims else None for d in laid.space]
+            for at in (driver.steps, driver.later):
+                if at is not None:
+                    plane = driver.data.values[at[step]] if driver.axis else driver.data.values
+                    valid &= np.isfinite(plane[tuple(dims)])
+            if not valid.any():
+                break
+        if valid.any():
+            return True
+    return False
+
+
+class Land:
+    """Known to a process once any of its blocks had land; an ocean block looks for it elsewhere, once."""
+
+    def __init__(self, laid: Plan, arrays: list[Any]):
+        self.names = [d.name for d in laid.drivers]
+        self.lookups = [(d.steps, d.later) for d in laid.drivers]
+        self.arrays = arrays
+        self.n_steps = laid.n_steps
+        self.found = False
+
+    @classmethod
+    def of(cls, laid: Plan, arrays: list[Any]) -> Land | None:
+        """None where the call has looked already."""
+        return None if all(d.data.variable._in_memory for d in laid.drivers) else cls(laid, arrays)
+
+    def seen(self, result: np.ndarray) -> None:
+        """Note a block's result; where it is empty, make sure that the grid is not."""
+        if self.found:
+            return
+        if not np.isnan(result[0]).all() or self._search():
+            self.found = True
+            return
+        raise ValueError(_MESSAGE.format(drivers=", ".join(self.names)))
+
+    def _search(self) -> bool:
+        """Step by step, until one cell has every driver."""
+        for step in range(self.n_steps):
+            lazy: Any = True
+            for array, places in zip(self.arrays, self.lookups, strict=True):
+                for at in places:
+                    if at is not None:
+                        lazy = lazy & (abs(array[int(at[step])]) < np.inf)
+            if _compute_here(lazy.any()):
+                return True
+        return False
+
+
+def _compute_here(lazy: Any) -> Any:
+    """Compute inside a task: on a distributed worker through its cluster (inputs may live there), else in place."""
+    import dask
+
+    try:
+        from distributed import get_worker, worker_client
+
+        get_worker()
+    except (ImportError, ValueError):
+        return dask.compute(lazy, scheduler="synchronous")[0]
+    with worker_client() as client:
+        return client.compute(lazy).result()

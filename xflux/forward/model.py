@@ -1,0 +1,206 @@
+"""What a model is to the forward run, and ``wrap``, which makes one of any regressor or function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Anything that maps rows of drivers to fluxes. ``predict`` must be safe to call from several threads.
+
+    Optional: ``members`` (int; absent or None: the result has no member dim), ``driver_units`` (name → units),
+    ``attrs`` (what the flux contains), ``to(device)``.
+    """
+
+    drivers: Sequence[str]
+    units: str | Mapping[str, str]
+    target_names: Sequence[str]
+
+    def predict(self, rows: np.ndarray, members: Any = None) -> np.ndarray:
+        """(n, drivers) float32 → (n,), (members, n), or (targets, [members,] n) where there are several targets."""
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A model made by :func:`wrap`."""
+
+    functions: tuple[Callable[[np.ndarray], np.ndarray], ...]
+    drivers: tuple[str, ...]
+    units: str | Mapping[str, str]
+    target_names: tuple[str, ...]
+    members: int | None = None
+    driver_units: Mapping[str, str] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    def predict(self, rows: np.ndarray, members: Any = None) -> np.ndarray:
+        """Fluxes of the rows; ``members`` picks some of an ensemble."""
+        n, k = len(rows), len(self.target_names)
+        chosen = self.functions if members is None else [self.functions[m] for m in np.atleast_1d(members)]
+        fluxes = np.stack([_as_targets(f(rows), n, k) for f in chosen], axis=1)  # (targets, members, n)
+        if self.members is None:
+            fluxes = fluxes[:, 0]
+        return fluxes[0] if k == 1 else fluxes
+
+
+def wrap(
+    model: Any,
+    drivers: Sequence[str],
+    units: str | Mapping[str, str],
+    *,
+    targets: str | Sequence[str] = "nee",
+    driver_units: Mapping[str, str] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> Wrapped:
+    """A model for the forward run from a regressor, a pipeline or a plain function.
+
+    Parameters
+    ----------
+    model
+        An object with ``predict(rows)`` (scikit-learn, XGBoost, LightGBM), or a function of rows (n, drivers)
+        that returns (n,), or (n, targets) where there are several. A list of them is an ensemble: the result
+        then has a ``member`` dim. It is called from several threads at once.
+    drivers
+        Names of the grid's variables, in the order of the columns.
+    units
+        Units of the flux; a dict by target where they differ.
+    targets
+        Name of the flux, or names.
+    driver_units
+        Units in which the model expects its drivers; a grid that says otherwise is refused.
+    attrs
+        What the flux contains (``includes_fire``, …): they ride on the result.
+
+    Examples
+    --------
+    >>> model = wrap(lambda rows: 2 * rows[:, 0], drivers=["tair"], units="gC m-2 d-1")
+    >>> float(model.predict(np.ones((1, 1), "float32"))[0])
+    2.0
+    """
+    if isinstance(drivers, str):
+        raise TypeError(f"wrap: drivers is the string {drivers!r}; give a list of names, as in drivers=[{drivers!r}]")
+    names = (targets,) if isinstance(targets, str) else tuple(targets)
+    if isinstance(units, Mapping) and set(units) != set(names):
+        raise ValueError(f"wrap: units are given for {sorted(units)}, the targets are {sorted(names)}")
+    ensemble = isinstance(model, (list, tuple))
+    members = list(model) if ensemble else [model]
+    if not members:
+        raise ValueError("wrap: the list of models is empty; give at least one")
+    functions = tuple(_rows_function(m, tuple(drivers)) for m in members)
+    return Wrapped(
+        functions,
+        tuple(drivers),
+        units if isinstance(units, str) else dict(units),
+        names,
+        len(members) if ensemble else None,
+        dict(driver_units or {}),
+        dict(attrs or {}),
+    )
+
+
+@dataclass(frozen=True)
+class _Framed:
+    """A regressor that was fitted on a DataFrame gets one again, with the same names."""
+
+    model: Any
+    columns: tuple[str, ...]
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        import pandas as pd
+
+        return self.model.predict(pd.DataFrame(rows, columns=list(self.columns)))
+
+
+def _rows_function(model: Any, drivers: tuple[str, ...]) -> Callable[[np.ndarray], np.ndarray]:
+    if any(base.__module__.startswith("torch.") for base in type(model).__mro__):
+        raise TypeError(
+            f"wrap: {type(model).__name__} is a torch module, which takes tensors; wrap a function, as in "
+            "lambda rows: net(torch.from_numpy(rows)).detach().numpy()"
+        )
+    if not hasattr(model, "predict"):
+        if callable(model):
+            return model
+        raise TypeError(f"wrap: {type(model).__name__} has no predict(rows) and is not a function")
+    _check_fitted_columns(model, drivers)
+    return _Framed(model, drivers) if hasattr(model, "feature_names_in_") else model.predict
+
+
+def _check_fitted_columns(model: Any, drivers: tuple[str, ...]) -> None:
+    """Columns in another order than at the fit give wrong fluxes without an error: refuse them."""
+    fitted = getattr(model, "feature_names_in_", None)
+    if fitted is not None and tuple(fitted) != drivers:
+        raise ValueError(f"wrap: the model was fitted on {list(fitted)}, drivers are {list(drivers)}; give that order")
+    count = getattr(model, "n_features_in_", None)
+    if count is not None and count != len(drivers):
+        raise ValueError(f"wrap: the model was fitted on {count} columns, {len(drivers)} drivers are given")
+
+
+def _as_targets(values: Any, n: int, k: int) -> np.ndarray:
+    values = np.asarray(values)
+    if values.size != n * k or values.shape[:1] != (n,):
+        expected = f"({n},)" if k == 1 else f"({n}, {k})"
+        raise ValueError(f"the wrapped model returned shape {values.shape} for {n} rows; expected {expected}")
+    return values.reshape(n, k).T
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Which planes come out of a model: ``planes`` per block, and how they are named."""
+
+    targets: tuple[str, ...]
+    members: int | None
+    choice: str | tuple[int, ...]  # "all" | "mean" | "mean+std" | indices
+
+    @property
+    def per_target(self) -> int:
+        """Planes per target."""
+        if self.choice == "all":
+            return self.members or 1
+        if isinstance(self.choice, tuple):
+            return len(self.choice)
+        return 2 if self.choice == "mean+std" else 1
+
+    @property
+    def has_member_dim(self) -> bool:
+        """Whether the result has a dim ``member``."""
+        return self.members is not None and self.choice not in ("mean", "mean+std")
+
+    def reduce(self, fluxes: np.ndarray, n: int) -> np.ndarray:
+        """The model's answer for n rows as planes (targets × per_target, n); means and spreads in float64."""
+        k = len(self.targets)
+        m = self.per_target if self.has_member_dim else (self.members or 1)
+        if fluxes.size != k * m * n or fluxes.shape[-1:] != (n,):
+            raise ValueError(
+                f"model.predict returned shape {fluxes.shape} for {n} rows; expected "
+                f"{'' if k == 1 else f'{k} targets × '}{m if self.members else 'no'} members × {n}"
+            )
+        fluxes = fluxes.reshape(k, m, n)
+        if self.has_member_dim or self.members is None:
+            return fluxes.reshape(k * m, n)
+        mean = fluxes.mean(axis=1, dtype=np.float64)
+        if self.choice == "mean":
+            return mean
+        spread = np.sqrt(((fluxes - mean[:, None]) ** 2).mean(axis=1))
+        return np.stack([mean, spread], axis=1).reshape(2 * k, n)
+
+
+def outputs(model: Model, members: Any) -> Outputs:
+    """Check the choice of members against the model."""
+    count = getattr(model, "members", None)
+    targets = tuple(model.target_names)
+    if isinstance(members, str):
+        if members not in ("all", "mean", "mean+std"):
+            raise ValueError(f'predict: members={members!r}; expected "all", "mean", "mean+std" or indices')
+        if members == "mean+std" and count is None:
+            raise ValueError('predict: members="mean+std", but the model has one member and so no spread; use "all"')
+        return Outputs(targets, count, members)
+    if members is None:
+        return Outputs(targets, count, "all")
+    chosen = tuple(int(m) for m in np.atleast_1d(members))
+    if count is None or not all(0 <= m < count for m in chosen) or not chosen:
+        raise ValueError(f"predict: members={members!r}; the model has {count or 'no'} members, counted from 0")
+    return Outputs(targets, count, chosen)
