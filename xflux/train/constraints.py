@@ -1,0 +1,200 @@
+"""Top-down constraints as the user states them: a regional target, or any linear view of the flux."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+
+INTEGRALS = ("bridge", "sampled", "full")
+MONTHS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class RegionalConstraint:
+    """Regional fluxes from an ensemble of inversions, compared with the model's regional integrals (Eq. 6–11).
+
+    Parameters
+    ----------
+    target
+        ``(inversion, region, time | month)`` or ``(inversion, region)`` (a mean over years), in PgC month-1 or another
+        amount of carbon per time. ``inversion`` may be absent (one inversion). NaN is a gap.
+    drivers
+        Dataset of gridded drivers, as for the forward run.
+    bridge
+        An `xflux.Bridge`: the integral is then the paper's (Eq. 7).
+    integral
+        "bridge" (the default with `bridge`), "sampled" (the default without: an unbiased estimate from pixels drawn
+        anew at each step, stratified by region) or "full" (every pixel at every step).
+    regions, land_fraction
+        As `xflux.region_weights` takes them; not needed with a bridge, except for validation by the full integral.
+    total
+        The regions' sum as one more loss of the same form, with its own range and its own learned log-variance.
+    pixels
+        Number of pixels drawn at a step (``integral="sampled"``), split between the regions.
+    control_variate
+        Estimate the change since the last full field in place of the field itself: the same expectation, less noise.
+        The full field is renewed at the end of each epoch. It needs drivers that have no ``time``.
+    months_per_step
+        Consecutive months of the target that a step uses, where the drivers have ``time`` (the paper: one year).
+    exponent, normalise, area_weights
+        ℓ3 norm (Eq. 8), division by 1 + range (Eq. 9–10), area weights (Eq. 11): the paper's are the defaults.
+    allow
+        Contents in which the target may differ from the towers, by name, e.g. ``("fire", "rivers")``.
+    name
+        Label of the loss in the model's history.
+    """
+
+    target: xr.DataArray
+    drivers: xr.Dataset
+    bridge: object | None = None
+    integral: str | None = None
+    regions: object | None = None
+    land_fraction: xr.DataArray | None = None
+    total: bool = False
+    pixels: int = 12_000
+    control_variate: bool = True
+    months_per_step: int = MONTHS
+    regions_per_step: int | str = "all"
+    exponent: float = 3.0
+    normalise: bool = True
+    area_weights: bool = True
+    sampling_error: float = 0.1
+    allow: tuple[str, ...] = ()
+    flux: str | None = None
+    name: str = "ATM"
+    kind: str = field(init=False, default="sampled")
+
+    def __post_init__(self):
+        kind = self.integral or ("bridge" if self.bridge is not None else "sampled")
+        if kind not in INTEGRALS:
+            raise ValueError(f"integral is {self.integral!r}; expected one of {INTEGRALS}")
+        if kind == "bridge" and self.bridge is None:
+            raise ValueError('integral="bridge" needs bridge=; fit one with da.flux.fit_bridge(regions)')
+        if kind != "bridge" and self.regions is None:
+            raise ValueError(f'integral="{kind}" needs regions= (a name, a mask or region weights)')
+        object.__setattr__(self, "kind", kind)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A regional target on the steps that the model is compared at, in PgC per month.
+
+    ``values (inversion, region, step)``; ``year (step,)`` is None for a climatology, which has no held-out years;
+    ``month (step,)`` is 0 for annual values. ``kind`` is "time", "month" or "mean".
+    """
+
+    values: np.ndarray
+    regions: tuple[str, ...]
+    inversions: tuple[str, ...]
+    year: np.ndarray | None
+    month: np.ndarray
+    annual: bool
+
+    @property
+    def years(self) -> np.ndarray:
+        """Years in which some inversion has a value for every month (or the year)."""
+        per_year = 1 if self.annual else MONTHS
+        there = np.isfinite(self.values).any((0, 1))
+        found, counts = np.unique(self.year[there], return_counts=True)
+        return found[counts >= per_year]
+
+
+def read_target(target: xr.DataArray) -> Target:
+    """The target in PgC per month, with its steps' years and months.
+
+    "X month-1" is the month's amount; "X yr-1" on months is a rate, and on annual steps the year's amount, which
+    enters as the amount of its mean month (a twelfth).
+    """
+    if "region" not in target.dims:
+        raise ValueError(f"the target has the dims {tuple(target.dims)}; expected (inversion, region, time | month)")
+    if "inversion" not in target.dims:
+        target = target.expand_dims(inversion=["target"])
+    step = [d for d in target.dims if d not in ("inversion", "region")]
+    if len(step) > 1 or (step and step[0] not in ("time", "month", "year")):
+        raise ValueError(f"the target has the dims {tuple(target.dims)}; expected (inversion, region, time | month)")
+    values = target.transpose("inversion", "region", *step).values.astype(float)
+    if not step:
+        year, month, annual, days = None, np.zeros(1, int), True, None
+        values = values[..., None]
+    else:
+        year, month, annual, days = _steps(target, str(step[0]))
+    values = values * _per_month(target, annual, days)
+    if not np.isfinite(values).any():
+        raise ValueError("the target has no finite value")
+    names = tuple(map(str, target["inversion"].values))
+    regions = tuple(map(str, target["region"].values))
+    if len(set(regions)) < len(regions):
+        raise ValueError(f"the target names a region twice: {regions}")
+    return Target(values, regions, names, year, month, annual)
+
+
+def _steps(target: xr.DataArray, dim: str) -> tuple[np.ndarray | None, np.ndarray, bool, np.ndarray | None]:
+    if dim == "month":
+        months = target["month"].values.astype(int)
+        if sorted(months) != list(range(1, 13)):
+            raise ValueError(f"the target's months are {months.tolist()}; expected 1 … 12")
+        return None, months, False, None
+    if dim == "year":
+        return target["year"].values.astype(int), np.zeros(target.sizes["year"], int), True, None
+    time = target["time"]
+    year, month = time.dt.year.values, time.dt.month.values
+    if len(np.unique(year)) == time.size:
+        if time.size == 1:
+            raise ValueError("the target has one time step: give it months, years (dim year) or no time at all")
+        return year, np.zeros(time.size, int), True, None
+    if len(np.unique(year * MONTHS + month)) < time.size:
+        raise ValueError("the target has several steps in a month: sum it to months first (freq='MS')")
+    return year, month, False, time.dt.days_in_month.values.astype(float)
+
+
+def _per_month(target: xr.DataArray, annual: bool, days: np.ndarray | None) -> np.ndarray | float:
+    """Factor (per step) from the target's units to PgC per month."""
+    text = target.attrs.get("units")
+    if text is None:
+        raise ValueError("the target has no units; expected an amount of carbon per time, e.g. 'PgC month-1'")
+    mass, per = _split_units(str(text))
+    if per == "month" and annual:
+        return mass
+    if per == "month":
+        return mass
+    if annual:
+        return mass / MONTHS
+    length = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]) if days is None else days
+    return mass * length / 365.2425
+
+
+def _split_units(text: str) -> tuple[float, str]:
+    """PgC in one unit of `text`, and whether it is per month or per year."""
+    from xflux import units
+
+    compact = " ".join(text.split())
+    for per, forms in {"month": (" month-1", "/month"), "year": (" yr-1", " year-1", " a-1", "/yr", "/year")}.items():
+        for form in forms:
+            if compact.endswith(form):
+                amount = compact.removesuffix(form)
+                if amount == "PgC":
+                    return 1.0, per
+                return units.factor(f"{amount} yr-1", "PgC yr-1"), per
+    raise ValueError(f"the target is in {text!r}; expected an amount of carbon per month or year, e.g. 'PgC month-1'")
+
+
+def match_regions(target: tuple[str, ...], given: tuple[str, ...], what: str) -> np.ndarray:
+    """Position in `given` of every region of the target; raises where the two sets differ."""
+    if set(target) != set(given):
+        only_target, only_given = sorted(set(target) - set(given)), sorted(set(given) - set(target))
+        raise ValueError(
+            f"the target's regions differ from those of {what}: only in the target {only_target}, only in {what} "
+            f"{only_given}. The target has {list(target)}; {what} has {list(given)}"
+        )
+    return np.array([given.index(name) for name in target])
+
+
+def training_target(target: Target, years: np.ndarray) -> np.ndarray:
+    """Mean seasonal cycle (or mean year) over `years`, of each inversion over the years that it has."""
+    columns = []
+    for month in np.unique(target.month):
+        at = np.isin(target.year, years) & (target.month == month)
+        values = target.values[..., at]
+        count = np.isfinite(values).sum(-1)
+        columns.append(np.where(count > 0, np.nansum(values, -1) / np.maximum(count, 1), np.nan))
+    return np.stack(columns, -1)

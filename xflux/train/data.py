@@ -1,0 +1,331 @@
+"""From labelled tables and grids to standardised rows: the towers' sample, and the cells of a constraint's drivers."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+
+MAX_MISSING = 0.5  # share of tower rows that may be dropped for a missing driver or target before it is an error
+MONTH_DAYS = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])  # the mean Gregorian year
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Mean, scale and units of every driver, taken from the training towers; they travel with the model."""
+
+    drivers: tuple[str, ...]
+    mean: np.ndarray
+    scale: np.ndarray
+    units: dict[str, str]
+
+    def __call__(self, values: np.ndarray, driver: str) -> np.ndarray:
+        """Standardised values of one driver."""
+        i = self.drivers.index(driver)
+        return (values - self.mean[i]) / self.scale[i]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every part of a training run shares: seed, held-out years, number type, device, block size, targets."""
+
+    seed: int
+    validation_years: int
+    torch_dtype: torch.dtype
+    torch_device: torch.device
+    block_rows: int
+    targets: tuple[str, ...]
+
+    def flux_number(self, name: str | None) -> int:
+        """Which output of the network is the flux `name` (None: the first)."""
+        if name is None:
+            return 0
+        if name not in self.targets:
+            raise ValueError(f"flux={name!r} is no target of the model; its targets are {', '.join(self.targets)}")
+        return self.targets.index(name)
+
+
+@dataclass(frozen=True)
+class TowerRows:
+    """The complete rows of the tower table: drivers ``x (row, driver)`` and observations ``y (row, target)``."""
+
+    x: np.ndarray
+    y: np.ndarray
+    fold: np.ndarray
+    site: np.ndarray
+    scaling: Scaling
+    units: dict[str, str]
+    dropped: int
+
+    def training(self, member: int) -> np.ndarray:
+        """Row numbers outside the member's own fold."""
+        return np.flatnonzero(self.fold != member)
+
+    def held_out(self, member: int) -> np.ndarray:
+        """Row numbers of the member's own fold."""
+        return np.flatnonzero(self.fold == member)
+
+
+def tower_rows(
+    towers: xr.Dataset,
+    drivers: Sequence[str],
+    targets: Sequence[str],
+    folds: int,
+    seed: int,
+    distance: float | None = None,
+) -> TowerRows:
+    """Complete, standardised rows of the tower table and their folds by site.
+
+    Rows without a driver or without any target are dropped, with one warning that counts them; more than half of
+    them is an error. Values are kept in float64 until they are standardised.
+    """
+    _require(towers, [*drivers, *targets], "the tower table")
+    x = np.stack([np.asarray(towers[name].values, float) for name in drivers], axis=1)
+    y = np.stack([np.asarray(towers[name].values, float) for name in targets], axis=1)
+    complete = np.isfinite(x).all(1) & np.isfinite(y).any(1)
+    _report_dropped(x, y, complete, drivers, targets)
+    kept = towers.isel(sample=np.flatnonzero(complete))
+    x, y = x[complete], y[complete]
+    scaling = _scaling(x, towers, drivers)
+    fold = _folds(kept, folds, seed, distance)
+    return TowerRows(
+        x=(x - scaling.mean) / scaling.scale,
+        y=y,
+        fold=fold,
+        site=kept["site"].values.astype(str),
+        scaling=scaling,
+        units={name: str(towers[name].attrs.get("units", "")) for name in targets},
+        dropped=int((~complete).sum()),
+    )
+
+
+def _require(ds: xr.Dataset, names: Sequence[str], what: str) -> None:
+    missing = [name for name in names if name not in ds.variables]
+    if missing:
+        raise KeyError(f"{what} has no variable {', '.join(missing)}; it has {', '.join(map(str, ds.data_vars))}")
+
+
+def _report_dropped(x, y, complete, drivers, targets) -> None:
+    lost = int((~complete).sum())
+    if not lost:
+        return
+    named = {name: int((~np.isfinite(x[:, i])).sum()) for i, name in enumerate(drivers)}
+    named |= {name: int((~np.isfinite(y[:, i])).sum()) for i, name in enumerate(targets)}
+    text = ", ".join(f"{name}: {count}" for name, count in named.items() if count)
+    if lost > MAX_MISSING * len(complete):
+        raise ValueError(
+            f"{lost} of {len(complete)} tower rows have NaN in a driver or in the target ({text}): "
+            "fill or leave out the variable that is missing before training"
+        )
+    warnings.warn(
+        f"{lost} of {len(complete)} tower rows are left out for NaN in a driver or in the target ({text})", stacklevel=4
+    )
+
+
+def _scaling(x: np.ndarray, towers: xr.Dataset, drivers: Sequence[str]) -> Scaling:
+    mean, scale = x.mean(0), x.std(0)
+    constant = [name for name, m, s in zip(drivers, mean, scale, strict=True) if not s > 1e-10 * max(1.0, abs(m))]
+    if constant:
+        raise ValueError(
+            f"driver {', '.join(constant)} is constant over the training towers, so it cannot be standardised "
+            "and the model could not learn from it: leave it out of drivers="
+        )
+    units = {name: str(towers[name].attrs["units"]) for name in drivers if "units" in towers[name].attrs}
+    return Scaling(tuple(drivers), mean, scale, units)
+
+
+def _folds(towers: xr.Dataset, folds: int, seed: int, distance: float | None) -> np.ndarray:
+    from xflux.towers import site_folds
+
+    sites = np.unique(towers["site"].values.astype(str))
+    if len(sites) < 2:
+        raise ValueError(
+            f"the tower table has one site ({', '.join(sites)}): folds are made by site, so two are needed at least"
+        )
+    return np.asarray(site_folds(towers, folds=folds, seed=seed, distance=distance).values)
+
+
+@dataclass(frozen=True)
+class GridRows:
+    """Drivers of the modelled cells, kept by their own axes and combined when rows are asked for.
+
+    ``groups`` holds, for every axis, the columns it fills, the values ``(pixel, own step, column)`` and the own step
+    of every step. ``valid (pixel, step)`` is None where every driver is there at every step.
+    """
+
+    groups: tuple[tuple[list[int], torch.Tensor, torch.Tensor | None], ...]
+    n_drivers: int
+    axis: str
+    steps: xr.DataArray
+    days: np.ndarray
+    cells: np.ndarray
+    lat: np.ndarray
+    lon: np.ndarray
+    valid: torch.Tensor | None
+    incomplete: int
+
+    def rows(self, pixels: torch.Tensor, steps: torch.Tensor | None = None) -> torch.Tensor:
+        """Standardised drivers ``(member, pixel, step, driver)`` of ``pixels (member, pixel)``.
+
+        ``steps (member, step)``: those wanted; None is all of them, in order.
+        """
+        if steps is None and len(self.groups) == 1 and self.groups[0][2] is None:
+            return self.groups[0][1][pixels]
+        if steps is None:
+            steps = torch.arange(len(self.days), device=pixels.device)[None]
+        members = max(len(pixels), len(steps))
+        first = self.groups[0][1]
+        shape = (members, pixels.shape[1], steps.shape[1], self.n_drivers)
+        out = torch.empty(shape, dtype=first.dtype, device=first.device)
+        for columns, values, own in self.groups:
+            at = steps if own is None else own[steps]
+            out[..., columns] = values[pixels[:, :, None], at[:, None, :]]
+        return out
+
+    def present(self, pixels: torch.Tensor, steps: torch.Tensor | None = None) -> torch.Tensor | None:
+        """1 where all drivers are there, else 0 ``(member, pixel, step)``; None where none is ever missing."""
+        if self.valid is None:
+            return None
+        if steps is None:
+            return self.valid[pixels]
+        return self.valid[pixels[:, :, None], steps[:, None, :]]
+
+
+def grid_rows(
+    grid: xr.Dataset,
+    scaling: Scaling,
+    wanted: np.ndarray,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> GridRows:
+    """Standardised drivers of the cells ``wanted`` (flat lat × lon numbers) that are there at one step at least.
+
+    Every driver is read once, in its own axes: (time, lat, lon), (dayofyear | month, lat, lon) or (lat, lon).
+    """
+    _require(grid, scaling.drivers, "the constraint's drivers (drivers=)")
+    _check_units(grid, scaling)
+    axis, steps = _step_axis(grid, scaling.drivers)
+    columns: dict[str, list[np.ndarray]] = {}
+    numbers: dict[str, list[int]] = {}
+    for i, name in enumerate(scaling.drivers):
+        own, values = _cell_values(grid[name], name, wanted)
+        columns.setdefault(own, []).append(scaling(values, name).astype(_numpy(dtype)))
+        numbers.setdefault(own, []).append(i)
+    present = np.ones((len(wanted), steps.size), bool)
+    groups = {}
+    for own, parts in columns.items():
+        values = np.stack(parts, axis=-1) if len(parts) > 1 else parts[0][..., None]
+        index = _own_index(own, axis, steps, values.shape[1])
+        there = np.isfinite(values).all(-1)
+        present &= there if index is None else there[:, index]
+        groups[own] = (numbers[own], values, index)
+    kept = present.any(1)
+    merged = _tensors(groups, kept, steps.size, len(scaling.drivers), dtype, device)
+    lat, lon = np.meshgrid(grid["lat"].values, grid["lon"].values, indexing="ij")
+    cells = wanted[kept]
+    whole = present[kept].all()
+    return GridRows(
+        groups=merged,
+        n_drivers=len(scaling.drivers),
+        axis=axis,
+        steps=steps,
+        days=_days(grid, axis, steps),
+        cells=cells,
+        lat=lat.ravel()[cells],
+        lon=lon.ravel()[cells],
+        valid=None if whole else torch.tensor(present[kept], dtype=dtype, device=device),
+        incomplete=int((~present.all(1)).sum()),
+    )
+
+
+def _numpy(dtype: torch.dtype) -> type:
+    return np.float64 if dtype == torch.float64 else np.float32
+
+
+def _check_units(grid: xr.Dataset, scaling: Scaling) -> None:
+    for name, expected in scaling.units.items():
+        given = grid[name].attrs.get("units")
+        if given is None or expected == "" or str(given).replace(" ", "") == expected.replace(" ", ""):
+            continue
+        if not _same_units(str(given), expected):
+            raise ValueError(
+                f"driver {name} is in {given!r} on the grid but in {expected!r} at the towers: "
+                "convert one of them (.flux.convert_units) or take away the attribute that is wrong"
+            )
+
+
+def _same_units(given: str, expected: str) -> bool:
+    from xflux import units
+
+    try:
+        return bool(np.isclose(units.factor(given, expected), 1.0))
+    except ValueError:
+        return False
+
+
+def _step_axis(grid: xr.Dataset, drivers: Sequence[str]) -> tuple[str, xr.DataArray]:
+    for axis in ("time", "dayofyear", "month"):
+        if any(axis in grid[name].dims for name in drivers):
+            return axis, grid[axis]
+    return "month", xr.DataArray(np.arange(1, 13), dims="month", name="month")
+
+
+def _cell_values(da: xr.DataArray, name: str, wanted: np.ndarray) -> tuple[str, np.ndarray]:
+    """Own axis ("" for a map) and values ``(cell, own step)`` of one driver."""
+    own = [str(d) for d in da.dims if d not in ("lat", "lon")]
+    if len(own) > 1 or {"lat", "lon"} - set(da.dims) or (own and own[0] not in ("time", "dayofyear", "month")):
+        raise ValueError(
+            f"driver {name} has the dims {tuple(da.dims)}; expected (lat, lon), (month | dayofyear, lat, lon) "
+            "or (time, lat, lon)"
+        )
+    values = da.transpose("lat", "lon", *own).values
+    values = values.reshape(-1, values.shape[2] if own else 1)[wanted]
+    return (own[0] if own else ""), values
+
+
+def _own_index(own: str, axis: str, steps: xr.DataArray, n_own: int) -> np.ndarray | None:
+    """Number of the driver's own step at every step; None where they are the same."""
+    if own == axis:
+        return None
+    if own == "":
+        return np.zeros(steps.size, int)
+    if own == "dayofyear":
+        return np.minimum(steps.dt.dayofyear.values, n_own) - 1
+    months = steps.dt.month.values if axis == "time" else _month_of_day(steps.values, steps.size)
+    return months - 1
+
+
+def _month_of_day(day: np.ndarray, n_days: int) -> np.ndarray:
+    lengths = np.array([31, 29 if n_days == 366 else 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+    return np.searchsorted(np.cumsum(lengths), np.asarray(day), side="left") + 1
+
+
+def _tensors(groups: dict, kept: np.ndarray, n_steps: int, n_drivers: int, dtype, device) -> tuple:
+    """The groups as tensors over the kept cells (NaN → 0, masked elsewhere); joined to one where that is small."""
+
+    def tensor(values):
+        return torch.tensor(np.nan_to_num(values, copy=False), dtype=dtype, device=device)
+
+    if len(groups) > 1 and kept.sum() * n_steps * n_drivers <= 5e7:
+        joined = np.empty((int(kept.sum()), n_steps, n_drivers), _numpy(dtype))
+        for columns, values, index in groups.values():
+            joined[..., columns] = values[kept] if index is None else values[kept][:, index]
+        return ((list(range(n_drivers)), tensor(joined), None),)
+    result = []
+    for columns, values, index in groups.values():
+        own = None if index is None else torch.as_tensor(index, device=device)
+        result.append((columns, tensor(values[kept]), own))
+    if len(result) == 1 and result[0][0] != list(range(n_drivers)):
+        raise AssertionError("columns of a single group are in order")
+    return tuple(result)
+
+
+def _days(grid: xr.Dataset, axis: str, steps: xr.DataArray) -> np.ndarray:
+    """Length of every step in days."""
+    if axis == "month":
+        return MONTH_DAYS[steps.values.astype(int) - 1]
+    from xflux.temporal import step_days
+
+    return np.asarray(step_days(grid).values, float)

@@ -1,0 +1,122 @@
+"""Pixels drawn anew at every step, stratified by region: an unbiased estimate of the regional integrals.
+
+Within a region the pixels lie along a space-filling curve, each as long as its land is large. The curve is cut into
+as many equal intervals as the region gets draws, and one point falls at random into each: a pixel is drawn with a
+probability in proportion to its land, neighbours are rarely drawn together, and ``Σ interval · value`` has the full
+integral as its expectation (Horvitz–Thompson).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FLOOR = 64  # draws that a region gets at least (or all its pixels, where it has fewer)
+
+
+@dataclass(frozen=True)
+class Design:
+    """Where the draws of one member fall: interval starts and widths along the curve, and what a draw stands for."""
+
+    start: np.ndarray
+    jitter: np.ndarray
+    area: np.ndarray
+    stratum: np.ndarray
+
+    def draw(self, rng: np.random.Generator, curve: "Curve") -> np.ndarray:
+        """Pixel numbers ``(draw,)``."""
+        return curve.pixel(self.start + self.jitter * rng.random(len(self.start)), self.stratum)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The pixels of all strata end to end, each as long as its area."""
+
+    order: np.ndarray
+    ends: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+    @classmethod
+    def along(cls, stratum: np.ndarray, area: np.ndarray, lat: np.ndarray, lon: np.ndarray, strata: int) -> "Curve":
+        """Pixels by stratum and, within it, along a Morton curve in space."""
+        order = np.lexsort((_morton(lat, lon), stratum))
+        counts = np.bincount(stratum, minlength=strata)
+        last = np.cumsum(counts)
+        return cls(order, np.cumsum(area[order]), last - counts, last)
+
+    def bounds(self, stratum: int) -> tuple[float, float]:
+        """Where a stratum starts and ends along the curve."""
+        first, last = self.first[stratum], self.last[stratum]
+        return (self.ends[first - 1] if first else 0.0), self.ends[last - 1]
+
+    def pixel(self, point: np.ndarray, stratum: np.ndarray) -> np.ndarray:
+        """The pixel in which a point of the curve lies."""
+        position = np.searchsorted(self.ends, point, side="right")
+        return self.order[np.clip(position, self.first[stratum], self.last[stratum] - 1)]
+
+    def design(self, counts: np.ndarray) -> Design:
+        """Cut each stratum into ``counts[stratum]`` intervals; where that is all its pixels or more, take each."""
+        start, jitter, area, stratum = [], [], [], []
+        for number, n in enumerate(counts):
+            size = self.last[number] - self.first[number]
+            if size == 0:
+                continue
+            low, high = self.bounds(number)
+            if n >= size:
+                ends = self.ends[self.first[number] : self.last[number]]
+                width = np.diff(ends, prepend=low)
+                start.append(ends - width / 2)
+                jitter.append(np.zeros(size))
+            else:
+                width = np.full(n, (high - low) / n)
+                start.append(low + width * np.arange(n))
+                jitter.append(width)
+            area.append(width)
+            stratum.append(np.full(len(width), number))
+        return Design(*(np.concatenate(parts) for parts in (start, jitter, area, stratum)))
+
+
+def allocate(total: int, share: np.ndarray, available: np.ndarray, floor: int = FLOOR) -> np.ndarray:
+    """Draws of each stratum: in proportion to `share`, at least `floor`, at most all its pixels; `total` in sum.
+
+    >>> allocate(100, np.array([1.0, 3.0]), np.array([10, 1000]), floor=5)
+    array([10, 90])
+    """
+    counts = np.minimum(available, floor)
+    total = min(total, int(available.sum()))
+    open_ = counts < available
+    while open_.any() and counts.sum() < total:
+        # fill up towards the proportional share; what a full stratum cannot take goes to the others
+        scale = (total - counts[~open_].sum()) / share[open_].sum()
+        wanted = np.where(open_, np.maximum(counts, np.floor(share * scale).astype(int)), counts)
+        full = open_ & (wanted >= available)
+        if not full.any():
+            return _trim(wanted, total, share, np.minimum(available, floor), available)
+        counts = np.where(full, available, counts)
+        open_ &= ~full
+    return counts
+
+
+def _trim(wanted, total, share, low, high) -> np.ndarray:
+    """Give back or add single draws, the largest shares first, until the sum is `total`."""
+    by_share = np.argsort(-share, kind="stable")
+    step = 1 if wanted.sum() < total else -1
+    while wanted.sum() != total:
+        before = wanted.sum()
+        room = (wanted < high) if step > 0 else (wanted > low)
+        some = by_share[room[by_share]][: abs(total - before)]
+        wanted[some] += step
+        if wanted.sum() == before:
+            break
+    return wanted
+
+
+def _morton(lat: np.ndarray, lon: np.ndarray, bits: int = 16) -> np.ndarray:
+    """Place along a space-filling curve: the bits of latitude and longitude interleaved."""
+    y = ((np.asarray(lat) + 90) / 180 * (2**bits - 1)).astype(np.uint64)
+    x = (np.mod(np.asarray(lon) + 180, 360) / 360 * (2**bits - 1)).astype(np.uint64)
+    code = np.zeros(len(y), np.uint64)
+    for bit in range(bits):
+        code |= ((x >> np.uint64(bit)) & np.uint64(1)) << np.uint64(2 * bit)
+        code |= ((y >> np.uint64(bit)) & np.uint64(1)) << np.uint64(2 * bit + 1)
+    return code

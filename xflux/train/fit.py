@@ -1,0 +1,414 @@
+"""`fit`: the training loop, read from top to bottom: batch, losses, backward, step, validate."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+from xflux.provenance import stamp
+from xflux.train.constraints import RegionalConstraint
+from xflux.train.data import Setting, TowerRows, tower_rows
+from xflux.train.model import FluxModel
+from xflux.train.network import ACTIVATIONS, Network, blocks, generator
+from xflux.train.objective import loss_weight, mean_squared_error, total_loss
+from xflux.train.regional import RegionalTerm
+
+log = logging.getLogger("xflux.train")
+SCHEDULES = (None, "cosine")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. The defaults are the paper's model (Sect. 3.2–3.4, Table B1).
+
+    Parameters
+    ----------
+    folds, block_distance
+        Folds by site, one member each; sites closer than `block_distance` km share a fold.
+    members
+        Folds to train members for; None: all. A member does not depend on which others are trained.
+    seed
+        Of the initial weights, the folds, the batches and the draws, each with its own stream.
+    batch
+        Tower rows in a step; an epoch is ⌈training rows/batch⌉ steps.
+    learning_rate, schedule
+        Of Adam; "cosine" lets it fall to zero over `max_epochs`.
+    log_variance_rate
+        Learning rate of the log-variances of Eq. 12–14, in units of `learning_rate`.
+    hidden, activation, dropout
+        The network.
+    max_epochs, patience
+        A member stops after `patience` epochs without a better validation; None: never.
+    validation_years
+        Years of the target that each member holds out.
+    resample_inversions
+        Each member trains on its own bootstrap sample of the inversions.
+    dtype, device, block_rows
+        "float32" or "float64"; "auto", "cpu", "cuda"; rows that are computed at once (to stay in cache).
+    """
+
+    folds: int = 10
+    seed: int = 0
+    batch: int = 10_000
+    learning_rate: float = 0.003
+    hidden: tuple[int, ...] = (32, 32, 32)
+    activation: str = "relu"
+    dropout: float = 0.0
+    max_epochs: int = 60
+    patience: int | None = None
+    schedule: str | None = "cosine"
+    log_variance_rate: float = 10.0
+    block_distance: float | None = None
+    validation_years: int = 2
+    resample_inversions: bool = False
+    members: tuple[int, ...] | None = None
+    dtype: str = "float32"
+    device: str = "auto"
+    block_rows: int = 1024
+
+    def __post_init__(self):
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule is {self.schedule!r}; expected one of {SCHEDULES}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation is {self.activation!r}; expected one of {sorted(ACTIVATIONS)}")
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype is {self.dtype!r}; expected 'float32' or 'float64'")
+        for name in ("folds", "batch", "max_epochs", "block_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+
+    @property
+    def trained(self) -> list[int]:
+        """Numbers of the members that are trained."""
+        return list(range(self.folds)) if self.members is None else list(self.members)
+
+
+def fit(
+    towers: xr.Dataset,
+    drivers: Sequence[str],
+    target: str | Sequence[str] = "nee",
+    constraints: Sequence[RegionalConstraint] = (),
+    config: TrainConfig | None = None,
+    *,
+    progress: bool | Callable[[str], None] = False,
+    checkpoint: str | Path | None = None,
+) -> FluxModel:
+    """Train one member per fold on towers (EC) and, with `constraints`, on regional fluxes as well (EC-ATM).
+
+    With the same seed, EC and EC-ATM start from the same weights, have the same folds and see the same tower batches.
+
+    Parameters
+    ----------
+    towers
+        Dataset over ``sample`` with the drivers, the target(s) and the coordinate ``site``.
+    drivers
+        Names of the driver variables, in the order of the model's inputs.
+    target
+        One flux or several.
+    constraints
+        Any number of `RegionalConstraint` and `LinearConstraint`.
+    progress
+        True writes a line per epoch to stderr; a function gets the lines instead.
+    checkpoint
+        File from which an interrupted run goes on exactly, and where it keeps its state after each epoch.
+    """
+    config = config or TrainConfig()
+    targets = [target] if isinstance(target, str) else list(target)
+    device = _device(config.device)
+    setting = Setting(
+        config.seed, config.validation_years, getattr(torch, config.dtype), device, config.block_rows, tuple(targets)
+    )
+    rows = tower_rows(towers, list(drivers), targets, config.folds, config.seed, config.block_distance)
+    terms = _terms(towers, constraints, rows, config, setting)
+    run = Training(rows, terms, config, setting)
+    run.train(_teller(progress), checkpoint)
+    return run.model(towers, constraints)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def _teller(progress) -> Callable[[str], None]:
+    if callable(progress):
+        return progress
+    if progress:
+        return lambda line: print(line, file=sys.stderr, flush=True)
+    return log.info
+
+
+def _terms(
+    towers: xr.Dataset, constraints, rows: TowerRows, config: TrainConfig, setting: Setting
+) -> list[RegionalTerm]:
+    """The constraints made ready, each with a label of its own."""
+    terms = []
+    for number, constraint in enumerate(constraints):
+        _check_contents(towers, constraint.flux or setting.targets[0], constraint)
+        terms.append(RegionalTerm(constraint, rows.scaling, config.trained, number, setting))
+    names = [name for term in terms for name in term.names]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two constraints have the same name ({', '.join(names)}): give each its own name=")
+    return terms
+
+
+class Training:
+    """One run: the network, the towers' batches, the constraints' terms and the optimiser."""
+
+    def __init__(self, rows: TowerRows, terms: list[RegionalTerm], config: TrainConfig, setting: Setting):
+        self.rows, self.terms, self.config, self.setting = rows, terms, config, setting
+        self.members = config.trained
+        dtype, device = setting.torch_dtype, setting.torch_device
+        sizes = (rows.x.shape[1], *config.hidden, rows.y.shape[1])
+        seeds = [(config.seed, m) for m in self.members]
+        self.network = Network(sizes, seeds, config.activation, config.dropout, dtype, device)
+        self.x = torch.tensor(rows.x, dtype=dtype, device=device)
+        self.y = torch.tensor(rows.y, dtype=dtype, device=device)
+        self.term_names = _tower_terms(setting.targets) + [n for t in terms for n in t.names]
+        self.log_variance = torch.zeros(
+            len(self.members), len(self.term_names), dtype=torch.float64, device=device, requires_grad=True
+        )
+        longest = max(len(rows.training(m)) for m in range(config.folds))
+        self.batch = min(config.batch, longest)
+        self.steps = -(-longest // self.batch)
+        self.optimiser = torch.optim.Adam(
+            [
+                {"params": self.network.parameters, "base": config.learning_rate},
+                {"params": [self.log_variance], "base": config.learning_rate * config.log_variance_rate},
+            ],
+            lr=config.learning_rate,
+        )
+        self.records: list[dict[str, np.ndarray]] = []
+        self.best = self.network.state()
+        self.last = self.network.state()
+        self.best_epoch = np.zeros(len(self.members), int)
+        self.best_value = np.full(len(self.members), np.inf)
+        self.stopped = np.zeros(len(self.members), bool)
+
+    # --- the loop ----------------------------------------------------------------------------------------------
+
+    def train(self, tell: Callable[[str], None], checkpoint: str | Path | None = None) -> None:
+        started = time.perf_counter()
+        first = 0
+        for term in self.terms:
+            term.renew(self.network)
+        for epoch in range(first, self.config.max_epochs):
+            self._epoch(epoch)
+            self._validate(epoch)
+            tell(self._line(epoch, first, time.perf_counter() - started))
+            if self.stopped.all():
+                break
+
+    def _epoch(self, epoch: int) -> None:
+        order = np.stack([self._order(m, epoch) for m in self.members])
+        for term in self.terms:
+            term.start_epoch(epoch)
+        losses = []
+        for step in range(self.steps):
+            self._set_rate(epoch * self.steps + step)
+            losses.append(self._step(order[:, step * self.batch : (step + 1) * self.batch]))
+        self.records.append({"loss": np.mean(losses, axis=0), "rate": np.array(self.optimiser.param_groups[0]["lr"])})
+
+    def _order(self, member: int, epoch: int) -> np.ndarray:
+        """The member's training rows, shuffled; the epoch's last batch is filled up from a second shuffle."""
+        rng = generator(self.config.seed, 1, member, epoch)
+        own, wanted = self.rows.training(member), self.steps * self.batch
+        order = rng.permutation(own)
+        while len(order) < wanted:
+            order = np.concatenate([order, rng.permutation(own)])
+        return order[:wanted]
+
+    def _set_rate(self, step: int) -> None:
+        factor = 1.0
+        if self.config.schedule == "cosine":
+            factor = 0.5 * (1 + np.cos(np.pi * step / (self.config.max_epochs * self.steps)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base"] * factor
+
+    def _step(self, order: np.ndarray) -> np.ndarray:
+        """One step of the optimiser; the losses ``(member, term)`` before it."""
+        self.optimiser.zero_grad(set_to_none=True)
+        found = [self._tower_pass(torch.as_tensor(order, device=self.x.device))]
+        drawn = []
+        for term in self.terms:
+            pixels, area, steps = term.draw()
+            estimate = term.estimate(self.network, pixels, area, steps).requires_grad_()
+            found.append(term.losses(steps.target, estimate))
+            drawn.append((term, pixels, area, steps, estimate))
+        losses = torch.cat(found, -1)
+        if self.terms or losses.shape[-1] > 1:
+            total_loss(losses, self.log_variance).sum().backward()
+        for term, pixels, area, steps, estimate in drawn:
+            term.backward(self.network, pixels, area, steps, estimate.grad)
+        self.optimiser.step()
+        return losses.detach().cpu().numpy()
+
+    def _tower_pass(self, order: torch.Tensor) -> torch.Tensor:
+        """L_EC ``(member, target)``, and its gradient, block by block (Eq. 5 is a sum over rows)."""
+        observed = self.y[order]
+        weight = torch.ones_like(self.log_variance[:, : self.y.shape[1]])
+        if len(self.term_names) > 1:
+            weight = loss_weight(self.log_variance[:, : self.y.shape[1]]).detach()
+        valid = torch.isfinite(observed)
+        scale = (weight / valid.sum(1).clamp(min=1))[:, None].to(observed.dtype)
+        loss = 0.0
+        for part in blocks(order.shape[1], self.config.block_rows):
+            inferred = self.network(self.x[order[:, part]])
+            error = torch.where(valid[:, part], inferred - observed[:, part], torch.zeros_like(inferred))
+            inferred.backward(2 * error.detach() * scale)
+            loss = loss + (error.detach().double() ** 2).sum(1)
+        return loss / valid.sum(1).clamp(min=1)
+
+    # --- validation --------------------------------------------------------------------------------------------
+
+    def _validate(self, epoch: int) -> None:
+        found = [self._tower_validation()]
+        found += [term.validate(self.network) for term in self.terms]
+        losses = torch.cat(found, -1).detach().cpu().numpy()
+        record = self.records[-1]
+        record["validation_loss"] = losses
+        record["sigma2"] = torch.exp(self.log_variance).detach().cpu().numpy()
+        first = self.records[0]["validation_loss"]
+        # scale-free: the learned weights move, so that Eq. 14 of two epochs cannot be compared
+        value = (losses / np.where(first > 0, first, 1)).sum(-1) if losses.shape[-1] > 1 else losses[:, 0]
+        record["validation"] = value
+        self._keep_best(epoch, value)
+
+    def _tower_validation(self) -> torch.Tensor:
+        """L_EC on each member's own fold ``(member, target)``."""
+        held = [self.rows.held_out(m) for m in self.members]
+        longest = max(map(len, held))
+        index = torch.as_tensor(np.stack([np.resize(h, longest) for h in held]), device=self.x.device)
+        real = torch.arange(longest) < torch.tensor([len(h) for h in held])[:, None]
+        observed = torch.where(real.to(self.x.device)[..., None], self.y[index], torch.nan)
+        inferred = torch.empty_like(observed)
+        with torch.no_grad():
+            for part in blocks(longest, self.config.block_rows):
+                inferred[:, part] = self.network(self.x[index[:, part]])
+        return mean_squared_error(observed.double(), inferred.double())
+
+    def _keep_best(self, epoch: int, value: np.ndarray) -> None:
+        now = self.network.state()
+        better = (value < self.best_value) & ~self.stopped
+        for name, array in now.items():
+            self.best[name][better] = array[better]
+            self.last[name][~self.stopped] = array[~self.stopped]
+        self.best_value = np.where(better, value, self.best_value)
+        self.best_epoch = np.where(better, epoch, self.best_epoch)
+        if self.config.patience is not None:
+            self.stopped |= epoch - self.best_epoch >= self.config.patience
+
+    # --- what comes back ---------------------------------------------------------------------------------------
+
+    def _line(self, epoch: int, first: int, elapsed: float) -> str:
+        done, all_ = (epoch + 1 - first) * self.steps, (self.config.max_epochs - first) * self.steps
+        rate = done / elapsed
+        record = self.records[-1]
+        losses = ", ".join(
+            f"{name} {record['loss'][:, i].mean():.4g} (held out {record['validation_loss'][:, i].mean():.4g})"
+            for i, name in enumerate(self.term_names)
+        )
+        return (
+            f"epoch {epoch + 1}/{self.config.max_epochs}: {losses}; {rate:.2f} steps/s, "
+            f"{(all_ - done) / rate / 60:.1f} min left"
+        )
+
+    def history(self) -> xr.Dataset:
+        """Losses, σ², validation and learning rate by epoch, member and term."""
+        terms = ("epoch", "member", "term")
+        stack = {name: np.stack([r[name] for r in self.records]) for name in self.records[0]}
+        return xr.Dataset(
+            {
+                "loss": (terms, stack["loss"], {"long_name": "mean training loss of the epoch's steps"}),
+                "validation_loss": (terms, stack["validation_loss"], {"long_name": "loss on held-out data"}),
+                "sigma2": (terms, stack["sigma2"], {"long_name": "learned variance of Eq. 12 at the epoch's end"}),
+                "validation": (("epoch", "member"), stack["validation"], {"long_name": "what picks the best epoch"}),
+                "learning_rate": ("epoch", stack["rate"]),
+                "best_epoch": ("member", self.best_epoch + 1),
+            },
+            coords={
+                "epoch": np.arange(1, len(self.records) + 1),
+                "member": self.members,
+                "term": self.term_names,
+            },
+            attrs={"steps_per_epoch": self.steps, "batch": self.batch},
+        )
+
+    def model(self, towers: xr.Dataset, constraints) -> FluxModel:
+        """The trained model."""
+        rows = self.rows
+        sites, first = np.unique(rows.site, return_index=True)
+        return FluxModel(
+            drivers=list(rows.scaling.drivers),
+            mean=rows.scaling.mean,
+            scale=rows.scaling.scale,
+            target_names=list(self.setting.targets),
+            target_units=rows.units,
+            weights=self.best,
+            activation=self.config.activation,
+            driver_units=rows.scaling.units,
+            last_weights=self.last,
+            history=self.history(),
+            folds={str(s): int(rows.fold[i]) for s, i in zip(sites, first, strict=True)},
+            config=asdict(self.config),
+            attrs=_attrs(towers, rows, constraints, self.terms, self.config),
+        )
+
+
+def _tower_terms(targets: Sequence[str]) -> list[str]:
+    return ["EC"] if len(targets) == 1 else [f"EC:{name}" for name in targets]
+
+
+CONTENTS = ("includes_fire", "includes_rivers")
+
+
+def _check_contents(towers: xr.Dataset, name: str, constraint: RegionalConstraint) -> None:
+    """Raise where the constraint's target contains what the towers' flux does not, unless allowed by name."""
+    for key in CONTENTS:
+        own, other = towers[name].attrs.get(key), constraint.target.attrs.get(key)
+        if own is None or other is None or bool(own) == bool(other):
+            continue
+        what = key.removeprefix("includes_")
+        if what not in constraint.allow:
+            raise ValueError(
+                f"the target of constraint {constraint.name} has {key}={other} but the towers' {name} has "
+                f"{key}={own}: adjust the target, or allow it by name with allow=({what!r},)"
+            )
+
+
+def _attrs(towers: xr.Dataset, rows: TowerRows, constraints, terms, config: TrainConfig) -> dict:
+    name = next(iter(rows.units))
+    contents = {k: towers[name].attrs[k] for k in (*CONTENTS, "adjusted_for") if k in towers[name].attrs}
+    described = []
+    for constraint, term in zip(constraints, terms, strict=True):
+        for key in CONTENTS:
+            if key in constraint.target.attrs:
+                contents[key] = constraint.target.attrs[key]
+        described.append(
+            {
+                "name": constraint.name,
+                "integral": constraint.kind,
+                "regions": list(term.regions),
+                "regions_left_out": term.left_out,
+                "total": constraint.total,
+                "pixels": len(term.pixels.area),
+                "pixels_incomplete": term.pixels.rows.incomplete,
+                "control_variate": term.controlled,
+                "held_out_years": {
+                    str(member): [int(year) for year in held_out]
+                    for member, (_, held_out) in zip(term.members, term.years, strict=True)
+                },
+            }
+        )
+    contents["area_basis"] = "land"
+    contents["constraints"] = described
+    contents["towers_dropped"] = rows.dropped
+    contents["provenance"] = stamp(f"train.fit(drivers={list(rows.scaling.drivers)}, config={config})")
+    return contents

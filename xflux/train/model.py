@@ -1,0 +1,221 @@
+"""The trained model: members, drivers and their scaling, history; saved as tensors and JSON, never as code."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+from xflux.train.network import ACTIVATIONS, blocks
+
+FORMAT = 1
+BLOCK = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class FluxModel:
+    """An ensemble of networks that turns drivers into fluxes.
+
+    Attributes
+    ----------
+    drivers, driver_units
+        What `predict` wants, in this order, and the units that the training towers had.
+    mean, scale
+        Of every driver over the training towers.
+    target_names, target_units
+        Fluxes, and their units.
+    weights
+        ``weight0, bias0, …`` with a member axis: of the best epoch of each member.
+    last_weights
+        The same at the last epoch.
+    history
+        Dataset ``(epoch, member, term)``: losses, σ², validation, learning rate, best epoch.
+    folds
+        Fold of every training site; member k has not seen the sites of fold k.
+    attrs
+        What the flux contains, provenance.
+    """
+
+    drivers: list[str]
+    mean: np.ndarray
+    scale: np.ndarray
+    target_names: list[str]
+    target_units: dict[str, str]
+    weights: dict[str, np.ndarray]
+    activation: str = "relu"
+    driver_units: dict[str, str] = field(default_factory=dict)
+    last_weights: dict[str, np.ndarray] | None = None
+    history: xr.Dataset = field(default_factory=xr.Dataset)
+    folds: dict[str, int] = field(default_factory=dict)
+    config: dict = field(default_factory=dict)
+    attrs: dict = field(default_factory=dict)
+
+    @property
+    def members(self) -> int:
+        """Number of members."""
+        return self.weights["weight0"].shape[0]
+
+    @property
+    def units(self) -> str | dict[str, str]:
+        """Units of the flux, by target where there are several."""
+        if len(self.target_names) == 1:
+            return self.target_units[self.target_names[0]]
+        return dict(self.target_units)
+
+    @property
+    def last(self) -> "FluxModel":
+        """The same model with the weights of the last epoch (no selection)."""
+        if self.last_weights is None:
+            raise ValueError("this model was saved without its last epoch's weights")
+        return replace(self, weights=self.last_weights)
+
+    def select(self, members: Sequence[int]) -> "FluxModel":
+        """A model of some members only."""
+        picked = list(members)
+
+        def some(weights):
+            return None if weights is None else {k: v[picked] for k, v in weights.items()}
+
+        history = self.history.isel(member=picked) if "member" in self.history.dims else self.history
+        return replace(self, weights=some(self.weights), last_weights=some(self.last_weights), history=history)
+
+    def predict(self, rows: np.ndarray, members: Sequence[int] | slice | int | None = None) -> np.ndarray:
+        """Flux of rows of drivers ``(row, driver)`` → ``(member, row)``; several targets: ``(target, member, row)``.
+
+        Thread-safe; a NaN in a row gives NaN.
+        """
+        rows = np.asarray(rows)
+        if rows.ndim != 2 or rows.shape[1] != len(self.drivers):
+            raise ValueError(
+                f"rows have the shape {rows.shape}; expected (row, {len(self.drivers)}) for the drivers "
+                f"{', '.join(self.drivers)}"
+            )
+        pick = slice(None) if members is None else [members] if isinstance(members, int) else members
+        layers = []
+        for i in range(len(self.weights) // 2):
+            layers.append(tuple(torch.from_numpy(self.weights[f"{kind}{i}"][pick]) for kind in ("weight", "bias")))
+        dtype = layers[0][0].dtype
+        x = torch.from_numpy(((rows - self.mean) / self.scale).astype(str(dtype).removeprefix("torch.")))
+        out = np.empty((len(self.target_names), layers[0][0].shape[0], len(rows)), self.weights["weight0"].dtype)
+        act = ACTIVATIONS[self.activation]
+        with torch.no_grad():
+            for part in blocks(len(rows), BLOCK):
+                h = x[part].expand(layers[0][0].shape[0], -1, -1)
+                for weight, bias in layers[:-1]:
+                    h = act(torch.baddbmm(bias, h, weight))
+                out[..., part] = torch.baddbmm(layers[-1][1], h, layers[-1][0]).permute(2, 0, 1).numpy()
+        return out[0] if len(self.target_names) == 1 else out
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model to one folder: ``model.json``, ``weights.safetensors`` and ``history.nc``."""
+        from safetensors.numpy import save_file
+
+        path = Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        tensors = {f"best.{k}": v for k, v in self.weights.items()}
+        if self.last_weights is not None:
+            tensors |= {f"last.{k}": v for k, v in self.last_weights.items()}
+        tensors |= {"mean": np.asarray(self.mean), "scale": np.asarray(self.scale)}
+        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path / "weights.safetensors")
+        text = {
+            "format": FORMAT,
+            "kind": "xflux.FluxModel",
+            "drivers": list(self.drivers),
+            "driver_units": self.driver_units,
+            "targets": list(self.target_names),
+            "target_units": self.target_units,
+            "activation": self.activation,
+            "folds": self.folds,
+            "config": self.config,
+            "attrs": self.attrs,
+            "history": self.history.to_dict(encoding=False),
+        }
+        (path / "model.json").write_text(json.dumps(text, default=_plain), encoding="utf-8")
+        return path
+
+
+def _plain(value):
+    """JSON form of NumPy and pandas values."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return str(value)
+
+
+def load_model(path: str | Path) -> FluxModel:
+    """Read a model that `FluxModel.save` wrote. Nothing in it is ever run as code.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Where a file is missing, damaged, of a newer version or no model.
+    """
+    path = Path(path)
+    for name in ("model.json", "weights.safetensors"):
+        if not (path / name).is_file():
+            raise FileNotFoundError(f"{path} is no saved model: it has no {name}")
+    text = _read_text(path / "model.json")
+    tensors = _read_tensors(path / "weights.safetensors")
+    try:
+        best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+        last = {k.removeprefix("last."): v for k, v in tensors.items() if k.startswith("last.")}
+        model = FluxModel(
+            drivers=list(text["drivers"]),
+            mean=tensors["mean"],
+            scale=tensors["scale"],
+            target_names=list(text["targets"]),
+            target_units=dict(text["target_units"]),
+            weights=best,
+            activation=text["activation"],
+            driver_units=dict(text["driver_units"]),
+            last_weights=last or None,
+            history=xr.Dataset.from_dict(text["history"]),
+            folds=dict(text["folds"]),
+            config=dict(text["config"]),
+            attrs=dict(text["attrs"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the model file is damaged ({error!r}); save the model again") from error
+    _check_shapes(model, path)
+    return model
+
+
+def _read_text(path: Path) -> dict:
+    try:
+        text = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: it is no JSON text ({error})") from error
+    if not isinstance(text, dict) or text.get("kind") != "xflux.FluxModel":
+        raise ValueError(f"{path} is no xflux model (kind {text.get('kind') if isinstance(text, dict) else text!r})")
+    if not isinstance(text.get("format"), int) or text["format"] > FORMAT:
+        raise ValueError(
+            f"{path} has format {text.get('format')}; this xflux reads up to {FORMAT}: install a newer xflux"
+        )
+    return text
+
+
+def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _check_shapes(model: FluxModel, path: Path) -> None:
+    if model.activation not in ACTIVATIONS:
+        raise ValueError(f"{path}: unknown activation {model.activation!r}; this xflux has {sorted(ACTIVATIONS)}")
+    width = len(model.drivers)
+    for i in range(len(model.weights) // 2):
+        weight, bias = model.weights.get(f"weight{i}"), model.weights.get(f"bias{i}")
+        if weight is None or bias is None or weight.shape[1] != width or bias.shape[2] != weight.shape[2]:
+            raise ValueError(f"{path}: the model file is damaged: layer {i} does not fit {width} inputs")
+        width = weight.shape[2]
+    if not model.weights or width != len(model.target_names) or len(model.mean) != len(model.drivers):
+        raise ValueError(f"{path}: the model file is damaged: {width} outputs for targets {model.target_names}")

@@ -1,0 +1,85 @@
+"""The objective, equation by equation (Upton et al. 2024, Sect. 3.4). Every function works member by member.
+
+Shapes: ``estimate (member, region, step)`` and ``target (member, inversion, region, step)``, both in PgC per month
+whatever the target's step; a NaN in `target` is an inversion that has no value there.
+"""
+
+import torch
+
+
+def mean_squared_error(observed: torch.Tensor, inferred: torch.Tensor) -> torch.Tensor:
+    """Eq. 5, L_EC: ``(member, row, target)`` → ``(member, target)``; rows whose observation is NaN do not count."""
+    valid = torch.isfinite(observed)
+    error = torch.where(valid, observed - inferred, torch.zeros_like(inferred))
+    return (error**2).sum(1) / valid.sum(1).clamp(min=1)
+
+
+def monthly_mean(daily: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+    """Eq. 6: daily NEE ``(member, pixel, day)`` and its share of each month ``slot (day, month)`` → monthly NEE."""
+    return daily @ slot
+
+
+def bridged(monthly: torch.Tensor, theta: torch.Tensor, intercept: torch.Tensor) -> torch.Tensor:
+    """Eq. 7: ``(member, pixel, month)``, Θ ``(region, pixel)`` and b ``(region,)`` → regional NEE."""
+    return torch.einsum("rp,mpt->mrt", theta, monthly) + intercept[:, None]
+
+
+def misfit(target: torch.Tensor, estimate: torch.Tensor, exponent: float = 3.0) -> torch.Tensor:
+    """Eq. 8, L_{r,m}: the ℓ_p norm of the differences to the inversions that are there ``(member, region, step)``.
+
+    >>> misfit(torch.tensor([[[[1.0]], [[3.0]]]]), torch.tensor([[[1.0]]])).item() == 4 ** (1 / 3)
+    True
+    """
+    valid = torch.isfinite(target)
+    difference = torch.where(valid, target - estimate[:, None], torch.zeros_like(estimate[:, None]))
+    mean = (difference.abs() ** exponent).sum(1) / valid.sum(1).clamp(min=1)
+    # the root has no slope at an exact fit: there the gradient is taken as zero
+    positive = mean > 0
+    return torch.where(positive, torch.where(positive, mean, torch.ones_like(mean)) ** (1 / exponent), mean)
+
+
+def inversion_range(target: torch.Tensor) -> torch.Tensor:
+    """Eq. 9: highest less lowest inversion ``(member, region, step)``; 0 where none or one is there."""
+    high = torch.where(torch.isfinite(target), target, -torch.inf).amax(1)
+    low = torch.where(torch.isfinite(target), target, torch.inf).amin(1)
+    return torch.where(torch.isfinite(high), high - low, torch.zeros_like(high))
+
+
+def regional_loss(
+    loss: torch.Tensor, spread: torch.Tensor, valid: torch.Tensor, normalise: bool = True
+) -> torch.Tensor:
+    """Eq. 10, L_{ATM,r}: L/(1 + range) averaged over the steps that have a target ``(member, region)``."""
+    scaled = loss / (1 + spread) if normalise else loss
+    return torch.where(valid, scaled, torch.zeros_like(scaled)).sum(-1) / valid.sum(-1).clamp(min=1)
+
+
+def area_mean(loss: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
+    """Eq. 11, L_ATM: the regions' losses weighted by their modelled land ``area (region,)`` → ``(member,)``.
+
+    The areas are normalised over the target's regions.
+    """
+    return loss @ (area / area.sum())
+
+
+def atmospheric_loss(
+    target: torch.Tensor, estimate: torch.Tensor, area: torch.Tensor, exponent: float = 3.0, normalise: bool = True
+) -> torch.Tensor:
+    """Eq. 8–11 in one: L_ATM ``(member,)``."""
+    valid = torch.isfinite(target).any(1)
+    loss = misfit(target, estimate, exponent)
+    return area_mean(regional_loss(loss, inversion_range(target), valid, normalise), area)
+
+
+def loss_weight(log_variance: torch.Tensor) -> torch.Tensor:
+    """Eq. 12, w = 1/(2σ²), from log σ² (so that σ² stays positive whatever the optimiser does)."""
+    return 0.5 * torch.exp(-log_variance)
+
+
+def loss_regulariser(log_variance: torch.Tensor) -> torch.Tensor:
+    """Eq. 13, s = log sqrt(σ²), from log σ²."""
+    return 0.5 * log_variance
+
+
+def total_loss(losses: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """Eq. 14 for any number of losses: ``(member, term)`` twice → ``(member,)``."""
+    return (loss_weight(log_variance) * losses + loss_regulariser(log_variance)).sum(-1)
