@@ -107,6 +107,46 @@ def score(
     return _describe(scores, da.attrs.get("units"), dims)
 
 
+def score_by(
+    da: xr.DataArray,
+    reference: xr.DataArray,
+    by: str | xr.DataArray,
+    dim: str | Iterable[Hashable] | None = "time",
+    *,
+    weights: xr.DataArray | None = None,
+    allow_contents: Iterable[str] = (),
+) -> xr.Dataset:
+    """``score`` for every group of steps: by "month", "year", "season" or "dayofyear" of ``time``, or by own labels.
+
+    Parameters
+    ----------
+    by : a part of ``time``'s date, or a named DataArray of labels along one dim.
+
+    Returns
+    -------
+    The Dataset of ``score`` with one more dim, named as the part of the date or the labels.
+
+    >>> time = xr.date_range("2001-01", periods=24, freq="MS")
+    >>> da = xr.DataArray(np.arange(24.0), dims="time", coords={"time": time})
+    >>> score_by(da, da + 1, by="year").rmse.values.tolist()
+    [1.0, 1.0]
+    """
+    da, reference, dims = align_pair(da, reference, dim, allow_contents)
+    labels = getattr(da["time"].dt, by).rename(by) if isinstance(by, str) else by
+    if labels.name is None or labels.ndim != 1:
+        raise ValueError(f"the labels to group by need a name and one dim, got {labels.name!r} with {labels.dims}")
+    (along,) = labels.dims
+    if along not in da.dims or da.sizes[along] != labels.size:
+        raise ValueError(f"the labels {labels.name!r} have {labels.size} entries along {along!r}, the array {da.sizes}")
+    values = np.unique(np.asarray(labels))
+    parts = []
+    for value in values:
+        chosen = {along: np.flatnonzero(np.asarray(labels) == value)}
+        pick = [a.isel(chosen) if a is not None and along in a.dims else a for a in (da, reference, weights)]
+        parts.append(score(pick[0], pick[1], dims, weights=pick[2], allow_contents=allow_contents))
+    return xr.concat(parts, xr.DataArray(values, dims=labels.name, name=labels.name), combine_attrs="override")
+
+
 def decompose_mse(
     da: xr.DataArray,
     reference: xr.DataArray,

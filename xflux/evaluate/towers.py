@@ -1,10 +1,15 @@
 """Predictions at towers against what the towers measured (Sect. 4.4): by site, fold, plant type and time scale."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+HEADINGS = {"rmse": "RMSE", "r2": "R²", "bias": "Bias", "n": "n"}
 COMPONENTS = ("daily", "seasonal", "anomalies", "between_sites")
 
 
@@ -159,6 +164,7 @@ def tower_components(
     site: xr.DataArray,
     time: xr.DataArray,
     *,
+    by: xr.DataArray | None = None,
     dim: str = "sample",
     min_days: int = 10,
     min_months: int = 10,
@@ -171,11 +177,25 @@ def tower_components(
     observation are made from the same samples. Sites with fewer than ``min_months`` months of the cycle are not in
     *between_sites* and *seasonal*.
 
+    Parameters
+    ----------
+    by : (sample) labels, each scored by itself: plant type, climate. A site must not change its label.
+
     Returns
     -------
-    Dataset along ``component`` (daily, seasonal, anomalies, between_sites): ``n``, ``rmse``, ``r2``, ``bias``.
+    Dataset along ``component`` (daily, seasonal, anomalies, between_sites), and the dim of ``by``: ``n``, ``rmse``,
+    ``r2``, ``bias``.
     """
-    _same_samples(observed, {"predicted": predicted, "site": site, "time": time}, dim)
+    _same_samples(observed, {"predicted": predicted, "site": site, "time": time, "by": by}, dim)
+    if by is not None:
+        options = {"dim": dim, "min_days": min_days, "min_months": min_months}
+        labels = np.unique(np.asarray(by))
+        parts = []
+        for label in labels:
+            rows = {dim: np.flatnonzero(np.asarray(by) == label)}
+            parts.append(tower_components(*(a.isel(rows) for a in (observed, predicted, site, time)), **options))
+        name = by.name or "group"
+        return xr.concat(parts, xr.DataArray(labels, dims=name, name=name), combine_attrs="override")
     others = [d for d in predicted.dims if d != dim]
     x = np.asarray(observed.astype("float64"))
     y = np.asarray(predicted.astype("float64").mean(others))
@@ -203,6 +223,41 @@ def tower_components(
     for key in ("rmse", "bias"):
         result[key].attrs = {"units": observed.attrs["units"]} if observed.attrs.get("units") else {}
     return result
+
+
+def tower_table(
+    observed: xr.DataArray,
+    predictions: Mapping[str, xr.DataArray],
+    site: xr.DataArray,
+    time: xr.DataArray,
+    groups: Mapping[str, xr.DataArray] | None = None,
+    *,
+    metrics: Iterable[str] = ("rmse", "r2", "bias"),
+    dim: str = "sample",
+) -> "pd.DataFrame":
+    """Sect. 4.4 as one table: rows all samples by time scale, then daily values by group; columns (metric, model).
+
+    Parameters
+    ----------
+    predictions : model → (sample [, member]). groups : heading → (sample) labels (IGBP type, climate, fold).
+    """
+    import pandas as pd
+
+    blocks = []
+    for model, predicted in predictions.items():
+        parts = tower_components(observed, predicted, site, time, dim=dim)
+        mean = predicted.mean([d for d in predicted.dims if d != dim])
+        rows = {("time scale", name): parts.sel(component=name) for name in COMPONENTS}
+        for heading, labels in (groups or {}).items():
+            scores = tower_scores(observed, mean, site, dim, by=labels.rename("group"))
+            rows |= {(heading, str(g)): scores.sel(group=g) for g in scores["group"].values}
+        blocks.append({(HEADINGS[m], model): [float(s[m]) for s in rows.values()] for m in metrics})
+        counts = {("n", ""): [int(s["n"]) for s in rows.values()]}
+    columns = counts | {key: block[key] for m in metrics for block in blocks for key in block if key[0] == HEADINGS[m]}
+    table = pd.DataFrame(columns, index=pd.MultiIndex.from_tuples(rows, names=["by", "group"]))
+    table.columns = pd.MultiIndex.from_tuples(table.columns, names=["metric", "product"])
+    table.attrs = {"units": observed.attrs.get("units", "unknown")}
+    return table
 
 
 def _site_mean_of_months(cycle: np.ndarray, min_months: int) -> np.ndarray:

@@ -215,7 +215,7 @@ def _yearly(da: xr.DataArray) -> xr.DataArray:
     return da.assign_coords(year=("time", np.asarray(years))).swap_dims(time="year").drop_vars("time").sortby("year")
 
 
-def history(history: xr.Dataset, figure: "Figure | None" = None) -> "Figure":
+def history(history: xr.Dataset, figure: "Figure | None" = None, *, title: str | None = None) -> "Figure":
     """Loss curves: one panel a loss, training solid and validation dashed, thin lines for members.
 
     Parameters
@@ -251,6 +251,7 @@ def history(history: xr.Dataset, figure: "Figure | None" = None) -> "Figure":
             axis = next(iter(curves.values()))
             ax.set_xlabel("Epoch" if "epoch" in axis.dims else "Step")
         axes[0].legend()
+        figure.suptitle(title or "")
     return figure
 
 

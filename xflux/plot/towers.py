@@ -1,6 +1,5 @@
 """Predicted against observed fluxes at towers (Figs. 8, 9 and C2)."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 def scatter(
     observed: xr.DataArray,
-    predicted: xr.DataArray | Mapping[str, xr.DataArray],
+    predicted: xr.DataArray,
     ax: "Axes | None" = None,
     *,
     title: str | None = None,
@@ -22,7 +21,7 @@ def scatter(
     limits: tuple[float, float] | None = None,
     gridsize: int = 70,
     fit: bool = True,
-    colourbar: bool = True,
+    colourbar: bool | None = None,
 ) -> "Axes":
     """Density of predicted against observed values, with the 1:1 line, the line of best fit, RMSE and R².
 
@@ -32,12 +31,14 @@ def scatter(
         ensemble's dim (member) of the prediction is averaged.
     limits : of both axes; default from the 0.1th and 99.9th percentile of the pairs. Values outside are counted in
         RMSE and R² (1 − SSE/SST) but not drawn.
+    colourbar : by default only where ``ax`` is not given.
     """
     observed_units, units = observed.attrs.get("units"), predicted.attrs.get("units")
     if observed_units and units and observed_units != units:
         raise ValueError(f"observed is in {observed_units!r} and predicted in {units!r}: convert one of them first")
     x, y = _pairs(observed, predicted)
     with style():
+        colourbar = ax is None if colourbar is None else colourbar
         ax = new_axes(ax, 0.9 * COLUMN, 7 * CM)
         low, high = limits or _limits(x, y)
         mesh = ax.hexbin(x, y, gridsize=gridsize, extent=(low, high, low, high), bins="log", mincnt=1,

@@ -1,0 +1,311 @@
+"""The paper's Tables 2, 3 and C1 for any set of products and a reference, as data frames in the paper's layout."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from xflux.evaluate.scores import score
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ENSEMBLE_DIMS = ("member", "inversion", "realization", "realisation", "ensemble")
+GLOBAL = "GLOBAL"
+HEADINGS = {"r": "Pearson's R", "rmse": "RMSE", "bias": "Bias", "nse": "NSE", "nnse": "nNSE", "r2": "R²", "n": "n"}
+# Table C1, last three columns of every row: mean land sink and its interannual variability (PgC yr-1), period
+LITERATURE = (
+    ("Crisp et al. (2022)", -2.2, 0.6, "2000–2009"),
+    ("Friedlingstein et al. (2022)", -2.91, 0.81, "2000–2017"),
+    ("Gaubert et al. (2019), northern extratropics", -2.17, 0.36, "2004–2014"),
+    ("Gaubert et al. (2019), tropics + southern extratropics", -0.06, 0.11, "2004–2014"),
+    ("Ruehr et al. (2023)", -3.1, 0.6, "2010–2019"),
+)
+
+
+def annual_table(
+    products: Mapping[str, xr.DataArray],
+    reference: xr.DataArray,
+    *,
+    second: xr.DataArray | None = None,
+    second_name: str = "BUDGET",
+    metrics: Iterable[str] = ("r", "rmse"),
+    allow_contents: Iterable[str] = (),
+) -> "pd.DataFrame":
+    """Table 2: annual regional integrals of every product against a reference.
+
+    Parameters
+    ----------
+    products : name → (time | year, region [, member | inversion]) regional integrals, PgC per month or year; steps
+        shorter than a year are summed first. The mean over an ensemble's dim is scored.
+    reference : the same for the reference (the inversions; their mean is used).
+    second : (time | year) a second reference for the globe alone (the budget), the last row ``second_name``.
+    metrics : names of ``score``'s variables, one block of columns each.
+
+    Returns
+    -------
+    DataFrame: rows GLOBAL, the regions in the reference's order, then ``second_name``; columns (metric, product), in
+    PgC yr-1. GLOBAL is the region of that name, else the sum of the regions and what lies in none
+    (``unassigned``). Years are matched by number, whatever the stamps and calendars; ``attrs["period"]`` names those
+    that all share.
+    """
+    annual = {name: _with_global(_by_year(_mean(da))) for name, da in products.items()}
+    target = _with_global(_by_year(_mean(reference)))
+    beside = None if second is None else _by_year(_mean(second))
+    extra = {} if beside is None else {second_name: beside}
+    years = _common({**annual, "the reference": target, **extra}, "year")
+    target = target.sel(year=years)
+    scores = {
+        name: score(_like(da, target, name), target, "year", allow_contents=allow_contents)
+        for name, da in ((name, da.sel(year=years)) for name, da in annual.items())
+    }
+    table = _block(scores, metrics, list(target["region"].values))
+    if beside is not None:
+        globe = {name: annual[name].sel(region=GLOBAL, year=years, drop=True) for name in scores}
+        last = {
+            name: score(da, beside.sel(year=years), "year", allow_contents=allow_contents) for name, da in globe.items()
+        }
+        table = _append(table, second_name, last, metrics)
+    return _stamp(table, "PgC yr-1", years)
+
+
+def monthly_table(
+    products: Mapping[str, xr.DataArray],
+    reference: xr.DataArray,
+    *,
+    metrics: Iterable[str] = ("r", "rmse"),
+    allow_contents: Iterable[str] = (),
+) -> "pd.DataFrame":
+    """Table 3: monthly regional integrals and mean seasonal cycles (MSC) of every product against a reference.
+
+    Parameters are those of ``annual_table``. Months are matched by year and month, whatever the stamps; the MSC is
+    the mean by month over the common months. Where a side has only a climatology (dim ``month``), the blocks of the
+    monthly series are left out.
+
+    Returns
+    -------
+    DataFrame: rows GLOBAL and the regions; columns (metric, product), the monthly integrals first ("RMSE – monthly
+    integrals"), then the MSC ("RMSE – MSC"), in PgC month-1.
+    """
+    monthly = {name: _with_global(_by_month(_mean(da))) for name, da in products.items()}
+    target = _with_global(_by_month(_mean(reference)))
+    names = list(target["region"].values)
+    series = all("month_of_era" in da.dims for da in (*monthly.values(), target))
+    blocks, months = [], None
+    if series:
+        months = _common({**monthly, "the reference": target}, "month_of_era")
+        target = target.sel(month_of_era=months)
+        monthly = {name: da.sel(month_of_era=months) for name, da in monthly.items()}
+        scores = {
+            name: score(_like(da, target, name), target, "month_of_era", allow_contents=allow_contents)
+            for name, da in monthly.items()
+        }
+        blocks.append(_block(scores, metrics, names, " – monthly integrals"))
+    cycle = _cycle(target)
+    scores = {
+        name: score(_like(_cycle(da), cycle, name), cycle, "month", allow_contents=allow_contents)
+        for name, da in monthly.items()
+    }
+    blocks.append(_block(scores, metrics, names, " – MSC"))
+    import pandas as pd
+
+    table = pd.concat(blocks, axis=1)
+    years = None if months is None else np.unique((np.asarray(months) - 1) // 12)
+    return _stamp(table, "PgC month-1", years)
+
+
+def sink_table(
+    products: Mapping[str, xr.DataArray], *, literature: bool = True, years: Iterable[int] | None = None
+) -> "pd.DataFrame":
+    """Table C1: mean annual land flux and the magnitude of its interannual variability, beside recent studies.
+
+    Parameters
+    ----------
+    products : name → (time | year [, region] [, member | inversion]); with ``region``, GLOBAL or the sum is taken.
+    years : restrict to these years; default all of each product (the column *Period* says which).
+
+    Returns
+    -------
+    DataFrame by study: mean, its standard deviation over members (NaN without), IAV (standard deviation, n − 1, of
+    the linearly detrended annual values of each member, then averaged; NaN below three years), period.
+    """
+    import pandas as pd
+
+    rows = []
+    for name, da in products.items():
+        annual = _by_year(da)
+        if "region" in annual.dims:
+            annual = _with_global(annual).sel(region=GLOBAL, drop=True)
+        if years is not None:
+            annual = annual.sel(year=sorted(set(years) & set(annual["year"].values.tolist())))
+        axis, values = annual["year"].values, np.asarray(annual.transpose("year", ...), dtype="float64")
+        values = values.reshape(len(axis), -1)
+        means = values.mean(axis=0)
+        spread = means.std(ddof=1) if means.size > 1 else np.nan
+        rows.append((name, means.mean(), spread, _detrended_std(axis, values), _period(axis)))
+    if literature:
+        rows += [(study, mean, np.nan, iav, period) for study, mean, iav, period in LITERATURE]
+    columns = ["Study", "Land flux mean (PgC yr-1)", "± over members", "IAV magnitude (PgC yr-1)", "Period"]
+    return pd.DataFrame(rows, columns=columns).set_index("Study")
+
+
+def markdown(table: "pd.DataFrame", digits: int = 3, best: bool = True) -> str:
+    """A table of this module as Markdown; the best product of each row and metric is bold.
+
+    Best is the highest R, R², NSE or nNSE, the lowest RMSE, the bias nearest to zero.
+    """
+    import pandas as pd
+
+    frame, nested = table, isinstance(table.columns, pd.MultiIndex)
+    heads = [f"{a}: {b}" if nested else str(a) for a, b in (c if nested else (c, "") for c in frame.columns)]
+    cells = [[_cell(v, digits) for v in row] for row in frame.itertuples(index=False)]
+    if best and nested:
+        for heading in dict.fromkeys(frame.columns.get_level_values(0)):
+            where = [i for i, c in enumerate(frame.columns) if c[0] == heading]
+            for i, row in enumerate(frame.iloc[:, where].to_numpy(dtype="float64")):
+                winner = _best(heading, row)
+                if winner is not None:
+                    cells[i][where[winner]] = f"**{cells[i][where[winner]]}**"
+    lines = ["| " + " | ".join([str(frame.index.name or ""), *heads]) + " |", "|" + "---|" * (len(heads) + 1)]
+    lines += ["| " + " | ".join([str(name), *row]) + " |" for name, row in zip(frame.index, cells, strict=True)]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value, digits: int) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None or not np.isfinite(value):
+        return "–"
+    return str(int(value)) if float(value).is_integer() and abs(value) >= 10 else f"{value:.{digits}f}"
+
+
+def _best(heading: str, row: np.ndarray) -> int | None:
+    if np.isfinite(row).sum() < 2 or heading.startswith("n "):
+        return None
+    if heading.startswith("RMSE"):
+        return int(np.nanargmin(row))
+    return int(np.nanargmin(np.abs(row))) if heading.startswith("Bias") else int(np.nanargmax(row))
+
+
+def _mean(da: xr.DataArray) -> xr.DataArray:
+    """The mean over an ensemble's dim; where members differ in their gaps, all must be there."""
+    dims = [d for d in da.dims if d in ENSEMBLE_DIMS]
+    return da.mean(dims, skipna=False, keep_attrs=True) if dims else da
+
+
+def _by_year(da: xr.DataArray) -> xr.DataArray:
+    """Annual amounts along ``year``, in PgC yr-1."""
+    if "year" not in da.dims:
+        if "time" not in da.dims:
+            raise ValueError(f"annual values need the dim time or year; got {da.dims} (a climatology has no years)")
+        if len(np.unique(da["time"].dt.year)) < da.sizes["time"]:
+            from xflux.temporal import annual
+
+            da = annual(da)
+        da = _relabel(da, "year", da["time"].dt.year)
+    return _in_units(da, "PgC yr-1")
+
+
+def _by_month(da: xr.DataArray) -> xr.DataArray:
+    """Monthly amounts along ``month`` (a climatology) or ``month_of_era`` (12 · year + month), in PgC month-1."""
+    if "month" in da.dims:
+        return _in_units(da, "PgC month-1")
+    if "time" not in da.dims:
+        raise ValueError(f"monthly values need the dim time or month; got {da.dims}")
+    era = da["time"].dt.year * 12 + da["time"].dt.month
+    if len(np.unique(era)) < da.sizes["time"]:
+        raise ValueError("these values are not monthly (several fall in one month): integrate them to months first")
+    return _in_units(_relabel(da, "month_of_era", era), "PgC month-1")
+
+
+def _relabel(da: xr.DataArray, name: str, labels: xr.DataArray) -> xr.DataArray:
+    da = da.assign_coords({name: ("time", np.asarray(labels))}).swap_dims(time=name)
+    return da.drop_vars("time").sortby(name)
+
+
+def _in_units(da: xr.DataArray, units: str) -> xr.DataArray:
+    have = da.attrs.get("units")
+    if not have or have == units:
+        return da
+    from xflux.units import factor
+
+    return (da * factor(have, units)).assign_attrs({**da.attrs, "units": units})
+
+
+def _with_global(da: xr.DataArray) -> xr.DataArray:
+    """GLOBAL first, then the regions."""
+    if "region" not in da.dims:
+        return da.expand_dims(region=[GLOBAL])
+    names = [str(r) for r in da["region"].values]
+    if GLOBAL in names:
+        return da.sel(region=[GLOBAL, *(n for n in names if n != GLOBAL)]).drop_vars("unassigned", errors="ignore")
+    total = da.sum("region", skipna=True, min_count=1)
+    if "unassigned" in da.coords:
+        total = total + da["unassigned"].drop_vars([c for c in da["unassigned"].coords if c not in total.dims])
+    total = total.expand_dims(region=[GLOBAL]).drop_vars("unassigned", errors="ignore")
+    plain = da.drop_vars([c for c in da.coords if c not in da.dims])
+    together = xr.concat([total.drop_vars([c for c in total.coords if c not in total.dims]), plain], "region")
+    return together.transpose(*da.dims).assign_attrs(da.attrs)
+
+
+def _common(arrays: Mapping[str, xr.DataArray], dim: str) -> np.ndarray:
+    """Labels of ``dim`` that all arrays share; none raises."""
+    labels = None
+    for da in arrays.values():
+        labels = set(da[dim].values.tolist()) if labels is None else labels & set(da[dim].values.tolist())
+    if not labels:
+        spans = {name: f"{da[dim].values.min()}–{da[dim].values.max()}" for name, da in arrays.items() if da.sizes[dim]}
+        raise ValueError(f"the products have no {dim} in common: {spans}")
+    return np.array(sorted(labels))
+
+
+def _like(da: xr.DataArray, target: xr.DataArray, name: str) -> xr.DataArray:
+    ours, theirs = list(da["region"].values), list(target["region"].values)
+    if set(ours) != set(theirs):
+        raise ValueError(f"the regions of {name!r} {ours} are not those of the reference {theirs}")
+    return da.sel(region=theirs)
+
+
+def _cycle(da: xr.DataArray) -> xr.DataArray:
+    if "month" in da.dims:
+        return da
+    months = ((da["month_of_era"] - 1) % 12 + 1).rename("month")
+    return da.groupby(months).mean("month_of_era").assign_attrs(da.attrs)
+
+
+def _block(scores: Mapping[str, xr.Dataset], metrics: Iterable[str], regions: list[Hashable], suffix: str = ""):
+    import pandas as pd
+
+    columns = {(HEADINGS[m] + suffix, name): np.asarray(s[m]) for m in metrics for name, s in scores.items()}
+    table = pd.DataFrame(columns, index=pd.Index([str(r) for r in regions], name="region"))
+    table.columns = pd.MultiIndex.from_tuples(table.columns, names=["metric", "product"])
+    return table
+
+
+def _append(table: "pd.DataFrame", row: str, scores: Mapping[str, xr.Dataset], metrics: Iterable[str]):
+    for metric in metrics:
+        for name, s in scores.items():
+            table.loc[row, (HEADINGS[metric], name)] = float(s[metric])
+    return table
+
+
+def _stamp(table: "pd.DataFrame", units: str, years) -> "pd.DataFrame":
+    table.attrs = {"units": units, "period": "climatology" if years is None else _period(years)}
+    return table
+
+
+def _period(years) -> str:
+    years = np.sort(np.asarray(years, dtype=int))
+    if years.size == 0:
+        return "none"
+    gaps = "" if years[-1] - years[0] + 1 == years.size else f" ({years.size} years)"
+    return (f"{years[0]}–{years[-1]}" if years.size > 1 else f"{years[0]}") + gaps
+
+
+def _detrended_std(years: np.ndarray, values: np.ndarray) -> float:
+    if len(years) < 3 or not np.isfinite(values).all():
+        return np.nan
+    fit = np.polynomial.polynomial.polyfit(years - years.mean(), values, 1)
+    residual = values - (fit[0] + np.outer(years - years.mean(), fit[1]))
+    return float(residual.std(axis=0, ddof=1).mean())
