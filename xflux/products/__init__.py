@@ -1,0 +1,166 @@
+"""Published flux products → one schema.
+
+:func:`open_product` reads a product's files as they are published, lazily, into a Dataset with dims
+(inversion | member, time, lat, lon), fluxes positive into the atmosphere (GPP positive), and attributes that say
+what each flux contains, on which area it is based and where it comes from. What each product calls its things is data
+(``xflux/data/products.toml``); a user adds a product with a row of his own.
+"""
+
+import glob as _glob
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from xflux.provenance import stamp
+
+from .combine import combine, labels_of
+from .fractions import with_land_fraction
+from .table import Product, ProductError, find_product, load_table
+
+__all__ = ["Product", "ProductError", "open_product", "products"]
+
+Paths = str | Path | Iterable[str | Path] | Mapping[str, "Paths"]
+
+
+def open_product(
+    name: str,
+    paths: Paths,
+    *,
+    variables: Iterable[str] | None = None,
+    land_fraction: str | Path | xr.DataArray | None = None,
+    drop_zero_cells: bool = False,
+    table: Mapping | str | Path | None = None,
+) -> xr.Dataset:
+    """Published files as one lazy Dataset in the schema of xflux.
+
+    Parameters
+    ----------
+    name
+        A product of :func:`products`, or one of ``table`` or ``$XFLUX_PRODUCTS``. Case and punctuation don't matter.
+    paths
+        A file, a glob pattern, a list of them in any order, or a mapping {label: files} of inversions or models.
+    variables
+        Names of the schema to keep (all that the files have).
+    land_fraction
+        A file or array (lat, lon) with the land share of each cell, in percent or 0–1, for products that publish it
+        in a file of its own (FLUXCOM). It becomes the coordinate ``land_fraction``.
+    drop_zero_cells
+        Mask cells that are zero at every step where the product is known to have such cells (FLUXCOM). Off: values
+        are as published.
+    table
+        More rows: a dict {name: row} or a TOML file.
+
+    Returns
+    -------
+    Dataset
+        Fluxes with dims ([experiment], [inversion | member], time, …, lat, lon), chunked by time. Values are as published except
+        that the sign is turned where it is opposite, amounts per cell are divided by the published cell area, and
+        fills become NaN. ``time`` is the start of each step and ``time_bnds`` its bounds. ``cell_area`` (m2) and
+        ``land_fraction`` (1) are coordinates, where published.
+
+    Raises
+    ------
+    ProductError
+        No such product; a file that does not look like it (says what was expected and found); the same step twice.
+
+    Examples
+    --------
+    >>> xflux.open_product("gcp-inversions", "GCP2022_inversions_1x1_*.nc")  # doctest: +SKIP
+    """
+    from .files import open_file
+
+    product = find_product(name, load_table(table))
+    files = _files(paths, product)
+    opened = []
+    for path, label in files:
+        ds = open_file(path, product)
+        opened.append((path, {**labels_of(path, product), **label}, _keep(ds, variables)))
+    ds = combine([o for o in opened if o[2].data_vars], product)
+    if drop_zero_cells and product.zero_cells:
+        ds = _without_zero_cells(ds, product)
+    if land_fraction is not None:
+        ds = with_land_fraction(ds, land_fraction)
+    return ds.assign_attrs(
+        product=product.name,
+        title=product.title,
+        citation=product.citation,
+        checked=product.checked,
+        confidence=product.confidence,
+        provenance=stamp(f"open_product({product.name!r}, …)", {"files": [str(p) for p, _ in files]}),
+    )
+
+
+def products(table: Mapping | str | Path | None = None) -> pd.DataFrame:
+    """The table of products, one row each: what they hold, their traps, and how their reading was checked.
+
+    >>> products().loc["gfas", "sign"]
+    'positive into the atmosphere'
+    """
+    rows = load_table(table).values()
+    frame = pd.DataFrame([_summary(p) for p in rows])
+    return frame.set_index("name")
+
+
+def _summary(p: Product) -> dict:
+    fluxes = [v for v in p.variables if v.kind == "flux"]
+    return {
+        "name": p.name,
+        "title": p.title,
+        "variables": ", ".join(v.name for v in fluxes),
+        "units": ", ".join(dict.fromkeys(u for v in fluxes for u in v.units)),
+        "sign": p.sign,
+        "area_basis": p.area_basis or "unknown",
+        "files": ", ".join(p.files),
+        "traps": "; ".join(p.traps),
+        "citation": p.citation,
+        "checked": p.checked,
+        "confidence": p.confidence,
+        "evidence": p.evidence,
+        "aliases": ", ".join(p.aliases),
+    }
+
+
+def _files(paths: Paths, product: Product) -> list[tuple[Path, dict[str, str]]]:
+    """Every file, with the label that the caller gave it; a pattern that matches nothing is an error by name."""
+    if isinstance(paths, Mapping):
+        return [(path, {"member": str(k)}) for k, v in paths.items() for path, _ in _files(v, product)]
+    found = []
+    for item in [paths] if isinstance(paths, str | Path) else list(paths):
+        path = Path(item).expanduser()
+        matches = [path] if path.exists() else sorted(Path(m) for m in _glob.glob(str(path)))
+        if not matches:
+            raise FileNotFoundError(
+                f"no file {str(item)!r} for {product.name}; its files are called {', '.join(product.files) or 'anything'}"
+            )
+        found += matches
+    if not found:
+        raise FileNotFoundError(f"no files given for {product.name}: paths is empty")
+    return [(path, {}) for path in dict.fromkeys(found)]
+
+
+def _keep(ds: xr.Dataset, variables: Iterable[str] | None) -> xr.Dataset:
+    if variables is None:
+        return ds
+    wanted = {variables} if isinstance(variables, str) else set(variables)
+    return ds[[v for v in ds.data_vars if v in wanted]]
+
+
+def _without_zero_cells(ds: xr.Dataset, product: Product) -> xr.Dataset:
+    """NaN where a flux is zero (to the row's tolerance) at every step; lazy."""
+    return ds.map(
+        lambda v: v.where((abs(v) >= product.zero_cells).any("time")) if "time" in v.dims else v, keep_attrs=True
+    )
+
+
+class _CallableModule(types.ModuleType):
+    """``xflux.products()`` works whether the name is bound to the function or, after an import, to this module."""
+
+    def __call__(self, table: Mapping | str | Path | None = None) -> pd.DataFrame:
+        return products(table)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -1,0 +1,170 @@
+"""Several files → one Dataset: along time (in any order), by variable, then by inversion, member or experiment."""
+
+import re
+import warnings
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from .table import Product, ProductError
+
+_OPTIONS = {"compat": "override", "combine_attrs": "drop_conflicts", "coords": "minimal"}
+
+
+def labels_of(path: Path, product: Product) -> dict[str, str]:
+    """What the file's name says about it: ``member`` (a model or an inversion) and ``experiment``."""
+    for pattern in product.label:
+        found = re.search(pattern, path.name)
+        if found:
+            return {k: v for k, v in found.groupdict().items() if v}
+    return {}
+
+
+def combine(opened: list[tuple[Path, dict[str, str], xr.Dataset]], product: Product) -> xr.Dataset:
+    """All files of one call as one Dataset. Duplicate steps raise and gaps warn, both by name."""
+    groups = defaultdict(list)
+    for path, label, ds in opened:
+        groups[(label.get("experiment", ""), label.get("member", ""))].append((path, ds))
+    groups = _without_statistics(groups, product)
+    parts = {key: _one_member(members, product) for key, members in groups.items()}
+    _check_grids(parts, product)
+    experiments = list(dict.fromkeys(e for e, _ in parts))
+    stacked = [_stack({m: ds for (e, m), ds in parts.items() if e == name}, product.ensemble) for name in experiments]
+    return _stack(dict(zip(experiments, stacked, strict=True)), "experiment")
+
+
+def _without_statistics(groups: dict, product: Product) -> dict:
+    """Without ensemble means and spreads, unless nothing else was asked for: they are no members."""
+    statistics = {key for key in groups if key[1] in product.statistics}
+    if not statistics or len(statistics) == len(groups):
+        return groups
+    names = ", ".join(sorted({member for _, member in statistics}))
+    warnings.warn(f"{product.name}: {names} left out: statistics of the ensemble, not members of it", stacklevel=4)
+    return {key: files for key, files in groups.items() if key not in statistics}
+
+
+def _stack(parts: dict[str, xr.Dataset], dim: str) -> xr.Dataset:
+    """Concatenated along ``dim``; one part alone gets no dim, only a scalar coordinate with its label."""
+    if len(parts) == 1:
+        label, ds = next(iter(parts.items()))
+        return ds.assign_coords({dim: label}) if label and dim not in ds.dims else ds
+    _check_calendars(parts, dim)
+    index = pd.Index([str(p) for p in parts], name=dim)
+    joined = xr.concat(list(parts.values()), dim=index, join="outer", data_vars="all", **_OPTIONS)
+    return _order(_own_bounds(joined, list(parts.values())), dim)
+
+
+def _own_bounds(joined: xr.Dataset, parts: list[xr.Dataset]) -> xr.Dataset:
+    """Bounds of every step of the union of the parts' times."""
+    if "time" not in joined.dims or not all("time_bnds" in p.coords for p in parts):
+        return joined.drop_vars("time_bnds", errors="ignore")
+    ends = {s: e for p in parts for s, e in p["time_bnds"].values}
+    bounds = np.array([[t, ends[t]] for t in joined["time"].values], dtype=joined["time"].dtype)
+    return joined.assign_coords(time_bnds=(("time", "bnds"), bounds, parts[0]["time_bnds"].attrs))
+
+
+def _order(ds: xr.Dataset, dim: str) -> xr.Dataset:
+    """``dim`` first in every variable that has it."""
+    return ds.map(lambda v: v.transpose(dim, ...) if dim in v.dims else v, keep_attrs=True)
+
+
+def _one_member(files: list[tuple[Path, xr.Dataset]], product: Product) -> xr.Dataset:
+    """All files of one inversion or model: by variable along time, then merged."""
+    series = defaultdict(list)
+    for path, ds in files:
+        series[tuple(ds.data_vars)].append((path, ds))
+    joined = [_along_time(part, product) for part in series.values()]
+    if len(joined) == 1:
+        return joined[0]
+    first = joined[0]
+    joined = [first, *(_snap(ds, first, product, "its variables") for ds in joined[1:])]
+    lengths = {tuple(ds.data_vars): ds.sizes.get("time") for ds in joined}
+    if len({str(ds["time"].values) if "time" in ds.coords else "" for ds in joined}) > 1:
+        warnings.warn(f"{product.name}: the variables cover different times ({lengths}): filled with NaN", stacklevel=5)
+    merged = xr.merge([d.drop_vars("time_bnds", errors="ignore") for d in joined], join="outer", compat="override",
+                      combine_attrs="drop_conflicts")
+    return _own_bounds(merged, joined)
+
+
+def _along_time(files: list[tuple[Path, xr.Dataset]], product: Product) -> xr.Dataset:
+    """Files of the same variables, in the order of their dates."""
+    if len(files) == 1:
+        _warn_gaps(files[0][1], product)
+        return files[0][1]
+    if any("time" not in ds.dims for _, ds in files):
+        raise ProductError(f"{product.name}: {len(files)} files hold the same variables without time: {_names(files)}")
+    _check_duplicates(files, product)
+    _check_calendars({path.name: ds for path, ds in files}, "files")
+    files = sorted(files, key=lambda f: f[1]["time"].values[0])
+    first = files[0][1]
+    parts = [first, *(_snap(ds, first, product, f"{path.name}") for path, ds in files[1:])]
+    joined = xr.concat(parts, dim="time", data_vars="minimal", join="override", **_OPTIONS)
+    if "time_bnds" in first.coords:
+        joined = _own_bounds(joined.drop_vars("time_bnds"), parts)
+    if not joined.indexes["time"].is_monotonic_increasing:
+        joined = joined.sortby("time")
+    _warn_gaps(joined, product)
+    return joined
+
+
+def _names(files: list[tuple[Path, xr.Dataset]]) -> str:
+    return ", ".join(path.name for path, _ in files[:6]) + (" …" if len(files) > 6 else "")
+
+
+def _check_duplicates(files: list[tuple[Path, xr.Dataset]], product: Product) -> None:
+    seen: dict = {}
+    for path, ds in files:
+        for t in ds["time"].values:
+            if t in seen:
+                raise ProductError(
+                    f"{product.name}: {str(t)[:10]} is in two files, {seen[t]} and {path.name}; "
+                    "give each step once (or each inversion its own label: paths={'label': …})"
+                )
+            seen[t] = path.name
+
+
+def _check_calendars(parts: dict[str, xr.Dataset], dim: str) -> None:
+    calendars = {str(k): ds["time"].dt.calendar for k, ds in parts.items() if "time" in ds.dims}
+    if len(set(calendars.values())) > 1:
+        raise ProductError(f"different calendars along {dim}: {calendars}; open them one at a time")
+
+
+def _check_grids(parts: dict, product: Product) -> None:
+    """All members on one grid, or an error that lists the grids."""
+    grids = defaultdict(list)
+    for (experiment, member), ds in parts.items():
+        lat, lon = ds["lat"].values, ds["lon"].values
+        grids[f"{lat.size} × {lon.size} from ({lat[0]:g}, {lon[0]:g})"].append(" ".join((experiment, member)).strip())
+    if len(grids) > 1:
+        raise ProductError(
+            f"{product.name}: the files are on different grids: "
+            + "; ".join(f"{grid}: {', '.join(who)}" for grid, who in grids.items())
+            + ". Open each grid by itself (aggregate_regions makes them comparable), or regrid first"
+        )
+
+
+def _snap(ds: xr.Dataset, to: xr.Dataset, product: Product, what: str) -> xr.Dataset:
+    """``ds`` with the coordinates of ``to``; equal to a hundredth of a cell (float32 jitter), else an error."""
+    for dim in ("lat", "lon"):
+        a, b = ds[dim].values, to[dim].values
+        step = np.median(np.abs(np.diff(b))) if b.size > 1 else 1.0
+        if a.shape != b.shape or np.abs(a - b).max() > 0.01 * step:
+            raise ProductError(
+                f"{product.name}: {what} has another {dim} ({a.size} from {a[0]:g} to {a[-1]:g}) "
+                f"than the first file ({b.size} from {b[0]:g} to {b[-1]:g})"
+            )
+    return ds.assign_coords(lat=to["lat"], lon=to["lon"])
+
+
+def _warn_gaps(ds: xr.Dataset, product: Product) -> None:
+    """One warning that names the missing stretches of time."""
+    if "time_bnds" not in ds.coords or ds.sizes["time"] < 2:
+        return
+    bounds = ds["time_bnds"].values
+    holes = [(str(e)[:10], str(s)[:10]) for e, s in zip(bounds[:-1, 1], bounds[1:, 0], strict=True) if s > e]
+    if holes:
+        text = ", ".join(f"{a} to {b}" for a, b in holes[:5]) + (f" and {len(holes) - 5} more" if len(holes) > 5 else "")
+        warnings.warn(f"{product.name}: there is no data from {text}", stacklevel=6)

@@ -1,0 +1,361 @@
+"""One published file → one lazy Dataset in the schema. Whatever a product calls its things is in the table."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from . import times
+from .table import Product, ProductError, Variable, dim_names
+
+_CHUNK_BYTES = 32 * 2**20
+_UNITS_ATTRS = ("units", "unit", "Units", "long_name")
+_COORD_ATTRS = {
+    "lat": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
+    "lon": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
+}
+
+
+def open_file(path: Path, product: Product) -> xr.Dataset:
+    """The file's variables under their schema names, dims (inversion|member, time, …, lat, lon), values lazy."""
+    raw = _raw(path, product)
+    raw = _rename_dims(raw, product, path)
+    chosen = _choose(raw, product, path)
+    ds = _with_time(raw, product, path)
+    data = {v.name: _variable(ds[name], v, ds, product, path) for name, v in chosen.items()}
+    coords = {c: ds[c] for c in ("time", "time_bnds") if c in ds.variables}
+    out = xr.Dataset(data, coords=coords, attrs=_text_attrs(raw.attrs))
+    out = out.assign_coords({d: _horizontal(raw[d], d) for d in ("lat", "lon")})
+    out = _member_names(out, raw, product)
+    out = _physical(out, product, path)
+    out = _valid_years(out, raw, product)
+    statics = [v.name for v in chosen.values() if v.kind in ("area", "fraction")]
+    return out.set_coords(statics)
+
+
+def _raw(path: Path, product: Product) -> xr.Dataset:
+    """The file as it is, fills masked and packing undone, times left as numbers."""
+    if product.hdf5_groups:
+        from .groups import open_groups
+
+        return open_groups(path, product)
+    options = {"decode_times": False, "decode_coords": False, "concat_characters": False, "chunks": {}}
+    if path.suffix == ".zarr" or path.is_dir():
+        options["engine"] = "zarr"
+    try:
+        return xr.open_dataset(path, **options)
+    except (ValueError, OSError, KeyError) as err:
+        hint = " (unpack it with gunzip first)" if path.suffix == ".gz" else ""
+        raise ProductError(f"{product.name}: cannot open {str(path)!r} as netCDF or Zarr{hint}: {err}") from err
+
+
+def _rename_dims(raw: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
+    """Published dim and coordinate names → lat, lon, time and the ensemble's; a missing one is an error by name."""
+    names = {}
+    for dim in ("lat", "lon", "time", product.ensemble):
+        options = [n for n in dim_names(product, dim) if n in raw.dims or (dim in ("lat", "lon") and n in raw.variables)]
+        if options:
+            names[options[0]] = dim
+    clash = [new for old, new in names.items() if new != old and new in raw.variables and new not in names]
+    raw = raw.drop_vars(clash).rename({o: n for o, n in names.items() if o != n})
+    for dim in ("lat", "lon"):
+        if dim not in raw.variables or raw[dim].ndim != 1:
+            found = {k: v for k, v in raw.sizes.items()}
+            shape = f"a {raw[dim].ndim}-D {dim} (curvilinear)" if dim in raw.variables else f"dims {found}"
+            raise ProductError(
+                f"{path.name} does not look like {product.name}: expected a 1-D {dim!r} coordinate "
+                f"(one of {', '.join(dim_names(product, dim))}), found {shape}"
+            )
+        if raw[dim].dims != (dim,):
+            raw = raw.swap_dims({raw[dim].dims[0]: dim})
+    return raw
+
+
+def _choose(raw: xr.Dataset, product: Product, path: Path) -> dict[str, Variable]:
+    """The file's variables that the row knows, by published name; none at all is an error."""
+    chosen: dict[str, Variable] = {}
+    text = " ".join([path.name, *(str(raw.attrs.get(a, "")) for a in ("title", "source"))])
+    for variable in product.variables:
+        for name in variable.names:
+            if name not in raw.variables or name in chosen:
+                continue
+            about = " ".join([text, *(str(raw[name].attrs.get(a, "")) for a in ("long_name", "source"))])
+            if not variable.match or re.search(variable.match, about, re.I):
+                _check_attributes(raw[name], product, path)
+                chosen[name] = variable
+                break
+    if not any(v.kind == "flux" for v in chosen.values()):
+        expected = sorted({n for v in product.variables if v.kind == "flux" for n in v.names})
+        raise ProductError(
+            f"{path.name} does not look like {product.name}: expected one of the variables {', '.join(expected)}; "
+            f"found {', '.join(map(str, raw.data_vars)) or 'none'}"
+        )
+    return chosen
+
+
+def _check_attributes(da: xr.DataArray, product: Product, path: Path) -> None:
+    """What the row says of the variable's attributes must be so, where they are there."""
+    for key, expected in product.attributes.items():
+        found = da.attrs.get(key, expected)
+        if str(found).lower() != expected.lower():
+            raise ProductError(
+                f"{path.name} does not look like {product.name}: expected {da.name}.{key} = {expected!r}, found {found!r}"
+            )
+
+
+def _with_time(raw: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
+    """Decoded ``time`` (the start of each step) and ``time_bnds``; a file with one month and no axis gets one."""
+    time = _stamps(raw, product, path)
+    if time is None:
+        return raw
+    hints = " ".join([path.name, *(str(v.attrs.get("source", "")) for v in raw.data_vars.values())])
+    step = times.find_step(time, product, hints)
+    bounds = _published_bounds(raw, product, path)
+    if bounds is None and step:
+        bounds = times.step_bounds(time, step, product.stamp)
+    ds = raw.drop_vars(["time"], errors="ignore")
+    if "time" not in ds.dims:
+        ds = ds.assign({k: v.expand_dims("time") for k, v in ds.data_vars.items() if {"lat", "lon"} <= set(v.dims)})
+    attrs = {"standard_name": "time", "long_name": "start of the step", "axis": "T"}
+    if bounds is None:
+        return ds.assign_coords(time=("time", time.values, {**attrs, "long_name": "time as published"}))
+    _check_bounds(bounds, product, path)
+    ds = ds.assign_coords(time=("time", bounds[:, 0], {**attrs, "bounds": "time_bnds"}))
+    return ds.assign_coords(time_bnds=(("time", "bnds"), bounds, {"long_name": "start and end of the step"}))
+
+
+def _stamps(raw: xr.Dataset, product: Product, path: Path) -> xr.DataArray | None:
+    """Stamps as the row says they are published; None for a file without time where the row allows it."""
+    count = raw.sizes.get("time")
+    if product.time == "filename" and count in (None, 1):
+        return times.from_filename(path, product)
+    if product.time == "group":
+        return times._index(raw["time"].values)
+    if "start_date" in raw.variables and product.time == "start_date":
+        rows = raw["start_date"].transpose("time", ...).values
+        if rows.ndim == 2 and rows.shape[1] == 3 and np.isfinite(rows).all():
+            return times.from_rows(rows)
+    if "time" in raw.variables and "since" in str(raw["time"].attrs.get("units", "")):
+        attrs = raw["time"].attrs
+        where = f"{product.name}: {path.name}"
+        return times.decode(raw["time"].values, str(attrs["units"]), str(attrs.get("calendar", "")).lower(), where)
+    if product.first_month and count:
+        return times.from_months(product.first_month, count)
+    if count is None and product.time_optional:
+        return None
+    found = raw["time"].attrs.get("units") if "time" in raw.variables else "no time variable"
+    raise ProductError(
+        f"{path.name} does not look like {product.name}: expected time as {product.time!r} "
+        f"(units '<unit> since <date>' on one of {', '.join(dim_names(product, 'time'))}), found {found!r}"
+    )
+
+
+def _published_bounds(raw: xr.Dataset, product: Product, path: Path) -> np.ndarray | None:
+    """The file's own time bounds, decoded; None where it has none (or they are degenerate)."""
+    if "time" not in raw.variables:
+        return None
+    name = next(
+        (n for n in (raw["time"].attrs.get("bounds"), raw["time"].attrs.get("climatology"), "time_bnds", "time_bounds")
+         if n in raw.variables),
+        None,
+    )
+    if name is None or raw[name].ndim != 2 or "time" not in raw[name].dims:
+        return None
+    units = raw[name].attrs.get("units", raw["time"].attrs.get("units", ""))
+    if "since" not in str(units) or str(units).lower().startswith("month"):
+        return None
+    values = raw[name].transpose("time", ...).values
+    if values.shape[1] != 2 or not (values[:, 1] > values[:, 0]).all():
+        return None
+    calendar = str(raw["time"].attrs.get("calendar", "")).lower()
+    flat = times.decode(values.ravel(), str(units), calendar, f"{product.name}: {path.name}").values
+    return flat.reshape(values.shape)
+
+
+def _check_bounds(bounds: np.ndarray, product: Product, path: Path) -> None:
+    starts, counts = np.unique(bounds[:, 0], return_counts=True)
+    if (counts > 1).any():
+        twice = ", ".join(str(s)[:10] for s in starts[counts > 1][:5])
+        raise ProductError(f"{product.name}: {path.name} has the same step more than once: {twice}")
+
+
+def _variable(da: xr.DataArray, v: Variable, ds: xr.Dataset, product: Product, path: Path) -> xr.DataArray:
+    """One variable: selected, un-extensified, sign turned, with the schema's attributes."""
+    da = da.isel({d: i for d, i in v.select.items() if d in da.dims}, drop=True)
+    published = _published_units(da, v)
+    units = _schema_units(published, v, product, path)
+    if v.static and "time" in da.dims:
+        da = da.isel(time=0, drop=True)
+    order = [d for d in (product.ensemble, "time") if d in da.dims]
+    rest = [d for d in da.dims if d not in (*order, "lat", "lon")]
+    da = da.transpose(*order, *rest, *(d for d in ("lat", "lon") if d in da.dims))
+    attrs = _attributes(da, v, product, published, units)
+    for value in product.missing:
+        da = da.where(abs(da) < 1e19) if abs(value) >= 1e19 else da.where(da != value)
+    if v.extensive:
+        da = da / _cell_area_of(v, ds, product, path)
+    if v.kind == "fraction" and v.scale == 1.0 and "%" in str(published) + str(published).replace("percent", "%"):
+        da = da / 100.0
+    factor = v.sign * v.scale
+    da = da * factor if factor != 1 else da
+    da = _chunk(da).drop_vars([c for c in da.coords if c not in da.dims])
+    da.attrs, da.encoding = attrs, {}
+    return da
+
+
+def _cell_area_of(v: Variable, ds: xr.Dataset, product: Product, path: Path) -> xr.DataArray:
+    if v.extensive not in ds.variables:
+        raise ProductError(
+            f"{path.name} does not look like {product.name}: {v.name!r} is an amount per grid cell and needs the cell "
+            f"area {v.extensive!r}, which is not in the file; found {', '.join(map(str, ds.data_vars))}"
+        )
+    area = ds[v.extensive]
+    return area.isel({d: 0 for d in area.dims if d not in ("lat", "lon")}, drop=True).astype("float64")
+
+
+def _published_units(da: xr.DataArray, v: Variable) -> str:
+    """The published unit string: 'units', else 'unit' (DLEM), else a long_name that is one (CARDAMOM), else ''."""
+    for attr in _UNITS_ATTRS:
+        text = str(da.attrs.get(attr, "")).strip()
+        if text and (attr != "long_name" or text in v.units):
+            return text
+    return ""
+
+
+def _schema_units(published: str, v: Variable, product: Product, path: Path) -> str:
+    """The unit string that xflux reads; a unit that the row does not know is an error that names both."""
+    if not v.units:
+        return {"area": "m2", "fraction": "1"}.get(v.kind, published)
+    if published in v.units:
+        return v.units[published]
+    if not published and v.units_absent:
+        return v.units_absent
+    same = _same_unit(published, v.units.values()) if published else None
+    if same:
+        return same
+    raise ProductError(
+        f"{path.name} does not look like {product.name}: variable {v.name!r} expected units "
+        f"{' or '.join(map(repr, v.units))}, found {published or 'no units attribute'!r}"
+    )
+
+
+def _same_unit(published: str, accepted) -> str | None:
+    """The accepted unit that ``published`` is another spelling of, if there is one."""
+    from xflux import units
+
+    for target in accepted:
+        try:
+            if abs(units.factor(published, target) - 1) < 1e-9:
+                return target
+        except ValueError:
+            continue
+    return None
+
+
+def _attributes(da: xr.DataArray, v: Variable, product: Product, published: str, units: str) -> dict:
+    """The schema's attributes of one variable; what is unknown is left out."""
+    attrs = {
+        "units": units,
+        "long_name": v.long_name or str(da.attrs.get("long_name", v.name)),
+        "name_as_published": str(da.name),
+        "units_as_published": published or "none",
+    }
+    for key in ("standard_name", "version", "source"):
+        if isinstance(da.attrs.get(key), str) and v.kind == "flux":
+            attrs[key] = da.attrs[key]
+    if v.kind != "flux":
+        return attrs
+    attrs["sign_as_published"] = product.sign if v.sign == 1 else _opposite(v)
+    basis = _area_basis(da, product)
+    if basis:
+        attrs["area_basis"] = basis
+    for content in ("includes_fire", "includes_rivers"):
+        known = getattr(v, content)
+        if known is not None:
+            attrs[content] = int(known)
+    if v.adjusted_for:
+        attrs["adjusted_for"] = v.adjusted_for
+    attrs["cell_methods"] = "time: mean" if "time" in da.dims else ""
+    return {k: a for k, a in attrs.items() if a != ""}
+
+
+def _opposite(v: Variable) -> str:
+    return "opposite to xflux's: flipped on reading"
+
+
+def _area_basis(da: xr.DataArray, product: Product) -> str:
+    if product.area_basis != "cell_methods":
+        return product.area_basis
+    methods = str(da.attrs.get("cell_methods", ""))
+    return "land" if "where land" in methods else ("cell" if "area: mean" in methods else "")
+
+
+def _horizontal(coord: xr.DataArray, dim: str) -> xr.DataArray:
+    """lat or lon with the attributes that published files may lack."""
+    return xr.DataArray(coord.values, dims=dim, attrs=_COORD_ATTRS[dim])
+
+
+def _member_names(out: xr.Dataset, raw: xr.Dataset, product: Product) -> xr.Dataset:
+    """Labels of an ensemble dim inside the file: published names (char arrays too), else numbers."""
+    dim = product.ensemble
+    if dim not in out.dims:
+        return out
+    for name in (*product.member_names, dim):
+        if name in raw.variables and dim in raw[name].dims:
+            return out.assign_coords({dim: (dim, _labels(raw[name].transpose(dim, ...)))})
+    return out.assign_coords({dim: (dim, [f"{dim} {i + 1}" for i in range(out.sizes[dim])])})
+
+
+def _labels(names: xr.DataArray) -> np.ndarray:
+    """Text labels: rows of single characters are joined, padding (blanks, NULs) is stripped."""
+    values = names.values
+    if values.ndim == 2:
+        values = [b"".join(np.asarray(row, "S1").tolist()) for row in values]
+    text = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values]
+    return np.array([t.replace("\x00", "").strip() for t in text], dtype="U")
+
+
+def _physical(out: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
+    """Latitudes beyond the poles are dropped where the row says that they occur, and are an error elsewhere."""
+    if not (abs(out["lat"]) > 90.0001).any():
+        return out
+    if product.max_latitude > 90:
+        return out.isel(lat=np.flatnonzero(abs(out["lat"].values) <= 90.0001))
+    raise ProductError(
+        f"{path.name} does not look like {product.name}: expected latitudes within ±90, found "
+        f"{float(out['lat'].min()):g} to {float(out['lat'].max()):g}"
+    )
+
+
+def _valid_years(out: xr.Dataset, raw: xr.Dataset, product: Product) -> xr.Dataset:
+    """Without the spin-up and spin-down years, where the file's attributes name the valid ones."""
+    if not product.valid_years or "time" not in out.dims:
+        return out
+    first, last = (raw.attrs.get(a) for a in product.valid_years)
+    if first is None or last is None:
+        return out
+    first, last = (int(float(np.ravel(np.asarray(v, dtype="float64"))[0])) for v in (first, last))
+    years = out["time"].dt.year.values
+    kept = out.isel(time=np.flatnonzero((years >= first) & (years <= last)))
+    return kept.assign_attrs(valid_years=f"{first}-{last}")
+
+
+def _text_attrs(attrs: Mapping) -> dict:
+    """Global attributes that netCDF and Zarr can hold again."""
+    return {k: v for k, v in attrs.items() if isinstance(v, str | int | float | np.integer | np.floating)}
+
+
+def _chunk(da: xr.DataArray) -> xr.DataArray:
+    """Chunks by time of at most 32 MiB (whole maps); whole numbers of the file's own chunks where they are smaller."""
+    if "time" not in da.dims:
+        return da.chunk({d: -1 for d in da.dims})
+    others = [d for d in da.dims if d not in ("time", "lat", "lon")]
+    row = da.dtype.itemsize * da.sizes["lat"] * da.sizes["lon"] if {"lat", "lon"} <= set(da.dims) else 8
+    steps = max(1, _CHUNK_BYTES // max(row, 1))
+    own = max(da.chunksizes.get("time", (1,)), default=1)
+    if own <= steps:
+        steps = steps // own * own
+    sizes = {"time": min(steps, max(da.sizes["time"], 1)), **{d: 1 for d in others}}
+    return da.chunk(sizes | {d: -1 for d in ("lat", "lon") if d in da.dims})

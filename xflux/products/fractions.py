@@ -1,0 +1,59 @@
+"""A land fraction from a file of its own, laid on a product's grid."""
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from .table import ProductError
+
+_NAMES = ("land_fraction", "landfraction", "landfrac", "land_area_fraction", "sftlf", "lsf", "lsm", "LF")
+_RENAME = {"latitude": "lat", "longitude": "lon", "y": "lat", "x": "lon"}
+
+
+def with_land_fraction(ds: xr.Dataset, source: str | Path | xr.DataArray | xr.Dataset) -> xr.Dataset:
+    """``ds`` with the coordinate ``land_fraction`` (lat, lon), 0–1, matched cell by cell to its grid."""
+    fraction = _read(source)
+    fraction = fraction.rename({k: v for k, v in _RENAME.items() if k in fraction.dims}).squeeze(drop=True)
+    if set(fraction.dims) != {"lat", "lon"}:
+        raise ProductError(f"land_fraction needs the dims lat and lon, got {fraction.dims}")
+    rows = _match(fraction["lat"].values, ds["lat"].values, "lat")
+    columns = _match(fraction["lon"].values, ds["lon"].values, "lon")
+    values = fraction.transpose("lat", "lon").values[np.ix_(rows, columns)].astype("float64")
+    values = values / 100.0 if _is_percent(fraction, values) else values
+    if np.nanmin(values) < -1e-6 or np.nanmax(values) > 1 + 1e-6:
+        raise ProductError(f"land_fraction runs from {np.nanmin(values):g} to {np.nanmax(values):g}: expected 0–1 or %")
+    attrs = {"units": "1", "long_name": "share of the cell that is land"}
+    return ds.assign_coords(land_fraction=(("lat", "lon"), values, attrs))
+
+
+def _read(source: str | Path | xr.DataArray | xr.Dataset) -> xr.DataArray:
+    if isinstance(source, xr.DataArray):
+        return source
+    opened = source if isinstance(source, xr.Dataset) else xr.open_dataset(source)
+    two_d = [v for v in opened.data_vars if opened[v].ndim >= 2]
+    named = [v for v in two_d if v in _NAMES] or two_d
+    if len(named) != 1:
+        raise ProductError(f"which variable is the land fraction? found {', '.join(map(str, opened.data_vars))}")
+    return opened[named[0]]
+
+
+def _is_percent(fraction: xr.DataArray, values: np.ndarray) -> bool:
+    units = str(fraction.attrs.get("units", "")).lower()
+    return "%" in units or "percent" in units or bool(np.nanmax(values) > 1.5)
+
+
+def _match(source: np.ndarray, target: np.ndarray, dim: str) -> np.ndarray:
+    """Positions in ``source`` of the cells of ``target`` (longitudes modulo 360), to a hundredth of a cell."""
+    gap = source[None, :] - target[:, None]
+    if dim == "lon":
+        gap = (gap + 180.0) % 360.0 - 180.0
+    nearest = np.abs(gap).argmin(axis=1)
+    distance = np.abs(gap[np.arange(target.size), nearest])
+    step = np.median(np.abs(np.diff(target))) if target.size > 1 else 1.0
+    if (distance > 0.01 * step).any():
+        raise ProductError(
+            f"the land fraction's {dim} ({source.size} from {source[0]:g} to {source[-1]:g}) is not the product's "
+            f"({target.size} from {target[0]:g} to {target[-1]:g}); regrid it first"
+        )
+    return nearest

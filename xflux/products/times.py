@@ -1,0 +1,145 @@
+"""Time as published: decode the stamps of a file, and say which stretch of time each value belongs to.
+
+Every step comes out as ``time`` (its start) and ``time_bnds`` (start, end), whatever the file's stamps are: a month's
+first day, its middle, a short count, or a file name. Products then align with each other by time.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from .table import Product, ProductError
+
+_MONTHS_SINCE = re.compile(r"^\s*months?\s+since\s+(-?\d{1,4})-(\d{1,2})(?:-(\d{1,2}))?", re.I)
+_DAY = np.timedelta64(1, "D")
+
+
+def decode(values: np.ndarray, units: str, calendar: str, where: str) -> xr.DataArray:
+    """Dates of numeric stamps: datetime64 for the real calendar, cftime for the others; ``months since`` too."""
+    months = _MONTHS_SINCE.match(units)
+    if months:
+        return _months_since(values, int(months[1]), int(months[2]), calendar)
+    stamps = xr.Dataset({"t": ("time", values, {"units": units, "calendar": calendar or "standard"})})
+    try:
+        dates = xr.decode_cf(stamps, decode_times=True)["t"]
+    except Exception as err:
+        raise ProductError(f"{where}: time units {units!r} (calendar {calendar!r}) cannot be decoded: {err}") from err
+    if not (np.issubdtype(dates.dtype, np.datetime64) or dates.dtype == object):
+        raise ProductError(f"{where}: time units {units!r} cannot be decoded: expected '<unit> since <date>'")
+    return _index(dates.values)
+
+
+def _months_since(values: np.ndarray, year: int, month: int, calendar: str) -> xr.DataArray:
+    """Whole calendar months after the reference (udunits would take 30.44 days); a fraction is within the month."""
+    count = np.floor(np.asarray(values, float) + 1e-6).astype(int) + (month - 1)
+    return _index([_date(year + int(c // 12), int(c % 12) + 1, 1, calendar or "standard") for c in count])
+
+
+def _date(year: int, month: int, day: int, calendar: str):
+    if calendar in ("standard", "gregorian", "proleptic_gregorian"):
+        return np.datetime64(f"{year:04d}-{month:02d}-{day:02d}", "ns")
+    import cftime
+
+    return cftime.datetime(year, month, day, calendar=calendar)
+
+
+def _index(dates: Sequence) -> xr.DataArray:
+    dates = np.asarray(dates)
+    if np.issubdtype(dates.dtype, np.datetime64):
+        dates = dates.astype("datetime64[ns]")
+    return xr.DataArray(dates, dims="time", name="time")
+
+
+def from_months(first: str, count: int) -> xr.DataArray:
+    """``count`` month starts from ``first`` ('YYYY-MM')."""
+    return _index(pd.date_range(first, periods=count, freq="MS").values)
+
+
+def from_rows(rows: np.ndarray) -> xr.DataArray:
+    """Dates from rows of (year, month, day)."""
+    return _index([_date(int(y), int(m), int(d), "standard") for y, m, d in np.asarray(rows)])
+
+
+def from_filename(path: str | Path, product: Product) -> xr.DataArray:
+    """The one month that a file holds, read from its name."""
+    name = Path(path).name
+    for pattern in (*product.time_pattern, r"(?<!\d)(?P<year>(?:19|20)\d{2})[-_]?(?P<month>0[1-9]|1[0-2])(?!\d)"):
+        found = re.search(pattern, name)
+        if found:
+            return _index([_date(int(found["year"]), int(found["month"]), 1, "standard")])
+    raise ProductError(
+        f"{product.name}: {name!r} has no time axis and no year and month in its name; "
+        f"expected a name like {', '.join(product.files) or 'x_YYYYMM.nc'}"
+    )
+
+
+def find_step(time: xr.DataArray, product: Product, hints: str) -> str:
+    """Length of the steps: 'month', 'year', 'day', '8day', '<n>h' or '' (unknown), from hints, stamps or the row."""
+    for pattern, step in product.steps.items():
+        if re.search(pattern, hints, re.I):
+            return "" if step == "none" else step
+    inferred = _infer_step(time)
+    return inferred if inferred else ("" if product.step == "none" or time.size > 1 else product.step)
+
+
+def _infer_step(time: xr.DataArray) -> str:
+    if time.size < 2:
+        return ""
+    gaps = np.diff(np.sort(time.values))
+    days = float(np.median([_days(g) for g in gaps]))
+    for step, low, high in (("month", 27, 32), ("year", 359, 367), ("8day", 7.5, 8.5), ("day", 0.99, 1.01)):
+        if low <= days <= high:
+            return step
+    hours = round(days * 24)
+    return f"{hours}h" if days < 1 and hours and 24 % hours == 0 else ""
+
+
+def _days(gap) -> float:
+    return gap / _DAY if isinstance(gap, np.timedelta64) else gap.total_seconds() / 86400
+
+
+def step_bounds(time: xr.DataArray, step: str, stamp: str = "inside") -> np.ndarray:
+    """(time, 2) array of the start and end of each step; ``stamp='end'`` means stamps at the end of their step."""
+    values = time.values
+    if stamp == "end":
+        shift = np.timedelta64(1, "s") if np.issubdtype(values.dtype, np.datetime64) else pd.Timedelta(1, "s")
+        values = values - shift
+    pairs = [_step_of(t, step) for t in values]
+    return np.array(pairs, dtype=values.dtype if values.dtype != object else object).reshape(-1, 2)
+
+
+def _step_of(stamp, step: str) -> tuple:
+    """Start and end of the step that holds one stamp, in the stamp's own calendar."""
+    if isinstance(stamp, np.datetime64):
+        start, end = _step_of(pd.Timestamp(stamp), step)
+        return np.datetime64(start, "ns"), np.datetime64(end, "ns")
+    midnight = stamp.replace(hour=0, minute=0, second=0, microsecond=0)
+    if isinstance(stamp, pd.Timestamp):
+        midnight = stamp.normalize()
+    if step == "month":
+        start = midnight.replace(day=1)
+        carry, month = divmod(start.month, 12)
+        return start, start.replace(year=start.year + carry, month=month + 1)
+    if step == "year":
+        start = midnight.replace(month=1, day=1)
+        return start, start.replace(year=start.year + 1)
+    if step == "8day":
+        first = midnight.replace(month=1, day=1)
+        start = first + pd.Timedelta(days=8 * ((midnight - first).days // 8)).to_pytimedelta()
+        return start, min(start + pd.Timedelta(days=8).to_pytimedelta(), first.replace(year=first.year + 1))
+    hours = 24 if step == "day" else int(step[:-1])
+    elapsed = (stamp - midnight).total_seconds() + 0.5
+    start = midnight + pd.Timedelta(hours=hours * int(elapsed // (3600 * hours))).to_pytimedelta()
+    return start, start + pd.Timedelta(hours=hours).to_pytimedelta()
+
+
+def from_filename_year(path: str | Path, product: Product) -> int:
+    """The year in a file's name."""
+    found = re.search(r"(?<!\d)((?:19|20)\d{2})(?!\d)", Path(path).name)
+    if not found:
+        raise ProductError(f"{product.name}: no year in the file name {Path(path).name!r}; expected {product.files}")
+    return int(found[1])
