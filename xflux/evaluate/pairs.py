@@ -97,7 +97,7 @@ def match_labels(da: xr.DataArray, reference: xr.DataArray, name: Hashable, scor
 
 def _snap(ours, theirs) -> np.ndarray | None:
     """Positions in ``theirs`` of every label of ``ours`` where all agree to within SNAP, else None."""
-    if len(ours) != len(theirs) or not all(np.issubdtype(i.dtype, np.number) for i in (ours, theirs)):
+    if len(ours) != len(theirs) or not all(i.dtype.kind in "iuf" for i in (ours, theirs)):
         return None
     order_ours, order_theirs = np.argsort(ours.to_numpy()), np.argsort(theirs.to_numpy())
     if not np.allclose(ours.to_numpy()[order_ours], theirs.to_numpy()[order_theirs], rtol=0, atol=SNAP):

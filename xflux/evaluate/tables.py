@@ -167,8 +167,10 @@ def markdown(table: "pd.DataFrame", digits: int = 3, best: bool = True) -> str:
                 winner = _best(heading, row)
                 if winner is not None:
                     cells[i][where[winner]] = f"**{cells[i][where[winner]]}**"
-    lines = ["| " + " | ".join([str(frame.index.name or ""), *heads]) + " |", "|" + "---|" * (len(heads) + 1)]
-    lines += ["| " + " | ".join([str(name), *row]) + " |" for name, row in zip(frame.index, cells, strict=True)]
+    first = " / ".join(str(n or "") for n in frame.index.names)
+    rows = [" / ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in frame.index]
+    lines = ["| " + " | ".join([first, *heads]) + " |", "|" + "---|" * (len(heads) + 1)]
+    lines += ["| " + " | ".join([name, *row]) + " |" for name, row in zip(rows, cells, strict=True)]
     return "\n".join(lines) + "\n"
 
 
