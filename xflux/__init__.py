@@ -6,6 +6,8 @@ they are first used.
 
 import importlib
 
+from . import accessor as accessor
+
 __version__ = "0.1.0"
 
 # public name -> the room it lives in
