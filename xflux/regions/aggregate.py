@@ -1,0 +1,252 @@
+"""Regional integrals of a flux: what da.flux.aggregate_regions does."""
+
+import re
+import warnings
+
+import numpy as np
+import xarray as xr
+
+from xflux import grid as grids
+from xflux import temporal
+from xflux.provenance import stamp
+from xflux.regions.cache import plan_for
+from xflux.regions.kernel import Plan, weighted_sums
+from xflux.regions.weights import Weights, check_basis, is_weights
+from xflux.units import CARBON_SUBSTANCES, UnitsError, factor, flux_variables, parse
+
+GLOBAL = "GLOBAL"
+TIMES = ("time", "month", "dayofyear")
+_VALID = {"units": "1", "long_name": "share of the region's weight and of the step's time that is valid"}
+_INTEGRATED = {"C": "gC", "CO2": "gC", "mol": "gC", "water": "kgH2O", "energy": "J"}
+_PER = {"fixed": " d-1", "month": " month-1", "year": " yr-1", None: ""}
+_PER_CELL = re.compile(r"(?:/|\bper\b)\s*(?:grid)?[\s_-]*cell\b|\b(?:grid)?_?cell\s*(?:\*\*|\^)?-1\b", re.IGNORECASE)
+
+
+def aggregate_regions(
+    obj: xr.DataArray | xr.Dataset,
+    regions,
+    units: str = "PgC month-1",
+    freq: str | None = None,
+    land_fraction: xr.DataArray | None = None,
+    include_global: bool = False,
+) -> xr.DataArray | xr.Dataset:
+    """Integral of a flux over every region, (…, time, region).
+
+    Parameters
+    ----------
+    obj
+        Flux per area (or per grid cell, where its units have no area) on (…, lat, lon), in any order of dims. Of a
+        Dataset, every flux variable; its CF time and cell bounds and its ``land_fraction`` are used.
+    regions
+        "reccap2", "reccap2-chapters", "transcom", "latitude-bands", "countries"; a (lat, lon) label mask; a
+        (region, lat, lon) fraction mask; a GeoDataFrame; a ``regionmask.Regions``; weights of ``region_weights``.
+    units
+        Of the result. "PgC month-1" is the amount of each calendar month, "PgC yr-1" that of each year on annual
+        steps and a rate on shorter ones.
+    freq
+        Steps of the result, e.g. "MS" or "YS"; default: those of ``obj``, or calendar months for "… month-1".
+    land_fraction
+        (lat, lon), 0–1, for fluxes per m2 of land. Default: the product's own, else the polygons' land.
+    include_global
+        Adds the region "GLOBAL": all regions and what falls in none.
+
+    Returns
+    -------
+    xarray.DataArray or xarray.Dataset
+        float64, with the coordinates ``valid_fraction`` (…, time, region), the share of the region's weight and of the
+        step's time that was not missing, and ``unassigned`` (…, time), what falls in no region (absent for sets that
+        overlap). On a Dataset they are ``<variable>_valid_fraction`` and ``<variable>_unassigned``.
+
+    Raises
+    ------
+    ValueError
+        Units that do not fit, include_global for overlapping regions, no flux variable.
+
+    Examples
+    --------
+    >>> lat, lon, time = np.arange(-85.0, 90, 10), np.arange(5.0, 360, 10), xr.date_range("2001-01", periods=2, freq="MS")
+    >>> da = xr.DataArray(np.ones((2, 18, 36)), {"time": time, "lat": lat, "lon": lon}, ("time", "lat", "lon"))
+    >>> da = da.assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    >>> total = aggregate_regions(da, "latitude-bands", include_global=True)
+    >>> total.dims, float(total.sel(region="GLOBAL")[0].round(3))
+    (('time', 'region'), 15.812)
+    """
+    if isinstance(obj, xr.Dataset):
+        return _aggregate_dataset(obj, regions, units, freq, land_fraction, include_global)
+    return _aggregate(obj, obj, regions, units, freq, land_fraction, include_global)
+
+
+def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global) -> xr.Dataset:
+    ds = grids.standardise(ds)
+    names = [name for name in flux_variables(ds, _substances(target)) if {"lat", "lon"} <= set(ds[name].dims)]
+    if not names:
+        listed = {name: da.attrs.get("units") for name, da in ds.data_vars.items()}
+        raise ValueError(f"the Dataset has no gridded flux for {target!r}: its variables and their units are {listed}.")
+    inherited = {key: ds.attrs[key] for key in ("area_basis",) if key in ds.attrs}
+    results = {}
+    for name in names:
+        da = ds[name].assign_attrs(inherited | ds[name].attrs)
+        result = _aggregate(da, ds, regions, target, freq, land_fraction, include_global)
+        results[name] = result.rename({c: f"{name}_{c}" for c in ("unassigned", "valid_fraction") if c in result.coords})
+    provenance = results[names[0]].attrs["provenance"]
+    return _keep_bounds(xr.Dataset(results, attrs={**ds.attrs, "provenance": provenance}), ds)
+
+
+def _keep_bounds(result: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
+    """The time bounds of the source where the steps are the same, else those of the new periods."""
+    bounds = temporal._dataset_bounds(source)
+    if bounds is None or "time" not in result.dims:
+        return result
+    if result.indexes["time"].equals(source.indexes["time"]) and "period" not in result["time"].attrs:
+        return result.assign({bounds.name: bounds})
+    return temporal._with_bounds(result)
+
+
+def _substances(target: str) -> tuple[str, ...]:
+    substance = parse(target).substance
+    return CARBON_SUBSTANCES if substance in CARBON_SUBSTANCES else (substance,)
+
+
+def _aggregate(da, source, regions, target, freq, land_fraction, include_global) -> xr.DataArray:
+    da, source = grids.standardise(da), grids.standardise(source)
+    basis, assumed = _basis(da, regions)
+    scale, integrated, per_cell = _integrated_units(da)
+    weights, plan = plan_for(source, regions, basis, land_fraction)
+    if include_global and weights.globe is None:
+        raise ValueError(
+            f"include_global needs to know what falls in no region, but the regions of {weights.name!r} overlap (or came "
+            f"as weights without the coordinate 'cell_weight'); leave it out, or add up the regions that you want."
+        )
+    if per_cell:
+        plan = plan.scaled(1 / grids.cell_area(source).values.ravel())
+    sums = _integrate(da, plan)
+    result = _labelled(sums, weights, plan, scale, include_global).assign_attrs(da.attrs | {"units": integrated})
+    result = _over_time(result, source, target, freq)
+    return result.rename(da.name).assign_attrs(_attrs(weights, basis, assumed, target, freq))
+
+
+def _basis(da: xr.DataArray, regions) -> tuple[str, bool]:
+    """Area basis of the flux, and whether it had to be assumed; weights made earlier know theirs."""
+    own = da.attrs.get("area_basis")
+    made = regions.attrs.get("area_basis") if is_weights(regions) else None
+    if own and made and own != made:
+        raise ValueError(
+            f"the flux is per m2 of {own!r}, the weights were made for area_basis={made!r}: make them with "
+            f"region_weights(grid, regions, area_basis={own!r})."
+        )
+    if own or made:
+        return check_basis(own or made), False
+    warnings.warn(
+        "the flux does not say whether it is per m2 of land or of the whole cell; area_basis 'cell' is assumed. "
+        "Set attrs['area_basis'] to 'land' or 'cell'.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return "cell", True
+
+
+def _integrated_units(da: xr.DataArray) -> tuple[float, str, bool]:
+    """Factor to the integral's own units, those units, and whether the flux is per cell instead of per area."""
+    text = da.attrs.get("units")
+    if text is None:
+        raise UnitsError(f"{da.name or 'the flux'} has no units: set attrs['units'], e.g. 'gC m-2 d-1'.")
+    source = parse(_PER_CELL.sub("", text) if isinstance(text, str) else text, da.attrs)
+    if source.substance not in _INTEGRATED:
+        raise UnitsError(f"{text!r} is no amount of carbon, water or energy, so it has no integral over an area.")
+    integrated = _INTEGRATED[source.substance] + _PER[source.time]
+    per_area = integrated.replace(" ", " m-2 ", 1) if " " in integrated else integrated + " m-2"
+    return factor(source, per_area if source.per_area else integrated), integrated, not source.per_area
+
+
+def _integrate(da: xr.DataArray, plan: Plan) -> xr.DataArray:
+    """(…, time, stat, group): the sum and the valid weight of every group; lazy where the flux is."""
+    lead = [dim for dim in da.dims if dim not in ("lat", "lon")]
+    lead.sort(key=lambda dim: dim in TIMES)  # stable: time comes last
+    da = da.transpose(*lead, "lat", "lon")
+    sums = weighted_sums(da.values, plan) if da.chunks is None else _lazy(da.data, plan)
+    coords = {name: coord for name, coord in da.coords.items() if not {"lat", "lon"} & set(coord.dims)}
+    coords = {name: coord for name, coord in coords.items() if name not in ("lat", "lon")}
+    return xr.DataArray(sums, coords, (*lead, "stat", "group"))
+
+
+def _lazy(data, plan: Plan):
+    """Partial sums of every chunk, added over the chunks of a map; each task gets the part of the plan it needs."""
+    import dask
+    import dask.array
+
+    lead, (rows, columns) = data.chunks[:-2], data.chunks[-2:]
+    shape, groups = data.shape[-2:], plan.start.size - 1
+    parts = []
+    for south, north in zip(np.cumsum((0, *rows)), np.cumsum(rows), strict=False):
+        for west, east in zip(np.cumsum((0, *columns)), np.cumsum(columns), strict=False):
+            part = plan.window(shape, slice(south, north), slice(west, east))
+            axes = [data.ndim - 2, data.ndim - 1]
+            parts.append(
+                data[..., south:north, west:east].map_blocks(
+                    weighted_sums,
+                    dask.delayed(part, pure=True),
+                    1,
+                    dtype="float64",
+                    chunks=(*lead, (2,), (groups,)),
+                    drop_axis=axes,
+                    new_axis=axes,
+                    meta=np.empty((0,) * data.ndim),
+                )
+            )
+    return sum(parts[1:], parts[0])
+
+
+def _labelled(sums: xr.DataArray, weights: Weights, plan: Plan, scale: float, include_global: bool) -> xr.DataArray:
+    """(…, time, region) with ``valid_fraction`` and, where the remainder is known, ``unassigned``."""
+    count = len(weights.labels)
+    total, valid = sums.isel(stat=0) * scale, sums.isel(stat=1)
+    labels = weights.labels
+    regions = total.isel(group=slice(0, count)).where(valid.isel(group=slice(0, count)) > 0)
+    share = _share(valid.isel(group=slice(0, count)), plan.totals[:count])
+    if weights.globe is None:
+        return _named(regions, share, labels)
+    everything = valid.sum("group")
+    if include_global:
+        whole = total.sum("group").where(everything > 0).expand_dims("group", -1)
+        whole_share = _share(everything.expand_dims("group", -1), plan.totals.sum(keepdims=True))
+        regions, share = xr.concat([regions, whole], "group"), xr.concat([share, whole_share], "group")
+        labels = np.array([*map(str, labels), GLOBAL])
+    # What is missing adds nothing; only where the whole globe is missing is the remainder unknown.
+    unassigned = total.isel(group=count).where(everything > 0)
+    return _named(regions, share, labels).assign_coords(unassigned=unassigned)
+
+
+def _share(valid: xr.DataArray, totals: np.ndarray) -> xr.DataArray:
+    """Valid weight over weight; 0 for a region without any; whole where only rounding is missing."""
+    share = valid / np.where(totals > 0, totals, 1)
+    return share.where(abs(share - 1) > 1e-12, 1.0)
+
+
+def _named(regions: xr.DataArray, share: xr.DataArray, labels: np.ndarray) -> xr.DataArray:
+    result = regions.rename(group="region").assign_coords(region=labels)
+    return result.assign_coords(valid_fraction=(result.dims, share.transpose(*regions.dims).data))
+
+
+def _over_time(sums: xr.DataArray, source, target: str, freq: str | None) -> xr.DataArray:
+    """Into the units asked for by the true lengths of the steps, with the share of valid area and time."""
+    bounds = temporal._dataset_bounds(source) if "time" in sums.dims else None
+    result, share = temporal.to_amounts(sums, target, freq, bounds)
+    steps = temporal._steps(sums, bounds)
+    period = steps and temporal._target_period(parse(target), steps, temporal._period_of(freq))
+    valid = sums["valid_fraction"]
+    if period and (freq is not None or period != steps.kind):
+        valid = temporal._share(sums, share, steps, period)
+    extra = {"valid_fraction": (result.dims, valid.transpose(*result.dims).data, _VALID)}
+    if "unassigned" in sums.coords:
+        rest = sums["unassigned"].reset_coords(drop=True).assign_attrs(sums.attrs)
+        rest, _ = temporal.to_amounts(rest, target, freq, bounds)
+        extra["unassigned"] = (rest.dims, rest.data, {"units": target, "long_name": "integral outside all regions"})
+    return result.drop_vars(("valid_fraction", "unassigned"), errors="ignore").assign_coords(extra)
+
+
+def _attrs(weights: Weights, basis: str, assumed: bool, target: str, freq: str | None) -> dict:
+    attrs = {"units": target, "area_basis": basis, "regions": weights.name, "cell_methods": "area: sum"}
+    if assumed:
+        attrs["area_basis_assumed"] = 1
+    call = f"aggregate_regions(regions={weights.name!r}, units={target!r}, freq={freq!r})"
+    return attrs | {"provenance": stamp(call, {"area_basis": basis})}

@@ -1,0 +1,70 @@
+"""Weights are made once per grid: a small memory of plans, bounded in number and in bytes."""
+
+import hashlib
+from collections import OrderedDict
+from threading import Lock
+
+import xarray as xr
+
+from xflux import grid as grids
+from xflux.regions.cover import Cells
+from xflux.regions.kernel import Plan
+from xflux.regions.weights import Weights, own_land, weights_for
+
+_MAX_ENTRIES = 16
+_MAX_BYTES = 512 * 2**20
+_memory: OrderedDict[bytes, tuple[Weights, Plan]] = OrderedDict()
+_lock = Lock()
+
+
+def _fingerprint(regions, grid, basis: str, land_fraction: xr.DataArray | None) -> bytes | None:
+    """Key of the weights, None for regions that are made faster than they are recognised."""
+    if isinstance(regions, str):
+        if "transcom" in regions:  # a file, which may change
+            return None
+        content = regions.encode()
+    elif hasattr(regions, "polygons") or hasattr(regions, "geometry"):
+        import shapely
+
+        shapes = getattr(regions, "polygons", None)
+        shapes = shapes if shapes is not None else regions.geometry
+        content = b"".join(shapely.to_wkb(list(shapes))) + repr(_label_source(regions)).encode()
+    else:
+        return None
+    digest = hashlib.blake2b(content)
+    digest.update(Cells.of(grid).key + basis.encode())
+    land_fraction = own_land(grid) if land_fraction is None else land_fraction
+    if land_fraction is not None:
+        land = grids.standardise(land_fraction)
+        digest.update(repr((land.dims, land.attrs.get("units"))).encode())
+        for values in (land["lat"].values, land["lon"].values, land.values):
+            digest.update(values.tobytes())
+    return digest.digest()
+
+
+def _label_source(regions) -> list:
+    return [list(regions.names)] if hasattr(regions, "names") else [list(regions.index), list(regions.columns)]
+
+
+def plan_for(
+    grid: xr.DataArray | xr.Dataset, regions, basis: str, land_fraction: xr.DataArray | None
+) -> tuple[Weights, Plan]:
+    """Weights and plan, remembered for named sets and polygons."""
+    key = _fingerprint(regions, grid, basis, land_fraction)
+    with _lock:
+        if key is not None and key in _memory:
+            _memory.move_to_end(key)
+            return _memory[key]
+    weights = weights_for(grid, regions, basis, land_fraction)
+    made = weights, weights.plan()
+    if key is not None and _size(*made) <= _MAX_BYTES:
+        with _lock:
+            _memory[key] = made
+            while len(_memory) > _MAX_ENTRIES or sum(_size(*entry) for entry in _memory.values()) > _MAX_BYTES:
+                _memory.popitem(last=False)
+    return made
+
+
+def _size(weights: Weights, plan: Plan) -> int:
+    globe = 0 if weights.globe is None else weights.globe.nbytes
+    return globe + weights.rows.data.nbytes + weights.rows.indices.nbytes + plan.cell.nbytes + plan.weight.nbytes

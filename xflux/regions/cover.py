@@ -1,0 +1,137 @@
+"""What a set of regions covers of every cell of a grid, before areas and land enter."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from xflux import grid as grids
+
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a grid: bounds in degrees, (nlat, 2) and (nlon, 2), in the grid's own order."""
+
+    lat: np.ndarray
+    lon: np.ndarray
+
+    @classmethod
+    def of(cls, obj: xr.DataArray | xr.Dataset) -> "Cells":
+        return cls(*grids.cells(obj))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.lat), len(self.lon)
+
+    @property
+    def count(self) -> int:
+        return len(self.lat) * len(self.lon)
+
+    @property
+    def key(self) -> bytes:
+        """Fingerprint of the grid."""
+        return self.lat.tobytes() + b"|" + self.lon.tobytes()
+
+
+@dataclass(frozen=True)
+class Cover:
+    """Share of every cell that each region covers.
+
+    Attributes
+    ----------
+    name
+        Of the set, for attrs.
+    labels
+        (region) names, or integers.
+    share
+        ``scipy.sparse.csr_array`` (region, cell), 0–1.
+    land
+        (cell) share of the cell that is land as the polygons know it, None where the regions carry no land.
+    complete
+        Whether ``land`` is the land from which the regions are cut: then a land fraction only scales it.
+    own
+        (cell) share covered by any region, where that is not the sum of the shares.
+    overlapping
+        Whether some place belongs to two regions.
+    """
+
+    name: str
+    labels: np.ndarray
+    share: object
+    land: np.ndarray | None = None
+    complete: bool = False
+    own: np.ndarray | None = None
+    overlapping: bool = False
+
+    def union(self) -> np.ndarray:
+        """(cell) share covered by any region."""
+        if self.own is not None:
+            return self.own
+        total = np.asarray(self.share.sum(axis=0)).ravel()
+        return np.minimum(total, 1.0) if self.overlapping else total
+
+
+def rows_of(parts: list[tuple[np.ndarray, np.ndarray]], cells: int):
+    """``csr_array`` (region, cell) of the ascending cell indices and values of each region."""
+    from scipy.sparse import csr_array
+
+    start = np.cumsum([0, *(index.size for index, _ in parts)])
+    index = np.concatenate([index for index, _ in parts]).astype("int32") if parts else np.zeros(0, "int32")
+    value = np.concatenate([value for _, value in parts]).astype("float64") if parts else np.zeros(0)
+    return csr_array((value, index, start), shape=(len(parts), cells))
+
+
+def axis_overlap(source: np.ndarray, target: np.ndarray, axis: str):
+    """Share of every target interval that lies in each source interval, ``csr_array`` (target, source).
+
+    Parameters
+    ----------
+    source, target
+        Bounds (n, 2) in degrees. Latitudes are weighted by sin φ, longitudes live on the circle.
+    """
+    from scipy.sparse import csr_array
+
+    rows, columns, shares = [], [], []
+    order = np.argsort(source[:, 0], kind="stable")
+    low, high = source[order, 0], source[order, 1]
+    shifts = (0.0,) if axis == "lat" else (-720.0, -360.0, 0.0, 360.0, 720.0)
+    for i, (a, b) in enumerate(target):
+        for shift in shifts:
+            first = np.searchsorted(high, a - shift, side="right")
+            last = np.searchsorted(low, b - shift, side="left")
+            for k in range(first, last):
+                south, north = max(a, low[k] + shift), min(b, high[k] + shift)
+                if axis == "lat":
+                    share = _band(south, north) / _band(a, b)
+                else:
+                    share = (north - south) / (b - a)
+                if share > _TOLERANCE:
+                    rows.append(i)
+                    columns.append(order[k])
+                    shares.append(1.0 if share > 1 - _TOLERANCE else share)
+    return csr_array((shares, (rows, columns)), shape=(len(target), len(source)))
+
+
+def _band(south: float, north: float) -> float:
+    middle, half = np.radians((south + north) / 2), np.radians((north - south) / 2)
+    return 2 * np.cos(middle) * np.sin(half)
+
+
+def latitude_bands(cells: Cells, width: float = 10.0) -> Cover:
+    """Ten-degree bands from the South Pole to the North Pole, labelled "90S-80S" … "10S-EQ", "EQ-10N" … "80N-90N"."""
+    limits = np.arange(-90, 90 + width / 2, width)
+    names = ["EQ" if x == 0 else f"{abs(x):g}{'N' if x > 0 else 'S'}" for x in limits]
+    bounds = np.stack([limits[:-1], limits[1:]], axis=1)
+    shares = axis_overlap(bounds, cells.lat, "lat").T.tocsr()
+    nlat, nlon = cells.shape
+    parts = []
+    for band in range(len(bounds)):
+        rows = shares.indices[shares.indptr[band] : shares.indptr[band + 1]]
+        values = shares.data[shares.indptr[band] : shares.indptr[band + 1]]
+        order = np.argsort(rows)
+        index = (rows[order, None].astype("int32") * nlon + np.arange(nlon, dtype="int32")).ravel()
+        parts.append((index, np.repeat(values[order], nlon)))
+    labels = np.array([f"{a}-{b}" for a, b in zip(names[:-1], names[1:], strict=True)])
+    return Cover("latitude-bands", labels, rows_of(parts, nlat * nlon))

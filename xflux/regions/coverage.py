@@ -1,0 +1,216 @@
+"""The exact share of every cell that polygons cover.
+
+The share is an equal-area ratio, (λ, sin φ), of polygons whose edges are straight in longitude and latitude. By
+Green's theorem the area of a polygon within one row of cells is ∮ λ d(sin φ) over the pieces of its edges in that
+row; a piece in column k adds its own area to column k and the full width of every column west of it. Running sums
+from the east then give all cells of a row at once: no polygon is clipped, nothing is sampled, and the result of a cell
+does not depend on the extent of the grid.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+# A column of cells in the sum of a few thousand pieces is exact to about 1e-13 of the cell.
+_NOTHING = 1e-12
+
+
+@dataclass(frozen=True)
+class Rings:
+    """Closed rings of polygons: exteriors counterclockwise, holes clockwise, in degrees.
+
+    Attributes
+    ----------
+    lon, lat
+        (points) of all rings, one after another, the first point of a ring repeated as its last.
+    start
+        (rings + 1) first point of each ring.
+    group
+        (rings) the region to which the ring belongs.
+    """
+
+    lon: np.ndarray
+    lat: np.ndarray
+    start: np.ndarray
+    group: np.ndarray
+
+    def of(self, group: int) -> "Rings":
+        """The rings of one region."""
+        chosen = np.flatnonzero(self.group == group)
+        pieces = [slice(self.start[i], self.start[i + 1]) for i in chosen]
+        empty = [np.zeros(0)]
+        return Rings(
+            np.concatenate([self.lon[p] for p in pieces] or empty),
+            np.concatenate([self.lat[p] for p in pieces] or empty),
+            np.cumsum([0, *(p.stop - p.start for p in pieces)]),
+            self.group[chosen],
+        )
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Ascending edges that hold all cells of an axis, and which cell lies between two edges (−1: a gap)."""
+
+    edges: np.ndarray
+    cell: np.ndarray
+
+    @classmethod
+    def of(cls, bounds: np.ndarray, axis: str) -> "Axis":
+        """From bounds (n, 2) in any order; longitudes are unwrapped from the westernmost on."""
+        if axis == "lon":
+            base = bounds[:, 0].min()
+            shift = 360 * np.floor((bounds[:, 0] - base + 1e-9) / 360)
+            bounds = bounds - shift[:, None]
+        order = np.argsort(bounds[:, 0], kind="stable")
+        edges, cell = [bounds[order[0], 0]], []
+        for i in order:
+            low, high = bounds[i]
+            if low > edges[-1] + 1e-9:
+                edges.append(low)
+                cell.append(-1)
+            edges.append(high)
+            cell.append(i)
+        return cls(np.array(edges), np.array(cell))
+
+
+@cache
+def _compiled():
+    import numba
+
+    @numba.njit(nogil=True, cache=True)
+    def piece(lon0, lat0, lon1, lat1, row, height, edges, own, west):
+        """One straight piece within one row, cut at the columns: adds to ``own`` and ``west``."""
+        columns = edges.size - 1
+        step = 1 if lon1 >= lon0 else -1
+        k = np.searchsorted(edges, lon0, side="right") - 1
+        if step < 0 and k >= 0 and edges[k] == lon0:
+            k -= 1
+        x0, y0 = lon0, lat0
+        while True:
+            if step > 0:
+                last = k >= columns or lon1 <= edges[k + 1]
+                x1 = lon1 if last else edges[k + 1]
+            else:
+                last = k < 0 or lon1 >= edges[k]
+                x1 = lon1 if last else edges[k]
+            y1 = lat1 if last else lat0 + (lat1 - lat0) * ((x1 - lon0) / (lon1 - lon0))
+            half = (y1 - y0) / 2
+            middle = (y1 + y0) / 2
+            rise = 2 * np.cos(middle) * np.sin(half) / height  # of sin φ, as a share of the row
+            if k >= columns:
+                west[row, columns] += rise
+            elif k >= 0:
+                # ∫ (λ − λ_mid) d(sin φ) = −Δλ sin φ_mid (sin h − h cos h) / h, with h half the piece's height
+                h2 = half * half
+                bend = h2 / 3 * (1 - h2 / 10 * (1 - h2 / 28)) if h2 < 0.01 else (np.sin(half) - half * np.cos(half)) / half
+                skew = -(x1 - x0) * np.sin(middle) * bend / height
+                own[row, k] += (((x0 + x1) / 2 - edges[k]) * rise + skew) / (edges[k + 1] - edges[k])
+                west[row, k] += rise
+            if last:
+                break
+            x0, y0 = x1, y1
+            k += step
+
+    @numba.njit(nogil=True, cache=True)
+    def accumulate(lon, lat, start, shift, rows, edges, heights, own, west):
+        """All rings, shifted in longitude, on rows of edges ``rows`` (radians): fills ``own`` and ``west``."""
+        for ring in range(start.size - 1):
+            for i in range(start[ring], start[ring + 1] - 1):
+                x0, y0, x1, y1 = lon[i] + shift, lat[i], lon[i + 1] + shift, lat[i + 1]
+                if y0 == y1 or (x0 <= edges[0] and x1 <= edges[0]):
+                    continue
+                low, high = min(y0, y1), max(y0, y1)
+                if high <= rows[0] or low >= rows[-1]:
+                    continue
+                first = max(np.searchsorted(rows, low, side="right") - 1, 0)
+                row = first
+                while row < rows.size - 1 and rows[row] < high:
+                    # Where the edge enters and leaves the row, from south to north.
+                    south, north = max(low, rows[row]), min(high, rows[row + 1])
+                    xs = x0 + (x1 - x0) * ((south - y0) / (y1 - y0))
+                    xn = x0 + (x1 - x0) * ((north - y0) / (y1 - y0))
+                    if south == y0:
+                        xs = x0
+                    elif south == y1:
+                        xs = x1
+                    if north == y0:
+                        xn = x0
+                    elif north == y1:
+                        xn = x1
+                    if y1 > y0:
+                        piece(xs, south, xn, north, row, heights[row], edges, own, west)
+                    else:
+                        piece(xn, north, xs, south, row, heights[row], edges, own, west)
+                    row += 1
+
+    @numba.njit(nogil=True, cache=True)
+    def sweep(own, west, nothing):
+        """From the pieces to the shares, in place in ``own``."""
+        for row in range(own.shape[0]):
+            east = west[row, own.shape[1]]
+            for k in range(own.shape[1] - 1, -1, -1):
+                share = own[row, k] + east
+                east += west[row, k]
+                share = 0.0 if abs(share) < nothing else share
+                own[row, k] = 1.0 if abs(share - 1) < nothing else share
+
+    return accumulate, sweep
+
+
+def polygon_shares(
+    rings: Rings, lat: np.ndarray, lon: np.ndarray, groups: int, block_rows: int = 512
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cells and the share of them that each region covers.
+
+    Parameters
+    ----------
+    rings
+        Polygons in any longitude convention, also beyond ±180.
+    lat, lon
+        Bounds of the cells (n, 2) in degrees, in any order, with or without gaps.
+    groups
+        Number of regions.
+
+    Returns
+    -------
+    list of (cell, share)
+        Per region, the ascending flat indices of the cells that it touches, and its share of each.
+    """
+    rows, columns = Axis.of(lat, "lat"), Axis.of(lon, "lon")
+    return [_region(rings.of(group), rows, columns, len(lon), block_rows) for group in range(groups)]
+
+
+def _region(rings: Rings, rows: Axis, columns: Axis, nlon: int, block_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    cells, shares = [np.zeros(0, "int64")], [np.zeros(0)]
+    if rings.lon.size:
+        # Only the rows between the southernmost and the northernmost point.
+        first = max(np.searchsorted(rows.edges, rings.lat.min(), side="right") - 1, 0)
+        last = min(np.searchsorted(rows.edges, rings.lat.max(), side="left"), len(rows.cell))
+        for a in range(first, last, block_rows):
+            b = min(a + block_rows, last)
+            row, column, share = _block(rings, rows.edges[a : b + 1], columns.edges)
+            row, column = rows.cell[a:b][row], columns.cell[column]
+            inside = (row >= 0) & (column >= 0)
+            cells.append((row.astype("int64") * nlon + column)[inside])
+            shares.append(share[inside])
+    cell, share = np.concatenate(cells), np.concatenate(shares)
+    order = np.argsort(cell, kind="stable")
+    return cell[order], share[order]
+
+
+def _block(rings: Rings, row_edges: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    accumulate, sweep = _compiled()
+    # The rings as they are and turned by whole circles, wherever they then meet the grid.
+    low = int(np.ceil((edges[0] - rings.lon.max()) / 360))
+    high = int(np.floor((edges[-1] - rings.lon.min()) / 360))
+    own = np.zeros((len(row_edges) - 1, len(edges) - 1))
+    west = np.zeros((len(row_edges) - 1, len(edges)))
+    lat_rows = np.radians(row_edges)
+    heights = 2 * np.cos((lat_rows[1:] + lat_rows[:-1]) / 2) * np.sin(np.diff(lat_rows) / 2)
+    lat = np.radians(rings.lat)
+    for turn in range(low, high + 1):
+        accumulate(rings.lon, lat, rings.start, 360.0 * turn, lat_rows, edges, heights, own, west)
+    sweep(own, west, _NOTHING)
+    row, column = np.nonzero(own)
+    return row, column, np.clip(own[row, column], 0, 1)

@@ -1,0 +1,134 @@
+"""Weighted sums over cells: one pass over the data gives every region, the remainder and what was valid.
+
+A plan lists, region after region, the cells and their weights. The loop is compiled, releases the interpreter and
+accumulates in float64; threads share the leading axis, so the result does not depend on their number.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+_BLOCK_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cells and weights, sorted by region and then by cell.
+
+    Attributes
+    ----------
+    start
+        (groups + 1) first entry of each group; the groups are the regions and, where known, the remainder last.
+    cell
+        (entries) flat index of the cell.
+    weight
+        (entries) m2.
+    """
+
+    start: np.ndarray
+    cell: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def totals(self) -> np.ndarray:
+        """(groups) sum of the weights."""
+        return np.array([self.weight[a:b].sum() for a, b in zip(self.start[:-1], self.start[1:], strict=True)])
+
+    def scaled(self, by_cell: np.ndarray) -> "Plan":
+        """The plan with the weights of each cell multiplied by a number."""
+        return Plan(self.start, self.cell, self.weight * by_cell[self.cell])
+
+    def window(self, shape: tuple[int, int], rows: slice, columns: slice) -> "Plan":
+        """The part of the plan for a window of a (lat, lon) map; cells count from the window's corner."""
+        if (rows.start, rows.stop, columns.start, columns.stop) == (0, shape[0], 0, shape[1]):
+            return self
+        row, column = np.divmod(self.cell, np.int32(shape[1]))
+        inside = (row >= rows.start) & (row < rows.stop) & (column >= columns.start) & (column < columns.stop)
+        width = columns.stop - columns.start
+        cell = (row[inside] - rows.start) * width + (column[inside] - columns.start)
+        start = np.concatenate([[0], np.cumsum(inside)])[self.start]
+        return Plan(start, cell.astype("int32"), self.weight[inside])
+
+
+@cache
+def _compiled():
+    import numba
+
+    # Every fast-math flag but "no NaN" and "no infinity": the sum may be reordered, a NaN stays one.
+    @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+    def sums(values, start, cell, weight, out):
+        for step in range(values.shape[0]):
+            row = values[step]
+            for group in range(start.size - 1):
+                total = 0.0
+                valid = 0.0
+                for k in range(start[group], start[group + 1]):
+                    value = np.float64(row[cell[k]])
+                    ok = value == value
+                    total += value * weight[k] if ok else 0.0
+                    valid += weight[k] if ok else 0.0
+                out[step, 0, group] = total
+                out[step, 1, group] = valid
+
+    return sums
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def weighted_sums(values: np.ndarray, plan: Plan, threads: int | None = None) -> np.ndarray:
+    """Sum of weight × value over the valid cells of each group, and the weight of those cells.
+
+    Parameters
+    ----------
+    values
+        (…, lat, lon) of any real dtype; NaN is missing.
+    plan
+        Made for the same grid.
+    threads
+        1 within a dask task; all cores otherwise.
+
+    Returns
+    -------
+    numpy.ndarray
+        (…, 2, groups) float64: sum, valid weight.
+    """
+    lead = values.shape[:-2]
+    cells = values.shape[-2] * values.shape[-1]
+    if values.dtype.kind not in "fiub":
+        raise TypeError(f"cannot integrate values of dtype {values.dtype}; expected real numbers.")
+    steps = int(np.prod(lead, dtype="int64"))
+    out = np.empty((steps, 2, plan.start.size - 1))
+    kernel = _compiled()
+    # A view where the memory allows it; otherwise each block is copied on its own, never the whole array.
+    flat = values.reshape(steps, *values.shape[-2:]) if values.flags.c_contiguous or len(lead) <= 1 else None
+    threads = threads or _threads()
+    block = max(1, min(_BLOCK_BYTES // max(1, cells * values.dtype.itemsize), -(-steps // threads)))
+
+    def work(first: int) -> None:
+        last = min(first + block, steps)
+        part = flat[first:last] if flat is not None else _steps(values, lead, first, last)
+        part = np.ascontiguousarray(part).reshape(last - first, cells)
+        if part.dtype not in (np.float32, np.float64):
+            part = part.astype(np.float32 if part.dtype == np.float16 else np.float64)
+        if not part.dtype.isnative:
+            part = part.astype(part.dtype.newbyteorder("="))
+        kernel(part, plan.start, plan.cell, plan.weight, out[first:last])
+
+    firsts = range(0, steps, block)
+    if threads == 1 or len(firsts) <= 1:
+        for first in firsts:
+            work(first)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, firsts))
+    return out.reshape(*lead, 2, plan.start.size - 1)
+
+
+def _steps(values: np.ndarray, lead: tuple[int, ...], first: int, last: int) -> np.ndarray:
+    index = np.unravel_index(np.arange(first, last), lead)
+    return values[index]

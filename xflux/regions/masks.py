@@ -1,0 +1,175 @@
+"""Label masks, fraction masks and land fractions: on the grid at hand, or brought over exactly from another one."""
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+from xflux import grid as grids
+from xflux.regions.cover import Cells, Cover, axis_overlap, rows_of
+
+# Coordinates that differ by less than this share of a cell are the same.
+_JITTER = 1e-3
+
+
+def _matching(source: np.ndarray, target: np.ndarray, axis: str) -> np.ndarray | None:
+    """Index of the source cell equal to each target cell, None where the axes differ."""
+    if len(source) < len(target):
+        return None
+    centres, wanted = source.mean(axis=1), target.mean(axis=1)
+    if axis == "lon":
+        # The seam of the circle is put where no cell centre lies.
+        base = np.mod(wanted[0], 360) - (target[0, 1] - target[0, 0]) / 4
+        centres, wanted = np.mod(centres - base, 360), np.mod(wanted - base, 360)
+    order = np.argsort(centres)
+    place = np.clip(np.searchsorted(centres[order], wanted), 1, max(1, len(centres) - 1))
+    low, high = order[place - 1], order[np.minimum(place, len(centres) - 1)]
+    index = np.where(np.abs(centres[low] - wanted) <= np.abs(centres[high] - wanted), low, high)
+    shift = 0.0 if axis == "lat" else 360 * np.round((target - source[index]).mean(axis=1) / 360)[:, None]
+    same = np.abs(source[index] + shift - target) <= _JITTER * np.diff(target, axis=1)
+    return index if same.all() else None
+
+
+def carry(source: Cells, target: Cells) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that brings a field of cell shares (lat, lon) from one grid to another, area for area.
+
+    On the same grid (in any order or longitude convention) nothing is computed, only reordered.
+    """
+    rows, columns = _matching(source.lat, target.lat, "lat"), _matching(source.lon, target.lon, "lon")
+    if rows is not None and columns is not None:
+        if np.array_equal(rows, np.arange(source.shape[0])) and np.array_equal(columns, np.arange(source.shape[1])):
+            return lambda field: field
+        return lambda field: field[np.ix_(rows, columns)]
+    by_lat, by_lon = axis_overlap(source.lat, target.lat, "lat"), axis_overlap(source.lon, target.lon, "lon")
+    return lambda field: by_lat @ (by_lon @ field.T.astype("float64")).T
+
+
+def _clean(field: np.ndarray) -> np.ndarray:
+    """The field without missing values: NaN is nothing."""
+    return np.where(np.isnan(field), 0, field) if field.dtype.kind == "f" and np.isnan(field).any() else field
+
+
+def land_on(land_fraction: xr.DataArray, cells: Cells) -> np.ndarray:
+    """(cell) land fraction on a grid; NaN is no land.
+
+    Raises
+    ------
+    ValueError
+        Values outside 0–1, or dims other than lat and lon.
+    """
+    land = grids.standardise(land_fraction)
+    extra = [dim for dim in land.dims if dim not in ("lat", "lon")]
+    if extra:
+        raise ValueError(f"land_fraction has the dims {land.dims}; expected (lat, lon): select one of {extra[0]!r}.")
+    values = _clean(np.asarray(land.transpose("lat", "lon").values, dtype="float64"))
+    if str(land.attrs.get("units", "")).strip() in ("%", "percent"):
+        values = values / 100
+    if values.size and (values.min() < -1e-6 or values.max() > 1 + 1e-6):
+        raise ValueError(
+            f"land_fraction reaches from {values.min():g} to {values.max():g}; expected shares of the cell, 0 to 1 "
+            f"(set units '%' or divide)."
+        )
+    return np.clip(carry(Cells.of(land), cells)(values), 0, 1).ravel()
+
+
+def _labels(mask: xr.DataArray, values: np.ndarray) -> np.ndarray:
+    """Names from ``flag_meanings`` where the mask has them, else integers."""
+    meanings = mask.attrs.get("flag_meanings")
+    if meanings is None:
+        return values.astype("int64")
+    names = meanings.split() if isinstance(meanings, str) else [str(name) for name in meanings]
+    flags = mask.attrs.get("flag_values", range(len(names)))
+    flags = [int(flag) for flag in (str(flags).replace(",", " ").split() if isinstance(flags, str) else np.ravel(flags))]
+    if len(flags) != len(names):
+        raise ValueError(f"the mask has {len(flags)} flag_values but {len(names)} flag_meanings; give one name a value.")
+    known = dict(zip(flags, names, strict=True))
+    return np.array([known.get(int(value), str(int(value))) for value in values])
+
+
+def label_mask(mask: xr.DataArray, cells: Cells, name: str | None = None) -> Cover:
+    """Regions of a (lat, lon) mask: every distinct finite value ≥ 0; of a boolean mask True only; of text each name.
+
+    Raises
+    ------
+    ValueError
+        Values that are no integers, or no region at all.
+    """
+    mask = grids.standardise(mask).transpose("lat", "lon")
+    field = np.asarray(mask.values)
+    if field.dtype.kind in "OUS":
+        names, codes = np.unique(field.astype(str), return_inverse=True)
+        empty = np.isin(names, ["", "nan", "None"])
+        values, labels = np.flatnonzero(~empty), names[~empty]
+        field = codes.reshape(field.shape)
+    else:
+        field = np.where(field, 1, -1) if field.dtype.kind == "b" else field
+        field = np.where(np.isfinite(field), field, -1)
+        values = np.unique(field)
+        values = values[values >= 0]
+        if not np.array_equal(values, np.round(values)):
+            raise ValueError(
+                f"a (lat, lon) mask holds labels, integers ≥ 0, but {mask.name!r} holds {values[values % 1 > 0][0]:g}; "
+                f"fractions of the cell need a dim 'region'."
+            )
+        labels = _labels(mask, values)
+    if values.size == 0:
+        raise ValueError(f"the mask {mask.name!r} holds no value ≥ 0, so there is no region.")
+    source = Cells.of(mask)
+    bring = carry(source, cells)
+    if (field.shape == cells.shape and bring(field) is field) or _same_cells(source, cells):
+        parts = _parts_of_labels(bring(field).ravel(), values)
+    else:
+        parts = _parts(lambda value: bring(field == value), values)
+    return Cover(name or str(mask.name or "mask"), labels, rows_of(parts, cells.shape[0] * cells.shape[1]))
+
+
+def _same_cells(source: Cells, target: Cells) -> bool:
+    return all(_matching(getattr(source, a), getattr(target, a), a) is not None for a in ("lat", "lon"))
+
+
+def _parts_of_labels(flat: np.ndarray, values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    order = np.argsort(flat, kind="stable")
+    bounds = np.searchsorted(flat[order], [values, values + 1])
+    return [(order[a:b], np.ones(b - a)) for a, b in bounds.T]
+
+
+def _parts(field_of: Callable, keys) -> list[tuple[np.ndarray, np.ndarray]]:
+    parts = []
+    for key in keys:
+        flat = np.ascontiguousarray(field_of(key)).ravel()
+        index = np.flatnonzero(flat)
+        parts.append((index, flat[index]))
+    return parts
+
+
+def fraction_mask(mask: xr.DataArray, cells: Cells) -> Cover:
+    """Regions of a (region, lat, lon) mask of shares of the cell; NaN is nothing.
+
+    Raises
+    ------
+    ValueError
+        Shares outside 0–1, or further dims.
+    """
+    mask = grids.standardise(mask)
+    if set(mask.dims) != {"region", "lat", "lon"}:
+        raise ValueError(f"a fraction mask has the dims (region, lat, lon); got {mask.dims}.")
+    labels = mask["region"].values if "region" in mask.coords else np.arange(mask.sizes["region"])
+    field = _dense(mask.transpose("region", "lat", "lon"))
+    low, high = (np.nanmin(field), np.nanmax(field)) if field.size else (0, 0)
+    if low < -1e-6 or high > 1 + 1e-4:
+        raise ValueError(
+            f"fractions of the cell lie between 0 and 1, but {mask.name!r} reaches from {low:g} to {high:g}. "
+            f"Weights in m2 need attrs['units'] = 'm2'; percentages must be divided by 100."
+        )
+    bring = carry(Cells.of(mask), cells)
+    parts = _parts(lambda i: bring(np.clip(_clean(field[i]), 0, 1)), range(len(labels)))
+    share = rows_of(parts, cells.shape[0] * cells.shape[1])
+    # Shares in float32 add up to one only nearly.
+    overlapping = bool(share.nnz) and float(np.max(share.sum(axis=0))) > 1 + 1e-5
+    return Cover(str(mask.name or "mask"), np.asarray(labels), share, overlapping=overlapping)
+
+
+def _dense(mask: xr.DataArray) -> np.ndarray:
+    data = mask.data
+    data = data.todense() if hasattr(data, "todense") else np.asarray(data)
+    return data.astype("float64") if data.dtype.kind != "f" else data

@@ -1,0 +1,143 @@
+"""From what a user calls regions to what they cover of a grid."""
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from xflux.regions.cover import Cells, Cover, latitude_bands, rows_of
+from xflux.regions.coverage import polygon_shares
+from xflux.regions.masks import fraction_mask, label_mask
+from xflux.regions.shapes import rings_of, shipped
+
+NAMES = ("reccap2", "reccap2-chapters", "reccap2-chapters-11", "transcom", "latitude-bands", "countries")
+
+
+def cover_of(regions, cells: Cells) -> Cover:
+    """Cover of regions of any kind.
+
+    Parameters
+    ----------
+    regions
+        A name, a (lat, lon) label mask, a (region, lat, lon) fraction mask, a GeoDataFrame or a
+        ``regionmask.Regions``.
+
+    Raises
+    ------
+    ValueError
+        An unknown name. ``TypeError``: a kind that is not listed.
+    """
+    if isinstance(regions, str | Path):
+        return _named(str(regions), cells)
+    if isinstance(regions, xr.DataArray):
+        return fraction_mask(regions, cells) if "region" in regions.dims else label_mask(regions, cells)
+    if hasattr(regions, "polygons") or hasattr(regions, "geometry"):
+        return polygon_cover(regions, cells)
+    raise TypeError(
+        f"regions of type {type(regions).__name__} are not understood; expected one of the names {NAMES}, a (lat, lon) "
+        f"label mask, a (region, lat, lon) fraction mask, a GeoDataFrame, a regionmask.Regions or region weights."
+    )
+
+
+def _named(name: str, cells: Cells) -> Cover:
+    if name == "latitude-bands":
+        return latitude_bands(cells)
+    if name in ("reccap2", "reccap2-chapters", "reccap2-chapters-11", "countries"):
+        labels, rings = shipped(name)
+        parts = polygon_shares(rings, cells.lat, cells.lon, len(labels) + 1)
+        everything = rows_of(parts, cells.count)
+        return Cover(name, labels, everything[: len(labels)], land=_sum(everything), complete=True)
+    if name == "transcom" or name.startswith("transcom:") or name.endswith(".nc"):
+        return transcom(name.removeprefix("transcom").removeprefix(":") or None, cells)
+    raise ValueError(f"region set {name!r} is unknown; expected one of {', '.join(NAMES)}.")
+
+
+def _sum(share) -> np.ndarray:
+    return np.asarray(share.sum(axis=0)).ravel()
+
+
+def polygon_cover(regions, cells: Cells) -> Cover:
+    """Cover of a GeoDataFrame (longitude and latitude) or a ``regionmask.Regions``.
+
+    The land of a cell is what the polygons cover or, where that is more, Natural Earth's land: a small region takes its
+    own share of a cell on the continent, and the whole of a cell in which it is the only land.
+    """
+    import shapely
+
+    geometries, labels, name = _polygons(regions)
+    rings = rings_of(geometries)
+    share = rows_of(polygon_shares(rings, cells.lat, cells.lon, len(labels)), cells.count)
+    overlapping = _overlap(geometries)
+    union = share
+    if overlapping:
+        whole = rings_of([shapely.union_all([shapely.make_valid(g) for g in geometries])])
+        union = rows_of(polygon_shares(whole, cells.lat, cells.lon, 1), cells.count)
+    _, world = shipped("countries")
+    world = replace(world, group=np.zeros_like(world.group))
+    land = rows_of(polygon_shares(world, cells.lat, cells.lon, 1), cells.count)
+    return Cover(name, labels, share, land=_sum(land), own=np.minimum(_sum(union), 1.0), overlapping=overlapping)
+
+
+def _polygons(regions) -> tuple[list, np.ndarray, str]:
+    """Geometries, labels and a name."""
+    if hasattr(regions, "polygons"):
+        return list(regions.polygons), np.array(list(regions.names)), str(regions.name or "regions")
+    crs = getattr(regions, "crs", None)
+    if crs is not None and not crs.is_geographic:
+        regions = regions.to_crs("EPSG:4326")
+    columns = {str(column).lower(): column for column in getattr(regions, "columns", ())}
+    named = next((columns[c] for c in ("region", "name", "names", "abbrev", "iso_a3") if c in columns), None)
+    labels = regions[named] if named is not None and regions[named].is_unique else regions.index
+    return list(regions.geometry), np.array(list(labels)), "polygons"
+
+
+def _overlap(geometries: list) -> bool:
+    """Whether two regions share more than a millionth of the smaller one."""
+    import shapely
+
+    valid = shapely.make_valid(np.array(geometries, dtype=object))
+    left, right = shapely.STRtree(valid).query(valid, predicate="intersects")
+    pairs = left < right
+    left, right = valid[left[pairs]], valid[right[pairs]]
+    smaller = np.minimum(shapely.area(left), shapely.area(right))
+    return bool((shapely.area(shapely.intersection(left, right)) > 1e-6 * smaller).any())
+
+
+def transcom(path: str | None, cells: Cells) -> Cover:
+    """The published TransCom-3 mask, 11 land and 11 ocean regions; what was not optimised (0) belongs to none.
+
+    Parameters
+    ----------
+    path
+        NetCDF file; default ``regions/transcom_1deg.nc`` or ``transcom*.nc`` under ``$XFLUX_DATA``.
+    """
+    file = _transcom_file(path)
+    with xr.open_dataset(file) as ds:
+        found = [n for n, da in ds.data_vars.items() if da.ndim == 2 and re.search("transcom|region|basis", str(n), re.I)]
+        if not found:
+            raise ValueError(f"{file.name} holds no 2-D variable named like 'transcom_region': {list(ds.data_vars)}.")
+        mask = ds[found[0]].load()
+    return label_mask(mask.where(mask != 0, -1).assign_attrs(mask.attrs), cells, "transcom")
+
+
+def _transcom_file(path: str | None) -> Path:
+    folder = os.environ.get("XFLUX_DATA")
+    if path is not None:
+        candidates = [Path(path).expanduser()]
+    elif folder:
+        places = (Path(folder) / "regions", Path(folder))
+        candidates = [found for place in places for found in sorted(place.glob("*transcom*.nc"))]
+    else:
+        candidates = []
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(
+        f"the TransCom-3 mask is not shipped with xflux and was not found ({path or '$XFLUX_DATA=' + str(folder)}). "
+        f"Get the published 1° mask (Gurney et al. 2002; e.g. regions.nc of NOAA CarbonTracker, "
+        f"https://gml.noaa.gov/ccgg/carbontracker/, or transcom3 'basis function map') and give regions='transcom:PATH', "
+        f"or put it at $XFLUX_DATA/regions/transcom_1deg.nc."
+    )

@@ -1,0 +1,101 @@
+"""Polygons of regions: those that xflux ships, and those of a GeoDataFrame or ``regionmask.Regions``."""
+
+import csv
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+
+import numpy as np
+
+from xflux.regions.coverage import Rings
+
+_SCALE = 1e5
+
+RECCAP2 = {
+    "USA": "United States",
+    "CAN": "Canada",
+    "CAM": "Central America",
+    "NSA": "Northern South America",
+    "BRA": "Brazil",
+    "SSA": "Southwest South America",
+    "EU": "Europe",
+    "NAF": "Northern Africa",
+    "EQAF": "Equatorial Africa",
+    "SAF": "Southern Africa",
+    "RUS": "Russia",
+    "CAS": "Central Asia",
+    "MIDE": "Mideast",
+    "CHN": "China",
+    "KAJ": "Korea and Japan",
+    "SAS": "South Asia",
+    "SEAS": "Southeast Asia",
+    "OCE": "Oceania",
+}
+"""Table A1: abbreviation → name, in its order."""
+
+CHAPTERS_11 = ("NAm", "SAm", "Eur", "AfrN", "AfrS", "NAsia", "CWAsia", "EAsia", "SAsia", "SEAsia", "Oceania")
+"""The RECCAP2 chapters, Africa split into north and south, in the order of their mask."""
+CHAPTERS = ("NAm", "SAm", "Eur", "Afr", "NAsia", "CWAsia", "EAsia", "SAsia", "SEAsia", "Oceania")
+
+
+@cache
+def countries() -> dict[str, dict[str, str]]:
+    """The country table: ISO_A3 → name, reccap2, chapter, confidence, alternative (Greenland, Antarctica: no region)."""
+    with resources.files("xflux.data").joinpath("countries.csv").open(encoding="utf-8") as table:
+        return {row["iso_a3"]: row for row in csv.DictReader(table)}
+
+
+@cache
+def _shipped() -> tuple[Rings, np.ndarray]:
+    """All rings of Natural Earth's countries, and the code of each ring; groups count from 0 in the order of codes."""
+    with resources.files("xflux.data").joinpath("country_polygons.npz").open("rb") as file, np.load(file) as data:
+        lon, lat = (np.cumsum(data[axis], dtype="int64") / _SCALE for axis in ("lon", "lat"))
+        start, code = np.cumsum([0, *data["size"]]), data["code"]
+    return Rings(lon, lat, start, np.zeros(code.size, "int64")), code
+
+
+def shipped(name: str) -> tuple[np.ndarray, Rings]:
+    """Labels and rings of a shipped set; the group after the last label is the land that belongs to none."""
+    rings, code = _shipped()
+    table = countries()
+    if name == "countries":
+        labels = np.unique(code)
+        return labels, replace(rings, group=np.searchsorted(labels, code))
+    labels = {"reccap2": tuple(RECCAP2), "reccap2-chapters": CHAPTERS, "reccap2-chapters-11": CHAPTERS_11}[name]
+    column = "reccap2" if name == "reccap2" else "chapter"
+    place = {label: i for i, label in enumerate(labels)}
+    if name == "reccap2-chapters":
+        place |= {"AfrN": place["Afr"], "AfrS": place["Afr"]}
+    group = [place.get(table[iso][column], len(labels)) for iso in code]
+    return np.array(labels), replace(rings, group=np.array(group))
+
+
+def rings_of(geometries) -> Rings:
+    """Rings of shapely polygons, one group a geometry; invalid ones are made valid first.
+
+    Raises
+    ------
+    TypeError
+        A geometry without area.
+    """
+    import shapely
+
+    lon, lat, group = [], [], []
+    for i, geometry in enumerate(geometries):
+        if geometry is None or geometry.is_empty:
+            continue
+        if geometry.geom_type not in ("Polygon", "MultiPolygon", "GeometryCollection"):
+            raise TypeError(f"region {i} is a {geometry.geom_type}; expected a Polygon or MultiPolygon (buffer it first).")
+        valid = geometry if geometry.is_valid else shapely.make_valid(geometry)
+        for polygon in shapely.get_parts(shapely.get_parts(valid)):
+            if polygon.geom_type != "Polygon":
+                continue
+            polygon = shapely.orient_polygons(polygon)
+            for ring in (polygon.exterior, *polygon.interiors):
+                points = np.asarray(ring.coords)
+                lon.append(points[:, 0])
+                lat.append(points[:, 1])
+                group.append(i)
+    start = np.cumsum([0, *(len(points) for points in lon)])
+    empty = [np.zeros(0)]
+    return Rings(np.concatenate(lon or empty), np.concatenate(lat or empty), start, np.array(group, dtype="int64"))
