@@ -6,5 +6,6 @@ any regressor or function; ``applicability`` says how far a pixel lies from the 
 
 from xflux.forward.lazy import predict
 from xflux.forward.model import Model, wrap
+from xflux.forward.writer import run
 
-__all__ = ["Model", "predict", "wrap"]
+__all__ = ["Model", "predict", "run", "wrap"]

@@ -8,8 +8,8 @@ import numpy as np
 
 from xflux.forward.plan import Plan
 
-_MESSAGE = (
-    "predict: no land: no cell of the grid has a finite value of every driver at any step ({drivers}); "
+NO_LAND = (
+    "no land: no cell of the grid has a finite value of every driver at any step ({drivers}); "
     "check that their masks and coordinates overlap"
 )
 
@@ -17,7 +17,7 @@ _MESSAGE = (
 def require_land(laid: Plan) -> None:
     """Raise at the call where every driver is in memory and no cell has them all."""
     if all(d.data.variable._in_memory for d in laid.drivers) and not _any_valid(laid):
-        raise ValueError(_MESSAGE.format(drivers=", ".join(d.name for d in laid.drivers)))
+        raise ValueError(NO_LAND.format(drivers=", ".join(d.name for d in laid.drivers)))
 
 
 def _any_valid(laid: Plan) -> bool:
@@ -59,7 +59,7 @@ class Land:
         if not np.isnan(result[0]).all() or self._search():
             self.found = True
             return
-        raise ValueError(_MESSAGE.format(drivers=", ".join(self.names)))
+        raise ValueError(NO_LAND.format(drivers=", ".join(self.names)))
 
     def _search(self) -> bool:
         """Step by step, until one cell has every driver."""
