@@ -1,0 +1,273 @@
+"""The bridge: a sparse linear map from the flux at few pixels to every region's integral (paper, Sect. 3.3 and 3.5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from .. import grid
+from .. import regions as region_sets
+from .samples import MEAN_MONTH, RATE, Rate, integrate, monthly_rate
+from .states import UNITS
+
+
+@dataclass(frozen=True, eq=False)
+class Bridge:
+    """A fitted bridge.
+
+    Attributes
+    ----------
+    pixels
+        Dataset, dim pixel: ``region``, ``lat``, ``lon``, ``weight`` (PgC month-1 per gC m-2 d-1, for the mean month of
+        30.436875 d), ``lat_halfwidth`` and ``lon_halfwidth`` (degrees; half a cell of the grid it was fitted on).
+    regions
+        Dataset by region: ``intercept`` (PgC month-1, mean month), ``alpha`` (Eq. 1's), ``r2``, ``r2_cv``,
+        ``r2_anomaly``, ``n_pixels``, ``land_area`` (m2) and more; ``status`` is "ok", "unreached" (no α reaches R²:
+        least squares on all that there is), "constant" (the intercept alone) or "no valid pixels" (predictions NaN).
+    weights
+        Region weights (region, lat, lon) m2 of the grid it was fitted on: what the full integral is made with.
+    attrs
+        The fit's options and provenance.
+    """
+
+    pixels: xr.Dataset
+    regions: xr.Dataset
+    weights: xr.DataArray
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def month_lengths(self) -> bool:
+        """Whether predictions are scaled with the month's length (False: the paper's literal Eq. 7)."""
+        return bool(self.attrs.get("month_lengths", True))
+
+    def operator(self, regions: Sequence[str] | None = None) -> xr.Dataset:
+        """The bridge as arrays, for a program that runs a model at the pixels only (Eq. 7).
+
+        Dataset with ``weight`` (region, pixel) PgC month-1 per gC m-2 d-1, ``intercept`` (region,) PgC month-1, and
+        ``lat``, ``lon`` (pixel) without repetition: integral = (weight @ nee + intercept) · days / 30.436875 (the
+        last factor only where ``month_lengths``). ``regions`` chooses and orders the regions.
+        """
+        order = list(self.regions["region"].values if regions is None else regions)
+        _known_labels(order, self.regions["region"].values)
+        place = np.stack([self.pixels["lat"].values, self.pixels["lon"].values], axis=1).reshape(-1, 2)
+        chosen = np.isin(self.pixels["region"].values, order)
+        unique, index = np.unique(place[chosen], axis=0, return_inverse=True)
+        matrix = np.zeros((len(order), len(unique)))
+        rows = [order.index(name) for name in self.pixels["region"].values[chosen]]
+        np.add.at(matrix, (rows, index.ravel()), self.pixels["weight"].values[chosen])
+        return xr.Dataset(
+            {
+                "weight": (("region", "pixel"), matrix, {"units": f"{UNITS} per {RATE}"}),
+                "intercept": self.regions["intercept"].sel(region=order).drop_attrs(deep=False),
+                "lat": ("pixel", unique[:, 0]),
+                "lon": ("pixel", unique[:, 1]),
+            },
+            {"region": order},
+            {"month_lengths": self.month_lengths, "mean_month_days": MEAN_MONTH},
+        )
+
+    def predict(self, da: xr.DataArray | xr.Dataset, var: str | None = None) -> xr.DataArray:
+        """Regional integrals from the contributing pixels alone: (…, time, region) in PgC month-1, lazy for dask.
+
+        ``da`` is a flux in any unit of carbon per area and time, monthly or finer (averaged to months first); the
+        prediction of the mean month, intercept included, is multiplied by the month's true length / 30.436875.
+        Without a time dim it is that of the mean month. A pixel that is NaN makes its region NaN.
+
+        Raises
+        ------
+        ValueError
+            A pixel lies farther than half a cell (of either grid) from the nearest cell of ``da``.
+        """
+        rate = self._monthly(da, var)
+        return self._scaled(self._at_pixels(rate), rate)
+
+    def _monthly(self, da: xr.DataArray | xr.Dataset, var: str | None) -> Rate:
+        rate = monthly_rate(da, var)
+        given, own = rate.field.attrs.get("area_basis"), self.attrs.get("area_basis")
+        if given and own and given != own:
+            raise ValueError(
+                f"the field is per area of {given} (attrs['area_basis']), the bridge was fitted per area of {own}: "
+                f"coastal pixels would be off by their land fraction. Fit the bridge on a field of the same basis."
+            )
+        if rate.days is not None and float(rate.days.max()) > 32:
+            raise ValueError(
+                f"steps of {float(rate.days.max()):g} days are longer than a month; a bridge gives PgC month-1: pass "
+                "monthly or daily fields, or a mean without a time dim (the mean month)."
+            )
+        return rate
+
+    def _at_pixels(self, rate: Rate) -> xr.DataArray:
+        """Prediction for the mean month (…, region)."""
+        row, column = nearest_cells(self.pixels, rate.source)
+        values = rate.field.isel(lat=xr.DataArray(row, dims="pixel"), lon=xr.DataArray(column, dims="pixel"))
+        values = values.drop_vars(["lat", "lon"]).astype(float)
+        inside = self.pixels["region"].values[:, None] == self.regions["region"].values[None, :]
+        labels = {"region": self.regions["region"].values}
+        weight = xr.DataArray(inside * self.pixels["weight"].values[:, None], labels, ("pixel", "region"))
+        missing = xr.dot(values.isnull().astype(float), xr.DataArray(inside.astype(float), labels, ("pixel", "region")))
+        total = xr.dot(values.fillna(0.0), weight, dim="pixel") + self.regions["intercept"].drop_vars(
+            [c for c in self.regions.coords if c != "region"]
+        )
+        return total.where(missing == 0)
+
+    def _scaled(self, mean_month: xr.DataArray, rate: Rate) -> xr.DataArray:
+        """Times the month's length, in order (…, time, region), with attributes."""
+        scaled = rate.days is not None and self.month_lengths
+        out = mean_month * (rate.days / MEAN_MONTH) if scaled else mean_month
+        kept = {k: v for k, v in rate.field.attrs.items() if k.startswith("includes_") or k == "adjusted_for"}
+        out = out.transpose(*rate.samples, "region").rename(rate.field.name)
+        return out.drop_attrs(deep=False).assign_attrs(
+            units=UNITS, long_name="regional integral through the bridge", **kept
+        )
+
+    def full(
+        self,
+        da: xr.DataArray | xr.Dataset,
+        var: str | None = None,
+        *,
+        regions: Any = None,
+        land_fraction: xr.DataArray | None = None,
+    ) -> xr.DataArray:
+        """The full integrals that :meth:`predict` approximates, from every pixel: (…, time, region) in PgC month-1.
+
+        On the grid of the fit nothing more is needed; on another one the named region set is drawn anew, and a mask
+        or ``land_fraction`` has to be given on that grid.
+        """
+        rate = self._monthly(da, var)
+        months = integrate(rate.field, self._weights_on(rate, regions, land_fraction)) * MEAN_MONTH
+        if rate.days is not None and not self.month_lengths:
+            months = months * (rate.days / MEAN_MONTH)
+        return self._scaled(months, rate).assign_attrs(long_name="regional integral of every pixel")
+
+    def _weights_on(self, rate: Rate, regions: Any, land_fraction: xr.DataArray | None) -> xr.DataArray:
+        """The region weights on the field's grid."""
+        known = self.regions["region"].values
+        if regions is None:
+            if _same_grid(rate.field, self.weights):
+                return region_sets.region_weights(rate.source, self.weights)
+            regions = self.attrs.get("regions")
+            if regions is None or (self.attrs.get("land_fraction") and land_fraction is None):
+                raise ValueError(
+                    f"the field's grid {_extent(rate.field)} is not that of the fit {_extent(self.weights)}: "
+                    "give regions= (and land_fraction=, where the fit had one) for the field's grid."
+                )
+        made = region_sets.region_weights(rate.source, regions, self.weights.attrs["area_basis"], land_fraction)
+        _known_labels(list(known), made["region"].values)
+        return made.sel(region=known)
+
+    def diagnose(
+        self,
+        da: xr.DataArray | xr.Dataset,
+        var: str | None = None,
+        *,
+        threshold: float | None = None,
+        warn: bool = True,
+        regions: Any = None,
+        land_fraction: xr.DataArray | None = None,
+    ) -> xr.Dataset:
+        """Does the bridge still hold for a later field (the post-hoc test of Sect. 3.5)?
+
+        Returns
+        -------
+        xr.Dataset
+            By region, over all months and members: ``r2`` (1 − SSE/SST, so that an offset counts), ``slope`` of
+            bridged against full, ``bias`` and ``rmse`` of bridged − full (PgC month-1), ``full`` and ``bridged``
+            means, ``n``, and ``holds``: r2 ≥ ``threshold``, by default 0.1 below the R² that the fit reached (at most
+            the R² asked for). A constant region holds while it stays within 1 % of its integral.
+
+        Warns
+        -----
+        UserWarning
+            Where the link of a region is broken; the regions are named.
+        """
+        from .diagnosis import diagnose
+
+        full = self.full(da, var, regions=regions, land_fraction=land_fraction)
+        return diagnose(self, self.predict(da, var), full, threshold, warn)
+
+    def composition(self, pft: xr.DataArray) -> xr.Dataset:
+        """PFTs of the contributing pixels and of the land, by region and in all (Fig. B3, B4); see `composition`."""
+        from .composition import composition
+
+        return composition(self, pft)
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> Any:
+        """Map of the contributing pixels, sized by weight, on the regions' cells; returns the axes."""
+        from .display import plot_pixels
+
+        return plot_pixels(self, ax=ax, **kwargs)
+
+    def plot_diagnosis(self, da: xr.DataArray | xr.Dataset, var: str | None = None, ax: Any = None) -> Any:
+        """Bridged against full integrals, a colour per region; returns the axes."""
+        from .display import plot_diagnosis
+
+        return plot_diagnosis(self, da, var, ax=ax)
+
+    def save(self, path: str | Path) -> None:
+        """Write the bridge to one netCDF file; :func:`load_bridge` reads it."""
+        from .files import save
+
+        save(self, path)
+
+    def __repr__(self) -> str:
+        from .display import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from .display import html
+
+        return html(self)
+
+
+def _known_labels(asked: Sequence[str], known: np.ndarray) -> None:
+    missing = [name for name in asked if name not in set(known)]
+    if missing:
+        raise ValueError(f"regions {missing} are not among {list(known)}.")
+
+
+def nearest_cells(pixels: xr.Dataset, field: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column in ``field`` of every pixel; each must lie within half a cell of both grids."""
+    lat, lon = field["lat"].values.astype(float), field["lon"].values.astype(float)
+    if not pixels.sizes["pixel"]:
+        return np.empty(0, int), np.empty(0, int)
+    own = [np.ptp(bounds, axis=1) / 2 for bounds in grid.cells(field)]
+    north = np.abs(pixels["lat"].values[:, None] - lat)
+    east = np.abs(np.mod(pixels["lon"].values[:, None] - lon + 180, 360) - 180)
+    row, column = north.argmin(axis=1), east.argmin(axis=1)
+    picked = np.arange(len(row))
+    slack = 1 + 1e-6
+    far = (north[picked, row] > slack * np.minimum(pixels["lat_halfwidth"].values, own[0][row])) | (
+        east[picked, column] > slack * np.minimum(pixels["lon_halfwidth"].values, own[1][column])
+    )
+    if far.any():
+        first = int(np.flatnonzero(far)[0])
+        one = pixels.isel(pixel=first)
+        raise ValueError(
+            f"{int(far.sum())} of {far.size} contributing pixels lie farther than half a cell from the field's nearest "
+            f"cell; the first is that of {one['region'].item()} at lat {one['lat'].item():g}, lon "
+            f"{one['lon'].item():g} (nearest: {lat[row[first]]:g}, {lon[column[first]]:g}). Fit the bridge on this "
+            "grid, or regrid the field to the bridge's."
+        )
+    return row, column
+
+
+def _same_grid(one: xr.DataArray, other: xr.DataArray) -> bool:
+    """Whether the cells are the same, in any order and longitude convention."""
+    lat = [np.sort(da["lat"].values.astype(float)) for da in (one, other)]
+    lon = [np.sort(np.mod(np.round(da["lon"].values.astype(float), 4), 360)) for da in (one, other)]
+    return all(a.size == b.size and np.allclose(a, b, atol=1e-4, rtol=0) for a, b in (lat, lon))
+
+
+def _extent(da: xr.DataArray) -> str:
+    return ", ".join(f"{da.sizes[d]} {d} from {float(da[d][0]):g} to {float(da[d][-1]):g}" for d in ("lat", "lon"))
+
+
+def load_bridge(path: str | Path) -> Bridge:
+    """Read a bridge that :meth:`Bridge.save` wrote."""
+    from .files import load
+
+    return load(path)

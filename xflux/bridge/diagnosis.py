@@ -1,0 +1,75 @@
+"""Does a bridge still hold for a later field (paper, Sect. 3.5)?"""
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from . import lasso
+from .states import CONSTANT, EMPTY, UNITS
+
+if TYPE_CHECKING:
+    from .bridge import Bridge
+
+
+def diagnose(
+    bridge: "Bridge", bridged: xr.DataArray, full: xr.DataArray, threshold: float | None, warn: bool
+) -> xr.Dataset:
+    """What :meth:`Bridge.diagnose` returns, from both integrals (…, region)."""
+    import dask
+
+    b, f = dask.compute(bridged.data, full.data)
+    size = bridge.regions.sizes["region"]
+    out = _diagnosis(bridge, np.reshape(b, (-1, size)), np.reshape(f, (-1, size)), threshold)
+    if warn:
+        _warn_broken(out.isel(region=bridge.regions["status"].values != EMPTY))
+    return out
+
+
+def _diagnosis(bridge: "Bridge", bridged: np.ndarray, full: np.ndarray, threshold: float | None) -> xr.Dataset:
+    labels = bridge.regions["region"].values
+    rows = [_compare(bridged[:, k], full[:, k]) for k in range(len(labels))]
+    out = xr.Dataset(
+        {name: ("region", np.array([row[name] for row in rows])) for name in rows[0]}, {"region": labels}
+    )
+    fitted = np.minimum(bridge.regions["r2"].values, bridge.attrs.get("r2", 0.95))
+    limit = fitted - 0.1 if threshold is None else np.full(len(labels), threshold)
+    constant = bridge.regions["status"].values == CONSTANT
+    still = out["rmse"].values <= 0.01 * np.abs(out["full"].values)
+    holds = np.where(constant, still, out["r2"].values >= limit)
+    out["holds"] = ("region", holds.astype(bool))
+    for name in ("bias", "rmse", "full", "bridged"):
+        out[name].attrs["units"] = UNITS
+    return out
+
+
+def _warn_broken(diagnosis: xr.Dataset) -> None:
+    broken = diagnosis.isel(region=~diagnosis["holds"].values)
+    if not broken.sizes["region"]:
+        return
+    named = [
+        f"{name} (R² {r2:.2f}, bias {bias:+.3g} PgC month-1)"
+        for name, r2, bias in zip(*(broken[v].values for v in ("region", "r2", "bias")), strict=True)
+    ]
+    warnings.warn(
+        f"the bridge no longer holds for {', '.join(named)}: the pattern of the flux has changed there; fit it anew.",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def _compare(bridged: np.ndarray, full: np.ndarray) -> dict[str, float]:
+    """n, R² (1 − SSE/SST), slope, bias, RMSE and the means, over pairs where both are known."""
+    both = np.isfinite(bridged) & np.isfinite(full)
+    b, f = bridged[both], full[both]
+    if not b.size:
+        return {"n": 0} | dict.fromkeys(("r2", "slope", "bias", "rmse", "full", "bridged"), np.nan)
+    r2 = lasso.r_squared(f, b)
+    centred = f - f.mean()
+    slope = float(centred @ b / (centred @ centred)) if np.isfinite(r2) else np.nan
+    error = b - f
+    return {
+        "n": b.size, "r2": r2, "slope": slope, "bias": float(error.mean()), "rmse": float(np.sqrt(np.mean(error**2))),
+        "full": float(f.mean()), "bridged": float(b.mean()),
+    }  # fmt: skip

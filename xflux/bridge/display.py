@@ -1,0 +1,91 @@
+"""A bridge to look at: text, HTML, a map of its pixels, bridged against full integrals."""
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .bridge import Bridge
+
+_COLUMNS = ("n_pixels", "r2", "r2_cv", "r2_anomaly", "intercept", "alpha", "status")
+
+
+def _headline(bridge: "Bridge") -> str:
+    opts = bridge.attrs
+    band = "no band" if opts.get("window") is None else f"DTW band {opts['window']} months"
+    form = "mean rates" if bridge.month_lengths else "months as they are (the paper's literal form)"
+    return (
+        f"{bridge.pixels.sizes['pixel']} contributing pixels for {bridge.regions.sizes['region']} regions; "
+        f"fitted to R² {opts.get('r2')} on {opts.get('n_samples')} samples, {form}, {band}, seed {opts.get('seed')}"
+    )
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "status" or name == "n_pixels":
+        return str(value)
+    return "–" if np.isnan(value) else f"{value:.3f}" if name.startswith("r2") else f"{value:.3g}"
+
+
+def _rows(bridge: "Bridge") -> list[list[str]]:
+    table = bridge.regions
+    return [
+        [str(table["region"].values[k]), *(_cell(name, table[name].values[k]) for name in _COLUMNS)]
+        for k in range(table.sizes["region"])
+    ]
+
+
+def text(bridge: "Bridge") -> str:
+    """The readable form: a headline and one line a region."""
+    rows = [["region", *_COLUMNS], *_rows(bridge)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([f"<xflux.Bridge> {_headline(bridge)}", *lines])
+
+
+def html(bridge: "Bridge") -> str:
+    """The same as an HTML table, for notebooks."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("region", *_COLUMNS))
+    body = "".join(
+        "<tr>" + "".join(f"<td style='text-align:right'>{escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in _rows(bridge)
+    )
+    return (
+        f"<div><b>xflux.Bridge</b><br>{escape(_headline(bridge))}"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def plot_pixels(bridge: "Bridge", ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
+    """Map of the contributing pixels, their size by weight (`xflux.plot.bridge`)."""
+    from .. import plot
+
+    return plot.bridge(bridge.pixels, ax=ax, **kwargs)
+
+
+def plot_diagnosis(
+    bridge: "Bridge", da: xr.DataArray | xr.Dataset, var: str | None = None, ax: "Axes | None" = None
+) -> "Axes":
+    """Bridged against full integrals (PgC month-1), a colour per region and the line of equality; broken ones named."""
+    import matplotlib.pyplot as plt
+
+    diagnosis = bridge.diagnose(da, var, warn=False)
+    bridged, full = bridge.predict(da, var), bridge.full(da, var)
+    ax = plt.subplots(figsize=(5, 4.5), layout="constrained")[1] if ax is None else ax
+    colours = plt.get_cmap("tab20")
+    for k, label in enumerate(bridge.regions["region"].values):
+        row = diagnosis.sel(region=label)
+        if not int(row["n"]):
+            continue
+        mark = "" if bool(row["holds"]) else " BROKEN"
+        values = [obj.sel(region=label).values.ravel() for obj in (full, bridged)]
+        ax.plot(*values, ".", color=colours(k % 20), markersize=3, label=f"{label} R² {float(row['r2']):.2f}{mark}")
+    ends = ax.get_xlim()
+    ax.plot(ends, ends, "k-", linewidth=0.6, zorder=0)
+    ax.set_xlabel("full integral (PgC month$^{-1}$)")
+    ax.set_ylabel("through the bridge (PgC month$^{-1}$)")
+    ax.legend(fontsize="xx-small", ncols=2, markerscale=2)
+    return ax

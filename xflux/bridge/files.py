@@ -1,0 +1,63 @@
+"""A bridge as one netCDF file: pixels, regions, the sparse region weights, options as JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from .bridge import Bridge
+
+FORMAT = "xflux bridge 1"
+
+
+def save(bridge: Bridge, path: str | Path) -> None:
+    """Write ``bridge`` to ``path`` (netCDF-4); the weights go as the coordinates and values of their nonzeros."""
+    weights = bridge.weights.transpose("region", "lat", "lon")
+    coo = weights.data
+    ds = bridge.regions.merge(bridge.pixels.rename({name: f"pixel_{name}" for name in bridge.pixels.data_vars}))
+    for name, values in zip(("region", "lat", "lon"), coo.coords, strict=True):
+        ds[f"cell_{name}"] = ("cell", values.astype("int32"))
+    ds["cell_weight"] = ("cell", coo.data, {"units": "m2", "long_name": "area of the region in the cell"})
+    for axis in ("lat", "lon"):
+        ds[f"grid_{axis}"] = (f"grid_{axis}", weights[axis].values, {"units": weights[axis].attrs.get("units", "")})
+    ds.attrs = {
+        "title": FORMAT,
+        "Conventions": "CF-1.11",
+        "options": json.dumps({k: v for k, v in bridge.attrs.items() if k != "provenance"}),
+        "provenance": bridge.attrs.get("provenance", ""),
+        "weights_attrs": json.dumps(bridge.weights.attrs, default=str),
+    }
+    ds.to_netcdf(path, format="NETCDF4", engine="netcdf4")
+
+
+def load(path: str | Path) -> Bridge:
+    """Read what :func:`save` wrote."""
+    with xr.open_dataset(path, engine="netcdf4") as opened:
+        ds = opened.load()
+    if ds.attrs.get("title") != FORMAT:
+        raise ValueError(f"{path} is not a bridge: its title is {ds.attrs.get('title')!r}, expected {FORMAT!r}.")
+    own = [name for name in ds.data_vars if name.startswith("pixel_")]
+    pixels = ds[own].drop_vars("region", errors="ignore").rename({name: name.removeprefix("pixel_") for name in own})
+    pixels["region"] = pixels["region"].astype(str)
+    regions = ds[[name for name in ds.data_vars if ds[name].dims == ("region",)]]
+    regions = regions.assign_coords(region=regions["region"].astype(str))
+    regions["status"] = regions["status"].astype(str).assign_attrs(regions["status"].attrs)
+    pixels.attrs = regions.attrs = {}
+    options = json.loads(ds.attrs["options"]) | {"provenance": ds.attrs["provenance"]}
+    return Bridge(pixels, regions, _weights(ds), options)
+
+
+def _weights(ds: xr.Dataset) -> xr.DataArray:
+    import sparse
+
+    labels = ds["region"].values.astype(str)
+    shape: tuple[Any, ...] = (labels.size, ds.sizes["grid_lat"], ds.sizes["grid_lon"])
+    places = np.stack([ds[f"cell_{name}"].values for name in ("region", "lat", "lon")]).astype(int)
+    return xr.DataArray(
+        sparse.COO(places, ds["cell_weight"].values, shape=shape),
+        {"region": labels, "lat": ds["grid_lat"].values, "lon": ds["grid_lon"].values},
+        ("region", "lat", "lon"),
+        attrs=json.loads(ds.attrs["weights_attrs"]),
+    )

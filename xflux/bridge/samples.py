@@ -1,0 +1,225 @@
+"""From a gridded flux to what the Lasso sees: monthly mean rates per pixel, regional integrals, folds."""
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from .. import grid, regions, temporal, units
+
+MEAN_MONTH = 30.436875
+"""Days of the mean month: 365.2425 / 12."""
+
+RATE = "gC m-2 d-1"
+_STEPS = ("time", "month", "dayofyear")
+
+
+def flux_variable(obj: xr.DataArray | xr.Dataset, var: str | None = None) -> str | None:
+    """The name of the one flux in a Dataset (``var``, or found by its units); None for a DataArray."""
+    if isinstance(obj, xr.DataArray):
+        return None
+    found = units.flux_variables(obj)
+    if var is not None:
+        if var not in obj.data_vars:
+            raise ValueError(f"var={var!r} is not in the Dataset; its flux variables are {found}.")
+        return var
+    if len(found) != 1:
+        raise ValueError(
+            f"a bridge needs exactly one flux variable; the Dataset has {found or 'none'} among {list(obj.data_vars)}. "
+            "Give var=, or pass the DataArray."
+        )
+    return found[0]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A flux as monthly mean rates.
+
+    ``field`` (…, time | month, lat, lon) in gC m-2 d-1; ``days`` of every step, None where there is no time dim;
+    ``source``: what the regions are weighed on (a Dataset brings cell bounds and its land fraction).
+    """
+
+    field: xr.DataArray
+    days: xr.DataArray | None
+    source: xr.DataArray | xr.Dataset
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """Every dim but lat and lon."""
+        return self.field.dims[:-2]
+
+
+def monthly_rate(obj: xr.DataArray | xr.Dataset, var: str | None = None) -> Rate:
+    """The flux as monthly mean rates; steps shorter than a month are averaged to calendar months."""
+    name = flux_variable(obj, var)
+    source = obj = grid.standardise(obj)
+    if name is not None:
+        basis = {k: v for k, v in obj.attrs.items() if k == "area_basis"}
+        obj = _with_bounds(obj, name).assign({name: obj[name].assign_attrs(basis | obj[name].attrs)})
+    dims = obj.dims if name is None else obj[name].dims
+    axis = next((dim for dim in _STEPS if dim in dims), None)
+    if axis is not None and (axis == "dayofyear" or float(temporal.step_days(obj).min()) < 27):
+        obj = temporal.to_monthly(obj)
+        axis = "month" if axis == "dayofyear" else axis
+    days = None if axis is None else temporal.step_days(obj)
+    field = _as_rate(obj, name)
+    front = [dim for dim in field.dims if dim not in (axis, "lat", "lon")]
+    field = field.transpose(*front, *([axis] if axis else []), "lat", "lon")
+    return Rate(field, days, source if name is None else source.assign_attrs(field.attrs))
+
+
+def _as_rate(obj: xr.DataArray | xr.Dataset, name: str | None) -> xr.DataArray:
+    """In gC m-2 d-1; untouched where it is so already, else in float64."""
+    field = obj if name is None else obj[name]
+    if "units" not in field.attrs:
+        raise ValueError(f"the flux {field.name!r} has no units; set attrs['units'], as in 'gC m-2 d-1'.")
+    if units.parse(field.attrs["units"], field.attrs).time == "fixed":
+        if units.factor(units.parse(field.attrs["units"], field.attrs), RATE) == 1.0:
+            return field
+    if name is None:
+        return temporal.convert_units(field.astype(float), RATE)
+    return temporal.convert_units(obj.assign({name: field.astype(float)}), RATE)[name]
+
+
+def _with_bounds(obj: xr.Dataset, name: str) -> xr.Dataset:
+    """The Dataset of one variable and the time bounds."""
+    bounds = obj["time"].attrs.get("bounds", obj["time"].encoding.get("bounds")) if "time" in obj.coords else None
+    names = [v for v in (bounds, "time_bnds", "time_bounds") if v in obj.data_vars]
+    return obj[[name, *names[:1]]]
+
+
+def integrate(field: xr.DataArray, weights: xr.DataArray) -> xr.DataArray:
+    """Regional integrals as ``aggregate_regions`` makes them, as rates: (…, time, region) in PgC d-1."""
+    field = field.assign_attrs(area_basis=weights.attrs["area_basis"])
+    sums = regions.aggregate_regions(field, weights, units="PgC d-1")
+    return sums.drop_vars([c for c in sums.coords if c not in sums.dims])
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a fit sees: every dim but lat and lon is a sample, the pixels are those with weight in any region.
+
+    ``values`` (sample, pixel) in gC m-2 d-1 and ``target`` (sample, region) in PgC month-1; ``weight`` (region,
+    pixel) m2, sparse; ``month`` (sample,) the calendar month (0 where there is none) and ``fold`` (sample,).
+    Pixels are ordered by latitude and longitude, whatever the order of the grid, so that results don't depend on it.
+    """
+
+    values: np.ndarray
+    target: np.ndarray
+    weight: Any
+    lat: np.ndarray
+    lon: np.ndarray
+    half: np.ndarray
+    labels: np.ndarray
+    steps: int
+    month: np.ndarray
+    fold: np.ndarray
+
+    def region(self, k: int) -> "RegionSamples":
+        """The samples of region k, float64, with its complete, varying pixels only."""
+        row = self.weight[[k]]
+        inside = np.sort(row.indices[row.data > 0])
+        y = self.target[:, k]
+        known = np.isfinite(y)
+        x = self.values[:, inside][known].astype(float)
+        complete = np.isfinite(x).all(axis=0) & bool(known.any())
+        x, inside = x[:, complete], inside[complete]
+        varies = np.ptp(x, axis=0) > 1e-12 * np.abs(x).max(axis=0) if x.size else np.zeros(inside.size, bool)
+        return RegionSamples(
+            str(self.labels[k]), x[:, varies], y[known], inside[varies], inside.size, known, self.month[known],
+            self.fold[known],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RegionSamples:
+    """One region: ``x`` (sample, pixel), ``y`` (sample,), and the position of its pixels among all."""
+
+    label: str
+    x: np.ndarray
+    y: np.ndarray
+    pixels: np.ndarray
+    n_complete: int
+    known: np.ndarray
+    month: np.ndarray
+    fold: np.ndarray
+
+    def seed(self, seed: int, *more: int) -> np.random.Generator:
+        """A generator of this region's own, so that other regions do not change its draws."""
+        return np.random.default_rng([seed, zlib.crc32(self.label.encode()), *more])
+
+    def series(self, steps: int, limit: int = 240) -> np.ndarray:
+        """Monthly series (pixel, steps) for DTW: members end to end, or their mean beyond ``limit`` steps in all."""
+        whole = self.known.all()
+        if len(self.x) > limit and whole and steps > 1 and len(self.x) > steps:
+            return self.x.reshape(-1, steps, self.x.shape[1]).mean(axis=0).T
+        return self.x.T
+
+
+def collect(rate: Rate, weights: xr.DataArray, *, month_lengths: bool, folds: int) -> Samples:
+    """Load the pixels with weight in any region and the regional integrals, in one pass over the data."""
+    import dask
+    import scipy.sparse
+
+    field, days, front = rate.field, rate.days, rate.samples
+    weights = weights.transpose("region", "lat", "lon")
+    coo = weights.data
+    matrix = scipy.sparse.csr_array(
+        (coo.data, (coo.coords[0], coo.coords[1].astype(int) * weights.sizes["lon"] + coo.coords[2])),
+        shape=(weights.sizes["region"], weights.sizes["lat"] * weights.sizes["lon"]),
+    )
+    cells = np.unique(matrix.indices[matrix.data > 0])
+    lat, lon, half = _cells_of(rate, cells)
+    order = np.lexsort((np.round(np.mod(lon + 180, 360), 6), np.round(lat, 6)))
+    cells, lat, lon, half = cells[order], lat[order], lon[order], half[order]
+    lengths = MEAN_MONTH if month_lengths or days is None else days
+    target = (integrate(field, weights) * lengths).transpose(*front, "region")
+    data = field.data.reshape(-1, field.sizes["lat"] * field.sizes["lon"])[:, cells]
+    values, sums = dask.compute(data, target.data)
+    month, fold = _months_and_folds(field, folds)
+    return Samples(
+        np.asarray(values), np.asarray(sums).reshape(-1, weights.sizes["region"]), matrix[:, cells], lat, lon, half,
+        weights["region"].values.astype(str), field.sizes[front[-1]], month, fold,
+    )  # fmt: skip
+
+
+def _cells_of(rate: Rate, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Latitude, longitude and half widths (pixel, 2) of flat cell indices."""
+    field = rate.field
+    row, column = np.divmod(cells, field.sizes["lon"])
+    bounds = grid.cells(rate.source)
+    half = np.stack([np.ptp(bounds[0], axis=1)[row] / 2, np.ptp(bounds[1], axis=1)[column] / 2], axis=1)
+    return field["lat"].values[row].astype(float), field["lon"].values[column].astype(float), half
+
+
+def _months_and_folds(field: xr.DataArray, folds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Calendar month (0: none) and fold of every sample: blocks of years, else of members, else one fold."""
+    front, shape = field.dims[:-2], field.shape[:-2]
+    axis = front[-1] if front and front[-1] in ("time", "month") else None
+    month = np.zeros(shape, int)
+    fold = np.zeros(shape, int)
+    if axis == "month":
+        month[...] = field["month"].values
+    if axis == "time":
+        month[...] = field["time"].dt.month.values
+        years = field["time"].dt.year.values
+        if np.unique(years).size > 1:
+            fold[...] = _blocks(years, folds)
+            return month.ravel(), fold.ravel()
+    members = int(np.prod(shape[:-1] if axis else shape, initial=1))
+    block = _blocks(np.arange(members), folds)
+    fold[...] = block.reshape(*shape[:-1], 1) if axis else block.reshape(shape)
+    return month.ravel(), fold.ravel()
+
+
+def _blocks(values: np.ndarray, folds: int) -> np.ndarray:
+    """Fold of every value: its distinct values in at most ``folds`` contiguous blocks.
+
+    >>> _blocks(np.array([2001, 2001, 2002, 2003, 2004]), 2)
+    array([0, 0, 0, 1, 1])
+    """
+    names, index = np.unique(values, return_inverse=True)
+    parts = np.array_split(np.arange(names.size), min(folds, names.size))
+    return np.repeat(np.arange(len(parts)), [len(part) for part in parts])[index]

@@ -1,0 +1,9 @@
+"""Words that the parts of the bridge share."""
+
+UNITS = "PgC month-1"
+
+# States of a region's fit, in bridge.regions.status
+OK = "ok"
+UNREACHED = "unreached"
+CONSTANT = "constant"
+EMPTY = "no valid pixels"
