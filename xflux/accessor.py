@@ -239,10 +239,10 @@ class FluxPlots:
         return plot.annual(self._data, ax, **options)
 
     def scatter(self, reference: xr.DataArray, ax: Any = None, **options: Any) -> Any:
-        """Against a reference: :func:`xflux.plot.scatter`."""
+        """This flux (y) against a reference (x): :func:`xflux.plot.scatter`."""
         from . import plot
 
-        return plot.scatter(self._data, reference, ax, **options)
+        return plot.scatter(reference, self._data, ax, **options)
 
 
 @xr.register_dataarray_accessor("flux")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xflux.plot.coast import coastlines, outline
+from xflux.plot.coast import outlines
 from xflux.plot.projection import project, rim, split_cells, split_line
-from xflux.plot.style import CM, COLUMN, PAGE, as_products, axis_label, common_units, finite, style, wrapped
+from xflux.plot.style import CM, COLUMN, PAGE, as_products, axis_label, common_units, finite, one_variable, style, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ def map(  # the accessor's name; the built-in is not used in this package
     vmax: float | None = None,
     centre: float | None = None,
     cmap: str | None = None,
-    coast: bool = True,
+    coast: bool | str = True,
     colourbar: bool = True,
 ) -> "Axes":
     """Draw a (lat, lon) field as an equal-area map.
@@ -42,11 +42,13 @@ def map(  # the accessor's name; the built-in is not used in this package
     centre : value in the middle of a diverging map. Default: 0 for signed fluxes (negative values, or a name such
         as nee, nbe, difference), none for the rest.
     label : text of the colour bar; default the long name and the units.
+    coast : coastlines (True), or the outlines of a shipped region set ("reccap2", "countries"); no network.
 
     Returns
     -------
     The Axes.
     """
+    da = one_variable(da)
     with style():
         field, reduced = _field(da)
         if ax is None:
@@ -76,7 +78,7 @@ def maps(
     centre: float | None = None,
     cmap: str | None = None,
     projection: str = "equal-earth",
-    coast: bool = True,
+    coast: bool | str = True,
 ) -> "Figure":
     """Several fields (a mapping title → field, or a ``product`` dim) with one colour scale and one colour bar."""
     import matplotlib.pyplot as plt
@@ -165,7 +167,7 @@ def _new_map_axes(field: xr.DataArray) -> "Axes":
     return plt.subplots(figsize=(COLUMN, 5.6 * CM), layout="constrained")[1]
 
 
-def _draw(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, coast: bool):
+def _draw(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, coast: bool | str):
     from xflux.grid import edges
 
     lat, lon = edges(field["lat"]), edges(field["lon"])
@@ -187,7 +189,7 @@ def _draw(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, coast:
     frame = rim(projection, *box, central)
     _decorate(ax, frame)
     if coast:
-        lines = coastlines() or outline(field.notnull(), lat, lon)
+        lines = outlines("coast" if coast is True else coast)
         draw_lines(ax, lines, projection, central, clip=frame, colour="#404040", width=0.3)
     return mesh
 
@@ -226,7 +228,7 @@ def draw_lines(ax: "Axes", lines, projection: str, central: float, *, clip: np.n
     return drawn
 
 
-def _draw_geo(ax, borders, lat, columns, options, coast: bool):
+def _draw_geo(ax, borders, lat, columns, options, coast: bool | str):
     """On a cartopy GeoAxes: its own projection, the shipped coastlines (no download)."""
     import cartopy.crs as ccrs
     from matplotlib.collections import LineCollection
@@ -234,6 +236,7 @@ def _draw_geo(ax, borders, lat, columns, options, coast: bool):
     plate = ccrs.PlateCarree()
     mesh = ax.pcolormesh(borders, lat, np.ma.masked_invalid(columns), transform=plate, rasterized=True, **options)
     if coast:
-        parts = [part for line in coastlines() for part in split_line(np.asarray(line), 0.0)]
+        lines = outlines("coast" if coast is True else coast)
+        parts = [part for line in lines for part in split_line(line, 0.0)]
         ax.add_collection(LineCollection(parts, colors="#404040", linewidths=0.3, transform=plate))
     return mesh

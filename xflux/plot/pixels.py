@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xflux.plot.coast import coastlines
+from xflux.plot.coast import outlines
 from xflux.plot.maps import _decorate, draw_lines
 from xflux.plot.projection import project, rim
 from xflux.plot.style import CM, COLUMN, style
@@ -43,7 +43,7 @@ def bridge(
             ax = plt.subplots(figsize=(COLUMN, 5.2 * CM), layout="constrained")[1]
         frame = rim(projection, -180.0, 180.0, -60.0, 90.0, 0.0)
         _decorate(ax, frame)
-        draw_lines(ax, coastlines(), projection, 0.0, clip=frame, colour="#808080", width=0.3)
+        draw_lines(ax, outlines(), projection, 0.0, clip=frame, colour="#808080", width=0.3)
         x, y = project(lon, np.asarray(pixels["lat"]), projection)
         for positive, paint, name in ((True, "#0072B2", "positive weight"), (False, "#D55E00", "negative weight")):
             chosen = (weight > 0) == positive

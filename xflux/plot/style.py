@@ -152,6 +152,10 @@ def as_products(data: xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray]) ->
         if "product" in data.dims:
             return {str(p): data.sel(product=p, drop=True) for p in data["product"].values}
         return {str(data.name or ""): data}
+    if isinstance(data, xr.Dataset):
+        from xflux.units import flux_variables
+
+        return {str(name): data[name] for name in flux_variables(data) or data.data_vars}
     if not isinstance(data, Mapping) or not data:
         raise TypeError(f"expected a DataArray, or a mapping of product names to DataArrays, got {type(data).__name__}")
     products = {str(name): data[name] for name in data}
@@ -159,6 +163,14 @@ def as_products(data: xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray]) ->
     if wrong:
         raise TypeError(f"the products {wrong} are not DataArrays")
     return products
+
+
+def one_variable(data: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """A DataArray as it is, or the one flux variable of a Dataset; several raise."""
+    products = as_products(data)
+    if len(products) != 1:
+        raise ValueError(f"this figure takes one variable, got {list(products)}: select one of them")
+    return next(iter(products.values()))
 
 
 def common_units(products: Mapping[str, xr.DataArray]) -> str | None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xflux.plot.style import CM, COLUMN, axis_label, new_axes, style
+from xflux.plot.style import CM, COLUMN, axis_label, new_axes, one_variable, style, unit_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +33,7 @@ def scatter(
         RMSE and R² (1 − SSE/SST) but not drawn.
     colourbar : by default only where ``ax`` is not given.
     """
+    observed, predicted = one_variable(observed), one_variable(predicted)
     observed_units, units = observed.attrs.get("units"), predicted.attrs.get("units")
     if observed_units and units and observed_units != units:
         raise ValueError(f"observed is in {observed_units!r} and predicted in {units!r}: convert one of them first")
@@ -79,8 +80,6 @@ def _limits(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _corner(ax: "Axes", x: np.ndarray, y: np.ndarray, units: str | None) -> None:
-    from xflux.plot.style import unit_label
-
     sse, sst = float(((y - x) ** 2).sum()), float(((x - x.mean()) ** 2).sum())
     lines = [f"RMSE {np.sqrt(sse / x.size):.2f} {unit_label(units)}"]
     if sst > 0:
