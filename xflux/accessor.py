@@ -186,7 +186,21 @@ def _reflected(symbol: Any):
     return lambda variable, other: symbol(other, variable)
 
 
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and_", "or_", "xor", "lshift", "rshift", "matmul"):
+for _name in (
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "and_",
+    "or_",
+    "xor",
+    "lshift",
+    "rshift",
+    "matmul",
+):
     _symbol = getattr(operator, _name)
     _bare = _name.rstrip("_")
     setattr(FluxAccessor, f"__{_bare}__", _forward(f"__{_bare}__", _symbol))

@@ -207,7 +207,9 @@ def _check(values: np.ndarray, name: Hashable, axis: str) -> None:
     if values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"{full}s {name!r} are empty or not all finite.")
     if axis == "lat" and np.abs(values).max() > 90 + _JITTER:
-        raise ValueError(f"latitudes {name!r} reach {values[np.abs(values).argmax()]:g}; drop those beyond ±90 degrees.")
+        raise ValueError(
+            f"latitudes {name!r} reach {values[np.abs(values).argmax()]:g}; drop those beyond ±90 degrees."
+        )
     wrapped = np.sort(np.mod(values, 360) if axis == "lon" else values)
     gaps = np.diff(wrapped, append=wrapped[0] + 360) if axis == "lon" else np.diff(wrapped)
     if values.size > 1 and gaps.min() < 1e-5:

@@ -126,7 +126,9 @@ def _registry():
 
 def _tokens(text: str) -> list[str]:
     """The string cut into unit tokens with their signs: 'PgC/m2/yr' → ['PgC', 'm-2', 'yr-1']."""
-    cleaned = text.strip().translate(_SUPERSCRIPTS).replace("µ", "u").replace("μ", "u").replace("−", "-").replace("$", "")
+    cleaned = (
+        text.strip().translate(_SUPERSCRIPTS).replace("µ", "u").replace("μ", "u").replace("−", "-").replace("$", "")
+    )
     cleaned = re.sub(r"_?\{(\d)\}|_(\d)\b", r"\1\2", cleaned).strip("[]")
     cleaned = re.sub(r"\s*\*\*\s*|\s*\^\s*", "^", cleaned)
     cleaned = re.sub(r"\^[({]?\s*([+-]?\d+)(?:\s*[)}])?", r"^\1", cleaned)
@@ -210,7 +212,9 @@ def _named_substance(attrs: Mapping | None) -> str | None:
     attrs = attrs or {}
     words = " ".join(str(attrs.get(k, "")) for k in ("substance", "species", "standard_name", "long_name")).lower()
     words = re.sub(r"[_\-]", " ", words)
-    if re.search(r"expressed as carbon|\bas carbon\b|\bas c\b|carbon mass|mass of carbon|flux of carbon(?! diox)", words):
+    if re.search(
+        r"expressed as carbon|\bas carbon\b|\bas c\b|carbon mass|mass of carbon|flux of carbon(?! diox)", words
+    ):
         return "C"
     if re.search(r"photon|photosynthetic(ally)? (active )?radiation|\bpar\b|\bppfd\b", words):
         return "photons"

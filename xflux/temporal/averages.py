@@ -1,0 +1,193 @@
+"""Months, years and what follows from them: seasonal cycle, anomalies, interannual variability."""
+
+import numpy as np
+import xarray as xr
+
+from ..units import UnitsError, parse
+from .convert import each_flux, finish, integrals, to_amounts, valid_share
+from .steps import Steps, needed_steps
+
+_FREQ = {"month": "MS", "year": "YS"}
+
+
+def _summed_units(da: xr.DataArray, steps: Steps, period: str) -> str | None:
+    """Units of a sum where values are amounts of their step, None where they are rates (or states): these average."""
+    try:
+        units = parse(da.attrs.get("units"), da.attrs)
+    except UnitsError:
+        return None
+    if units.substance in ("1", "area"):
+        return None
+    if units.time == "month" and steps.kind != "year":
+        return da.attrs["units"] if period == "month" else f"{units.amount} yr-1"
+    return da.attrs["units"] if units.time is None else None
+
+
+def _by_period(da: xr.DataArray, bounds: xr.DataArray | None, period: str) -> tuple[xr.DataArray, xr.DataArray]:
+    """Mean of rates or sum of amounts by period, and the share of the period's time that is valid."""
+    steps = needed_steps(da, bounds)
+    if period == "month" and steps.days.max() > 31.5:
+        raise ValueError(f"steps of {steps.days.max():g} days are longer than a month and cannot be brought to months.")
+    units = _summed_units(da, steps, period)
+    if units is not None:
+        return to_amounts(da, units, _FREQ[period], bounds)
+    total, covered, full = integrals(da, steps, period)
+    return finish(total / covered.where(covered > 0), da), covered / full
+
+
+def _averaged(da: xr.DataArray, bounds: xr.DataArray | None, period: str) -> xr.DataArray:
+    result, share = _by_period(da, bounds, period)
+    return result.assign_coords(valid_fraction=valid_share(da, share, bounds, period))
+
+
+def to_monthly(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None) -> xr.DataArray | xr.Dataset:
+    """Calendar months: time-weighted means of rates, sums of amounts; ``dayofyear`` becomes ``month``.
+
+    A step that straddles two months is shared between them by its days. Stamps are the starts of months. The share of
+    the month with valid values comes back as the coordinate ``valid_fraction``.
+
+    Raises
+    ------
+    ValueError
+        Steps longer than a month.
+
+    Examples
+    --------
+    >>> time = xr.date_range("2001-01-01", periods=59, freq="D")
+    >>> da = xr.DataArray(np.r_[np.zeros(31), np.ones(28)], {"time": time}, "time", attrs={"units": "gC m-2 d-1"})
+    >>> to_monthly(da).values
+    array([0., 1.])
+    """
+    return each_flux(obj, lambda da, own: _averaged(da, own if bounds is None else bounds, "month"))
+
+
+def annual(obj: xr.DataArray | xr.Dataset, *, complete: bool = False) -> xr.DataArray | xr.Dataset:
+    """Calendar years: means of rates weighted by the steps' lengths, sums of amounts ("X month-1" → "X yr-1").
+
+    ``time`` stays, stamped 1 January, with a coordinate ``year`` (int). Missing time adds nothing to a sum and does not
+    count in a mean; the share of the year with valid values is the coordinate ``valid_fraction``, so an incomplete year
+    shows. The year of a climatology (``month`` or ``dayofyear``) is the mean Gregorian one, and the dimension goes.
+
+    Parameters
+    ----------
+    complete
+        Leave out the years that the time axis does not cover from end to end.
+
+    Examples
+    --------
+    >>> time = xr.date_range("2003-01-01", periods=12, freq="MS")
+    >>> da = xr.DataArray(np.ones(12), {"time": time}, "time", attrs={"units": "PgC month-1"})
+    >>> annual(da).item(), annual(da).attrs["units"]
+    (12.0, 'PgC yr-1')
+    """
+    return each_flux(obj, lambda da, bounds: _annual(da, bounds, complete))
+
+
+def _annual(da: xr.DataArray, bounds: xr.DataArray | None, complete: bool) -> xr.DataArray:
+    result = _averaged(da, bounds, "year")
+    if "time" not in result.dims:
+        return result
+    result = result.assign_coords(year=("time", [t.year for t in result.indexes["time"]]))
+    return result.isel(time=needed_steps(da, bounds).covered("year")) if complete else result
+
+
+def mean_seasonal_cycle(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
+    """Mean of every calendar month over the years, dim ``month`` (1–12) in place of ``time``.
+
+    Shorter steps are brought to months first, so that every year counts alike. Months of a sum ("X month-1") that the
+    time axis covers only in part are left out; a month without data is NaN. A climatology stays one (``dayofyear`` as
+    months). ``valid_fraction`` is the mean over the years.
+
+    Examples
+    --------
+    >>> time = xr.date_range("2001-01-01", periods=24, freq="MS")
+    >>> da = xr.DataArray(np.arange(24.0), {"time": time}, "time", attrs={"units": "gC m-2 d-1"})
+    >>> mean_seasonal_cycle(da).sel(month=1).item()
+    6.0
+    """
+    return each_flux(obj, _seasonal)
+
+
+def _seasonal(da: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
+    monthly = _averaged(da, bounds, "month")
+    if "time" not in da.dims:
+        return monthly
+    steps = needed_steps(da, bounds)
+    month = xr.DataArray([t.month for t in monthly.indexes["time"]], dims="time", name="month")
+
+    def mean(x: xr.DataArray) -> xr.DataArray:
+        by_month = x.reset_coords(drop=True).drop_vars("time").groupby(month).mean()
+        return by_month.transpose(*["month" if d == "time" else d for d in x.dims]).reindex(month=np.arange(1, 13))
+
+    values = monthly
+    if _summed_units(da, steps, "month") is not None:
+        values = monthly.where(xr.DataArray(steps.covered("month"), dims="time"))
+    share = monthly["valid_fraction"]
+    result = finish(mean(values).assign_coords({c: v for c, v in monthly.coords.items() if "time" not in v.dims}), da)
+    return result.assign_coords(valid_fraction=mean(share).fillna(0.0).assign_attrs(share.attrs))
+
+
+def annual_anomalies(obj: xr.DataArray | xr.Dataset, detrend: bool = True) -> xr.DataArray | xr.Dataset:
+    """Annual values less their mean or, with ``detrend``, less their linear trend over the years (paper, Fig. 2c).
+
+    Years that the time axis does not cover from end to end are left out, and so is (as NaN) a year of sums in which
+    time is missing. Dims and units as in :func:`annual`.
+
+    Examples
+    --------
+    >>> time = xr.date_range("2001-01-01", periods=3, freq="YS")
+    >>> da = xr.DataArray([1.0, 2.0, 3.0], {"time": time}, "time", attrs={"units": "PgC yr-1"})
+    >>> abs(annual_anomalies(da)).max().item() < 1e-12
+    True
+    """
+    return each_flux(obj, lambda da, bounds: _anomalies(da, bounds, detrend))
+
+
+def _anomalies(da: xr.DataArray, bounds: xr.DataArray | None, detrend: bool) -> xr.DataArray:
+    if "time" not in da.dims:
+        raise ValueError(f"anomalies need the dimension 'time' (a climatology has no years), not {tuple(da.dims)}.")
+    steps = needed_steps(da, bounds)
+    values, share = _by_period(da, bounds, "year")
+    if _summed_units(da, steps, "year") is not None:
+        values = values.where(share > 1 - 1e-6)
+    values = values.assign_coords(year=("time", [t.year for t in values.indexes["time"]]))
+    values = values.isel(time=steps.covered("year"))
+    if values.sizes["time"] == 0:
+        raise ValueError("the time axis covers no year from end to end: there are no annual anomalies.")
+    anomaly = values - values.mean("time")
+    if detrend:
+        year = values["year"].reset_coords(drop=True).where(values.notnull())
+        year = year - year.mean("time")
+        square = (year**2).sum("time")
+        slope = (year * anomaly).sum("time") / square.where(square > 0)
+        anomaly = anomaly - slope.fillna(0.0) * year
+    return finish(anomaly.transpose(*values.dims), values)
+
+
+def interannual_variability(
+    obj: xr.DataArray | xr.Dataset, detrend: bool = True, ddof: int = 0
+) -> xr.DataArray | xr.Dataset:
+    """Standard deviation of the (detrended) annual anomalies over the years (paper, Fig. 2d); without ``time``.
+
+    NaN where fewer than three years (two without ``detrend``) are valid: a line through two points leaves nothing.
+
+    Parameters
+    ----------
+    ddof
+        Subtracted from the number of years in the divisor.
+
+    Examples
+    --------
+    >>> time = xr.date_range("2001-01-01", periods=4, freq="YS")
+    >>> da = xr.DataArray([1.0, -1.0, -1.0, 1.0], {"time": time}, "time", attrs={"units": "PgC yr-1"})
+    >>> interannual_variability(da).item()
+    1.0
+    """
+
+    def variability(da: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
+        anomaly = _anomalies(da, bounds, detrend)
+        years = anomaly.notnull().sum("time")
+        spread = np.sqrt((anomaly**2).sum("time") / (years - ddof).where(years > max(1 + detrend, ddof)))
+        return finish(spread, anomaly)
+
+    return each_flux(obj, variability)

@@ -1,0 +1,103 @@
+"""A calendar as integers: its times in microseconds, its months numbered from year 0."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+DAY = 86_400_000_000
+"""Microseconds of a day."""
+
+_MEAN_YEARS = {"noleap": 365.0, "365_day": 365.0, "all_leap": 366.0, "366_day": 366.0, "360_day": 360.0}
+_SAME = {"gregorian": "standard", "proleptic_gregorian": "standard", "365_day": "noleap", "366_day": "all_leap"}
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """Times of one calendar as integer microseconds, and the starts of its months around them.
+
+    Attributes
+    ----------
+    name
+        CF name; datetime64 is "proleptic_gregorian".
+    dtype
+        Of the times it was made from: datetime64 or object (cftime).
+    first_month
+        Number (12 × year + month − 1) of the month that begins at ``starts[0]``.
+    starts
+        Starts of consecutive months in microseconds.
+    """
+
+    name: str
+    dtype: np.dtype
+    first_month: int
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, times: np.ndarray) -> "Calendar":
+        """The calendar of an array of dates, with a year to spare on either side."""
+        flat = np.ravel(times)
+        if flat.size == 0:
+            raise ValueError("the time axis is empty: there are no steps to measure.")
+        if flat.dtype.kind == "M":
+            return cls._of_datetime64(flat)
+        import cftime
+
+        if flat.dtype != object or not all(isinstance(t, cftime.datetime) for t in flat):
+            raise ValueError(
+                f"the time axis holds {flat.dtype} values, not dates: decode it with xr.decode_cf, or assign dates."
+            )
+        names = {t.calendar for t in flat}
+        if len(names) > 1 or "" in names:
+            raise ValueError(f"the time axis mixes the calendars {sorted(names)}: use convert_calendar on the parts.")
+        name, zero = flat[0].calendar, flat[0].has_year_zero
+        years = [y for y in range(min(flat).year - 1, max(flat).year + 3) if y != 0 or zero]
+        dates = [cftime.datetime(y, m, 1, calendar=name, has_year_zero=zero) for y in years for m in range(1, 13)]
+        return cls(name, flat.dtype, years[0] * 12, _microseconds(np.array(dates), name))
+
+    @classmethod
+    def _of_datetime64(cls, flat: np.ndarray) -> "Calendar":
+        if np.isnat(flat).any():
+            raise ValueError("the time axis holds missing dates (NaT): drop them first.")
+        low, high = (int(t.astype("M8[Y]").astype(int)) + 1970 for t in (flat.min(), flat.max()))
+        months = np.arange((low - 1) * 12, (high + 3) * 12)
+        starts = (months - 1970 * 12).astype("M8[M]").astype("M8[us]").astype("int64")
+        return cls("proleptic_gregorian", flat.dtype, int(months[0]), starts)
+
+    def ticks(self, times: np.ndarray) -> np.ndarray:
+        """Dates as microseconds."""
+        return _microseconds(times, self.name)
+
+    def dates(self, ticks: np.ndarray) -> np.ndarray:
+        """Microseconds as dates of the dtype that the calendar was made from."""
+        if self.dtype.kind == "M":
+            return ticks.astype("M8[us]").astype(self.dtype)
+        import cftime
+
+        return np.asarray(cftime.num2date(ticks, "microseconds since 1970-01-01", self.name))
+
+    def month(self, ticks: np.ndarray) -> np.ndarray:
+        """Number of the month that holds each time."""
+        return np.searchsorted(self.starts, ticks, side="right") - 1 + self.first_month
+
+    def start(self, month: np.ndarray) -> np.ndarray:
+        """Start of each numbered month."""
+        return self.starts[np.asarray(month) - self.first_month]
+
+    @property
+    def mean_year(self) -> float:
+        """Days of the mean year: 365, 366 or 360 where all years are alike, 365.25 in the Julian calendar."""
+        return _MEAN_YEARS.get(self.name, 365.25 if self.name == "julian" else 365.2425)
+
+    @property
+    def family(self) -> str:
+        """One name for the calendars that agree since 1582."""
+        return _SAME.get(self.name, self.name)
+
+
+def _microseconds(times: np.ndarray, calendar: str) -> np.ndarray:
+    if times.dtype.kind == "M":
+        return times.astype("M8[us]").astype("int64")
+    import cftime
+
+    numbers = cftime.date2num(times, "microseconds since 1970-01-01", calendar)
+    return np.asarray(numbers).astype("int64").reshape(times.shape)

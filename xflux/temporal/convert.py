@@ -1,0 +1,277 @@
+"""Rates into amounts and back, by the true length of every step."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+
+import numpy as np
+import xarray as xr
+
+from ..units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_variables, parse
+from .bounds import dataset_bounds, time_bounds
+from .steps import MEAN_YEAR, Steps, needed_steps, steps_of
+
+_PERIODS = {"MS": "month", "ME": "month", "M": "month", "YS": "year", "YE": "year", "Y": "year"}
+_STALE = ("valid_min", "valid_max", "valid_range", "actual_range", "scale_factor", "add_offset")
+
+
+# --- integrals over periods ---
+def along(values: np.ndarray, dim: str | None) -> xr.DataArray | float:
+    """Numbers along a dimension, or the only one where there is none."""
+    return float(values[0]) if dim is None else xr.DataArray(values, dims=dim)
+
+
+def integrals(da: xr.DataArray, steps: Steps, period: str) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray | float]:
+    """Σ value × days over valid time, Σ days of valid time, and full days, by month or year, in float64.
+
+    The period takes the place of the step's dimension; a climatology's year has none. Lazy.
+    """
+    index, label, days = steps.split(period)
+    labels, group = np.unique(label, return_inverse=True)
+    pieces = da.drop_vars([name for name, coord in da.coords.items() if steps.dim in coord.dims])
+    if not np.array_equal(index, np.arange(da.sizes[steps.dim])):
+        pieces = pieces.isel({steps.dim: index})
+    by = xr.DataArray(group, dims=steps.dim, name="_period")
+    weights, valid = along(days, steps.dim), pieces.notnull()
+    total = (pieces.where(valid, 0).astype("float64") * weights).groupby(by).sum()
+    covered = (valid * weights).groupby(by).sum()
+    stamps, full = steps.periods(labels, period)
+    if stamps is None:
+        return total.isel(_period=0, drop=True), covered.isel(_period=0, drop=True), float(full[0])
+    order = [stamps.name if dim == steps.dim else dim for dim in da.dims]
+
+    def finish(x: xr.DataArray) -> xr.DataArray:
+        return x.drop_vars("_period").rename(_period=stamps.name).assign_coords({stamps.name: stamps}).transpose(*order)
+
+    return finish(total), finish(covered), along(full, stamps.name)
+
+
+def finish(result: xr.DataArray, da: xr.DataArray, units: str | None = None) -> xr.DataArray:
+    """The result with the input's name and attributes and its own units, no stale value ranges and no encoding."""
+    attrs = {key: value for key, value in da.attrs.items() if key not in _STALE}
+    if units is not None:
+        attrs["units"] = units
+    result = result.rename(da.name).drop_attrs(deep=False).assign_attrs(attrs)
+    return result.drop_encoding()
+
+
+# --- units with time ---
+def _amount(units: Units) -> Units:
+    """The amount in a unit per time: 'PgC month-1' → PgC, in the registry's terms."""
+    if units.time is None:
+        return units
+    clock = "day" if units.time == "fixed" else units.time
+    return replace(units, time=None, expression=f"({units.expression}) * {clock}")
+
+
+def _check_kinds(source: Units, target: Units) -> None:
+    """Refuse other substances and areas before time enters, with the error of :func:`xflux.units.factor`."""
+    carbon = {source.substance, target.substance} <= set(CARBON_SUBSTANCES)
+    if source.per_area != target.per_area or not (carbon or source.substance == target.substance):
+        factor(source, target)
+
+
+def _no_month(units: Units) -> UnitsError:
+    return UnitsError(f"{units.text!r} cannot be had of annual steps, which have no months; use 'yr-1' instead.")
+
+
+def _span(units: Units, steps: Steps) -> xr.DataArray | float:
+    """Days that one value in these units stands for, at each step."""
+    if units.time == "fixed":
+        return 1.0
+    if units.time == "year":
+        return along(steps.days, steps.dim) if steps.kind == "year" else steps.mean_year
+    if units.time == "month" and steps.kind == "year":
+        raise _no_month(units)
+    return along(steps.month_days if units.time == "month" else steps.days, steps.dim)
+
+
+def _ratio(source: Units, target: Units, steps: Steps) -> xr.DataArray | float:
+    """The factor from one unit to the other at each step; exact where they are per the same time."""
+    number = factor(_amount(source), _amount(target))
+    if source.time == target.time and not (source.time == "month" and steps.kind == "year"):
+        return number
+    return number * (_span(target, steps) / _span(source, steps))
+
+
+def _timeless(source: Units, target: Units) -> float:
+    """Without steps a rate stays a rate; the year is then the mean Gregorian one, and a month has no length."""
+    number = factor(_amount(source), _amount(target))
+    if source.time == target.time:
+        return number
+    if {source.time, target.time} == {"fixed", "year"}:
+        return number * MEAN_YEAR if target.time == "year" else number / MEAN_YEAR
+    raise UnitsError(
+        f"cannot convert {source.text!r} to {target.text!r} without a dimension time, month or dayofyear: the month or "
+        f"step has no length."
+    )
+
+
+def _period(freq: str | None, target: Units, steps: Steps) -> str | None:
+    """The period to sum to: as asked, months for 'X month-1' on other steps than months, None for the steps as is."""
+    if freq is not None and freq not in _PERIODS:
+        raise ValueError(f"freq must be 'MS' (months) or 'YS' (years), not {freq!r}.")
+    period = _PERIODS[freq] if freq is not None else None
+    if target.time != "month":
+        return period
+    if period == "year" or steps.kind == "year":
+        raise _no_month(target)
+    return period if steps.kind == "month" else "month"
+
+
+def to_amounts(
+    da: xr.DataArray, units: str, freq: str | None = None, bounds: xr.DataArray | None = None
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Convert a flux to ``units`` by the true lengths of its steps, and say how much of the time was valid.
+
+    Parameters
+    ----------
+    da
+        Any dims, with ``attrs["units"]``: per time, or an amount per step.
+    units
+        "X month-1" is the amount of each month (shorter steps are summed to months), "X yr-1" on annual steps that of
+        each year and on shorter steps a rate, "X" the amount of each step (or period), "X d-1" or "X s-1" a rate.
+    freq
+        "MS" or "YS": sum amounts, or average rates over valid time, to calendar months or years first.
+    bounds
+        (time, 2), where the stamps do not tell.
+
+    Returns
+    -------
+    DataArray in ``units``, and the share (0–1) of each step or period that valid values cover.
+
+    Raises
+    ------
+    UnitsError
+        "X month-1" on annual steps or without a time axis; different kinds of units.
+
+    Examples
+    --------
+    >>> time = xr.date_range("2003-01-01", "2003-02-28", freq="D")
+    >>> da = xr.DataArray(np.ones(59), {"time": time}, "time", attrs={"units": "PgC d-1"})
+    >>> to_amounts(da, "PgC month-1")[0].values
+    array([31., 28.])
+    """
+    if "units" not in da.attrs:
+        raise UnitsError(f"{da.name or 'the data'} has no units: set e.g. da.attrs['units'] = 'gC m-2 d-1'.")
+    source, target = parse(da.attrs["units"], da.attrs), parse(units, da.attrs)
+    _check_kinds(source, target)
+    steps = steps_of(da, bounds)
+    if steps is None:
+        if freq is not None:
+            raise ValueError(f"freq={freq!r} needs a dimension time, month or dayofyear among {tuple(da.dims)}.")
+        return finish(da * _timeless(source, target), da, units), da.notnull().astype("float64")
+    period = _period(freq, target, steps)
+    if period is None:
+        return finish(da * _ratio(source, target, steps), da, units), da.notnull().astype("float64")
+    daily = replace(target, text=units, time="fixed", expression=f"({_amount(target).expression}) / day")
+    total, covered, full = integrals(da * _ratio(source, daily, steps), steps, period)
+    if target.time in (None, period):
+        return finish(total.where(covered > 0), da, units), covered / full
+    rate = factor(daily, target) if target.time == "fixed" else steps.mean_year
+    return finish(total / covered.where(covered > 0) * rate, da, units), covered / full
+
+
+# --- Datasets, and the coordinates that ride along ---
+def with_unassigned(da: xr.DataArray, function: Callable, bounds: xr.DataArray | None) -> xr.DataArray:
+    """Apply to a flux and to the coordinate ``unassigned``, the flux outside all regions, which takes part."""
+    result = function(da, bounds)
+    for name, coord in da.coords.items():
+        if name == "unassigned" or str(name).endswith("_unassigned"):
+            units = coord.attrs.get("units", da.attrs.get("units"))
+            extra = function(coord.reset_coords(drop=True).assign_attrs(units=units), bounds)
+            result = result.assign_coords({name: extra.reset_coords(drop=True)})
+    return result
+
+
+def _described(ds: xr.Dataset) -> str:
+    return ", ".join(f"{name} ({da.attrs.get('units', 'no units')})" for name, da in ds.data_vars.items())
+
+
+def own_names(name: Hashable, result: xr.DataArray) -> dict[str, str]:
+    """Coordinates of one variable take its name in a Dataset."""
+    return {c: f"{name}_{c}" for c in ("unassigned", "valid_fraction") if c in result.coords}
+
+
+def each_flux(obj: xr.DataArray | xr.Dataset, function: Callable) -> xr.DataArray | xr.Dataset:
+    """``function(da, bounds)`` of a DataArray, or of every flux of a Dataset with a time axis; bounds are kept."""
+    if isinstance(obj, xr.DataArray):
+        return with_unassigned(obj, function, None)
+    names = flux_variables(obj) or flux_variables(obj, ("energy", "water"))
+    names = [n for n in names if {"time", "month", "dayofyear"} & set(obj[n].dims)]
+    if not names:
+        raise ValueError(f"no variable of this Dataset is a flux (e.g. 'gC m-2 d-1') with a time: {_described(obj)}.")
+    bounds, results = dataset_bounds(obj), {}
+    for name in names:
+        result = with_unassigned(obj[name], function, bounds if "time" in obj[name].dims else None)
+        results[name] = result.rename(own_names(name, result))
+    return with_bounds(xr.Dataset(results, attrs=obj.attrs), obj)
+
+
+def with_bounds(ds: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
+    """Bounds for the new time axis, where the source had some."""
+    if dataset_bounds(source) is None or "time" not in ds.dims or ds.sizes["time"] == 0:
+        return ds
+    ds = ds.assign(time_bnds=time_bounds(ds).drop_attrs())
+    ds["time"].attrs["bounds"] = "time_bnds"
+    return ds
+
+
+def valid_share(da: xr.DataArray, share: xr.DataArray, bounds: xr.DataArray | None, period: str) -> xr.DataArray:
+    """Valid share of a period: of its time, and of its area too where the data carry a ``valid_fraction``."""
+    steps = needed_steps(da, bounds)
+    if "valid_fraction" in da.coords and steps.dim in da["valid_fraction"].dims:
+        area = da["valid_fraction"].reset_coords(drop=True).where(da.notnull(), 0.0)
+        total, _, full = integrals(area, steps, period)
+        share = total / full
+    return (
+        share.reset_coords(drop=True)
+        .drop_attrs(deep=False)
+        .assign_attrs(units="1", long_name="share of the period with valid values")
+    )
+
+
+# --- convert_units ---
+def convert_units(obj: xr.DataArray | xr.Dataset, units: str) -> xr.DataArray | xr.Dataset:
+    """Convert a flux, or all fluxes of a Dataset, to other units.
+
+    Months and years have their true lengths (see :func:`to_amounts`). Steps shorter than a month are summed for
+    "X month-1", with the share of valid time as the coordinate ``valid_fraction``; nothing else changes the axis.
+    Floats keep their dtype and attributes stay; encoding and value ranges, which would be wrong, go. Lazy.
+
+    Raises
+    ------
+    UnitsError
+        Ambiguous or unknown units; carbon and water; per area and per region.
+
+    Examples
+    --------
+    >>> da = xr.DataArray(1.0, attrs={"units": "gC m-2 d-1"})
+    >>> float(convert_units(da, "gC m-2 yr-1"))
+    365.2425
+    """
+    if isinstance(obj, xr.DataArray):
+        return with_unassigned(obj, lambda da, bounds: _converted(da, units, bounds), None)
+    substance = parse(units).substance
+    names = flux_variables(obj, CARBON_SUBSTANCES if substance in CARBON_SUBSTANCES else (substance,))
+    if not names:
+        raise UnitsError(f"no variable of this Dataset is a flux that converts to {units!r}: {_described(obj)}.")
+    bounds, converted = dataset_bounds(obj), {}
+    for name in names:
+        own = bounds if "time" in obj[name].dims else None
+        try:
+            result = with_unassigned(obj[name], lambda da, own: _converted(da, units, own), own)
+        except UnitsError as error:
+            raise UnitsError(f"{name!r}: {error}") from None
+        converted[name] = result.rename({k: v for k, v in own_names(name, result).items() if k not in obj[name].coords})
+    if all(result.dims == obj[name].dims and result.sizes == obj[name].sizes for name, result in converted.items()):
+        return obj.assign(converted)
+    # The axis became months: what lies along the old one cannot stay.
+    kept = [v for v in obj.data_vars if v not in names and not {"time", "dayofyear"} & set(obj[v].dims)]
+    return with_bounds(xr.Dataset({**converted, **{v: obj[v] for v in kept}}, attrs=obj.attrs), obj)
+
+
+def _converted(da: xr.DataArray, units: str, bounds: xr.DataArray | None) -> xr.DataArray:
+    result, share = to_amounts(da, units, bounds=bounds)
+    if result.dims != da.dims or result.sizes != da.sizes:
+        return result.assign_coords(valid_fraction=valid_share(da, share, bounds, "month"))
+    return result.astype(da.dtype, copy=False) if da.dtype.kind == "f" else result

@@ -1,0 +1,184 @@
+"""How long steps are, and how they fall into months and years."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from .bounds import dataset_bounds, given_steps, inferred_steps
+from .calendar import DAY, Calendar
+
+MEAN_YEAR = 365.2425
+"""Days of the mean Gregorian year, in which climatologies stand."""
+
+_NOLEAP_MONTHS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+_LEAP_MONTHS = np.array([31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+_LEAP_SHARE = 0.2425
+_MEAN_MONTHS = _NOLEAP_MONTHS + _LEAP_SHARE * (_LEAP_MONTHS - _NOLEAP_MONTHS)
+_UNITS = {"month": 1, "year": 12}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a time axis or a climatology.
+
+    Attributes
+    ----------
+    dim
+        "time", "month" or "dayofyear".
+    days
+        Length of every step.
+    kind
+        "month" or "year" where every step is exactly one, else "other".
+    month_days
+        Length of the month in which each step begins.
+    mean_year
+        Days of the calendar's mean year.
+    start, stop, calendar
+        Bounds in microseconds (a time axis).
+    labels
+        Month or day of the year (a climatology).
+    """
+
+    dim: str
+    days: np.ndarray
+    kind: str
+    month_days: np.ndarray
+    mean_year: float
+    start: np.ndarray | None = None
+    stop: np.ndarray | None = None
+    calendar: Calendar | None = None
+    labels: np.ndarray | None = None
+
+    def split(self, period: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(step, period, days) of every piece of a step in a "month" or "year", sorted by period."""
+        if self.calendar is None:
+            return self._split_climatology(period)
+        unit = _UNITS[period]
+        first, last = self.calendar.month(self.start) // unit, self.calendar.month(self.stop - 1) // unit
+        step = np.repeat(np.arange(first.size), last - first + 1)
+        label = np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)])
+        low = np.maximum(self.start[step], self.calendar.start(label * unit))
+        high = np.minimum(self.stop[step], self.calendar.start((label + 1) * unit))
+        order = np.argsort(label, kind="stable")
+        return step[order], label[order], ((high - low) / DAY)[order]
+
+    def _split_climatology(self, period: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        index = np.arange(self.days.size)
+        if period == "year":
+            return index, np.zeros_like(index), self.days
+        if self.dim == "dayofyear":
+            return _days_in_months(self.labels)
+        order = np.argsort(self.labels, kind="stable")
+        return index[order], self.labels[order], self.days[order]
+
+    def periods(self, labels: np.ndarray, period: str) -> tuple[xr.DataArray | None, np.ndarray]:
+        """Coordinate of the periods (None for the one year of a climatology) and their full lengths in days."""
+        if self.calendar is None:
+            if period == "year":
+                return None, np.array([MEAN_YEAR])
+            return xr.DataArray(labels, dims="month", name="month"), _MEAN_MONTHS[labels - 1]
+        unit = _UNITS[period]
+        start, stop = self.calendar.start(labels * unit), self.calendar.start((labels + 1) * unit)
+        # The attribute tells the length of a single period, which the stamp alone could not.
+        stamps = xr.DataArray(self.calendar.dates(start), dims="time", name="time", attrs={"period": period})
+        return stamps, (stop - start) / DAY
+
+    def covered(self, period: str) -> np.ndarray:
+        """Which periods the axis covers from end to end."""
+        _, label, days = self.split(period)
+        labels, group = np.unique(label, return_inverse=True)
+        return np.bincount(group, days) >= self.periods(labels, period)[1] - 1e-6
+
+
+def _days_in_months(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(position, month, days) of the days of the mean Gregorian year.
+
+    Day d lies in one month in common years and, after February, one day earlier in leap years; 366 exists in leap years
+    only, and where the climatology stops at 365, that day stands in for it. So February has 28.2425 days.
+    """
+    common, leap = np.repeat(np.arange(1, 13), _NOLEAP_MONTHS), np.repeat(np.arange(1, 13), _LEAP_MONTHS)
+    shares = [(i, common[d - 1], 1 - _LEAP_SHARE) for i, d in enumerate(labels) if d <= 365]
+    shares += [(i, leap[d - 1], _LEAP_SHARE) for i, d in enumerate(labels)]
+    shares += [(i, 12, _LEAP_SHARE) for i, d in enumerate(labels) if d == 365 and 366 not in labels]
+    position, month, days = (np.array(column) for column in zip(*shares, strict=True))
+    order = np.lexsort((position, month))
+    return position[order], month[order], days[order]
+
+
+def _climatology(obj: xr.DataArray | xr.Dataset, dim: str) -> Steps:
+    size, allowed = obj.sizes[dim], {"month": (12,), "dayofyear": (365, 366)}[dim]
+    if dim in obj.coords:
+        labels = np.asarray(obj[dim].values)
+    elif size in allowed:
+        labels = np.arange(1, size + 1)
+    else:
+        raise ValueError(f"dimension {dim!r} of size {size} has no coordinate: assign the numbers 1..{allowed[-1]}.")
+    known = labels.dtype.kind in "iuf" and np.isin(labels, np.arange(1, allowed[-1] + 1)).all()
+    if size == 0 or not known or np.unique(labels).size != size:
+        raise ValueError(f"coordinate {dim!r} must hold distinct numbers in 1..{allowed[-1]}, not {labels[:14]}.")
+    labels = labels.astype(int)
+    if dim == "month":
+        days = _MEAN_MONTHS[labels - 1]
+        return Steps(dim, days, "month", days, MEAN_YEAR, labels=labels)
+    last = np.where((labels == 365) & (366 not in labels), 1 + _LEAP_SHARE, 1.0)
+    days = np.where(labels == 366, _LEAP_SHARE, last)
+    months = np.repeat(np.arange(12), _LEAP_MONTHS)[labels - 1]
+    return Steps(dim, days, "other", _MEAN_MONTHS[months], MEAN_YEAR, labels=labels)
+
+
+def steps_of(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None) -> Steps | None:
+    """The steps of an object; None where it has no dimension time, month or dayofyear."""
+    if "time" not in obj.dims:
+        found = [dim for dim in ("month", "dayofyear") if dim in obj.dims]
+        return _climatology(obj, found[0]) if found else None
+    if "time" not in obj.coords:
+        raise ValueError("dimension 'time' has no coordinate: assign its dates.")
+    bounds = dataset_bounds(obj) if bounds is None else bounds
+    start, stop, calendar = inferred_steps(obj["time"]) if bounds is None else given_steps(obj["time"], bounds)
+    first, last = calendar.month(start), calendar.month(stop)
+    whole = (calendar.start(first) == start).all() and (calendar.start(last) == stop).all()
+    kinds = {1: "month", 12: "year"}
+    kind = kinds.get(int(last[0] - first[0]), "other") if whole and np.ptp(last - first) == 0 else "other"
+    month_days = (calendar.start(first + 1) - calendar.start(first)) / DAY
+    return Steps("time", (stop - start) / DAY, kind, month_days, calendar.mean_year, start, stop, calendar)
+
+
+def needed_steps(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None) -> Steps:
+    """As :func:`steps_of`, but an error where there are none."""
+    steps = steps_of(obj, bounds)
+    if steps is None:
+        raise ValueError(f"no dimension 'time', 'month' or 'dayofyear' among {tuple(obj.dims)}: there are no steps.")
+    return steps
+
+
+def step_days(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None) -> xr.DataArray:
+    """Length of every step in days, along ``time``, ``month`` or ``dayofyear``.
+
+    Climatologies stand in the mean Gregorian year: February has 28.2425 days; day 366, or day 365 where there is no
+    366, carries the 0.2425 of the leap days.
+
+    Parameters
+    ----------
+    bounds
+        (time, 2), where neither the stamps nor a Dataset's own bounds tell.
+
+    Examples
+    --------
+    >>> da = xr.DataArray([0.0, 0.0], {"time": xr.date_range("2004-01-01", periods=2, freq="MS")}, "time")
+    >>> step_days(da).values
+    array([31., 29.])
+    """
+    steps = needed_steps(obj, bounds)
+    coords = {steps.dim: obj[steps.dim]} if steps.dim in obj.coords else {}
+    return xr.DataArray(steps.days, coords, (steps.dim,), name="days", attrs={"units": "d"})
+
+
+def same_calendar(*objs: xr.DataArray | xr.Dataset) -> None:
+    """Raise where time axes are in different calendars: xarray would align them to nothing, without an error."""
+    calendars = [Calendar.of(np.asarray(o["time"].values)) for o in objs if "time" in o.dims and "time" in o.coords]
+    names = sorted({c.name for c in calendars})
+    if len({c.family for c in calendars}) > 1:
+        raise ValueError(f"the time axes are in different calendars, {names}: use convert_calendar on one of them.")
+    if len({c.dtype.kind for c in calendars}) > 1:
+        raise ValueError("one time axis holds cftime dates, another datetime64: use convert_calendar('standard').")
