@@ -1,0 +1,22 @@
+"""Drivers of Table A2 from base variables: seasonal cycles, amplitudes, water availability, potential radiation."""
+
+from xflux.drivers.coast import fill_nearest
+from xflux.drivers.recipes import make, recipes, table_a2
+from xflux.drivers.seasonal import amplitude, fill_gaps, mix_pfts, seasonal_cycle, to_daily
+from xflux.drivers.sun import potential_radiation
+from xflux.drivers.water import potential_evapotranspiration, water_availability
+
+__all__ = [
+    "amplitude",
+    "fill_gaps",
+    "fill_nearest",
+    "make",
+    "mix_pfts",
+    "potential_evapotranspiration",
+    "potential_radiation",
+    "recipes",
+    "seasonal_cycle",
+    "table_a2",
+    "to_daily",
+    "water_availability",
+]

@@ -1,0 +1,148 @@
+"""Base variables under one name and in one unit; those that follow from others are made on demand."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from xflux.drivers.axis import axis_of, whole_days
+from xflux.drivers.seasonal import to_daily
+from xflux.drivers.sun import potential_radiation
+from xflux.drivers.water import potential_evapotranspiration, water_availability
+
+MONTH_OF_MEAN_YEAR = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+# (given, wanted) -> factor, offset; units are compared without spaces and case
+_CONVERSIONS = {
+    ("k", "degc"): (1.0, -273.15),
+    ("kelvin", "degc"): (1.0, -273.15),
+    ("percent", "1"): (0.01, 0.0),
+    ("%", "1"): (0.01, 0.0),
+    ("jm-2d-1", "wm-2"): (1 / 86400, 0.0),
+    ("jm-2", "wm-2"): (1 / 86400, 0.0),  # ERA5 ssrd, summed over the day
+    ("mjm-2d-1", "wm-2"): (1e6 / 86400, 0.0),
+    ("kgm-2s-1", "mmd-1"): (86400.0, 0.0),
+    ("mms-1", "mmd-1"): (86400.0, 0.0),
+    ("kgm-2d-1", "mmd-1"): (1.0, 0.0),
+    ("mm", "mmd-1"): (1.0, 0.0),  # per day, as ERA5-like daily files write it
+    ("m", "mmd-1"): (1000.0, 0.0),
+    ("md-1", "mmd-1"): (1000.0, 0.0),
+    ("mmmonth-1", "mmd-1"): ("month", 0.0),
+    ("mm/month", "mmd-1"): ("month", 0.0),
+}
+_SAME = [{"degc", "celsius", "degreescelsius", "c", "°c"}, {"1", "", "-", "unitless", "m2m-2", "m2/m2"},
+         {"wm-2", "w/m2", "wm**-2", "w/m^2"}, {"mmd-1", "mmday-1", "mm/day", "mm/d"}]  # fmt: skip
+
+
+class Base:
+    """Base variables of one Dataset, found by the names that ``table`` allows, in the units that it states.
+
+    What is asked for is kept, so that the water balance runs once.
+    """
+
+    def __init__(self, data: xr.Dataset, table: dict):
+        self.data, self.table = data, table
+        self.cache: dict[str, xr.DataArray] = {}
+
+    def find(self, name: str) -> str | None:
+        """The Dataset's variable for a base variable."""
+        names = self.table.get(name, {}).get("names", [name])
+        return next((n for n in names if n in self.data), None)
+
+    def missing(self, name: str) -> list[str]:
+        """The base variables that keep ``name`` from being made; [] where it can be."""
+        if self.find(name):
+            return []
+        needs = {"RPOT": [], "PET": ["TAIR"], "WAI": ["PREC", "TAIR"]}.get(name)
+        return [name] if needs is None else [n for need in needs for n in self.missing(need)]
+
+    def __getitem__(self, name: str) -> xr.DataArray:
+        if name not in self.cache:
+            found = self.find(name)
+            if found is not None:
+                self.cache[name] = _in_units(self.data[found], self.table.get(name, {}).get("units"))
+            else:
+                self.cache[name] = {"RPOT": self._sun, "PET": self._pet, "WAI": self._wai}[name]()
+        return self.cache[name]
+
+    def _axis(self) -> xr.DataArray:
+        """The finest time axis of the data: days, else months or days of year, else composites."""
+        for axis in ("time", "dayofyear", "month"):
+            having = [v for v in self.data.data_vars.values() if axis in v.dims]
+            if having:
+                finest = min(having, key=lambda v: whole_days(v).min())
+                composites = axis == "time" and whole_days(finest).max() < 28
+                return (to_daily(finest) if composites else finest)[axis]
+        raise ValueError("the base data have no time, month or dayofyear axis: potential radiation has no date")
+
+    def _sun(self) -> xr.DataArray:
+        if "lat" not in self.data.coords:
+            raise ValueError("potential radiation needs the coordinate lat in the base data")
+        lat = self.data["lat"]
+        return potential_radiation(lat.drop_vars([c for c in lat.coords if c not in lat.dims]), self._axis())
+
+    def _pet(self) -> xr.DataArray:
+        rg = self["RG"] if self.find("RG") else None
+        parts = common_axis({"t": self["TAIR"], "r": self["RPOT"]} | ({"g": rg} if rg is not None else {}))
+        return potential_evapotranspiration(parts["t"], parts.get("g"), rpot=parts["r"])
+
+    def _wai(self) -> xr.DataArray:
+        parts = common_axis({"rain": self["PREC"], "pet": self["PET"]})
+        return water_availability(parts["rain"].clip(0), parts["pet"])["wai"]
+
+
+def common_axis(parts: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+    """Variables on one time axis: composites to days where another is daily; climatologies by date."""
+    timed = {k: v for k, v in parts.items() if axis_of(v) == "time"}
+    if timed:
+        shortest = {k: whole_days(v).min() for k, v in timed.items()}
+        if min(shortest.values()) == 1 and max(shortest.values()) > 1:
+            parts = parts | {k: to_daily(v) for k, v in timed.items()}
+        time = next(v for k, v in parts.items() if k in timed)["time"]
+        parts = {k: _by_date(v, time) for k, v in parts.items()}
+        return dict(zip(parts, xr.align(*parts.values(), join="inner", exclude=("lat", "lon")), strict=True))
+    axes = {axis_of(v) for v in parts.values()} - {None}
+    if axes == {"month", "dayofyear"}:
+        day = next(v["dayofyear"] for v in parts.values() if axis_of(v) == "dayofyear")
+        date = np.datetime64("2001-01-01") + (day.values.clip(max=365) - 1).astype("timedelta64[D]")
+        number = date.astype("datetime64[M]").astype(int) % 12 + 1
+        month = xr.DataArray(number, dims="dayofyear", coords={"dayofyear": day})
+        return {k: v.sel(month=month).drop_vars("month") if axis_of(v) == "month" else v for k, v in parts.items()}
+    return parts
+
+
+def _by_date(da: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
+    axis = axis_of(da)
+    if axis == "month":
+        return da.sel(month=time.dt.month).drop_vars("month")
+    if axis == "dayofyear":
+        return da.sel(dayofyear=time.dt.dayofyear.clip(max=int(da["dayofyear"].max()))).drop_vars("dayofyear")
+    return da
+
+
+def _in_units(da: xr.DataArray, wanted: str | None) -> xr.DataArray:
+    """In the units that the recipes work in; without units on the data they are taken as they are."""
+    given = da.attrs.get("units")
+    if given is None or wanted is None:
+        return da
+    have, want = _plain(given), _plain(wanted)
+    if have == want or any({have, want} <= same for same in _SAME):
+        return da.assign_attrs(units=wanted)
+    if (have, want) not in _CONVERSIONS:
+        raise ValueError(
+            f"base variable {da.name!r} has the units {given!r}, {wanted!r} is needed: convert it first, or correct "
+            "its attrs['units']"
+        )
+    scale, offset = _CONVERSIONS[have, want]
+    if scale == "month":
+        scale = 1 / _month_lengths(da)
+    return (da * scale + offset).transpose(*da.dims).assign_attrs(da.attrs, units=wanted)
+
+
+def _month_lengths(da: xr.DataArray) -> xr.DataArray:
+    if axis_of(da) == "month":
+        return xr.DataArray(MONTH_OF_MEAN_YEAR[np.asarray(da["month"].values, int) - 1], dims="month")
+    return xr.DataArray(whole_days(da).astype(float), dims="time")
+
+
+def _plain(units: str) -> str:
+    return "".join(units.lower().split()).replace("day-1", "d-1").replace("mon-1", "month-1").replace("·", "")

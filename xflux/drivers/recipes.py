@@ -1,0 +1,171 @@
+"""Recipes: a driver is a formula over base variables, written as data."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.resources
+import operator
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import xarray as xr
+
+from xflux.drivers.base import Base, common_axis
+from xflux.drivers.seasonal import amplitude, mean, minimum, seasonal_cycle
+
+_OPERATORS = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+}  # fmt: skip
+
+
+@functools.cache
+def _shipped() -> dict:
+    return tomllib.loads(importlib.resources.files("xflux.data").joinpath("drivers.toml").read_text())
+
+
+def recipes() -> list[dict]:
+    """The recipes of Table A2 as shipped: name, formula, units, long_name, period, by_name, proxy.
+
+    Examples
+    --------
+    >>> [r["formula"] for r in recipes() if r["name"] == "AMP_MSC_NDVI"]
+    ['amplitude(msc(NDVI))']
+    """
+    return [dict(r) for r in _shipped()["driver"]]
+
+
+def table_a2(
+    base: xr.Dataset, variant: str = "formulas", recipes: str | os.PathLike | Iterable[Mapping] | None = None
+) -> xr.Dataset:
+    """The drivers of Table A2 that the base variables allow.
+
+    Parameters
+    ----------
+    base
+        Dataset of base variables with (time | month | dayofyear, lat, lon), or with towers in place of lat, lon
+        (``lat`` is then a coordinate). Names are those of ``data/drivers.toml`` (EVI, NDVI, FPAR, LST_DAY, RG, TAIR,
+        PREC …); potential radiation, evapotranspiration and water availability are made where they are not given.
+        Units are converted to those the recipes work in (degC, W m-2, mm d-1).
+    variant
+        The table's names and formulas disagree: ``"formulas"`` follows the formulas as printed (MSC_EVIRpot =
+        EVI × Rg, Rg_VIMSC = NDVI × Rpot), ``"names"`` the names (EVI × Rpot, NDVI × Rg).
+    recipes
+        More recipes, or others of the same name: a TOML file with ``[[driver]]`` tables, or a list of mappings with
+        ``name``, ``formula`` and optionally ``units``, ``long_name``, ``period``, ``by_name``, ``proxy``.
+
+    Returns
+    -------
+    Dataset of drivers with ``units``, ``long_name`` and ``formula``; daily ones keep ``time``, seasonal cycles have
+    ``dayofyear`` or ``month``. A proxy has its own name and says in ``attrs["proxy_for"]`` what it stands for. The
+    Dataset's ``attrs["not_made"]`` lists what cannot be made and what it would need, ``attrs["proxies"]`` the proxies.
+
+    Examples
+    --------
+    >>> months = {"month": range(1, 13), "lat": [10.0], "lon": [0.0]}
+    >>> ndvi = xr.DataArray(np.linspace(0.2, 0.75, 12).reshape(12, 1, 1), months, attrs={"units": "1"})
+    >>> made = table_a2(xr.Dataset({"NDVI": ndvi}))
+    >>> list(made.data_vars), round(made.AMP_MSC_NDVI.item(), 2)
+    (['Rg_VIMSC', 'AMP_MSC_NDVI'], 0.55)
+    >>> made.attrs["not_made"].split("; ")[2]
+    'MSC_FparLST (needs FPAR, LST_DAY)'
+    """
+    return make(base, _merged(recipes), variant)
+
+
+def make(base: xr.Dataset, recipes: Iterable[Mapping], variant: str = "formulas") -> xr.Dataset:
+    """Drivers by any recipes; see ``table_a2``, which uses those of the paper."""
+    if variant not in ("formulas", "names"):
+        raise ValueError(f"variant is 'formulas' or 'names', got {variant!r}")
+    found = Base(base, _shipped()["base"])
+    out, lacking, proxies = {}, [], []
+    for recipe in recipes:
+        options = [recipe, *({**recipe, **proxy, "proxy_for": recipe["name"]} for proxy in recipe.get("proxy", ()))]
+        missing = [_missing(found, _formula(option, variant)) for option in options]
+        possible = next((o for o, m in zip(options, missing, strict=True) if not m), None)
+        if possible is None:
+            lacking.append(f"{recipe['name']} (needs {', '.join(missing[0])})")
+            continue
+        out[possible["name"]] = _evaluated(found, possible, variant)
+        if "proxy_for" in possible:
+            proxies.append(f"{possible['name']} for {recipe['name']}")
+    if not out:
+        raise ValueError(f"no driver can be made from {', '.join(map(str, base.data_vars))}: {'; '.join(lacking)}")
+    attrs = {"not_made": "; ".join(lacking), "proxies": "; ".join(proxies), "variant": variant}
+    return xr.Dataset(out, attrs=attrs)
+
+
+def _merged(more) -> list[dict]:
+    """The shipped recipes with the user's: same name replaces, new ones follow."""
+    if more is None:
+        return recipes()
+    if isinstance(more, str | os.PathLike):
+        with open(more, "rb") as file:
+            more = tomllib.load(file).get("driver", [])
+    more = [dict(r) for r in more]
+    for recipe in more:
+        unknown = set(recipe) - {"name", "formula", "by_name", "units", "long_name", "period", "proxy"}
+        if unknown or not {"name", "formula"} <= set(recipe):
+            raise ValueError(
+                f"recipe {recipe.get('name', '?')!r}: needs name and formula, may have by_name, units, long_name, "
+                f"period, proxy; got {', '.join(sorted(recipe))}"
+            )
+    own = {r["name"]: r for r in more}
+    return [own.pop(r["name"], r) for r in recipes()] + list(own.values())
+
+
+def _formula(recipe: Mapping, variant: str) -> str:
+    return recipe.get("by_name", recipe["formula"]) if variant == "names" else recipe["formula"]
+
+
+def _missing(base: Base, formula: str) -> list[str]:
+    tree = _parse(formula)
+    functions = {id(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
+    names = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in functions]
+    return list(dict.fromkeys(m for n in names for m in base.missing(n)))
+
+
+def _parse(formula: str) -> ast.AST:
+    try:
+        return ast.parse(formula, mode="eval").body
+    except SyntaxError as problem:
+        raise ValueError(f"formula {formula!r} cannot be read: {problem.msg}") from problem
+
+
+def _evaluated(base: Base, recipe: Mapping, variant: str) -> xr.DataArray:
+    formula = _formula(recipe, variant)
+    period = recipe.get("period")
+    functions: dict[str, Callable] = {
+        "msc": lambda x: seasonal_cycle(x, tuple(period) if period else None),
+        "min": minimum, "amplitude": amplitude, "mean": mean, "exp": np.exp,
+        "clip": lambda x, low, high: x.clip(low, high),
+    }  # fmt: skip
+    value = _value(_parse(formula), base, functions, formula)
+    attrs = {k: recipe[k] for k in ("units", "long_name", "proxy_for") if k in recipe}
+    attrs |= {"formula": formula} | {k: v for k, v in value.attrs.items() if k == "msc_period"}
+    axis = [d for d in ("time", "month", "dayofyear") if d in value.dims]
+    return value.drop_attrs().transpose(*axis, ...).rename(recipe["name"]).assign_attrs(attrs)
+
+
+def _value(node: ast.AST, base: Base, functions: Mapping[str, Callable], formula: str):
+    """The value of a formula: names, numbers, + − × ÷, and the functions above; nothing else."""
+    if isinstance(node, ast.Name):
+        return base[node.id]
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return node.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value(node.operand, base, functions, formula)
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        sides = {k: _value(n, base, functions, formula) for k, n in (("left", node.left), ("right", node.right))}
+        arrays = common_axis({k: v for k, v in sides.items() if isinstance(v, xr.DataArray)})
+        sides |= arrays
+        return _OPERATORS[type(node.op)](sides["left"], sides["right"])
+    called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords
+    if called and node.func.id in functions:
+        return functions[node.func.id](*(_value(a, base, functions, formula) for a in node.args))
+    raise ValueError(
+        f"formula {formula!r}: {ast.unparse(node)!r} is not understood; base variables, numbers, + - * / and the "
+        f"functions {', '.join(functions)} are"
+    )

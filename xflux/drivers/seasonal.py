@@ -1,0 +1,190 @@
+"""Seasonal operators on drivers: mean seasonal cycle, amplitude, gaps, composites to days, PFT mixing."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from xflux.drivers.axis import axis_of, whole_days
+
+
+def seasonal_cycle(da: xr.DataArray, period: tuple[str, str] | None = None) -> xr.DataArray:
+    """Mean seasonal cycle (MSC) of a driver.
+
+    Daily input gives 365 days of year. A day is known by its number in its own year, as the forward run knows it: in
+    leap years 29 February is day 60 and 31 December, day 366, is averaged into day 365. Composites of several days
+    (MODIS, 8 or 16 days) are interpolated to days first (``to_daily``). Monthly input gives 12 months. What is a
+    climatology or static already is returned as it is. Gaps are left out of the means.
+
+    Parameters
+    ----------
+    da
+        (time | month | dayofyear, …), any calendar.
+    period
+        First and last year, inclusive, such as ``("2001", "2012")``; where the data have nothing in it, all years
+        are used. ``attrs["msc_period"]`` says which.
+
+    Returns
+    -------
+    DataArray (dayofyear | month, …).
+
+    Examples
+    --------
+    >>> time = xr.date_range("2003-01-01", "2004-12-31", freq="D")
+    >>> da = xr.DataArray(time.dayofyear.to_numpy(float), dims="time", coords={"time": time})
+    >>> msc = seasonal_cycle(da)
+    >>> msc.sizes["dayofyear"], float(msc[59]), float(msc[364])
+    (365, 60.0, 365.33...)
+    """
+    if axis_of(da) != "time":
+        return da
+    attrs = dict(da.attrs)
+    if period is not None:
+        inside = da.sel(time=slice(*period))
+        da = inside if inside.sizes["time"] else da
+    attrs["msc_period"] = f"{str(da['time'].values[0])[:10]} to {str(da['time'].values[-1])[:10]}"
+    days = whole_days(da)
+    if days.min() >= 28:
+        return da.groupby("time.month").mean(skipna=True).transpose("month", ...).assign_attrs(attrs)
+    da = to_daily(da)
+    number = da["time"].dt.dayofyear.clip(max=365).rename("dayofyear")
+    return da.groupby(number).mean(skipna=True).transpose("dayofyear", ...).assign_attrs(attrs)
+
+
+def amplitude(da: xr.DataArray) -> xr.DataArray:
+    """Largest minus smallest value along time, month or dayofyear; NaN are left out."""
+    axis = _needs_axis(da, "amplitude")
+    return (da.max(axis) - da.min(axis)).assign_attrs(da.attrs)
+
+
+def minimum(da: xr.DataArray) -> xr.DataArray:
+    """Smallest value along time, month or dayofyear; NaN are left out."""
+    return da.min(_needs_axis(da, "min")).assign_attrs(da.attrs)
+
+
+def mean(da: xr.DataArray) -> xr.DataArray:
+    """Mean along time, month (weighted by its days) or dayofyear; NaN are left out."""
+    axis = _needs_axis(da, "mean")
+    return da.weighted(xr.DataArray(whole_days(da), dims=axis)).mean(axis).assign_attrs(da.attrs)
+
+
+def _needs_axis(da: xr.DataArray, what: str) -> str:
+    axis = axis_of(da)
+    if axis is None:
+        raise ValueError(f"{what}() needs a time, month or dayofyear axis; {da.name!r} has only {da.dims}")
+    return axis
+
+
+def to_daily(da: xr.DataArray) -> xr.DataArray:
+    """Composites of several days → days, linearly between the middles of the composites (constant beyond the ends).
+
+    Daily input is returned as it is. A composite is taken to last to the next one; the last, and one that the end of
+    the year cuts short (MODIS' 46th), end there.
+    """
+    days = whole_days(da)
+    if axis_of(da) != "time" or (days == 1).all():
+        return da
+    time = da["time"]
+    if not np.issubdtype(time.dtype, np.datetime64):
+        time = time.convert_calendar("standard", align_on="date")
+    start = time.values.astype("datetime64[D]")
+    end = np.append(start[1:], start[-1] + days[-1])
+    middle = (start - start[0]).astype(float) + (end - start).astype(float) / 2
+    day = np.arange(start[0], end[-1])
+    noon = (day - start[0]).astype(float) + 0.5
+    after = np.searchsorted(middle, noon).clip(1, len(middle) - 1)
+    weight = ((noon - middle[after - 1]) / (middle[after] - middle[after - 1])).clip(0, 1)
+    out_time = xr.DataArray(day.astype("datetime64[ns]"), dims="time", name="time")
+    w = xr.DataArray(weight.astype(da.dtype), dims="time")
+    left, right = (da.isel(time=i).drop_vars("time") for i in (after - 1, after))
+    return (left * (1 - w) + right * w).assign_coords(time=out_time).transpose(*da.dims).assign_attrs(da.attrs)
+
+
+def fill_gaps(da: xr.DataArray, max_gap: int = 32, seasonal: bool = True) -> xr.DataArray:
+    """Fill missing steps: short gaps linearly in time, long ones with the mean seasonal cycle.
+
+    Parameters
+    ----------
+    da
+        (time | month | dayofyear, …); climatologies are filled cyclically.
+    max_gap
+        Longest gap, in days, that is bridged by a straight line between its neighbours.
+    seasonal
+        Whether longer gaps take the mean of the other years on that day (or month); what no year has stays missing.
+
+    Returns
+    -------
+    DataArray like ``da`` (lazy where it is); cells without any value stay missing.
+
+    Examples
+    --------
+    >>> da = xr.DataArray([1.0, np.nan, 3.0, 4.0], dims="dayofyear", coords={"dayofyear": [1, 2, 3, 4]})
+    >>> fill_gaps(da).values
+    array([1., 2., 3., 4.])
+    """
+    axis = _needs_axis(da, "fill_gaps")
+    step = np.cumsum(whole_days(da))
+    filled = xr.apply_ufunc(
+        _bridge_gaps, da, input_core_dims=[[axis]], output_core_dims=[[axis]], dask="parallelized",
+        output_dtypes=[da.dtype], kwargs={"at": step - step[0], "longest": max_gap, "cyclic": axis != "time"},
+        dask_gufunc_kwargs={"allow_rechunk": True},
+    ).transpose(*da.dims)  # fmt: skip
+    if seasonal and axis == "time":
+        cycle = seasonal_cycle(filled)
+        key = "month" if "month" in cycle.dims else "dayofyear"
+        number = da["time"].dt.month if key == "month" else da["time"].dt.dayofyear.clip(max=365)
+        present = number.isin(cycle[key].values)
+        wanted = number.where(present, cycle[key].values[0])
+        filled = filled.fillna(cycle.sel({key: wanted}).drop_vars(key).where(present))
+    return filled.transpose(*da.dims).assign_attrs(da.attrs)
+
+
+def _bridge_gaps(values: np.ndarray, at: np.ndarray, longest: float, cyclic: bool) -> np.ndarray:
+    """Linear interpolation over gaps along the last axis between neighbours at most ``longest`` days of gap apart."""
+    if cyclic:
+        year = at[-1] + (at[-1] - at[-2] if len(at) > 1 else 1)
+        n = len(at)
+        thrice = np.concatenate([at - year, at, at + year])
+        return _bridge_gaps(np.concatenate([values] * 3, -1), thrice, longest, False)[..., n : 2 * n]
+    good = np.isfinite(values)
+    index = np.arange(values.shape[-1])
+    before = np.maximum.accumulate(np.where(good, index, -1), -1)
+    after = np.flip(np.minimum.accumulate(np.flip(np.where(good, index, len(index)), -1), -1), -1)
+    inside = ~good & (before >= 0) & (after < len(index))
+    left, right = before.clip(0), after.clip(max=len(index) - 1)
+    span = np.where(inside, at[right] - at[left], 1)
+    # a gap's length is the time without value: between its neighbours, less one step
+    inside &= span - np.diff(at, append=at[-1] + 1)[left] <= longest
+    a, b = np.take_along_axis(values, left, -1), np.take_along_axis(values, right, -1)
+    return np.where(inside, a + (b - a) * (at - at[left]) / span, values).astype(values.dtype)
+
+
+def mix_pfts(values: xr.DataArray, shares: xr.DataArray, dim: str = "pft") -> xr.DataArray:
+    """Pixel value from values by plant functional type: Σ share × value (Sect. 3.1; Jung et al., 2019).
+
+    Types without a value leave their share to the others in proportion; a pixel where no type with a share has a value
+    is missing. Labels are matched by name.
+
+    Examples
+    --------
+    >>> pft = {"pft": ["tree", "grass"]}
+    >>> float(mix_pfts(xr.DataArray([10.0, 2.0], pft), xr.DataArray([0.25, 0.75], pft)))
+    4.0
+    """
+    for name, da in (("values", values), ("shares", shares)):
+        if dim not in da.dims:
+            raise ValueError(f"mix_pfts: {name} has no dim {dim!r}, only {da.dims}")
+    if dim in values.coords and dim in shares.coords:
+        have, want = set(values[dim].values.tolist()), set(shares[dim].values.tolist())
+        if have != want:
+            raise ValueError(
+                f"mix_pfts: values and shares have different types: only values {sorted(have - want)}, "
+                f"only shares {sorted(want - have)}"
+            )
+        shares = shares.sel({dim: values[dim]})
+    shares = shares.fillna(0)
+    weight = shares.where(values.notnull(), 0)
+    present = weight.sum(dim)
+    total = (values.fillna(0) * weight).sum(dim)
+    mixed = (total / present.where(present > 0)) * shares.sum(dim)
+    return mixed.transpose(*[d for d in values.dims if d != dim], ...).rename(values.name).assign_attrs(values.attrs)

@@ -1,0 +1,114 @@
+"""Radiation at the top of the atmosphere, from astronomy alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from xflux.drivers.axis import MONTH_DAYS
+
+# Kopp and Lean (2011), doi:10.1029/2010GL045777
+SOLAR_CONSTANT = 1361.0
+
+
+def potential_radiation(
+    lat: xr.DataArray | np.ndarray | float,
+    time: xr.DataArray | None = None,
+    *,
+    month: xr.DataArray | np.ndarray | None = None,
+    dayofyear: xr.DataArray | np.ndarray | None = None,
+    solar_constant: float = SOLAR_CONSTANT,
+) -> xr.DataArray:
+    """Potential (top-of-atmosphere) radiation on a horizontal plane, daily mean, W m-2.
+
+    R = S0/π · E · (h sin φ sin δ + cos φ cos δ sin h), with the sunset hour angle h = arccos(−tan φ tan δ) clipped to
+    the polar day and night; declination δ and distance factor E after Spencer (1971). A month, or any step longer than
+    a day, gets the mean over its days.
+
+    Parameters
+    ----------
+    lat
+        Latitude, degrees north.
+    time, month, dayofyear
+        One of them: dates (any calendar), months 1–12 of a climatology, days of year 1–366. A DataArray named
+        ``month`` or ``dayofyear`` may also be given as ``time``.
+
+    Returns
+    -------
+    DataArray (time | month | dayofyear, …lat's dims), W m-2.
+
+    Examples
+    --------
+    >>> potential_radiation(np.array([0.0, 90.0]), dayofyear=np.array([80, 172])).round(0).values
+    array([[437.,   3.],
+           [384., 524.]])
+    """
+    axis, day, length = _days(time, month, dayofyear)
+    lat = lat if isinstance(lat, xr.DataArray) else xr.DataArray(lat, dims=["lat"][: np.ndim(lat)])
+    phi = np.deg2rad(lat)
+    out = _at(day, phi, solar_constant)
+    if length is not None:
+        out = out.groupby("step").mean().rename(step=axis.dims[0])
+    out = out.assign_coords({axis.dims[0]: axis}) if axis.name else out
+    attrs = {"units": "W m-2", "long_name": "potential radiation at the top of the atmosphere, daily mean"}
+    return out.rename("RPOT").assign_attrs(attrs)
+
+
+def _at(angle: xr.DataArray, phi: xr.DataArray, solar_constant: float) -> xr.DataArray:
+    """Daily mean radiation at the year angle (0 on 1 January 0 h, 2π a year later)."""
+    sin, cos = np.sin, np.cos
+    delta = (
+        0.006918 - 0.399912 * cos(angle) + 0.070257 * sin(angle) - 0.006758 * cos(2 * angle)
+        + 0.000907 * sin(2 * angle) - 0.002697 * cos(3 * angle) + 0.00148 * sin(3 * angle)
+    )  # fmt: skip
+    distance = (
+        1.00011 + 0.034221 * cos(angle) + 0.00128 * sin(angle) + 0.000719 * cos(2 * angle) + 0.000077 * sin(2 * angle)
+    )
+    hour = np.arccos((-np.tan(phi) * np.tan(delta)).clip(-1, 1))
+    daily = solar_constant / np.pi * distance * (hour * sin(phi) * sin(delta) + cos(phi) * cos(delta) * sin(hour))
+    return daily.clip(0).transpose(*angle.dims, ...)
+
+
+def _days(time, month, dayofyear):
+    """The axis asked for, the year angle of noon of its days, and (for long steps) the number of days of each step."""
+    given = [(n, v) for n, v in (("time", time), ("month", month), ("dayofyear", dayofyear)) if v is not None]
+    if len(given) != 1:
+        raise ValueError(f"give one of time, month and dayofyear, got {len(given)}")
+    name, values = given[0]
+    if name == "time" and getattr(values, "name", None) in ("month", "dayofyear"):
+        name = values.name
+    axis = values if isinstance(values, xr.DataArray) else xr.DataArray(values, dims=name, name=name)
+    axis = axis.drop_vars([c for c in axis.coords if c != axis.name])
+    if name == "dayofyear":
+        return axis, _angle(axis, 365.2425), None
+    if name == "month":
+        last = np.cumsum(MONTH_DAYS)
+        number = np.asarray(axis.values, int) - 1
+        days = [np.arange(last[m] - MONTH_DAYS[m] + 1, last[m] + 1) for m in number]
+        return axis, _steps(days, 365.0), MONTH_DAYS[number]
+    return _dates(axis)
+
+
+def _dates(axis: xr.DataArray):
+    from xflux.temporal import step_days
+
+    try:
+        length = np.rint(np.asarray(step_days(axis).values, float)).astype(int)
+    except ValueError:  # a single stamp: its day
+        length = np.ones(axis.size, int)
+    first = axis.dt.dayofyear.values
+    in_year = {"360_day": 360.0, "noleap": 365.0, "365_day": 365.0}.get(axis.dt.calendar, 365.2425)
+    if (length <= 1).all():
+        return axis, _angle(xr.DataArray(first, dims=axis.dims), in_year), None
+    if axis.dims[0] == axis.name and (length >= 28).all() and (length <= 31).all():
+        first = first - axis.dt.day.values + 1  # stamps at any day of the month are whole months
+    return axis, _steps([np.arange(f, f + n) for f, n in zip(first, length, strict=True)], in_year), length
+
+
+def _steps(days: list[np.ndarray], in_year: float) -> xr.DataArray:
+    step = np.repeat(np.arange(len(days)), [len(d) for d in days])
+    return _angle(xr.DataArray(np.concatenate(days), dims="day", coords={"step": ("day", step)}), in_year)
+
+
+def _angle(day: xr.DataArray, in_year: float) -> xr.DataArray:
+    return 2 * np.pi * (day - 0.5) / in_year
