@@ -1,7 +1,20 @@
 """Regions: what they are, what they weigh, and the integrals of a flux over them."""
 
 from xflux.regions.aggregate import GLOBAL, aggregate_regions
+from xflux.regions.cover import latitude_band_limits
+from xflux.regions.files import load_weights, save_weights
+from xflux.regions.sets import region_labels
 from xflux.regions.shapes import CHAPTERS, RECCAP2
 from xflux.regions.weights import region_weights
 
-__all__ = ["CHAPTERS", "GLOBAL", "RECCAP2", "aggregate_regions", "region_weights"]
+__all__ = [
+    "CHAPTERS",
+    "GLOBAL",
+    "RECCAP2",
+    "aggregate_regions",
+    "latitude_band_limits",
+    "load_weights",
+    "region_labels",
+    "region_weights",
+    "save_weights",
+]

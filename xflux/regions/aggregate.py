@@ -7,11 +7,13 @@ import numpy as np
 import xarray as xr
 
 from xflux import grid as grids
-from xflux import temporal
 from xflux.provenance import stamp
 from xflux.regions.cache import plan_for
 from xflux.regions.kernel import Plan, weighted_sums
 from xflux.regions.weights import Weights, check_basis, is_weights
+from xflux.temporal.bounds import dataset_bounds
+from xflux.temporal.convert import to_amounts, valid_share, with_bounds
+from xflux.temporal.steps import steps_of
 from xflux.units import CARBON_SUBSTANCES, UnitsError, factor, flux_variables, parse
 
 GLOBAL = "GLOBAL"
@@ -64,8 +66,8 @@ def aggregate_regions(
 
     Examples
     --------
-    >>> lat, lon, time = np.arange(-85.0, 90, 10), np.arange(5.0, 360, 10), xr.date_range("2001-01", periods=2, freq="MS")
-    >>> da = xr.DataArray(np.ones((2, 18, 36)), {"time": time, "lat": lat, "lon": lon}, ("time", "lat", "lon"))
+    >>> coords = {"time": xr.date_range("2001-01", periods=2, freq="MS"), "lat": np.arange(-85.0, 90, 10)}
+    >>> da = xr.DataArray(np.ones((2, 18, 36)), {**coords, "lon": np.arange(5.0, 360, 10)}, ("time", "lat", "lon"))
     >>> da = da.assign_attrs(units="gC m-2 d-1", area_basis="cell")
     >>> total = aggregate_regions(da, "latitude-bands", include_global=True)
     >>> total.dims, float(total.sel(region="GLOBAL")[0].round(3))
@@ -87,19 +89,20 @@ def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global)
     for name in names:
         da = ds[name].assign_attrs(inherited | ds[name].attrs)
         result = _aggregate(da, ds, regions, target, freq, land_fraction, include_global)
-        results[name] = result.rename({c: f"{name}_{c}" for c in ("unassigned", "valid_fraction") if c in result.coords})
+        own = [c for c in ("unassigned", "valid_fraction") if c in result.coords]
+        results[name] = result.rename({c: f"{name}_{c}" for c in own})
     provenance = results[names[0]].attrs["provenance"]
     return _keep_bounds(xr.Dataset(results, attrs={**ds.attrs, "provenance": provenance}), ds)
 
 
 def _keep_bounds(result: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
     """The time bounds of the source where the steps are the same, else those of the new periods."""
-    bounds = temporal._dataset_bounds(source)
+    bounds = dataset_bounds(source)
     if bounds is None or "time" not in result.dims:
         return result
     if result.indexes["time"].equals(source.indexes["time"]) and "period" not in result["time"].attrs:
         return result.assign({bounds.name: bounds})
-    return temporal._with_bounds(result)
+    return with_bounds(result, source)
 
 
 def _substances(target: str) -> tuple[str, ...]:
@@ -114,8 +117,8 @@ def _aggregate(da, source, regions, target, freq, land_fraction, include_global)
     weights, plan = plan_for(source, regions, basis, land_fraction)
     if include_global and weights.globe is None:
         raise ValueError(
-            f"include_global needs to know what falls in no region, but the regions of {weights.name!r} overlap (or came "
-            f"as weights without the coordinate 'cell_weight'); leave it out, or add up the regions that you want."
+            f"include_global needs to know what falls in no region, but the regions of {weights.name!r} overlap (or "
+            f"came as weights without the coordinate 'cell_weight'); leave it out, or add up the regions you want."
         )
     if per_cell:
         plan = plan.scaled(1 / grids.cell_area(source).values.ravel())
@@ -229,17 +232,16 @@ def _named(regions: xr.DataArray, share: xr.DataArray, labels: np.ndarray) -> xr
 
 def _over_time(sums: xr.DataArray, source, target: str, freq: str | None) -> xr.DataArray:
     """Into the units asked for by the true lengths of the steps, with the share of valid area and time."""
-    bounds = temporal._dataset_bounds(source) if "time" in sums.dims else None
-    result, share = temporal.to_amounts(sums, target, freq, bounds)
-    steps = temporal._steps(sums, bounds)
-    period = steps and temporal._target_period(parse(target), steps, temporal._period_of(freq))
+    bounds = dataset_bounds(source) if "time" in sums.dims else None
+    result, share = to_amounts(sums, target, freq, bounds)
+    steps = steps_of(sums, bounds)
     valid = sums["valid_fraction"]
-    if period and (freq is not None or period != steps.kind):
-        valid = temporal._share(sums, share, steps, period)
+    if freq is not None or (steps and parse(target).time == "month" and steps.kind != "month"):
+        valid = valid_share(sums, share, bounds, "year" if (freq or "M")[0] == "Y" else "month")
     extra = {"valid_fraction": (result.dims, valid.transpose(*result.dims).data, _VALID)}
     if "unassigned" in sums.coords:
         rest = sums["unassigned"].reset_coords(drop=True).assign_attrs(sums.attrs)
-        rest, _ = temporal.to_amounts(rest, target, freq, bounds)
+        rest, _ = to_amounts(rest, target, freq, bounds)
         extra["unassigned"] = (rest.dims, rest.data, {"units": target, "long_name": "integral outside all regions"})
     return result.drop_vars(("valid_fraction", "unassigned"), errors="ignore").assign_coords(extra)
 

@@ -1,6 +1,7 @@
 """What a set of regions covers of every cell of a grid, before areas and land enter."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import xarray as xr
@@ -119,11 +120,21 @@ def _band(south: float, north: float) -> float:
     return 2 * np.cos(middle) * np.sin(half)
 
 
-def latitude_bands(cells: Cells, width: float = 10.0) -> Cover:
-    """Ten-degree bands from the South Pole to the North Pole, labelled "90S-80S" … "10S-EQ", "EQ-10N" … "80N-90N"."""
-    limits = np.arange(-90, 90 + width / 2, width)
+def latitude_band_limits(width: float = 10.0) -> dict[str, tuple[float, float]]:
+    """Southern and northern limit of every band, in degrees: "90S-80S" … "10S-EQ", "EQ-10N" … "80N-90N".
+
+    >>> latitude_band_limits()["EQ-10N"]
+    (0.0, 10.0)
+    """
+    limits = np.arange(-90, 90 + width / 2, width).tolist()
     names = ["EQ" if x == 0 else f"{abs(x):g}{'N' if x > 0 else 'S'}" for x in limits]
-    bounds = np.stack([limits[:-1], limits[1:]], axis=1)
+    return {f"{a}-{b}": pair for (a, b), pair in zip(pairwise(names), pairwise(limits), strict=True)}
+
+
+def latitude_bands(cells: Cells) -> Cover:
+    """Ten-degree bands from the South Pole to the North Pole."""
+    limits = latitude_band_limits()
+    bounds = np.array(list(limits.values()))
     shares = axis_overlap(bounds, cells.lat, "lat").T.tocsr()
     nlat, nlon = cells.shape
     parts = []
@@ -133,5 +144,4 @@ def latitude_bands(cells: Cells, width: float = 10.0) -> Cover:
         order = np.argsort(rows)
         index = (rows[order, None].astype("int32") * nlon + np.arange(nlon, dtype="int32")).ravel()
         parts.append((index, np.repeat(values[order], nlon)))
-    labels = np.array([f"{a}-{b}" for a, b in zip(names[:-1], names[1:], strict=True)])
-    return Cover("latitude-bands", labels, rows_of(parts, nlat * nlon))
+    return Cover("latitude-bands", np.array(list(limits)), rows_of(parts, nlat * nlon))

@@ -103,7 +103,10 @@ def _compiled():
             elif k >= 0:
                 # ∫ (λ − λ_mid) d(sin φ) = −Δλ sin φ_mid (sin h − h cos h) / h, with h half the piece's height
                 h2 = half * half
-                bend = h2 / 3 * (1 - h2 / 10 * (1 - h2 / 28)) if h2 < 0.01 else (np.sin(half) - half * np.cos(half)) / half
+                if h2 < 0.01:
+                    bend = h2 / 3 * (1 - h2 / 10 * (1 - h2 / 28 * (1 - h2 / 54)))
+                else:
+                    bend = np.sin(half) / half - np.cos(half)
                 skew = -(x1 - x0) * np.sin(middle) * bend / height
                 own[row, k] += (((x0 + x1) / 2 - edges[k]) * rise + skew) / (edges[k + 1] - edges[k])
                 west[row, k] += rise

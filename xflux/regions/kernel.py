@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 
 _BLOCK_BYTES = 16 * 2**20
+_PIECE = 64
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,35 @@ class Plan:
 def _compiled():
     import numba
 
-    # Every fast-math flag but "no NaN" and "no infinity": the sum may be reordered, a NaN stays one.
+    # Every fast-math flag but "no NaN" and "no infinity": a short sum may be reordered, a NaN stays one.
     @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+    def piece(row, cell, weight, first, last):
+        total = 0.0
+        valid = 0.0
+        for k in range(first, last):
+            value = np.float64(row[cell[k]])
+            ok = value == value
+            total += value * weight[k] if ok else 0.0
+            valid += weight[k] if ok else 0.0
+        return total, valid
+
+    # The pieces are added with what rounding loses carried along (Neumaier), so that neither the number of cells nor
+    # chunks matter even where sources and sinks cancel.
+    @numba.njit(nogil=True, cache=True)
     def sums(values, start, cell, weight, out):
         for step in range(values.shape[0]):
             row = values[step]
             for group in range(start.size - 1):
-                total = 0.0
-                valid = 0.0
-                for k in range(start[group], start[group + 1]):
-                    value = np.float64(row[cell[k]])
-                    ok = value == value
-                    total += value * weight[k] if ok else 0.0
-                    valid += weight[k] if ok else 0.0
-                out[step, 0, group] = total
+                total = valid = lost = 0.0
+                for first in range(start[group], start[group + 1], _PIECE):
+                    last = min(first + _PIECE, start[group + 1])
+                    part, weights = piece(row, cell, weight, first, last)
+                    new = total + part
+                    if np.isfinite(new):
+                        lost += (total - new) + part if abs(total) >= abs(part) else (part - new) + total
+                    total = new
+                    valid += weights
+                out[step, 0, group] = total + lost
                 out[step, 1, group] = valid
 
     return sums

@@ -1,6 +1,7 @@
 """Label masks, fraction masks and land fractions: on the grid at hand, or brought over exactly from another one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -12,8 +13,14 @@ from xflux.regions.cover import Cells, Cover, axis_overlap, rows_of
 _JITTER = 1e-3
 
 
-def _matching(source: np.ndarray, target: np.ndarray, axis: str) -> np.ndarray | None:
-    """Index of the source cell equal to each target cell, None where the axes differ."""
+def matching(source: np.ndarray, target: np.ndarray, axis: str, edges: bool = True) -> np.ndarray | None:
+    """Index of the source cell equal to each target cell, None where the axes differ.
+
+    Parameters
+    ----------
+    edges
+        Compare the edges of the cells; else only their centres.
+    """
     if len(source) < len(target):
         return None
     centres, wanted = source.mean(axis=1), target.mean(axis=1)
@@ -26,22 +33,37 @@ def _matching(source: np.ndarray, target: np.ndarray, axis: str) -> np.ndarray |
     low, high = order[place - 1], order[np.minimum(place, len(centres) - 1)]
     index = np.where(np.abs(centres[low] - wanted) <= np.abs(centres[high] - wanted), low, high)
     shift = 0.0 if axis == "lat" else 360 * np.round((target - source[index]).mean(axis=1) / 360)[:, None]
-    same = np.abs(source[index] + shift - target) <= _JITTER * np.diff(target, axis=1)
-    return index if same.all() else None
+    apart = source[index] + shift - target
+    apart = apart if edges else apart.mean(axis=1, keepdims=True)
+    return index if (np.abs(apart) <= _JITTER * np.diff(target, axis=1)).all() else None
 
 
-def carry(source: Cells, target: Cells) -> Callable[[np.ndarray], np.ndarray]:
-    """A function that brings a field of cell shares (lat, lon) from one grid to another, area for area.
+@dataclass(frozen=True)
+class Carry:
+    """Brings a field of cell shares (lat, lon) from one grid to another, area for area.
 
-    On the same grid (in any order or longitude convention) nothing is computed, only reordered.
+    On the same grid, in any order or longitude convention, nothing is computed: the cells are only reordered, and
+    ``exact`` is true.
     """
-    rows, columns = _matching(source.lat, target.lat, "lat"), _matching(source.lon, target.lon, "lon")
+
+    rows: object
+    columns: object
+    exact: bool
+
+    def __call__(self, field: np.ndarray) -> np.ndarray:
+        if not self.exact:
+            return self.rows @ (self.columns @ field.T.astype("float64")).T
+        same = all(np.array_equal(i, np.arange(n)) for i, n in zip((self.rows, self.columns), field.shape, strict=True))
+        return field if same else field[np.ix_(self.rows, self.columns)]
+
+
+def carry(source: Cells, target: Cells) -> Carry:
+    """How to get from one grid to another."""
+    rows, columns = matching(source.lat, target.lat, "lat"), matching(source.lon, target.lon, "lon")
     if rows is not None and columns is not None:
-        if np.array_equal(rows, np.arange(source.shape[0])) and np.array_equal(columns, np.arange(source.shape[1])):
-            return lambda field: field
-        return lambda field: field[np.ix_(rows, columns)]
+        return Carry(rows, columns, True)
     by_lat, by_lon = axis_overlap(source.lat, target.lat, "lat"), axis_overlap(source.lon, target.lon, "lon")
-    return lambda field: by_lat @ (by_lon @ field.T.astype("float64")).T
+    return Carry(by_lat, by_lon, False)
 
 
 def _clean(field: np.ndarray) -> np.ndarray:
@@ -79,9 +101,10 @@ def _labels(mask: xr.DataArray, values: np.ndarray) -> np.ndarray:
         return values.astype("int64")
     names = meanings.split() if isinstance(meanings, str) else [str(name) for name in meanings]
     flags = mask.attrs.get("flag_values", range(len(names)))
-    flags = [int(flag) for flag in (str(flags).replace(",", " ").split() if isinstance(flags, str) else np.ravel(flags))]
+    flags = flags.replace(",", " ").split() if isinstance(flags, str) else np.ravel(flags)
+    flags = [int(str(flag).rstrip("b")) for flag in flags]
     if len(flags) != len(names):
-        raise ValueError(f"the mask has {len(flags)} flag_values but {len(names)} flag_meanings; give one name a value.")
+        raise ValueError(f"the mask has {len(flags)} flag_values but {len(names)} flag_meanings; give one each.")
     known = dict(zip(flags, names, strict=True))
     return np.array([known.get(int(value), str(int(value))) for value in values])
 
@@ -114,17 +137,12 @@ def label_mask(mask: xr.DataArray, cells: Cells, name: str | None = None) -> Cov
         labels = _labels(mask, values)
     if values.size == 0:
         raise ValueError(f"the mask {mask.name!r} holds no value ≥ 0, so there is no region.")
-    source = Cells.of(mask)
-    bring = carry(source, cells)
-    if (field.shape == cells.shape and bring(field) is field) or _same_cells(source, cells):
+    bring = carry(Cells.of(mask), cells)
+    if bring.exact:
         parts = _parts_of_labels(bring(field).ravel(), values)
     else:
         parts = _parts(lambda value: bring(field == value), values)
     return Cover(name or str(mask.name or "mask"), labels, rows_of(parts, cells.shape[0] * cells.shape[1]))
-
-
-def _same_cells(source: Cells, target: Cells) -> bool:
-    return all(_matching(getattr(source, a), getattr(target, a), a) is not None for a in ("lat", "lon"))
 
 
 def _parts_of_labels(flat: np.ndarray, values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -133,7 +151,7 @@ def _parts_of_labels(flat: np.ndarray, values: np.ndarray) -> list[tuple[np.ndar
     return [(order[a:b], np.ones(b - a)) for a, b in bounds.T]
 
 
-def _parts(field_of: Callable, keys) -> list[tuple[np.ndarray, np.ndarray]]:
+def _parts(field_of: Callable, keys: Iterable) -> list[tuple[np.ndarray, np.ndarray]]:
     parts = []
     for key in keys:
         flat = np.ascontiguousarray(field_of(key)).ravel()

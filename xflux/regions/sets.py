@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from xflux.regions.cover import Cells, Cover, latitude_bands, rows_of
+from xflux.regions.cover import Cells, Cover, latitude_band_limits, latitude_bands, rows_of
 from xflux.regions.coverage import polygon_shares
 from xflux.regions.masks import fraction_mask, label_mask
 from xflux.regions.shapes import rings_of, shipped
@@ -53,6 +53,20 @@ def _named(name: str, cells: Cells) -> Cover:
     if name == "transcom" or name.startswith("transcom:") or name.endswith(".nc"):
         return transcom(name.removeprefix("transcom").removeprefix(":") or None, cells)
     raise ValueError(f"region set {name!r} is unknown; expected one of {', '.join(NAMES)}.")
+
+
+def region_labels(name: str) -> tuple[str, ...]:
+    """Labels of a named set that xflux ships, in their order.
+
+    >>> region_labels("reccap2")[:3], len(region_labels("latitude-bands"))
+    (('USA', 'CAN', 'CAM'), 18)
+    """
+    if name == "latitude-bands":
+        return tuple(latitude_band_limits())
+    if name not in NAMES or name == "transcom":
+        shipped_names = ", ".join(known for known in NAMES if known != "transcom")
+        raise ValueError(f"region set {name!r} is not shipped; expected one of {shipped_names}.")
+    return tuple(str(label) for label in shipped(name)[0])
 
 
 def _sum(share) -> np.ndarray:
@@ -116,7 +130,8 @@ def transcom(path: str | None, cells: Cells) -> Cover:
     """
     file = _transcom_file(path)
     with xr.open_dataset(file) as ds:
-        found = [n for n, da in ds.data_vars.items() if da.ndim == 2 and re.search("transcom|region|basis", str(n), re.I)]
+        flat = [name for name, da in ds.data_vars.items() if da.ndim == 2]
+        found = [name for name in flat if re.search("transcom|region|basis", str(name), re.IGNORECASE)]
         if not found:
             raise ValueError(f"{file.name} holds no 2-D variable named like 'transcom_region': {list(ds.data_vars)}.")
         mask = ds[found[0]].load()
@@ -137,7 +152,7 @@ def _transcom_file(path: str | None) -> Path:
             return candidate
     raise FileNotFoundError(
         f"the TransCom-3 mask is not shipped with xflux and was not found ({path or '$XFLUX_DATA=' + str(folder)}). "
-        f"Get the published 1° mask (Gurney et al. 2002; e.g. regions.nc of NOAA CarbonTracker, "
-        f"https://gml.noaa.gov/ccgg/carbontracker/, or transcom3 'basis function map') and give regions='transcom:PATH', "
-        f"or put it at $XFLUX_DATA/regions/transcom_1deg.nc."
+        f"Get the published 1° basis function map (Gurney et al. 2002, doi:10.1038/415626a; e.g. regions.nc of NOAA "
+        f"CarbonTracker, https://gml.noaa.gov/ccgg/carbontracker/) and give regions='transcom:PATH', or put it at "
+        f"$XFLUX_DATA/regions/transcom_1deg.nc."
     )

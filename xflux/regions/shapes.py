@@ -40,7 +40,7 @@ CHAPTERS = ("NAm", "SAm", "Eur", "Afr", "NAsia", "CWAsia", "EAsia", "SAsia", "SE
 
 @cache
 def countries() -> dict[str, dict[str, str]]:
-    """The country table: ISO_A3 → name, reccap2, chapter, confidence, alternative (Greenland, Antarctica: no region)."""
+    """The country table: ISO_A3 → name, reccap2, chapter, confidence, alternative; "" is no region (Greenland)."""
     with resources.files("xflux.data").joinpath("countries.csv").open(encoding="utf-8") as table:
         return {row["iso_a3"]: row for row in csv.DictReader(table)}
 
@@ -85,7 +85,8 @@ def rings_of(geometries) -> Rings:
         if geometry is None or geometry.is_empty:
             continue
         if geometry.geom_type not in ("Polygon", "MultiPolygon", "GeometryCollection"):
-            raise TypeError(f"region {i} is a {geometry.geom_type}; expected a Polygon or MultiPolygon (buffer it first).")
+            kind = geometry.geom_type
+            raise TypeError(f"region {i} is a {kind}; expected a Polygon or MultiPolygon (see buffer()).")
         valid = geometry if geometry.is_valid else shapely.make_valid(geometry)
         for polygon in shapely.get_parts(shapely.get_parts(valid)):
             if polygon.geom_type != "Polygon":

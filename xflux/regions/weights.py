@@ -9,7 +9,7 @@ from xflux import grid as grids
 from xflux.provenance import stamp
 from xflux.regions.cover import Cells, Cover
 from xflux.regions.kernel import Plan
-from xflux.regions.masks import land_on
+from xflux.regions.masks import land_on, matching
 from xflux.regions.sets import cover_of
 
 BASES = ("land", "cell")
@@ -105,9 +105,7 @@ def read_weights(weights: xr.DataArray, grid: xr.DataArray | xr.Dataset) -> Weig
 
 def _index(there: np.ndarray, here: np.ndarray, axis: str) -> np.ndarray:
     """Place on the grid at hand of every row or column of the weights, −1 where the grid lacks it."""
-    from xflux.regions.masks import _matching
-
-    found = _matching(there, here, axis)
+    found = matching(there, here, axis, edges=False)
     if found is None:
         raise ValueError(
             f"the weights were made for another grid: their {axis} cells ({len(there)}, from {there[0, 0]:g}) are not "
@@ -120,7 +118,7 @@ def _index(there: np.ndarray, here: np.ndarray, axis: str) -> np.ndarray:
 
 def check_basis(basis: str) -> str:
     if basis not in BASES:
-        raise ValueError(f"area_basis {basis!r} is unknown; expected 'land' (per m2 of land) or 'cell' (per m2 of cell).")
+        raise ValueError(f"area_basis {basis!r} is unknown; expected 'land' or 'cell': what the flux is per m2 of.")
     return basis
 
 
@@ -128,7 +126,10 @@ def weights_for(grid, regions, basis: str, land_fraction: xr.DataArray | None) -
     """Weights of regions of any kind on a grid."""
     grid = grids.standardise(grid)
     if is_weights(regions):
-        return read_weights(regions, grid)
+        made = read_weights(regions, grid)
+        if made.basis is not None and made.basis != basis:
+            raise ValueError(f"the weights were made for area_basis={made.basis!r}, but {basis!r} is asked for.")
+        return made
     if land_fraction is None:
         land_fraction = own_land(grid)
     cells = Cells.of(grid)
@@ -177,7 +178,8 @@ def region_weights(
     (('region', 'lat', 'lon'), 'm2', 'land')
     """
     grid = grids.standardise(grid)
-    basis = area_basis or grid.attrs.get("area_basis") or "land"
+    made = regions.attrs.get("area_basis") if is_weights(regions) else None
+    basis = area_basis or made or grid.attrs.get("area_basis") or "land"
     return to_dataarray(weights_for(grid, regions, basis, land_fraction), grid)
 
 
