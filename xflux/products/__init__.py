@@ -9,6 +9,7 @@ what each flux contains, on which area it is based and where it comes from. What
 import glob as _glob
 import sys
 import types
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import xarray as xr
 
 from xflux.provenance import stamp
 
-from .combine import combine, labels_of
+from .combine import combine, labels_of, only
 from .fractions import with_land_fraction
 from .table import Product, ProductError, find_product, load_table
 
@@ -79,7 +80,9 @@ def open_product(
     for path, label in files:
         ds = open_file(path, product)
         opened.append((path, {**labels_of(path, product), **label}, _keep(ds, variables)))
-    ds = combine([o for o in opened if o[2].data_vars], product)
+    ds, notes = combine(_nonempty(opened, variables, product), product)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
     if drop_zero_cells and product.zero_cells:
         ds = _without_zero_cells(ds, product)
     if land_fraction is not None:
@@ -146,14 +149,22 @@ def _keep(ds: xr.Dataset, variables: Iterable[str] | None) -> xr.Dataset:
     if variables is None:
         return ds
     wanted = {variables} if isinstance(variables, str) else set(variables)
-    return ds[[v for v in ds.data_vars if v in wanted]]
+    return only(ds, wanted)
+
+
+def _nonempty(opened: list, variables: Iterable[str] | None, product: Product) -> list:
+    """The files with something to keep; none at all is an error."""
+    kept = [o for o in opened if o[2].data_vars]
+    if not kept:
+        known = ", ".join(v.name for v in product.variables)
+        raise ProductError(f"{product.name}: none of variables={variables!r} is in the files; the row has {known}")
+    return kept
 
 
 def _without_zero_cells(ds: xr.Dataset, product: Product) -> xr.Dataset:
     """NaN where a flux is zero (to the row's tolerance) at every step; lazy."""
-    return ds.map(
-        lambda v: v.where((abs(v) >= product.zero_cells).any("time")) if "time" in v.dims else v, keep_attrs=True
-    )
+    fluxes = [v.name for v in product.variables if v.kind == "flux" and v.name in ds and "time" in ds[v.name].dims]
+    return ds.assign({n: ds[n].where((abs(ds[n]) >= product.zero_cells).any("time")) for n in fluxes})
 
 
 class _CallableModule(types.ModuleType):

@@ -1,8 +1,8 @@
 """Several files → one Dataset: along time (in any order), by variable, then by inversion, member or experiment."""
 
 import re
-import warnings
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -23,27 +23,33 @@ def labels_of(path: Path, product: Product) -> dict[str, str]:
     return {}
 
 
-def combine(opened: list[tuple[Path, dict[str, str], xr.Dataset]], product: Product) -> xr.Dataset:
-    """All files of one call as one Dataset. Duplicate steps raise and gaps warn, both by name."""
+def combine(opened: list[tuple[Path, dict[str, str], xr.Dataset]], product: Product) -> tuple[xr.Dataset, list[str]]:
+    """All files of one call as one Dataset, and what the caller should be warned of. Duplicate steps raise by name."""
+    notes: list[str] = []
     groups = defaultdict(list)
     for path, label, ds in opened:
         groups[(label.get("experiment", ""), label.get("member", ""))].append((path, ds))
-    groups = _without_statistics(groups, product)
-    parts = {key: _one_member(members, product) for key, members in groups.items()}
+    groups = _without_statistics(groups, product, notes)
+    parts = {key: _one_member(members, product, notes) for key, members in groups.items()}
     _check_grids(parts, product)
     experiments = list(dict.fromkeys(e for e, _ in parts))
     stacked = [_stack({m: ds for (e, m), ds in parts.items() if e == name}, product.ensemble) for name in experiments]
-    return _stack(dict(zip(experiments, stacked, strict=True)), "experiment")
+    return _stack(dict(zip(experiments, stacked, strict=True)), "experiment"), list(dict.fromkeys(notes))
 
 
-def _without_statistics(groups: dict, product: Product) -> dict:
+def _without_statistics(groups: dict, product: Product, notes: list[str]) -> dict:
     """Without ensemble means and spreads, unless nothing else was asked for: they are no members."""
     statistics = {key for key in groups if key[1] in product.statistics}
     if not statistics or len(statistics) == len(groups):
         return groups
     names = ", ".join(sorted({member for _, member in statistics}))
-    warnings.warn(f"{product.name}: {names} left out: statistics of the ensemble, not members of it", stacklevel=4)
+    notes.append(f"{product.name}: {names} left out: statistics of the ensemble, not members of it")
     return {key: files for key, files in groups.items() if key not in statistics}
+
+
+def only(ds: xr.Dataset, names: Collection[str]) -> xr.Dataset:
+    """``ds`` with these data variables and all its coordinates (``ds[names]`` would lose the bounds)."""
+    return ds.drop_vars([v for v in ds.data_vars if v not in names])
 
 
 def _stack(parts: dict[str, xr.Dataset], dim: str) -> xr.Dataset:
@@ -68,32 +74,32 @@ def _own_bounds(joined: xr.Dataset, parts: list[xr.Dataset]) -> xr.Dataset:
 
 def _order(ds: xr.Dataset, dim: str) -> xr.Dataset:
     """``dim`` first in every variable that has it."""
-    return ds.map(lambda v: v.transpose(dim, ...) if dim in v.dims else v, keep_attrs=True)
+    return ds.assign({n: v.transpose(dim, ...) for n, v in ds.data_vars.items() if dim in v.dims})
 
 
-def _one_member(files: list[tuple[Path, xr.Dataset]], product: Product) -> xr.Dataset:
-    """All files of one inversion or model: by variable along time, then merged."""
-    series = defaultdict(list)
-    for path, ds in files:
-        series[tuple(ds.data_vars)].append((path, ds))
-    joined = [_along_time(part, product) for part in series.values()]
+def _one_member(files: list[tuple[Path, xr.Dataset]], product: Product, notes: list[str]) -> xr.Dataset:
+    """All files of one inversion or model: each variable along time, then merged."""
+    holders = defaultdict(list)  # the files that a variable is in → the variables that are in just these
+    for name in dict.fromkeys(v for _, ds in files for v in ds.data_vars):
+        holders[tuple(i for i, (_, ds) in enumerate(files) if name in ds.data_vars)].append(name)
+    series = [[(files[i][0], only(files[i][1], names)) for i in where] for where, names in holders.items()]
+    joined = [_along_time(part, product, notes) for part in series]
     if len(joined) == 1:
         return joined[0]
     first = joined[0]
     joined = [first, *(_snap(ds, first, product, "its variables") for ds in joined[1:])]
     lengths = {tuple(ds.data_vars): ds.sizes.get("time") for ds in joined}
     if len({str(ds["time"].values) if "time" in ds.coords else "" for ds in joined}) > 1:
-        warnings.warn(f"{product.name}: the variables cover different times ({lengths}): filled with NaN", stacklevel=5)
+        notes.append(f"{product.name}: the variables cover different times ({lengths}): filled with NaN")
     merged = xr.merge([d.drop_vars("time_bnds", errors="ignore") for d in joined], join="outer", compat="override",
                       combine_attrs="drop_conflicts")
     return _own_bounds(merged, joined)
 
 
-def _along_time(files: list[tuple[Path, xr.Dataset]], product: Product) -> xr.Dataset:
+def _along_time(files: list[tuple[Path, xr.Dataset]], product: Product, notes: list[str]) -> xr.Dataset:
     """Files of the same variables, in the order of their dates."""
     if len(files) == 1:
-        _warn_gaps(files[0][1], product)
-        return files[0][1]
+        return _note_gaps(files[0][1], product, notes)
     if any("time" not in ds.dims for _, ds in files):
         raise ProductError(f"{product.name}: {len(files)} files hold the same variables without time: {_names(files)}")
     _check_duplicates(files, product)
@@ -106,8 +112,7 @@ def _along_time(files: list[tuple[Path, xr.Dataset]], product: Product) -> xr.Da
         joined = _own_bounds(joined.drop_vars("time_bnds"), parts)
     if not joined.indexes["time"].is_monotonic_increasing:
         joined = joined.sortby("time")
-    _warn_gaps(joined, product)
-    return joined
+    return _note_gaps(joined, product, notes)
 
 
 def _names(files: list[tuple[Path, xr.Dataset]]) -> str:
@@ -159,12 +164,13 @@ def _snap(ds: xr.Dataset, to: xr.Dataset, product: Product, what: str) -> xr.Dat
     return ds.assign_coords(lat=to["lat"], lon=to["lon"])
 
 
-def _warn_gaps(ds: xr.Dataset, product: Product) -> None:
-    """One warning that names the missing stretches of time."""
+def _note_gaps(ds: xr.Dataset, product: Product, notes: list[str]) -> xr.Dataset:
+    """``ds``; notes the missing stretches of time by their dates."""
     if "time_bnds" not in ds.coords or ds.sizes["time"] < 2:
-        return
+        return ds
     bounds = ds["time_bnds"].values
     holes = [(str(e)[:10], str(s)[:10]) for e, s in zip(bounds[:-1, 1], bounds[1:, 0], strict=True) if s > e]
     if holes:
         text = ", ".join(f"{a} to {b}" for a, b in holes[:5]) + (f" and {len(holes) - 5} more" if len(holes) > 5 else "")
-        warnings.warn(f"{product.name}: there is no data from {text}", stacklevel=6)
+        notes.append(f"{product.name}: there is no data from {text}")
+    return ds

@@ -28,6 +28,7 @@ def open_file(path: Path, product: Product) -> xr.Dataset:
     coords = {c: ds[c] for c in ("time", "time_bnds") if c in ds.variables}
     out = xr.Dataset(data, coords=coords, attrs=_text_attrs(raw.attrs))
     out = out.assign_coords({d: _horizontal(raw[d], d) for d in ("lat", "lon")})
+    out = out.assign_coords(_cell_bounds(raw))
     out = _member_names(out, raw, product)
     out = _physical(out, product, path)
     out = _valid_years(out, raw, product)
@@ -132,7 +133,7 @@ def _stamps(raw: xr.Dataset, product: Product, path: Path) -> xr.DataArray | Non
     if product.time == "filename" and count in (None, 1):
         return times.from_filename(path, product)
     if product.time == "group":
-        return times._index(raw["time"].values)
+        return times.as_index(raw["time"].values)
     if "start_date" in raw.variables and product.time == "start_date":
         rows = raw["start_date"].transpose("time", ...).values
         if rows.ndim == 2 and rows.shape[1] == 3 and np.isfinite(rows).all():
@@ -196,10 +197,11 @@ def _variable(da: xr.DataArray, v: Variable, ds: xr.Dataset, product: Product, p
         da = da.where(abs(da) < 1e19) if abs(value) >= 1e19 else da.where(da != value)
     if v.extensive:
         da = da / _cell_area_of(v, ds, product, path)
-    if v.kind == "fraction" and v.scale == 1.0 and "%" in str(published) + str(published).replace("percent", "%"):
-        da = da / 100.0
-    factor = v.sign * v.scale
+    percent = v.kind == "fraction" and published.lower() in ("%", "percent", "per cent")
+    factor = v.sign * v.scale * (0.01 if percent else 1)
     da = da * factor if factor != 1 else da
+    if v.kind == "area" and da.dims == ("lat",):
+        da = da.expand_dims(lon=ds["lon"]).transpose("lat", "lon")
     da = _chunk(da).drop_vars([c for c in da.coords if c not in da.dims])
     da.attrs, da.encoding = attrs, {}
     return da
@@ -295,6 +297,17 @@ def _area_basis(da: xr.DataArray, product: Product) -> str:
 def _horizontal(coord: xr.DataArray, dim: str) -> xr.DataArray:
     """lat or lon with the attributes that published files may lack."""
     return xr.DataArray(coord.values, dims=dim, attrs=_COORD_ATTRS[dim])
+
+
+def _cell_bounds(raw: xr.Dataset) -> dict[str, xr.DataArray]:
+    """The file's own lat_bnds and lon_bnds, where it has them."""
+    found = {}
+    for dim in ("lat", "lon"):
+        names = (raw[dim].attrs.get("bounds"), f"{dim}_bnds", f"{dim}_bounds", f"{dim}itude_bnds")
+        name = next((n for n in names if n in raw.variables and raw[n].ndim == 2 and dim in raw[n].dims), None)
+        if name is not None and raw[name].size == 2 * raw.sizes[dim]:
+            found[f"{dim}_bnds"] = xr.DataArray(raw[name].transpose(dim, ...).values, dims=(dim, "bnds"))
+    return found
 
 
 def _member_names(out: xr.Dataset, raw: xr.Dataset, product: Product) -> xr.Dataset:

@@ -12,65 +12,74 @@ from .table import Product, ProductError
 def open_groups(path: Path, product: Product) -> xr.Dataset:
     """A flat Dataset: ``a/*/C`` for the month groups ``a/01/C`` … along time, ``b/x`` for fixed ones, 1-D lat/lon."""
     names = sorted({n for v in product.variables for n in v.names})
-    try:
-        tree = xr.open_datatree(path, engine="h5netcdf", phony_dims="sort", decode_times=False, chunks={})
-    except (OSError, ValueError) as err:
-        raise ProductError(f"{product.name}: cannot open {str(path)!r} as HDF5: {err}") from err
-    lat, lon = _axes(tree, product, path)
+    paths = _paths(path, product)
+    lat, lon = _axes(path, paths, product)
     year = times.from_filename_year(path, product)
-    data, months = {}, {}
+    data = {}
     for name in names:
-        if "*" in name:
-            stacked = _months(tree, name, lat.size, lon.size)
-            if stacked is not None:
-                data[name], months[name] = stacked
-        elif _get(tree, name) is not None:
-            data[name] = _plain(_get(tree, name), lat.size, lon.size)
-    found = sorted({m for v in months.values() for m in v})
-    dates = [times._date(year, m, 1, "standard") for m in found]
-    arrays = {n: (v.assign_coords(time=[dates[found.index(m)] for m in months[n]]) if n in months else v)
-              for n, v in data.items()}
-    return xr.Dataset(arrays, coords={"lat": ("lat", lat), "lon": ("lon", lon)}, attrs=dict(tree.attrs))
+        found = _matching(paths, name)
+        arrays = [_flat(path, p, lat.size, lon.size) for p in found.values()]
+        if "*" in name and arrays:
+            dates = [times.date(year, m, 1, "standard") for m in found]
+            stacked = xr.concat(arrays, dim="time", combine_attrs="override")
+            data[name] = stacked.assign_coords(time=dates)
+        elif arrays:
+            data[name] = arrays[0]
+    return xr.Dataset(data, coords={"lat": ("lat", lat), "lon": ("lon", lon)})
 
 
-def _get(tree: xr.DataTree, path: str) -> xr.DataArray | None:
-    group, _, name = path.rpartition("/")
+def _paths(path: Path, product: Product) -> set[str]:
+    """Paths of all variables in the file."""
+    import netCDF4
+
+    def walk(group, prefix: str) -> set[str]:
+        own = {prefix + name for name in group.variables}
+        return own.union(*(walk(g, f"{prefix}{name}/") for name, g in group.groups.items()))
+
     try:
-        node = tree[group] if group else tree
-    except KeyError:
-        return None
-    return node.dataset[name] if name in node.dataset.variables else None
+        with netCDF4.Dataset(path) as file:
+            return walk(file, "")
+    except OSError as err:
+        raise ProductError(f"{product.name}: cannot open {str(path)!r} as HDF5: {err}") from err
 
 
-def _plain(da: xr.DataArray, nlat: int, nlon: int) -> xr.DataArray:
-    """A (lat, lon) array from one with phony dims."""
+def _matching(paths: set[str], pattern: str) -> dict[int, str]:
+    """{month: path} of the group variables of ``a/*/C``; {0: path} of a plain one."""
+    if "*" not in pattern:
+        return {0: pattern} if pattern in paths else {}
+    candidates = {m: pattern.replace("*", f"{m:02d}") for m in range(1, 13)}
+    return {m: p for m, p in candidates.items() if p in paths}
+
+
+def _open(path: Path, variable: str) -> xr.DataArray:
+    """One variable of one group, lazy; plain HDF5 has no dim names, so they come out as phony ones.
+
+    Nothing is masked: HDF5's default fill value is 0, which would make every cell without fire a missing one.
+    """
+    group, _, name = variable.rpartition("/")
+    options = {"decode_times": False, "mask_and_scale": False, "chunks": {}}
+    ds = xr.open_dataset(path, group=group or None, engine="netcdf4", **options)
+    return ds[name]
+
+
+def _flat(path: Path, variable: str, nlat: int, nlon: int) -> xr.DataArray:
+    """A (lat, lon) array of one variable."""
+    da = _open(path, variable)
     if da.shape != (nlat, nlon):
-        raise ProductError(f"group variable {da.name!r} has shape {da.shape}, expected {(nlat, nlon)}")
-    return xr.DataArray(da.data, dims=("lat", "lon"), attrs=da.attrs)
+        raise ProductError(f"{path.name}: {variable} has the shape {da.shape}, expected {(nlat, nlon)} (lat, lon)")
+    return xr.DataArray(da.data, dims=("lat", "lon"), attrs=da.attrs, name=variable)
 
 
-def _months(tree: xr.DataTree, pattern: str, nlat: int, nlon: int) -> tuple[xr.DataArray, list[int]] | None:
-    """All months of ``a/*/C`` along time, with their numbers."""
-    parent, _, name = pattern.partition("/*/")
-    try:
-        groups = sorted(g for g in tree[parent].children if g.isdigit() and 1 <= int(g) <= 12)
-    except KeyError:
-        return None
-    steps = {int(g): _get(tree, f"{parent}/{g}/{name}") for g in groups}
-    steps = {m: _plain(da, nlat, nlon) for m, da in steps.items() if da is not None}
-    if not steps:
-        return None
-    return xr.concat(list(steps.values()), dim="time", combine_attrs="override"), list(steps)
-
-
-def _axes(tree: xr.DataTree, product: Product, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _axes(path: Path, paths: set[str], product: Product) -> tuple[np.ndarray, np.ndarray]:
     """1-D latitude and longitude from 2-D ones that vary along one dim only."""
     axes = []
     for name, axis in (("lat", 1), ("lon", 0)):
-        da = _get(tree, name)
-        if da is None:
-            raise ProductError(f"{path.name} does not look like {product.name}: expected {name!r} in its root group")
-        values = da.values
+        if name not in paths:
+            top = ", ".join(sorted({p.split("/")[0] for p in paths})) or "nothing"
+            raise ProductError(
+                f"{path.name} does not look like {product.name}: expected {name!r} in its root group, found {top}"
+            )
+        values = _open(path, name).values
         if values.ndim == 2:
             first = np.take(values, 0, axis=axis)
             if not np.allclose(values, np.expand_dims(first, axis), atol=1e-5):

@@ -30,16 +30,16 @@ def decode(values: np.ndarray, units: str, calendar: str, where: str) -> xr.Data
         raise ProductError(f"{where}: time units {units!r} (calendar {calendar!r}) cannot be decoded: {err}") from err
     if not (np.issubdtype(dates.dtype, np.datetime64) or dates.dtype == object):
         raise ProductError(f"{where}: time units {units!r} cannot be decoded: expected '<unit> since <date>'")
-    return _index(dates.values)
+    return as_index(dates.values)
 
 
 def _months_since(values: np.ndarray, year: int, month: int, calendar: str) -> xr.DataArray:
     """Whole calendar months after the reference (udunits would take 30.44 days); a fraction is within the month."""
     count = np.floor(np.asarray(values, float) + 1e-6).astype(int) + (month - 1)
-    return _index([_date(year + int(c // 12), int(c % 12) + 1, 1, calendar or "standard") for c in count])
+    return as_index([date(year + int(c // 12), int(c % 12) + 1, 1, calendar or "standard") for c in count])
 
 
-def _date(year: int, month: int, day: int, calendar: str):
+def date(year: int, month: int, day: int, calendar: str):
     if calendar in ("standard", "gregorian", "proleptic_gregorian"):
         return np.datetime64(f"{year:04d}-{month:02d}-{day:02d}", "ns")
     import cftime
@@ -47,7 +47,7 @@ def _date(year: int, month: int, day: int, calendar: str):
     return cftime.datetime(year, month, day, calendar=calendar)
 
 
-def _index(dates: Sequence) -> xr.DataArray:
+def as_index(dates: Sequence) -> xr.DataArray:
     dates = np.asarray(dates)
     if np.issubdtype(dates.dtype, np.datetime64):
         dates = dates.astype("datetime64[ns]")
@@ -56,12 +56,12 @@ def _index(dates: Sequence) -> xr.DataArray:
 
 def from_months(first: str, count: int) -> xr.DataArray:
     """``count`` month starts from ``first`` ('YYYY-MM')."""
-    return _index(pd.date_range(first, periods=count, freq="MS").values)
+    return as_index(pd.date_range(first, periods=count, freq="MS").values)
 
 
 def from_rows(rows: np.ndarray) -> xr.DataArray:
     """Dates from rows of (year, month, day)."""
-    return _index([_date(int(y), int(m), int(d), "standard") for y, m, d in np.asarray(rows)])
+    return as_index([date(int(y), int(m), int(d), "standard") for y, m, d in np.asarray(rows)])
 
 
 def from_filename(path: str | Path, product: Product) -> xr.DataArray:
@@ -70,7 +70,7 @@ def from_filename(path: str | Path, product: Product) -> xr.DataArray:
     for pattern in (*product.time_pattern, r"(?<!\d)(?P<year>(?:19|20)\d{2})[-_]?(?P<month>0[1-9]|1[0-2])(?!\d)"):
         found = re.search(pattern, name)
         if found:
-            return _index([_date(int(found["year"]), int(found["month"]), 1, "standard")])
+            return as_index([date(int(found["year"]), int(found["month"]), 1, "standard")])
     raise ProductError(
         f"{product.name}: {name!r} has no time axis and no year and month in its name; "
         f"expected a name like {', '.join(product.files) or 'x_YYYYMM.nc'}"

@@ -1,0 +1,425 @@
+"""Make products comparable: take fire, rivers or a fossil difference out of a flux, or put them in (paper, Sect. 2.3).
+
+What a flux contains rides in its attributes: ``includes_fire`` and ``includes_rivers`` (1 or 0, absent = unknown) and
+``adjusted_for`` (comma-separated). Each adjustment updates them, and refuses to be made twice. Components come in any
+grid, time step and unit: they are brought to the flux's months, unit and grid by true month lengths and by areas, so
+that what is added is what is subtracted from the globe.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import xarray as xr
+
+from . import grid, temporal, units
+
+CONTENTS = ("fire", "rivers")
+_KIND = {"fire": "fire emissions", "rivers": "the flux that rivers export", "fossil": "the fossil difference"}
+
+
+class ContentsError(ValueError):
+    """Two fluxes that do not contain the same, or an adjustment that was made already."""
+
+
+# --- what a flux contains ---------------------------------------------------------------------------------------------
+
+
+def contents(obj: xr.DataArray | xr.Dataset | Mapping) -> dict[str, bool | None]:
+    """What a flux contains by its attributes: {"fire": True | False | None, "rivers": …}; None is unknown.
+
+    >>> contents({"includes_fire": 1})
+    {'fire': True, 'rivers': None}
+    """
+    attrs = _attrs(obj)
+    return {name: _truth(attrs.get(f"includes_{name}")) for name in CONTENTS}
+
+
+def check_contents(
+    a: xr.DataArray | xr.Dataset | Mapping,
+    b: xr.DataArray | xr.Dataset | Mapping,
+    allow: Iterable[str] | str = (),
+) -> dict[str, str]:
+    """Check that two fluxes contain the same before they are compared or one constrains the other.
+
+    Parameters
+    ----------
+    a, b
+        Fluxes (a Dataset needs exactly one), or their attributes.
+    allow
+        Contents that may differ: "fire", "rivers" (or "includes_fire", …).
+
+    Returns
+    -------
+    dict
+        For each content "same", "unknown" (one side does not say: never an error) or "different (allowed)". Record it.
+
+    Raises
+    ------
+    ContentsError
+        A difference that is not allowed; it says which side has what, and the adjustment that repairs it.
+
+    Examples
+    --------
+    >>> check_contents({"includes_fire": 0}, {"includes_fire": 0, "includes_rivers": 1})
+    {'fire': 'same', 'rivers': 'unknown'}
+    """
+    allowed = _allowed(allow)
+    found = {}
+    for name, (left, right) in _pairs(contents(a), contents(b)).items():
+        if left is None or right is None:
+            found[name] = "unknown"
+        elif left == right:
+            found[name] = "same"
+        elif name in allowed:
+            found[name] = "different (allowed)"
+        else:
+            has, lacks = (_name(a, "the first"), _name(b, "the second"))
+            has, lacks = (has, lacks) if left else (lacks, has)
+            raise ContentsError(
+                f"contents differ: {has} includes {name}, {lacks} does not. Take it out with "
+                f"xflux.adjust.remove_{name}, or allow it by name: allow=({name!r},)"
+            )
+    return found
+
+
+def _allowed(allow: Iterable[str] | str) -> set[str]:
+    given = [allow] if isinstance(allow, str) else list(allow)
+    names = {str(n).removeprefix("includes_") for n in given}
+    unknown = names - set(CONTENTS)
+    if unknown:
+        raise ContentsError(f"allow={sorted(unknown)}: no such content; expected some of {', '.join(CONTENTS)}")
+    return names
+
+
+def _pairs(a: dict, b: dict) -> dict:
+    return {name: (a[name], b[name]) for name in CONTENTS}
+
+
+def _attrs(obj: xr.DataArray | xr.Dataset | Mapping) -> Mapping:
+    if isinstance(obj, xr.Dataset):
+        fluxes = units.flux_variables(obj)
+        own = obj.attrs if any(f"includes_{c}" in obj.attrs for c in CONTENTS) else {}
+        return {**own, **obj[fluxes[0]].attrs} if len(fluxes) == 1 else own
+    return obj.attrs if isinstance(obj, xr.DataArray) else obj
+
+
+def _name(obj, fallback: str) -> str:
+    name = getattr(obj, "name", None)
+    return f"{fallback} ({name})" if isinstance(name, str) else fallback
+
+
+def _truth(value) -> bool | None:
+    """An attribute as True, False or None (unknown), whatever file format it has been through."""
+    if value is None:
+        return None
+    text = str(value).strip().lower()
+    if text in ("1", "1.0", "true", "yes", "included"):
+        return True
+    if text in ("0", "0.0", "false", "no", "none", "excluded"):
+        return False
+    return None
+
+
+# --- adjustments ------------------------------------------------------------------------------------------------------
+
+
+def remove_fire(
+    flux: xr.DataArray | xr.Dataset, fire: xr.DataArray | xr.Dataset
+) -> xr.DataArray | xr.Dataset:
+    """``flux − fire``: NBE without fire, which is comparable with towers' NEE (GFAS in the paper).
+
+    Parameters
+    ----------
+    flux
+        (…, time, lat, lon), per area. Its ``includes_fire`` must be true or unknown.
+    fire
+        Emissions (time, lat, lon), positive, in any carbon unit per area (CO2 mass too), on any grid that covers it,
+        in the same or shorter steps. Missing cells have no fire.
+
+    Returns
+    -------
+    DataArray like ``flux``, ``includes_fire`` 0, ``adjusted_for`` with "fire".
+
+    Raises
+    ------
+    ContentsError
+        The flux has no fire in it (CarbonTracker's ``bio``): it would be subtracted twice.
+    ValueError
+        The fire does not cover the flux's time, or units are not per area.
+
+    Examples
+    --------
+    >>> axes = {"lat": [-45.0, 45.0], "lon": [-90.0, 90.0]}
+    >>> nbe = xr.DataArray(np.zeros((2, 2)), axes, attrs={"units": "gC m-2 d-1", "includes_fire": 1})
+    >>> fire = xr.DataArray(np.ones((2, 2)), axes, attrs={"units": "gC m-2 d-1"})
+    >>> float(remove_fire(nbe, fire).sum())
+    -4.0
+    """
+    return _apply(flux, fire, "fire", -1)
+
+
+def add_fire(
+    flux: xr.DataArray | xr.Dataset, fire: xr.DataArray | xr.Dataset
+) -> xr.DataArray | xr.Dataset:
+    """``flux + fire``: NEE with fire, which is comparable with NBE. Parameters as :func:`remove_fire`.
+
+    Raises
+    ------
+    ContentsError
+        The flux includes fire already.
+    """
+    return _apply(flux, fire, "fire", +1)
+
+
+def remove_rivers(
+    flux: xr.DataArray | xr.Dataset, rivers: xr.DataArray | xr.Dataset
+) -> xr.DataArray | xr.Dataset:
+    """``flux − rivers``: without the land uptake that rivers export to the ocean.
+
+    ``rivers`` is what rivers add to the flux between land and atmosphere, positive into the atmosphere as everything
+    here: an uptake, about −0.65 PgC yr-1 for the globe (``rivers`` of the product "gcp-inversions"). It may be constant
+    in time. Taking it out leaves a smaller sink.
+
+    Raises
+    ------
+    ContentsError
+        The flux is adjusted for rivers already.
+    """
+    return _apply(flux, rivers, "rivers", -1)
+
+
+def add_rivers(
+    flux: xr.DataArray | xr.Dataset, rivers: xr.DataArray | xr.Dataset
+) -> xr.DataArray | xr.Dataset:
+    """``flux + rivers``; the inverse of :func:`remove_rivers`."""
+    return _apply(flux, rivers, "rivers", +1)
+
+
+def adjust_fossil(
+    flux: xr.DataArray | xr.Dataset, prescribed: xr.DataArray | xr.Dataset, reference: xr.DataArray | xr.Dataset
+) -> xr.DataArray | xr.Dataset:
+    """The land flux as if the inversion had prescribed ``reference`` fossil emissions: ``flux + prescribed − reference``.
+
+    The atmosphere sees land + fossil, so what an inversion prescribes too much of one it finds too little of the other.
+
+    Raises
+    ------
+    ContentsError
+        The flux is adjusted for fossil emissions already.
+    """
+    da, bounds = _one_flux(flux, "nbe")
+    if "fossil" in _adjusted(da):
+        raise ContentsError(f"{_name(da, 'the flux')} is adjusted for fossil already: {da.attrs['adjusted_for']!r}")
+    swapped = _combine(_combine(da, bounds, prescribed, "fossil", +1).assign_attrs(da.attrs), bounds, reference, "fossil", -1)
+    result = _mark(swapped, da, "fossil", None)
+    return flux.assign({da.name: result}) if isinstance(flux, xr.Dataset) else result
+
+
+def _apply(flux: xr.DataArray | xr.Dataset, component: xr.DataArray | xr.Dataset, kind: str, sign: int):
+    """``flux ± component`` if that was not done already."""
+    da, bounds = _one_flux(flux, "nbe")
+    has = contents(da)[kind]
+    if has is (sign > 0) or (has is None and sign < 0 and kind in _adjusted(da)):
+        done = "includes" if has else "does not include"
+        verb = "added" if sign > 0 else "subtracted"
+        raise ContentsError(
+            f"{_name(da, 'the flux')} {done} {kind} (includes_{kind}={da.attrs.get(f'includes_{kind}')!r}, "
+            f"adjusted_for={da.attrs.get('adjusted_for', '')!r}): it would be {verb} twice. Use the flux as it is."
+        )
+    result = _mark(_combine(da, bounds, component, kind, sign), da, kind, int(sign > 0))
+    return flux.assign({da.name: result}) if isinstance(flux, xr.Dataset) else result
+
+
+def _adjusted(flux: xr.DataArray) -> list[str]:
+    return [w.strip() for w in str(flux.attrs.get("adjusted_for", "")).split(",") if w.strip()]
+
+
+def _mark(result: xr.DataArray, flux: xr.DataArray, kind: str, includes: int | None) -> xr.DataArray:
+    """The flux's attributes with the adjustment recorded; one that is undone is struck off."""
+    attrs = dict(flux.attrs)
+    done = [k for k in _adjusted(flux) if k != kind]
+    undone = kind in _adjusted(flux) and includes == 1
+    text = ", ".join(done if undone else [*done, kind])
+    attrs = {**attrs, "adjusted_for": text} if text else {k: v for k, v in attrs.items() if k != "adjusted_for"}
+    if includes is not None:
+        attrs[f"includes_{kind}"] = includes
+    result.attrs = attrs
+    return result.rename(flux.name)
+
+
+# --- one component on the flux's steps, unit and cells ----------------------------------------------------------------
+
+
+def _one_flux(obj: xr.DataArray | xr.Dataset, kind: str) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """The flux and its time bounds: an array, or the Dataset's variable of that name, or its only flux."""
+    if isinstance(obj, xr.DataArray):
+        return grid.standardise(obj), None
+    if not isinstance(obj, xr.Dataset):
+        raise TypeError(f"expected a DataArray such as ds[{kind!r}], or a Dataset, not {type(obj).__name__}")
+    obj = grid.standardise(obj)
+    fluxes = units.flux_variables(obj)
+    name = kind if kind in fluxes else fluxes[0] if len(fluxes) == 1 else None
+    if name is None:
+        raise ValueError(f"which variable is meant? expected {kind!r} or a single flux, found {fluxes}: pass ds[name]")
+    bounds = temporal.time_bounds(obj) if "time" in obj[name].dims else None
+    return obj[name], bounds
+
+
+def _combine(
+    flux: xr.DataArray, bounds: xr.DataArray | None, component: xr.DataArray | xr.Dataset, kind: str, sign: int
+) -> xr.DataArray:
+    """``flux + sign × component`` on the flux's steps, unit and cells; NaN of the flux stays NaN."""
+    part, part_bounds = _one_flux(component, kind)
+    _check_component(flux, part, kind)
+    if "time" in flux.dims:
+        bounds = temporal.time_bounds(flux) if bounds is None else bounds
+        part = _on_steps(part, part_bounds, flux, bounds, kind)
+    part = _in_units(regrid(part, flux), flux, bounds)
+    result = flux + sign * part.reset_coords(drop=True)
+    return result.transpose(*flux.dims)
+
+
+def _check_component(flux: xr.DataArray, part: xr.DataArray, kind: str) -> None:
+    """Same area basis where both are known, units per area, no dims that the flux has not."""
+    bases = flux.attrs.get("area_basis"), part.attrs.get("area_basis")
+    if None not in bases and bases[0] != bases[1]:
+        raise ValueError(
+            f"the flux is per m2 of {bases[0]}, {_KIND[kind]} per m2 of {bases[1]}: multiply the one per m2 of land by "
+            "the land fraction and set its area_basis to 'cell' first"
+        )
+    for what, da in (("the flux", flux), (_KIND[kind], part)):
+        if not units.parse(da.attrs.get("units", ""), da.attrs).per_area:
+            raise ValueError(f"{what}: expected units per area such as 'gC m-2 d-1', got {da.attrs.get('units')!r}")
+    extra = set(part.dims) - set(flux.dims)
+    if extra:
+        raise ValueError(f"{_KIND[kind]}: dims {sorted(map(str, extra))} are not in the flux {tuple(flux.dims)}; pick one")
+    if kind == "rivers" and part.dims == ("lat", "lon") and float((part * grid.cell_area(part)).sum()) > 0:
+        warnings.warn(
+            "rivers add up to a source (positive). What rivers export is an uptake on land, negative here: turn its "
+            "sign if your file gives what is to be added to the land flux",
+            stacklevel=5,
+        )
+
+
+def _on_steps(
+    part: xr.DataArray, part_bounds: xr.DataArray | None, flux: xr.DataArray, bounds: xr.DataArray, kind: str
+) -> xr.DataArray:
+    """The component as a rate per day, averaged over the flux's steps; a constant one stays constant."""
+    if "time" not in part.dims:
+        return part
+    temporal.same_calendar(flux, part)
+    part_bounds = temporal.time_bounds(part) if part_bounds is None else part_bounds
+    _check_cover(bounds.values, part_bounds.values, kind)
+    ds = part.to_dataset(name="part").assign_coords(time_bnds=(("time", "bnds"), part_bounds.values))
+    rate = temporal.convert_units(ds, "gC m-2 d-1")["part"]
+    weights = _overlap_share(bounds.values, part_bounds.values)
+    if np.array_equal(weights, np.eye(*weights.shape)):
+        return rate.assign_coords(time=flux["time"])
+    return _averaged(rate, weights, flux["time"])
+
+
+def _averaged(rate: xr.DataArray, weights: np.ndarray, time: xr.DataArray) -> xr.DataArray:
+    """Mean of the component over each of the flux's steps, one slice of time a step, so that chunks stay small."""
+    steps = []
+    for row in weights:
+        used = np.flatnonzero(row)
+        share = xr.DataArray(row[used], dims="time")
+        steps.append((rate.isel(time=used).drop_vars("time").fillna(0.0) * share).sum("time"))
+    return xr.concat(steps, dim=xr.Variable("time", time.values)).assign_attrs(rate.attrs)
+
+
+def _overlap_share(steps: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """(flux step, component step): the share of each flux step that a component step makes up."""
+    start = np.maximum(steps[:, None, 0], parts[None, :, 0])
+    end = np.minimum(steps[:, None, 1], parts[None, :, 1])
+    length = steps[:, 1] - steps[:, 0]
+    if np.issubdtype(steps.dtype, np.datetime64):
+        return np.maximum(end - start, np.timedelta64(0)) / length[:, None]
+    seconds = np.vectorize(lambda gap: max(gap.total_seconds(), 0.0), otypes=[float])
+    return seconds(end - start) / seconds(length)[:, None]
+
+
+def _check_cover(steps: np.ndarray, parts: np.ndarray, kind: str) -> None:
+    """Every flux step is made up of component steps wholly; a coarser component would smear its own step over several."""
+    share = _overlap_share(steps, parts)
+    missing = [str(steps[i, 0])[:10] for i in np.flatnonzero(share.sum(1) < 1 - 1e-9)]
+    if missing:
+        raise ValueError(
+            f"{_KIND[kind]} do not cover the flux's time: nothing (or not all) of {len(missing)} of its {len(steps)} steps, "
+            f"{', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}; they run from {str(parts[:, 0].min())[:10]} to "
+            f"{str(parts[:, 1].max())[:10]}. Select the common time first"
+        )
+    inside = _overlap_share(parts, steps)
+    if ((inside > 1e-9) & (inside < 1 - 1e-9)).any() and ((inside > 1e-9).sum(1) > 1).any():
+        raise ValueError(
+            f"{_KIND[kind]} have longer steps than the flux, or steps that straddle its steps: average the flux first, "
+            "for instance to months with xflux.temporal.to_monthly"
+        )
+
+
+def _in_units(part: xr.DataArray, flux: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
+    """The component in the flux's unit, by the true lengths of the flux's steps."""
+    if "time" in flux.dims and "time" not in part.dims:
+        part = part.expand_dims(time=flux["time"]).assign_attrs(part.attrs)
+    if "time" in part.dims:
+        ds = part.to_dataset(name="part").assign_coords(time_bnds=(("time", "bnds"), bounds.values))
+        return temporal.convert_units(ds, flux.attrs["units"])["part"]
+    return temporal.convert_units(part, flux.attrs["units"])
+
+
+# --- conservative regridding ------------------------------------------------------------------------------------------
+
+
+def regrid(da: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """``da`` (…, lat, lon), per area, on the cells of ``target``; what is summed over the globe stays the same to 1e-10.
+
+    Cells share by area: weights are overlaps in longitude and in sin(latitude), one matrix an axis (as xarray-regrid
+    does, whose own weights take the cosine of row centres and renormalise by what is valid, which does not conserve
+    sums). A missing cell counts as zero.
+
+    Raises
+    ------
+    ValueError
+        ``da`` does not reach all of ``target``'s cells.
+
+    Examples
+    --------
+    >>> fine = xr.DataArray(np.ones((4, 8)), {"lat": [-67.5, -22.5, 22.5, 67.5], "lon": np.arange(8) * 45.0})
+    >>> coarse = xr.DataArray(np.ones((2, 4)), {"lat": [-45.0, 45.0], "lon": np.arange(4) * 90.0 - 180})
+    >>> regrid(fine, coarse).values.round(12).tolist()
+    [[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
+    """
+    da, target = grid.standardise(da), grid.standardise(target)
+    source_cells, target_cells = grid.cells(da), grid.cells(target)
+    weights = {}
+    for dim, source, wanted in zip(("lat", "lon"), source_cells, target_cells, strict=True):
+        matrix = _shares(source, wanted, dim)
+        weights[dim] = xr.DataArray(matrix, {f"to_{dim}": target[dim].values}, (f"to_{dim}", dim))
+    if all(w.shape[0] == w.shape[1] and np.allclose(w.values, np.eye(len(w)), atol=1e-9) for w in weights.values()):
+        return da.assign_coords(lat=target["lat"], lon=target["lon"]).fillna(0.0)
+    filled = da.drop_vars(["lat", "lon"]).reset_coords(drop=True).fillna(0.0).astype("float64")
+    result = xr.dot(filled, weights["lat"], weights["lon"], dim=["lat", "lon"])
+    result = result.rename(to_lat="lat", to_lon="lon").assign_coords(lat=target["lat"], lon=target["lon"])
+    return result.transpose(*da.dims).assign_attrs(da.attrs).rename(da.name)
+
+
+def _shares(source: np.ndarray, target: np.ndarray, dim: str) -> np.ndarray:
+    """(target, source) share of each target cell that each source cell covers, by longitude or by sin(latitude)."""
+    if dim == "lat":
+        source, target = np.sin(np.radians(source)), np.sin(np.radians(target))
+    a, b = np.sort(source, axis=1), np.sort(target, axis=1)
+    turns = (0.0,) if dim == "lat" else tuple(360.0 * k for k in range(-2, 3))
+    overlap = sum(
+        np.maximum(np.minimum(b[:, None, 1], a[None, :, 1] + t) - np.maximum(b[:, None, 0], a[None, :, 0] + t), 0.0)
+        for t in turns
+    )
+    share = overlap / (b[:, 1] - b[:, 0])[:, None]
+    covered = share.sum(1)
+    if (covered < 1 - 1e-6).any():
+        raise ValueError(
+            f"the component covers {dim} {np.degrees(np.arcsin(a)).min() if dim == 'lat' else a.min():g} to "
+            f"{np.degrees(np.arcsin(a)).max() if dim == 'lat' else a.max():g} only, not all of the flux's cells: "
+            "reindex it to the whole globe with zeros first"
+        )
+    return share
