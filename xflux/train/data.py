@@ -151,7 +151,7 @@ def _folds(towers: xr.Dataset, folds: int, seed: int, distance: float | None) ->
 class GridRows:
     """Drivers of the modelled cells, kept by their own axes and combined when rows are asked for.
 
-    ``groups`` holds, for every axis, the columns it fills, the values ``(pixel, own step, column)`` and the own step
+    ``groups`` holds, for every axis, the columns it fills, the values ``(pixel, column, own step)`` and the own step
     of every step. ``valid (pixel, step)`` is None where every driver is there at every step.
     """
 
@@ -166,23 +166,23 @@ class GridRows:
     valid: torch.Tensor | None
     incomplete: int
 
-    def rows(self, pixels: torch.Tensor, steps: torch.Tensor | None = None) -> torch.Tensor:
-        """Standardised drivers ``(member, pixel, step, driver)`` of ``pixels (member, pixel)``.
+    def values(self, pixels: torch.Tensor, steps: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Standardised drivers ``(row, driver, step)`` and, for every member's pixels, their place in them.
 
-        ``steps (member, step)``: those wanted; None is all of them, in order.
+        ``pixels (member | 1, pixel)``; ``steps (member | 1, step)``: those wanted; None is all of them, in order, and
+        needs no copy where all drivers have one axis.
         """
         if steps is None and len(self.groups) == 1 and self.groups[0][2] is None:
-            return self.groups[0][1][pixels]
+            return self.groups[0][1], pixels
         if steps is None:
             steps = torch.arange(len(self.days), device=pixels.device)[None]
-        members = max(len(pixels), len(steps))
+        members, n = max(len(pixels), len(steps)), pixels.shape[1]
         first = self.groups[0][1]
-        shape = (members, pixels.shape[1], steps.shape[1], self.n_drivers)
-        out = torch.empty(shape, dtype=first.dtype, device=first.device)
+        out = torch.empty((members, n, self.n_drivers, steps.shape[1]), dtype=first.dtype, device=first.device)
         for columns, values, own in self.groups:
             at = steps if own is None else own[steps]
-            out[..., columns] = values[pixels[:, :, None], at[:, None, :]]
-        return out
+            out[:, :, columns] = values[pixels[:, :, None], :, at[:, None, :]].transpose(2, 3)
+        return out.flatten(0, 1), torch.arange(members * n, device=pixels.device).view(members, n)
 
     def present(self, pixels: torch.Tensor, steps: torch.Tensor | None = None) -> torch.Tensor | None:
         """1 where all drivers are there, else 0 ``(member, pixel, step)``; None where none is ever missing."""
@@ -216,9 +216,9 @@ def grid_rows(
     present = np.ones((len(wanted), steps.size), bool)
     groups = {}
     for own, parts in columns.items():
-        values = np.stack(parts, axis=-1) if len(parts) > 1 else parts[0][..., None]
-        index = _own_index(own, axis, steps, values.shape[1])
-        there = np.isfinite(values).all(-1)
+        values = np.stack(parts, axis=1)
+        index = _own_index(own, axis, steps, values.shape[2])
+        there = np.isfinite(values).all(1)
         present &= there if index is None else there[:, index]
         groups[own] = (numbers[own], values, index)
     kept = present.any(1)
@@ -309,9 +309,9 @@ def _tensors(groups: dict, kept: np.ndarray, n_steps: int, n_drivers: int, dtype
         return torch.tensor(np.nan_to_num(values, copy=False), dtype=dtype, device=device)
 
     if len(groups) > 1 and kept.sum() * n_steps * n_drivers <= 5e7:
-        joined = np.empty((int(kept.sum()), n_steps, n_drivers), _numpy(dtype))
+        joined = np.empty((int(kept.sum()), n_drivers, n_steps), _numpy(dtype))
         for columns, values, index in groups.values():
-            joined[..., columns] = values[kept] if index is None else values[kept][:, index]
+            joined[:, columns] = values[kept] if index is None else values[kept][..., index]
         return ((list(range(n_drivers)), tensor(joined), None),)
     result = []
     for columns, values, index in groups.values():

@@ -15,7 +15,7 @@ from xflux.provenance import stamp
 from xflux.train.constraints import RegionalConstraint
 from xflux.train.data import Setting, TowerRows, tower_rows
 from xflux.train.model import FluxModel
-from xflux.train.network import ACTIVATIONS, Network, blocks, generator
+from xflux.train.network import ACTIVATIONS, Network, generator
 from xflux.train.objective import loss_weight, mean_squared_error, total_loss
 from xflux.train.regional import RegionalTerm
 
@@ -168,8 +168,8 @@ class Training:
         dtype, device = setting.torch_dtype, setting.torch_device
         sizes = (rows.x.shape[1], *config.hidden, rows.y.shape[1])
         seeds = [(config.seed, m) for m in self.members]
-        self.network = Network(sizes, seeds, config.activation, config.dropout, dtype, device)
-        self.x = torch.tensor(rows.x, dtype=dtype, device=device)
+        self.network = Network(sizes, seeds, config.activation, config.dropout, dtype, device, config.block_rows)
+        self.x = torch.tensor(rows.x, dtype=dtype, device=device)[..., None]
         self.y = torch.tensor(rows.y, dtype=dtype, device=device)
         self.term_names = _tower_terms(setting.targets) + [n for t in terms for n in t.names]
         self.log_variance = torch.zeros(
@@ -210,6 +210,7 @@ class Training:
         order = np.stack([self._order(m, epoch) for m in self.members])
         for term in self.terms:
             term.start_epoch(epoch)
+        self._drop = [generator(self.config.seed, 3, m, epoch) for m in self.members]
         losses = []
         for step in range(self.steps):
             self._set_rate(epoch * self.steps + step)
@@ -251,20 +252,19 @@ class Training:
         return losses.detach().cpu().numpy()
 
     def _tower_pass(self, order: torch.Tensor) -> torch.Tensor:
-        """L_EC ``(member, target)``, and its gradient, block by block (Eq. 5 is a sum over rows)."""
-        observed = self.y[order]
+        """L_EC ``(member, target)`` of the rows ``order (member, row)``, and its gradient (Eq. 5)."""
+        observed = self.y[order].transpose(1, 2)
+        drop = [int(rng.integers(2**62)) for rng in self._drop] if self.config.dropout else None
+        inferred = self.network.outputs(self.x, order, drop)
+        valid = torch.isfinite(observed)
+        error = torch.where(valid, inferred - observed, torch.zeros_like(inferred))
+        count = valid.sum(-1).clamp(min=1)
         weight = torch.ones_like(self.log_variance[:, : self.y.shape[1]])
         if len(self.term_names) > 1:
             weight = loss_weight(self.log_variance[:, : self.y.shape[1]]).detach()
-        valid = torch.isfinite(observed)
-        scale = (weight / valid.sum(1).clamp(min=1))[:, None].to(observed.dtype)
-        loss = 0.0
-        for part in blocks(order.shape[1], self.config.block_rows):
-            inferred = self.network(self.x[order[:, part]])
-            error = torch.where(valid[:, part], inferred - observed[:, part], torch.zeros_like(inferred))
-            inferred.backward(2 * error.detach() * scale)
-            loss = loss + (error.detach().double() ** 2).sum(1)
-        return loss / valid.sum(1).clamp(min=1)
+        scale = (2 * weight / count)[..., None].to(error.dtype)
+        self.network.accumulate(self.x, order, error * scale, drop)
+        return (error.double() ** 2).sum(-1) / count
 
     # --- validation --------------------------------------------------------------------------------------------
 
@@ -288,10 +288,7 @@ class Training:
         index = torch.as_tensor(np.stack([np.resize(h, longest) for h in held]), device=self.x.device)
         real = torch.arange(longest) < torch.tensor([len(h) for h in held])[:, None]
         observed = torch.where(real.to(self.x.device)[..., None], self.y[index], torch.nan)
-        inferred = torch.empty_like(observed)
-        with torch.no_grad():
-            for part in blocks(longest, self.config.block_rows):
-                inferred[:, part] = self.network(self.x[index[:, part]])
+        inferred = self.network.outputs(self.x, index).transpose(1, 2)
         return mean_squared_error(observed.double(), inferred.double())
 
     def _keep_best(self, epoch: int, value: np.ndarray) -> None:

@@ -10,6 +10,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from xflux.train import fused
+
 ACTIVATIONS = {
     "relu": torch.relu,
     "tanh": torch.tanh,
@@ -39,6 +41,10 @@ class Network:
         One of `ACTIVATIONS`, after every layer but the last.
     dropout
         Share of hidden outputs that are zeroed in training.
+    block_rows
+        Rows that are computed at once, so that the activations stay in cache.
+    fuse
+        Use the fused kernels where they serve (see `kernels`).
 
     Examples
     --------
@@ -55,10 +61,13 @@ class Network:
         dropout: float = 0.0,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
+        block_rows: int = 1024,
+        fuse: bool = True,
     ):
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation is {activation!r}; expected one of {sorted(ACTIVATIONS)}")
         self.sizes, self.activation, self.dropout = tuple(sizes), activation, dropout
+        self.block_rows, self.fuse = block_rows, fuse
         self.layers: list[tuple[torch.Tensor, torch.Tensor]] = []
         members = [_initial_member(self.sizes, *seed) for seed in seeds]
         for layer in range(len(sizes) - 1):
@@ -76,17 +85,64 @@ class Network:
     def members(self) -> int:
         return self.layers[0][0].shape[0]
 
-    def __call__(self, x: torch.Tensor, drop: torch.Generator | None = None) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor, drop: list[torch.Generator] | None = None) -> torch.Tensor:
         """Standardised drivers ``(member, row, driver)`` or ``(1, row, driver)`` → output ``(member, row, target)``."""
         act = ACTIVATIONS[self.activation]
         h = x.expand(self.members, -1, -1)
         for weight, bias in self.layers[:-1]:
             h = act(torch.baddbmm(bias, h, weight))
-            if drop is not None and self.dropout:
-                keep = torch.rand(h.shape, generator=drop, dtype=h.dtype, device=h.device) >= self.dropout
-                h = h * keep / (1 - self.dropout)
+            if drop is not None:
+                kept = [torch.rand(h.shape[1:], generator=g, device=h.device) >= self.dropout for g in drop]
+                h = h * torch.stack(kept) / (1 - self.dropout)
         weight, bias = self.layers[-1]
         return torch.baddbmm(bias, h, weight)
+
+    # Rows are named by pixel: ``values (pixel, driver, step)`` and ``pixels (member | 1, pixel)``; a member's rows are
+    # its pixels' steps in order. Only a block of rows is ever computed at once, so that memory is bounded.
+
+    def outputs(self, values: torch.Tensor, pixels: torch.Tensor, drop: list[int] | None = None) -> torch.Tensor:
+        """First pass, without a graph: outputs ``(member, target, row)``."""
+        if self._fused(values):
+            out = fused.forward(fused.Packed(self.layers), values.numpy(), pixels.numpy(), self.sizes[-1])
+            return torch.from_numpy(out)
+        per = values.shape[2]
+        shape = (self.members, self.sizes[-1], pixels.shape[1] * per)
+        out = torch.empty(shape, dtype=values.dtype, device=values.device)
+        generators = self._generators(drop)
+        with torch.no_grad():
+            for part in blocks(pixels.shape[1], max(1, self.block_rows // per)):
+                found = self(_rows(values, pixels[:, part]), generators)
+                out[..., part.start * per : part.stop * per] = found.transpose(1, 2)
+        return out
+
+    def accumulate(
+        self, values: torch.Tensor, pixels: torch.Tensor, slope: torch.Tensor, drop: list[int] | None = None
+    ) -> None:
+        """Second pass: forward and back block by block; adds to the parameters' gradients.
+
+        ``slope (member, target, row)`` is the loss's gradient with respect to `outputs`.
+        """
+        if self._fused(values):
+            found = fused.backward(fused.Packed(self.layers), values.numpy(), pixels.numpy(), slope.numpy())
+            for tensors, slopes in zip(self.layers, found, strict=True):
+                for tensor, own in zip(tensors, slopes, strict=True):
+                    given = torch.from_numpy(own.astype(np.float32))
+                    tensor.grad = given if tensor.grad is None else tensor.grad + given
+            return
+        per, generators = values.shape[2], self._generators(drop)
+        for part in blocks(pixels.shape[1], max(1, self.block_rows // per)):
+            own = slope[..., part.start * per : part.stop * per]
+            self(_rows(values, pixels[:, part]), generators).backward(own.transpose(1, 2))
+
+    def _fused(self, values: torch.Tensor) -> bool:
+        """Whether the fused kernels serve: ReLU in float32 on a CPU, without dropout."""
+        fits = self.activation == "relu" and values.dtype == torch.float32 and values.device.type == "cpu"
+        return self.fuse and fits and not self.dropout
+
+    def _generators(self, drop: list[int] | None) -> list[torch.Generator] | None:
+        if drop is None or not self.dropout:
+            return None
+        return [torch.Generator(self.layers[0][0].device).manual_seed(seed) for seed in drop]
 
     def state(self) -> dict[str, np.ndarray]:
         """The parameters as NumPy arrays named ``weight0, bias0, weight1 …`` (copies)."""
@@ -112,6 +168,11 @@ def _initial_member(sizes: Sequence[int], seed: int, member: int) -> list[tuple[
         bound = 1 / np.sqrt(n_in)
         layers.append((rng.uniform(-bound, bound, (n_in, n_out)), rng.uniform(-bound, bound, (1, n_out))))
     return layers
+
+
+def _rows(values: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Drivers ``(member | 1, row, driver)`` of the pixels' steps."""
+    return values[pixels].transpose(2, 3).flatten(1, 2)
 
 
 def blocks(n: int, size: int) -> Iterator[slice]:

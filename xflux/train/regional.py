@@ -21,6 +21,7 @@ from xflux.train.network import Network, blocks, generator
 from xflux.train.objective import area_mean, inversion_range, misfit, regional_loss
 
 MEAN_MONTH = 30.436875  # d, to which a bridge's weights refer
+BLOCK = 2_000_000  # rows of all members together that are worked on at once
 CONTROL_LIMIT = 4e8  # numbers of a stored field (member × pixel × step) beyond which there is no control variate
 
 
@@ -57,6 +58,7 @@ class RegionalTerm:
         self.constraint, self.config = constraint, config
         self.members, self.number = members, number
         self.dtype, self.device = config.torch_dtype, config.torch_device
+        self.output = config.flux_number(constraint.flux)
         target = read_target(constraint.target)
         self.pixels, area = _pixels(constraint, target, scaling, self.dtype, self.device)
         target, area, self.left_out = self._modelled(target, area)
@@ -161,14 +163,13 @@ class RegionalTerm:
         n_slots = steps.slot.shape[-1]
         total = torch.zeros(len(self.members), len(self.regions), n_slots, dtype=torch.float64, device=self.device)
         controlled = self.controlled and self.field is not None and keep is None
-        with torch.no_grad():
-            for part in self._blocks(pixels, steps):
-                amount = self._amounts(network, pixels[:, part], steps)
-                if keep is not None:
-                    keep[:, part] = amount
-                if controlled:
-                    amount = amount - self._stored(pixels[:, part])
-                self._scatter(total, amount, pixels[:, part], area[:, part])
+        for part in self._blocks(pixels, steps):
+            amount = self._amounts(network, pixels[:, part], steps)
+            if keep is not None:
+                keep[:, part] = amount
+            if controlled:
+                amount = amount - self._stored(pixels[:, part])
+            self._scatter(total, amount, pixels[:, part], area[:, part])
         if controlled:
             total += self.field_sum
         return total + self._intercept(steps)
@@ -177,23 +178,27 @@ class RegionalTerm:
         """Second pass: ``slope (member, region, target step)`` back to the parameters, block by block."""
         for part in self._blocks(pixels, steps):
             amount_slope = self._gather(slope, pixels[:, part], area[:, part])
-            flux, present = self._flux(network, pixels[:, part], steps)
             flux_slope = amount_slope.to(self.dtype) @ steps.slot.transpose(1, 2)
+            present = self.pixels.rows.present(pixels[:, part], steps.steps)
             if present is not None:
                 flux_slope = flux_slope * present
-            flux.backward(flux_slope)
+            values, at = self.pixels.rows.values(pixels[:, part], steps.steps)
+            flux_slope = flux_slope.flatten(1, 2)
+            if network.sizes[-1] > 1:
+                whole = flux_slope.new_zeros(len(flux_slope), network.sizes[-1], flux_slope.shape[1])
+                whole[:, self.output] = flux_slope
+                network.accumulate(values, at, whole)
+            else:
+                network.accumulate(values, at, flux_slope[:, None])
 
     def _blocks(self, pixels: torch.Tensor, steps: Steps):
-        return blocks(pixels.shape[1], max(1, self.config.block_rows // steps.slot.shape[1]))
-
-    def _flux(self, network: Network, pixels: torch.Tensor, steps: Steps):
-        """Flux ``(member, pixel, step)`` in gC m-2 d-1."""
-        x = self.pixels.rows.rows(pixels, steps.steps)
-        flux = network(x.flatten(1, 2))[..., self.config.flux_number(self.constraint.flux)]
-        return flux.unflatten(1, x.shape[1:3]), self.pixels.rows.present(pixels, steps.steps)
+        return blocks(pixels.shape[1], max(1, BLOCK // (len(self.members) * steps.slot.shape[1])))
 
     def _amounts(self, network: Network, pixels: torch.Tensor, steps: Steps) -> torch.Tensor:
-        flux, present = self._flux(network, pixels, steps)
+        """Amounts ``(member, pixel, target step)`` in gC m-2."""
+        values, at = self.pixels.rows.values(pixels, steps.steps)
+        flux = network.outputs(values, at)[:, self.output].unflatten(1, (pixels.shape[1], -1))
+        present = self.pixels.rows.present(pixels, steps.steps)
         return (flux if present is None else flux * present) @ steps.slot
 
     def _stored(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,118 @@
+"""The fused CPU path of the network: all members' rows through `kernels`, in threads that share out the work."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+import torch
+
+CHUNKS = 4  # pieces of each member's rows; fixed, so that sums do not depend on the number of threads
+
+
+@cache
+def _kernels():
+    from xflux.train import kernels
+
+    return kernels
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="xflux-train")
+
+
+class Packed:
+    """The parameters of all members, padded to whole register tiles, as the kernels want them."""
+
+    def __init__(self, layers: list[tuple[torch.Tensor, torch.Tensor]]):
+        wide = _kernels().WIDE
+        weights = [w.detach().numpy() for w, _ in layers]
+        self.shapes = [w.shape[1:] for w in weights]
+        outputs = [_up(w.shape[2], wide) for w in weights]
+        self.sizes = np.array([_up(weights[0].shape[1], 4), *outputs], np.int64)
+        lengths = self.sizes[:-1] * self.sizes[1:]
+        self.weight_at = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self.bias_at = np.concatenate([[0], np.cumsum(self.sizes[1:])]).astype(np.int64)
+        self.place = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64) * _kernels().TILE
+        self.members = weights[0].shape[0]
+        self.weights = np.zeros((self.members, self.weight_at[-1]), np.float32)
+        self.turned = np.zeros_like(self.weights)
+        self.biases = np.zeros((self.members, self.bias_at[-1]), np.float32)
+        for layer, (weight, bias) in enumerate(layers):
+            w, n_in, n_out = weight.detach().numpy(), *weight.shape[1:]
+            self._of(self.weights, layer)[:, :n_in, :n_out] = w
+            self._of(self.turned, layer, turned=True)[:, :n_out, :n_in] = w.transpose(0, 2, 1)
+            self.biases[:, self.bias_at[layer] : self.bias_at[layer] + n_out] = bias.detach().numpy()[:, 0]
+
+    def _of(self, flat: np.ndarray, layer: int, turned: bool = False) -> np.ndarray:
+        shape = self.sizes[layer : layer + 2][:: -1 if turned else 1]
+        return flat[:, self.weight_at[layer] : self.weight_at[layer + 1]].reshape(self.members, *shape)
+
+    def unpack(self, weight_slope: np.ndarray, bias_slope: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Slopes in the shapes of the layers, without the padding."""
+        found = []
+        for layer, (n_in, n_out) in enumerate(self.shapes):
+            at = self.bias_at[layer]
+            found.append((self._of(weight_slope, layer)[:, :n_in, :n_out], bias_slope[:, None, at : at + n_out]))
+        return found
+
+
+def _up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
+
+
+def _tasks(members: int, n: int, whole: int):
+    """Pieces (member, chunk, slice of pixels) of nearly equal size, in whole tiles."""
+    size = max(whole, _up(-(-n // CHUNKS), whole))
+    for member in range(members):
+        for chunk, start in enumerate(range(0, n, size)):
+            yield member, chunk, slice(start, min(start + size, n))
+
+
+def _run(work, tasks) -> None:
+    threads = torch.get_num_threads()
+    if threads == 1:
+        for task in tasks:
+            work(task)
+        return
+    for done in _pool(threads).map(work, tasks):
+        assert done is None
+
+
+def forward(packed: Packed, values: np.ndarray, rows: np.ndarray, targets: int) -> np.ndarray:
+    """Outputs ``(member, target, row)`` of ``values (pixel, driver, step)`` at ``rows (member | 1, pixel)``."""
+    kernels, per = _kernels(), values.shape[2]
+    n = rows.shape[1]
+    out = np.empty((packed.members, targets, n * per), np.float32)
+
+    def work(task) -> None:
+        member, _, part = task
+        own = np.ascontiguousarray(rows[member % len(rows), part])
+        result = out[member, :, part.start * per : part.stop * per]
+        kernels.forward(
+            values, own, per, packed.sizes, packed.place, packed.weights[member], packed.weight_at,
+            packed.biases[member], packed.bias_at, result,
+        )  # fmt: skip
+
+    _run(work, _tasks(packed.members, n, max(1, kernels.TILE // per)))
+    return out
+
+
+def backward(packed: Packed, values: np.ndarray, rows: np.ndarray, slope: np.ndarray) -> list:
+    """Slopes of the layers' weights and biases for ``slope (member, target, row)`` of the outputs."""
+    kernels, per = _kernels(), values.shape[2]
+    weight_slope = np.zeros((packed.members, CHUNKS + 1, packed.weights.shape[1]))
+    bias_slope = np.zeros((packed.members, CHUNKS + 1, packed.biases.shape[1]))
+
+    def work(task) -> None:
+        member, chunk, part = task
+        own = np.ascontiguousarray(rows[member % len(rows), part])
+        given = slope[member, :, part.start * per : part.stop * per]
+        kernels.backward(
+            values, own, per, packed.sizes, packed.place, packed.weights[member], packed.turned[member],
+            packed.weight_at, packed.biases[member], packed.bias_at, given, weight_slope[member, chunk],
+            bias_slope[member, chunk],
+        )  # fmt: skip
+
+    _run(work, _tasks(packed.members, rows.shape[1], max(1, kernels.TILE // per)))
+    return packed.unpack(weight_slope.sum(1), bias_slope.sum(1))
