@@ -1,6 +1,7 @@
 """Regions: what they are, what they weigh, and the integrals of a flux over them."""
 
 from xflux.regions.aggregate import GLOBAL, aggregate_regions
+from xflux.regions.budget import budget_table, regional_budget
 from xflux.regions.cover import latitude_band_limits
 from xflux.regions.files import load_weights, save_weights
 from xflux.regions.sets import region_labels
@@ -12,9 +13,11 @@ __all__ = [
     "GLOBAL",
     "RECCAP2",
     "aggregate_regions",
+    "budget_table",
     "latitude_band_limits",
     "load_weights",
     "region_labels",
     "region_weights",
+    "regional_budget",
     "save_weights",
 ]

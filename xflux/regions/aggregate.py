@@ -75,7 +75,7 @@ def aggregate_regions(
     """
     if isinstance(obj, xr.Dataset):
         return _aggregate_dataset(obj, regions, units, freq, land_fraction, include_global)
-    return _aggregate(obj, obj, regions, units, freq, land_fraction, include_global)
+    return integrate(obj, obj, regions, units, freq, land_fraction, include_global)
 
 
 def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global) -> xr.Dataset:
@@ -88,7 +88,7 @@ def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global)
     results = {}
     for name in names:
         da = ds[name].assign_attrs(inherited | ds[name].attrs)
-        result = _aggregate(da, ds, regions, target, freq, land_fraction, include_global)
+        result = integrate(da, ds, regions, target, freq, land_fraction, include_global)
         own = [c for c in ("unassigned", "valid_fraction") if c in result.coords]
         results[name] = result.rename({c: f"{name}_{c}" for c in own})
     provenance = results[names[0]].attrs["provenance"]
@@ -110,10 +110,11 @@ def _substances(target: str) -> tuple[str, ...]:
     return CARBON_SUBSTANCES if substance in CARBON_SUBSTANCES else (substance,)
 
 
-def _aggregate(da, source, regions, target, freq, land_fraction, include_global) -> xr.DataArray:
+def integrate(da, source, regions, target, freq, land_fraction, include_global) -> xr.DataArray:
+    """Integrals of one flux; ``source`` (the flux, or its Dataset) has the bounds and the land fraction."""
     da, source = grids.standardise(da), grids.standardise(source)
-    basis, assumed = _basis(da, regions)
-    scale, integrated, per_cell = _integrated_units(da)
+    basis, assumed = area_basis_of(da, regions)
+    scale, integrated, per_cell = integrated_units(da)
     weights, plan = plan_for(source, regions, basis, land_fraction)
     if include_global and weights.globe is None:
         raise ValueError(
@@ -128,7 +129,7 @@ def _aggregate(da, source, regions, target, freq, land_fraction, include_global)
     return result.rename(da.name).assign_attrs(_attrs(weights, basis, assumed, target, freq))
 
 
-def _basis(da: xr.DataArray, regions) -> tuple[str, bool]:
+def area_basis_of(da: xr.DataArray, regions) -> tuple[str, bool]:
     """Area basis of the flux, and whether it had to be assumed; weights made earlier know theirs."""
     own = da.attrs.get("area_basis")
     made = regions.attrs.get("area_basis") if is_weights(regions) else None
@@ -148,7 +149,7 @@ def _basis(da: xr.DataArray, regions) -> tuple[str, bool]:
     return "cell", True
 
 
-def _integrated_units(da: xr.DataArray) -> tuple[float, str, bool]:
+def integrated_units(da: xr.DataArray) -> tuple[float, str, bool]:
     """Factor to the integral's own units, those units, and whether the flux is per cell instead of per area."""
     text = da.attrs.get("units")
     if text is None:
@@ -250,5 +251,7 @@ def _attrs(weights: Weights, basis: str, assumed: bool, target: str, freq: str |
     attrs = {"units": target, "area_basis": basis, "regions": weights.name, "cell_methods": "area: sum"}
     if assumed:
         attrs["area_basis_assumed"] = 1
+    if weights.overlapping:
+        attrs["regions_overlap"] = 1
     call = f"aggregate_regions(regions={weights.name!r}, units={target!r}, freq={freq!r})"
     return attrs | {"provenance": stamp(call, {"area_basis": basis})}

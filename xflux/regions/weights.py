@@ -32,6 +32,7 @@ class Weights:
     basis: str | None
     rows: object
     globe: np.ndarray | None
+    overlapping: bool = False
 
     def plan(self) -> Plan:
         """Regions and, where there is a globe, the remainder that falls in none."""
@@ -64,7 +65,8 @@ def weigh(cover: Cover, cells: Cells, area: np.ndarray, basis: str, land: np.nda
     factor = np.divide(globe, known, out=np.zeros_like(globe), where=known > 0)
     share = cover.share
     rows = csr_array((share.data * factor[share.indices], share.indices, share.indptr), shape=share.shape)
-    return Weights(cover.name, cover.labels, basis, rows, None if cover.overlapping else globe)
+    globe = None if cover.overlapping else globe
+    return Weights(cover.name, cover.labels, basis, rows, globe, cover.overlapping)
 
 
 def is_weights(regions: object) -> bool:
@@ -100,7 +102,8 @@ def read_weights(weights: xr.DataArray, grid: xr.DataArray | xr.Dataset) -> Weig
         globe[np.ix_(rows[rows >= 0], columns[columns >= 0])] = source[np.ix_(rows >= 0, columns >= 0)]
         globe = globe.ravel()
     labels = weights["region"].values if "region" in weights.coords else np.arange(weights.sizes["region"])
-    return Weights(str(weights.attrs.get("regions", "weights")), labels, weights.attrs.get("area_basis"), matrix, globe)
+    name, basis = str(weights.attrs.get("regions", "weights")), weights.attrs.get("area_basis")
+    return Weights(name, labels, basis, matrix, globe, bool(weights.attrs.get("regions_overlap", False)))
 
 
 def _index(there: np.ndarray, here: np.ndarray, axis: str) -> np.ndarray:
@@ -199,5 +202,7 @@ def to_dataarray(weights: Weights, grid: xr.DataArray | xr.Dataset) -> xr.DataAr
     if weights.globe is not None:
         coords["cell_weight"] = (("lat", "lon"), weights.globe.reshape(nlat, nlon), {"units": "m2"})
     attrs = {"units": "m2", "long_name": "weight of the cell in the region", "regions": weights.name}
+    if weights.overlapping:
+        attrs["regions_overlap"] = 1
     attrs |= {"area_basis": weights.basis, "provenance": stamp(f"region_weights(regions={weights.name!r})")}
     return xr.DataArray(data, coords, ("region", "lat", "lon"), name="region_weight", attrs=attrs)

@@ -1,0 +1,230 @@
+"""The table that goes into a paper: mean ± spread by region and period, with the globe."""
+
+from collections.abc import Hashable, Iterable, Mapping
+
+import numpy as np
+import xarray as xr
+
+from xflux import grid as grids
+from xflux.provenance import stamp
+from xflux.regions.aggregate import GLOBAL, TIMES, area_basis_of, integrate, integrated_units
+from xflux.regions.cache import plan_for
+from xflux.temporal import annual, to_amounts
+from xflux.temporal.bounds import dataset_bounds
+from xflux.units import flux_variables, parse
+
+Periods = Iterable[tuple[int, int]] | Mapping[str, tuple[int, int]]
+
+
+def regional_budget(
+    obj: xr.DataArray | xr.Dataset,
+    regions="reccap2",
+    periods: Periods | None = None,
+    spread: str = "ensemble",
+    *,
+    covariance: xr.DataArray | None = None,
+    units: str = "PgC yr-1",
+    land_fraction: xr.DataArray | None = None,
+    ensemble: Hashable | Iterable[Hashable] | None = None,
+    var: Hashable | None = None,
+) -> xr.Dataset:
+    """Mean annual flux and its spread by period and region, with GLOBAL.
+
+    Parameters
+    ----------
+    obj
+        A flux on (…, lat, lon), or integrals by region from ``aggregate_regions``. Of a Dataset its only flux, or
+        ``var``. Years that the time axis covers only in part are left out.
+    regions
+        As in :func:`aggregate_regions`; ignored where ``obj`` has a dim ``region``.
+    periods
+        First and last year of each period, [(2001, 2009), (2010, 2017)] or {"2000s": (2001, 2009)}; default: all years.
+    spread
+        "ensemble": standard deviation (n − 1) over the members of the member's own sum over region and period, so that
+        errors which cancel between regions do cancel. "covariance": square root of the variance of the same sum, from
+        ``covariance``.
+    covariance
+        Error covariance of the period mean: (region, region_2), in ``units`` squared, or (lat, lon, lat_2, lon_2) in
+        the squared units of the flux; a dim ``period`` where periods differ.
+    units
+        Per year.
+    ensemble
+        Dims of the ensemble; default: all but time, lat, lon and region.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``mean`` and ``spread`` (period, region), ``n_members``, ``n_years`` (period).
+
+    Raises
+    ------
+    ValueError
+        spread="ensemble" without an ensemble, "covariance" without one, a period without whole years.
+
+    Examples
+    --------
+    >>> da = xr.DataArray([[1.0, -1.0], [2.0, -2.0]], dims=("member", "region"), coords={"region": ["A", "B"]})
+    >>> table = regional_budget(da.assign_attrs(units="PgC yr-1"))
+    >>> table["spread"].sel(region="GLOBAL").item(), table["mean"].sel(region="A").item()
+    (0.0, 1.5)
+    """
+    if spread not in ("ensemble", "covariance"):
+        raise ValueError(f"spread {spread!r} is unknown; expected 'ensemble' or 'covariance'.")
+    da, source = _flux(obj, var)
+    yearly = _yearly(da, source, regions, units, land_fraction)
+    means, years = _by_period(yearly, periods)
+    dims = _ensemble_dims(means, ensemble)
+    if spread == "ensemble":
+        if not dims:
+            raise ValueError(
+                f"spread='ensemble' needs a dim of members beside {tuple(da.dims)}; give spread='covariance' and "
+                f"covariance=, or take the mean of aggregate_regions."
+            )
+        deviation = means.std(dims, ddof=1)
+    else:
+        deviation = _from_covariance(covariance, means.mean(dims), da, source, regions, units, land_fraction)
+    count = means.notnull().sum(dims) if dims else means.notnull().astype(int)
+    table = xr.Dataset({"mean": means.mean(dims), "spread": deviation, "n_members": count})
+    for name in ("mean", "spread"):
+        table[name].attrs = {"units": units}
+    table = table.transpose("period", "region").assign(n_years=("period", years))
+    table.attrs = {"spread": spread, "regions": str(yearly.attrs.get("regions", "")), "units": units}
+    table.attrs["provenance"] = stamp(f"regional_budget(regions={table.attrs['regions']!r}, spread={spread!r})")
+    return table
+
+
+def budget_table(table: xr.Dataset, digits: int = 2):
+    """The budget as text, "−3.14 ± 1.75", a ``pandas.DataFrame`` of regions by periods.
+
+    >>> da = xr.DataArray([[1.0], [2.0]], dims=("member", "region"), coords={"region": ["A"]})
+    >>> budget_table(regional_budget(da.assign_attrs(units="PgC yr-1"))).loc["A", "all"]
+    '1.50 ± 0.71'
+    """
+
+    def text(mean: float, spread: float) -> str:
+        return f"{mean:.{digits}f} ± {spread:.{digits}f}".replace("-", "−")
+
+    values = xr.apply_ufunc(text, table["mean"], table["spread"], vectorize=True, output_dtypes=[object])
+    return values.transpose("region", "period").to_pandas()
+
+
+def _flux(obj, var: Hashable | None) -> tuple[xr.DataArray, xr.DataArray | xr.Dataset]:
+    if isinstance(obj, xr.DataArray):
+        return obj, obj
+    names = [var] if var is not None else flux_variables(obj)
+    if len(names) != 1:
+        raise ValueError(f"a budget is of one flux, but the Dataset has {names or 'none'}; give var=.")
+    inherited = {key: value for key, value in obj.attrs.items() if key == "area_basis"}
+    return obj[names[0]].assign_attrs(inherited | obj[names[0]].attrs), obj
+
+
+def _yearly(da, source, regions, units: str, land_fraction) -> xr.DataArray:
+    """(…, time, region) amounts of whole calendar years, or the rate per year where there is no time."""
+    timeless = not set(TIMES) & set(da.dims)
+    step_units = units if timeless else parse(units).amount
+    if "region" in da.dims:
+        bounds = dataset_bounds(source) if "time" in da.dims else None
+        sums = to_amounts(_with_global(da), step_units, None, bounds)[0]
+    else:
+        sums = _with_global(integrate(da, source, regions, step_units, None, land_fraction, False))
+    if timeless:
+        return sums
+    sums = sums.drop_vars("valid_fraction", errors="ignore")
+    source = sums if dataset_bounds(source) is None else source[[]].assign(flux_of_regions=sums)
+    yearly = annual(source, complete=True)
+    if isinstance(yearly, xr.Dataset):
+        yearly = yearly["flux_of_regions"].rename(flux_of_regions_valid_fraction="valid_fraction")
+    # A year with missing steps is no year: its sum would be too small.
+    return yearly.where(yearly["valid_fraction"] > 1 - 1e-9).drop_vars("valid_fraction")
+
+
+def _with_global(sums: xr.DataArray) -> xr.DataArray:
+    """With the region GLOBAL: regions and what falls in none; absent where regions overlap."""
+    rest = sums.coords["unassigned"].reset_coords(drop=True) if "unassigned" in sums.coords else 0.0
+    sums = sums.drop_vars("unassigned", errors="ignore")
+    if GLOBAL in sums["region"].values or sums.attrs.get("regions_overlap"):
+        return sums
+    sums = sums.assign_coords(region=sums["region"].astype(str)).drop_vars("valid_fraction", errors="ignore")
+    whole = (sums.sum("region", min_count=1) + rest).expand_dims(region=[GLOBAL], axis=-1)
+    return xr.concat([sums, whole.transpose(*sums.dims)], "region").assign_attrs(sums.attrs)
+
+
+def _by_period(yearly: xr.DataArray, periods: Periods | None) -> tuple[xr.DataArray, np.ndarray]:
+    """Mean over the years of each period, of members that have all of them, and how many years these are."""
+    if "time" not in yearly.dims:
+        if periods is not None:
+            raise ValueError(f"periods need the dim 'time'; there is {tuple(yearly.dims)}.")
+        return yearly.expand_dims(period=["all"]), np.array([1])
+    years = yearly["time"].dt.year.values
+    if years.size == 0:
+        raise ValueError("the time axis covers no whole year, so there is no annual budget.")
+    if periods is None:
+        periods = [(int(years.min()), int(years.max()))]
+    if not isinstance(periods, Mapping):
+        periods = {f"{first}–{last}": (first, last) for first, last in periods}
+    parts, counts = [], []
+    for name, (first, last) in periods.items():
+        chosen = (years >= first) & (years <= last)
+        if not chosen.any():
+            raise ValueError(f"period {name!r} holds none of the whole years {years.min()}–{years.max()}.")
+        parts.append(yearly.isel(time=chosen).mean("time", skipna=False))
+        counts.append(int(chosen.sum()))
+    return xr.concat(parts, xr.DataArray(list(periods), dims="period", name="period")), np.array(counts)
+
+
+def _ensemble_dims(means: xr.DataArray, ensemble) -> list[Hashable]:
+    others = [dim for dim in means.dims if dim not in ("period", "region")]
+    if ensemble is None:
+        return others
+    chosen = [ensemble] if isinstance(ensemble, str) else list(ensemble)
+    if set(chosen) != set(others):
+        raise ValueError(f"the ensemble's dims are {chosen}, but those beside time, lat, lon and region are {others}.")
+    return chosen
+
+
+def _from_covariance(covariance, means, da, source, regions, units, land_fraction) -> xr.DataArray:
+    """√ of the variance of the sums; no correlation is left out."""
+    if covariance is None:
+        raise ValueError("spread='covariance' needs covariance=: (region, region_2) or (lat, lon, lat_2, lon_2).")
+    if {"lat", "lon", "lat_2", "lon_2"} <= set(covariance.dims):
+        return _from_cells(covariance, means, da, source, regions, units, land_fraction)
+    if not {"region", "region_2"} <= set(covariance.dims):
+        raise ValueError(
+            f"covariance has the dims {covariance.dims}; expected (region, region_2) or (lat, lon, lat_2, lon_2)."
+        )
+    labels = [label for label in means["region"].values if label != GLOBAL]
+    lacking = [label for label in labels if label not in covariance["region"].values]
+    if lacking or set(covariance["region"].values) != set(covariance["region_2"].values):
+        raise ValueError(f"covariance lacks the regions {lacking} of {labels}, or its two dims have other labels.")
+    matrix = covariance.sel(region=labels, region_2=labels).transpose(..., "region", "region_2")
+    variance = xr.apply_ufunc(
+        lambda c: np.diagonal(c, axis1=-2, axis2=-1), matrix, input_core_dims=[["region", "region_2"]],
+        output_core_dims=[["region"]],
+    ).assign_coords(region=labels)  # fmt: skip
+    if GLOBAL in means["region"].values:
+        # What falls in no region takes part where the covariance knows it.
+        everything = covariance.sum(("region", "region_2")) if "unassigned" in covariance["region"] else matrix.sum(
+            ("region", "region_2")
+        )  # fmt: skip
+        variance = xr.concat([variance, everything.expand_dims(region=[GLOBAL], axis=-1)], "region")
+    return np.sqrt(variance).broadcast_like(means).reindex_like(means)
+
+
+def _from_cells(covariance, means, da, source, regions, units, land_fraction) -> xr.DataArray:
+    """Variance W C Wᵀ of the integrals over cells, W the region weights and the globe's."""
+    source = grids.standardise(source)
+    weights = plan_for(source, regions, area_basis_of(da, regions)[0], land_fraction)[0]
+    scale, integrated, per_cell = integrated_units(da)
+    one = xr.DataArray(scale, attrs={"units": integrated})
+    rows = weights.rows.toarray()
+    if weights.globe is not None:
+        rows = np.vstack([rows, weights.globe])
+    if per_cell:
+        rows = rows / grids.cell_area(source).values.ravel()
+    order = [*(d for d in covariance.dims if d == "period"), "lat", "lon", "lat_2", "lon_2"]
+    matrix = covariance.transpose(*order).values
+    matrix = matrix.reshape(*matrix.shape[:-4], rows.shape[1], rows.shape[1])
+    variance = np.einsum("ri,...ij,rj->...r", rows, matrix, rows, optimize=True)
+    dims = ("period", "region") if "period" in covariance.dims else ("region",)
+    deviation = xr.DataArray(np.sqrt(variance) * float(to_amounts(one, units)[0]), {"region": means["region"]}, dims)
+    return deviation.broadcast_like(means)
