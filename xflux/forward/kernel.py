@@ -36,7 +36,7 @@ def relu_network(
     Parameters
     ----------
     rows
-        (n, drivers); fastest where a driver is contiguous (Fortran order) and float32.
+        (n, drivers); fastest where a driver is contiguous (Fortran order).
     mean, scale
         (drivers,): the network sees (rows - mean) / scale.
     weights, biases
@@ -52,7 +52,8 @@ def relu_network(
     >>> relu_network(np.array([[1.0, 3.0]], "float32"), np.zeros(2), np.ones(2), [w], [b])
     array([[[3.]]], dtype=float32)
     """
-    columns = np.ascontiguousarray(np.asarray(rows, np.float32).T)
+    rows = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float32)
+    columns = np.ascontiguousarray(rows.T)
     layers = tuple(np.ascontiguousarray(w, np.float32) for w in weights)
     shifts = tuple(np.ascontiguousarray(b, np.float32).reshape(len(b), -1) for b in biases)
     members, _, targets = layers[-1].shape
