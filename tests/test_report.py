@@ -1,0 +1,307 @@
+"""The report of a run folder: self-contained, says what is missing, works in a browser, its numbers are the folder's."""
+
+import base64
+import json
+import re
+import shutil
+import zlib
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from xflux import report
+
+pytest.importorskip("matplotlib")
+VERDICT = "EC has −20.10 ± 1.20 PgC/yr & <EC-ATM> has −2.10."
+REGIONS = ("BRA", "EU", "RUS")
+
+
+def flux(seed, offset, members=3):
+    rng = np.random.default_rng(seed)
+    lat, lon = np.arange(-89, 90, 2.0), np.arange(-179, 180, 2.0)
+    da = xr.DataArray(rng.standard_normal((members, 12, lat.size, lon.size)).astype("float32") * 0.2 + offset,
+                      dims=("member", "month", "lat", "lon"), name="nee", attrs={"units": "gC m-2 d-1"},
+                      coords={"member": range(members), "month": range(1, 13), "lat": lat, "lon": lon})
+    land = (abs(da.lat) < 60) & (abs(da.lon) < 100)
+    return xr.Dataset({"nee": da.where(land), "land_fraction": land.astype("float32")})
+
+
+def write_run(folder, offset=0.0):
+    import matplotlib.pyplot as plt
+
+    for part in ("tables", "figures", "flux"):
+        (folder / part).mkdir(parents=True)
+    (folder / "study.toml").write_text('name = "small"\n[train]\nfolds = 3\n')
+    summary = {"study": "small", "title": "A small study", "verdict": VERDICT,
+               "claims_not_allowed": ["Interannual variability.", "Daily weather."],
+               "numbers": {"EC: annual": -20.1 + offset, "EC-ATM: annual": -2.1 + offset, "missing": float("nan")},
+               "models": {"ec": {"label": "EC", "file": "ec"}, "bridge": {"label": "EC-ATM bridge", "file": "bridge"}}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "provenance.json").write_text(json.dumps(
+        {"seed": 0, "versions": {"xflux": "0.1"}, "inputs": {"towers": {"file": "t.parquet", "sha256": "abc123"}}}))
+    pd.DataFrame({"product": ["EC", "EC-ATM", "CAMS"], "annual flux (PgC yr-1)": [-20.123456, -2.1 + offset, np.nan],
+                  "days": [151000, 2, 3]}).to_csv(folder / "tables" / "global_annual.csv", index=False)
+    flux(0, -1.0 + offset).to_zarr(folder / "flux" / "ec.zarr")
+    flux(1, 0.2 + offset).to_zarr(folder / "flux" / "bridge.zarr")
+    figure, ax = plt.subplots(figsize=(2, 1))
+    ax.plot([0, 1])
+    figure.savefig(folder / "figures" / "seasonal_cycle_global.png")
+    plt.close(figure)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("runs") / "one")
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return report.write_report(run).read_text(encoding="utf-8")
+
+
+class Outline(HTMLParser):
+    """Sections with their text, and every address that the page would load."""
+
+    def __init__(self):
+        super().__init__()
+        self.sections, self.addresses, self.open = {}, [], None
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag == "section":
+            self.open = attrs["id"]
+            self.sections[self.open] = ""
+        self.addresses += [attrs[k] for k in ("src", "href") if attrs.get(k)]
+
+    def handle_endtag(self, tag):
+        if tag == "section":
+            self.open = None
+
+    def handle_data(self, data):
+        if self.open:
+            self.sections[self.open] += data + " "
+
+
+def outline(page):
+    parser = Outline()
+    parser.feed(page)
+    return parser
+
+
+def map_data(page):
+    return json.loads(re.search(r"id='map-data'>(.*?)</script>", page, re.S).group(1))
+
+
+def unpack(text, kind):
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=kind)
+
+
+# ------------------------------------------------------------------ content
+def test_the_page_says_what_a_reader_asks_first(page):
+    sections = outline(page).sections
+    assert list(sections) == ["verdict", "numbers", "limits", "what", "map", "tables", "figures", "provenance", "missing"]
+    assert VERDICT in sections["verdict"]
+    assert "Interannual variability." in sections["limits"]
+    assert "abc123" in sections["what"] and "folds" in sections["what"]
+    assert "0.1" in sections["provenance"]
+    assert "None: the page shows everything" in sections["missing"]
+
+
+def test_no_network_address_is_in_the_page(page):
+    assert all(a.startswith(("data:", "#")) for a in outline(page).addresses)
+    assert not re.search(r"https?://|@import|url\(", page)
+
+
+def test_text_is_escaped(page):
+    assert "<EC-ATM>" not in page and "&lt;EC-ATM&gt;" in page
+
+
+def test_every_number_of_a_table_is_the_files(run, page):
+    table = pd.read_csv(run / "tables" / "global_annual.csv")
+    part = page[page.index("id='table-global_annual'"):]
+    shown = [float(v) if v else np.nan for v in re.findall(r"data-value='([^']*)'", part[: part.index("</table>")])]
+    np.testing.assert_array_equal(shown, table.iloc[:, 1:].to_numpy(dtype=float).ravel())
+
+
+def test_map_numbers_are_those_of_the_store(run, page):
+    layer = map_data(page)["layers"][1]
+    assert layer["label"] == "EC" and layer["units"] == "gC m-2 d-1" and layer["members"] == ["0", "1", "2"]
+    values = unpack(layer["values"], "<i2").reshape(4, 13, layer["size"]) * layer["scale"]
+    cells = unpack(layer["cells"], "<i4")
+    with xr.open_zarr(run / "flux" / "ec.zarr") as store:
+        nee = store["nee"].load()
+    flat = nee.values.reshape(3, 12, -1)[:, :, cells]
+    np.testing.assert_allclose(values[1:, 1:], flat, atol=layer["scale"])
+    np.testing.assert_allclose(values[0, 1:], flat.mean(axis=0), atol=layer["scale"])
+    days = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+    np.testing.assert_allclose(values[2, 0], (flat[1] * days[:, None]).sum(axis=0) / days.sum(), atol=layer["scale"])
+    assert np.isfinite(flat).all() and cells.size == np.isfinite(nee[0, 0]).sum()
+    assert {"BRA", "NAF", "EU"} <= set(layer["regions"])
+
+
+def test_coarsening_keeps_the_global_integral(tmp_path):
+    folder = write_run(tmp_path / "fine")
+    page = report.write_report(folder, tmp_path / "coarse.html", resolution=6.0).read_text(encoding="utf-8")
+    layer = map_data(page)["layers"][1]
+    values = unpack(layer["values"], "<i2").reshape(4, 13, layer["size"]) * layer["scale"]
+    assert len(layer["lat_edges"]) == 31 and len(layer["lon_edges"]) == 61
+    with xr.open_zarr(folder / "flux" / "ec.zarr") as store:
+        nee, land = store["nee"].isel(member=0, month=5).load(), store["land_fraction"].load()
+    from xflux.grid import cell_area
+
+    area = cell_area(nee) * land
+    expected = float((nee * area).sum() / area.sum())
+    lat, lon = np.array(layer["lat_edges"]), np.array(layer["lon_edges"])
+    cells = unpack(layer["cells"], "<i4")
+    blocks = area.coarsen(lat=3, lon=3).sum().values.ravel()[cells]
+    np.testing.assert_allclose((values[1, 6] * blocks).sum() / blocks.sum(), expected, rtol=1e-3)
+    assert lat[0] == -90 and lon[-1] == 180
+
+
+def test_missing_parts_are_named(tmp_path):
+    (tmp_path / "summary.json").write_text('{"verdict": "Nothing else is here."}')
+    sections = outline(report.write_report(tmp_path).read_text(encoding="utf-8")).sections
+    for part in ("study.toml", "provenance.json", "tables/*.csv", "figures/*.png", "flux/*.zarr"):
+        assert part in sections["missing"]
+    assert "No map" in sections["map"] and "No tables" in sections["tables"] and "No figures" in sections["figures"]
+
+
+def test_broken_parts_do_not_cost_the_page(tmp_path):
+    folder = write_run(tmp_path / "broken")
+    (folder / "provenance.json").write_text("{")
+    (folder / "tables" / "empty.csv").write_text("")
+    shutil.rmtree(folder / "flux" / "bridge.zarr" / "nee")
+    sections = outline(report.write_report(folder).read_text(encoding="utf-8")).sections
+    assert "provenance.json (unreadable" in sections["missing"] and "empty.csv (unreadable" in sections["missing"]
+    assert "flux/bridge.zarr is not on the map" in sections["missing"]
+
+
+def test_a_folder_that_is_no_run_raises(tmp_path):
+    with pytest.raises(ValueError, match="holds nothing of a run: looked for study.toml"):
+        report.write_report(tmp_path)
+    with pytest.raises(FileNotFoundError, match="run folder .* does not exist"):
+        report.write_report(tmp_path / "absent")
+    with pytest.raises(ValueError, match="no run folder given"):
+        report.write_report([])
+
+
+def test_two_runs_stand_side_by_side_with_their_difference(run, tmp_path):
+    other = write_run(tmp_path / "two", offset=0.5)
+    out = report.write_report([run, other], tmp_path / "both.html")
+    page = out.read_text(encoding="utf-8")
+    sections = outline(page).sections
+    assert "two − one" in sections["numbers"] and "0.5" in sections["numbers"]
+    assert sections["verdict"].count(VERDICT) == 2 and page.count("data:image/png") == 2
+    assert [layer["run"] for layer in map_data(page)["layers"]] == [0, 0, 1, 1]
+
+
+# ------------------------------------------------------------------ in a browser
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("no chromium and chromedriver on this machine")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
+                 "--disable-dev-shm-usage", "--window-size=1300,1000",
+                 f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield window
+    window.quit()
+
+
+def opened(browser, path):
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    browser.get(path.resolve().as_uri())
+    WebDriverWait(browser, 60).until(lambda b: b.find_element("tag name", "html").get_attribute("data-ready"))
+    assert browser.find_element("tag name", "html").get_attribute("data-ready") == "1"
+    return browser
+
+
+def choose(browser, control, text):
+    from selenium.webdriver.support.select import Select
+
+    Select(browser.find_element("id", f"map-{control}")).select_by_visible_text(text)
+
+
+def read_at(browser, lon, lat):
+    """Point at a place and return what the page says about it."""
+    from xflux.plot.projection import project
+
+    x, y = (float(v) for v in project(np.array(lon), np.array(lat), "equal-earth"))
+    west, north = (float(project(np.array(a), np.array(b), "equal-earth")[i]) for i, (a, b) in enumerate(((180, 0), (0, 90))))
+    south = float(project(np.array(0.0), np.array(-60.0), "equal-earth")[1])
+    browser.execute_script(
+        """const c = document.getElementById('map-canvas'), b = c.getBoundingClientRect();
+        c.dispatchEvent(new PointerEvent('pointermove', {clientX: b.left + arguments[0] * b.width,
+          clientY: b.top + arguments[1] * b.height}));""", (x / west + 1) / 2, (north - y) / (north - south))
+    return browser.find_element("id", "map-readout").text
+
+
+def test_page_loads_without_errors_and_reads_cells(run, browser):
+    window = opened(browser, report.write_report(run))
+    assert [e for e in window.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
+    with xr.open_zarr(run / "flux" / "ec.zarr") as store:
+        nee = store["nee"].load()
+    choose(window, "model", "EC")
+    choose(window, "month", "July")
+    choose(window, "member", "member 2")
+    text = read_at(window, 25.0, 1.0)
+    expected = float(nee.sel(member=2, month=7, lat=1.0, lon=25.0))
+    assert "EQAF" in text and "gC m-2 d-1" in text
+    value = float(re.search(r": (−?[\d.]+) ", text).group(1).replace("−", "-"))
+    assert abs(value - expected) < 0.006
+    choose(window, "minus", "EC-ATM bridge")
+    with xr.open_zarr(run / "flux" / "bridge.zarr") as store:
+        other = float(store["nee"].sel(member=2, month=7, lat=1.0, lon=25.0))
+    value = float(re.search(r": (−?[\d.]+) ", read_at(window, 25.0, 1.0)).group(1).replace("−", "-"))
+    assert abs(value - (expected - other)) < 0.006
+    assert "no value" in read_at(window, -150.0, 0.0)
+
+
+def test_switching_redraws_the_map(run, browser):
+    window = opened(browser, report.write_report(run))
+    picture = "return document.getElementById('map-canvas').toDataURL()"
+    first = window.execute_script(picture)
+    choose(window, "model", "EC")
+    second = window.execute_script(picture)
+    choose(window, "month", "January")
+    third = window.execute_script(picture)
+    assert len({first, second, third}) == 3
+    assert "EC, January" in window.find_element("id", "map-canvas").get_attribute("aria-label")
+
+
+def test_tables_sort_by_full_numbers(run, browser):
+    window = opened(browser, report.write_report(run))
+    table = window.find_element("css selector", "#table-global_annual table")
+
+    def column():
+        return [row.find_elements("tag name", "td")[0].text for row in table.find_elements("css selector", "tbody tr")]
+
+    head = table.find_elements("css selector", "th button")[1]
+    window.execute_script("arguments[0].click()", head)
+    assert column() == ["EC", "EC-ATM", "CAMS"]  # rising, what is missing at the end
+    window.execute_script("arguments[0].click()", head)
+    assert column() == ["EC-ATM", "EC", "CAMS"]
+    assert table.find_elements("tag name", "th")[1].get_attribute("aria-sort") == "descending"
+
+
+def test_page_of_two_runs_and_of_a_bare_folder_load(run, browser, tmp_path):
+    other = write_run(tmp_path / "two", offset=0.5)
+    window = opened(browser, report.write_report([run, other], tmp_path / "both.html"))
+    assert [e for e in window.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
+    options = window.find_elements("css selector", "#map-model option")
+    assert len(options) == 4 and len({o.text for o in options}) == 4
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "summary.json").write_text('{"verdict": "x"}')
+    window = opened(browser, report.write_report(tmp_path / "bare"))
+    assert [e for e in window.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []

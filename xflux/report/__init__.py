@@ -1,0 +1,43 @@
+"""A run folder, or several side by side, as one HTML page that needs no network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from xflux.report.page import build
+from xflux.report.run import Run, read_run
+
+__all__ = ["Run", "read_run", "write_report"]
+
+
+def write_report(
+    run_folder: str | Path | Sequence[str | Path], out: str | Path | None = None, *, resolution: float = 2.0
+) -> Path:
+    """Write the report of a run, or of two or more runs side by side, as one self-contained HTML file.
+
+    The page has the verdict and its numbers, what may not be claimed, the tables (a click on a heading sorts), the
+    figures, a map where model, month and member can be switched and cells read with the pointer, and the provenance.
+    It is made from the files of the run folder alone; parts that a folder lacks are named on the page.
+
+    Parameters
+    ----------
+    run_folder : a run folder as ``xflux run`` writes it, or a sequence of them.
+    out : the HTML file; by default ``report.html`` in the first run folder.
+    resolution : the map shows fluxes averaged to about this many degrees, so that the page stays small; tables and
+        figures are at full resolution.
+
+    Returns
+    -------
+    The path of the page.
+
+    Raises
+    ------
+    FileNotFoundError where a folder does not exist, ValueError where it holds nothing of a run.
+    """
+    folders = [run_folder] if isinstance(run_folder, str | Path) else list(run_folder)
+    if not folders:
+        raise ValueError("no run folder given: name at least one")
+    runs = [read_run(folder) for folder in folders]
+    out = Path(out) if out is not None else Path(folders[0]) / "report.html"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(build(runs, resolution), encoding="utf-8")
+    return out

@@ -1,0 +1,104 @@
+"""What a run folder holds, read for the page; what is missing is listed, never an error."""
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PARTS = ("study.toml or study.json", "summary.json", "provenance.json", "tables/*.csv", "figures/*.png", "flux/*.zarr")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder's content: settings, summary, provenance, tables, figures, flux stores, and what is missing."""
+
+    path: Path
+    study: dict
+    summary: dict
+    provenance: dict
+    tables: "dict[str, pd.DataFrame]"
+    figures: dict[str, Path]
+    fluxes: dict[str, Path]
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """The study's title or name, else the folder's name."""
+        named = [self.summary.get("title"), self.study.get("title"), self.summary.get("study"), self.study.get("name")]
+        return str(next((name for name in named if name), self.path.name))
+
+    def label(self, file: str) -> str:
+        """What the summary calls the model whose files have this stem."""
+        models = self.summary.get("models", {})
+        for entry in models.values() if isinstance(models, dict) else ():
+            if isinstance(entry, dict) and entry.get("file") == file:
+                return str(entry.get("label", file))
+        return file
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read a run folder; unreadable or absent parts are listed in ``missing``."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise FileNotFoundError(f"run folder {str(path)!r} does not exist")
+    missing: list[str] = []
+    study = _toml(path / "study.toml", missing) or _json(path / "study.json", missing)
+    found = {
+        "summary.json": _json(path / "summary.json", missing),
+        "provenance.json": _json(path / "provenance.json", missing),
+        "tables/*.csv": _tables(path / "tables", missing),
+        "figures/*.png": {p.stem: p for p in sorted((path / "figures").glob("*.png"))},
+        "flux/*.zarr": {p.stem: p for p in sorted((path / "flux").glob("*.zarr")) if p.is_dir()},
+    }
+    missing += [name for name, content in {PARTS[0]: study, **found}.items() if not content]
+    if not study and not any(found.values()):
+        raise ValueError(f"{str(path)!r} holds nothing of a run: looked for {', '.join(PARTS)}")
+    return Run(path, study, *found.values(), missing=missing)
+
+
+def _json(path: Path, missing: list[str]) -> dict:
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        missing.append(f"{path.name} (unreadable: {error})")
+        return {}
+    return content if isinstance(content, dict) else {"content": content}
+
+
+def _toml(path: Path, missing: list[str]) -> dict:
+    if not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        missing.append(f"{path.name} (unreadable: {error})")
+        return {}
+
+
+def _tables(folder: Path, missing: list[str]) -> "dict[str, pd.DataFrame]":
+    import pandas as pd
+
+    tables = {}
+    for path in sorted(folder.glob("*.csv")):
+        try:
+            tables[path.stem] = pd.read_csv(path)
+        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+            missing.append(f"tables/{path.name} (unreadable: {error})")
+    return tables
+
+
+def heading(stem: str) -> str:
+    """A file's stem as words.
+
+    >>> heading("regions_latitude-bands")
+    'Regions: latitude-bands'
+    """
+    words = re.sub(r"^(regions|annual|history|bridge)_", r"\1: ", stem).replace("_", " ")
+    return words[:1].upper() + words[1:]
