@@ -293,11 +293,11 @@ def _own_index(own: str, axis: str, steps: xr.DataArray, n_own: int) -> np.ndarr
         return np.zeros(steps.size, int)
     if own == "dayofyear":
         return np.minimum(steps.dt.dayofyear.values, n_own) - 1
-    months = steps.dt.month.values if axis == "time" else _month_of_day(steps.values, steps.size)
+    months = steps.dt.month.values if axis == "time" else month_of_day(steps.values, steps.size)
     return months - 1
 
 
-def _month_of_day(day: np.ndarray, n_days: int) -> np.ndarray:
+def month_of_day(day: np.ndarray, n_days: int) -> np.ndarray:
     lengths = np.array([31, 29 if n_days == 366 else 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
     return np.searchsorted(np.cumsum(lengths), np.asarray(day), side="left") + 1
 

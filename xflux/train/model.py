@@ -1,6 +1,5 @@
 """The trained model: members, drivers and their scaling, history; saved as tensors and JSON, never as code."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,9 +8,10 @@ import numpy as np
 import torch
 import xarray as xr
 
+from xflux.train import files
 from xflux.train.network import ACTIVATIONS, blocks
 
-FORMAT = 1
+KIND = "xflux model"
 BLOCK = 1024
 
 
@@ -94,9 +94,20 @@ class FluxModel:
                 f"{', '.join(self.drivers)}"
             )
         pick = slice(None) if members is None else [members] if isinstance(members, int) else members
-        layers = []
-        for i in range(len(self.weights) // 2):
-            layers.append(tuple(torch.from_numpy(self.weights[f"{kind}{i}"][pick]) for kind in ("weight", "bias")))
+        weights, biases = (
+            [self.weights[f"{kind}{i}"][pick] for i in range(len(self.weights) // 2)] for kind in ("weight", "bias")
+        )
+        if self.activation == "relu" and weights[0].dtype == np.float32:
+            from xflux.forward.kernel import relu_network
+
+            out = relu_network(rows, self.mean, self.scale, weights, biases)
+        else:
+            out = self._predict_torch(rows, weights, biases)
+        return out[0] if len(self.target_names) == 1 else out
+
+    def _predict_torch(self, rows: np.ndarray, weights: list[np.ndarray], biases: list[np.ndarray]) -> np.ndarray:
+        """``(target, member, row)`` for any activation and precision."""
+        layers = [(torch.from_numpy(w), torch.from_numpy(b)) for w, b in zip(weights, biases, strict=True)]
         dtype = layers[0][0].dtype
         x = torch.from_numpy(((rows - self.mean) / self.scale).astype(str(dtype).removeprefix("torch.")))
         out = np.empty((len(self.target_names), layers[0][0].shape[0], len(rows)), self.weights["weight0"].dtype)
@@ -107,22 +118,15 @@ class FluxModel:
                 for weight, bias in layers[:-1]:
                     h = act(torch.baddbmm(bias, h, weight))
                 out[..., part] = torch.baddbmm(layers[-1][1], h, layers[-1][0]).permute(2, 0, 1).numpy()
-        return out[0] if len(self.target_names) == 1 else out
+        return out
 
     def save(self, path: str | Path) -> Path:
-        """Write the model to one folder: ``model.json``, ``weights.safetensors`` and ``history.nc``."""
-        from safetensors.numpy import save_file
-
-        path = Path(path)
-        path.mkdir(parents=True, exist_ok=True)
-        tensors = {f"best.{k}": v for k, v in self.weights.items()}
+        """Write the model to one file: tensors, and all the rest as JSON in its header (safetensors)."""
+        arrays = {f"best.{k}": v for k, v in self.weights.items()}
         if self.last_weights is not None:
-            tensors |= {f"last.{k}": v for k, v in self.last_weights.items()}
-        tensors |= {"mean": np.asarray(self.mean), "scale": np.asarray(self.scale)}
-        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path / "weights.safetensors")
+            arrays |= {f"last.{k}": v for k, v in self.last_weights.items()}
+        arrays |= {"mean": np.asarray(self.mean), "scale": np.asarray(self.scale)}
         text = {
-            "format": FORMAT,
-            "kind": "xflux.FluxModel",
             "drivers": list(self.drivers),
             "driver_units": self.driver_units,
             "targets": list(self.target_names),
@@ -133,17 +137,7 @@ class FluxModel:
             "attrs": self.attrs,
             "history": self.history.to_dict(encoding=False),
         }
-        (path / "model.json").write_text(json.dumps(text, default=_plain), encoding="utf-8")
-        return path
-
-
-def _plain(value):
-    """JSON form of NumPy and pandas values."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return str(value)
+        return files.write(path, KIND, text, arrays)
 
 
 def load_model(path: str | Path) -> FluxModel:
@@ -152,21 +146,16 @@ def load_model(path: str | Path) -> FluxModel:
     Raises
     ------
     FileNotFoundError, ValueError
-        Where a file is missing, damaged, of a newer version or no model.
+        Where the file is missing, damaged, of a newer version or no model.
     """
-    path = Path(path)
-    for name in ("model.json", "weights.safetensors"):
-        if not (path / name).is_file():
-            raise FileNotFoundError(f"{path} is no saved model: it has no {name}")
-    text = _read_text(path / "model.json")
-    tensors = _read_tensors(path / "weights.safetensors")
+    text, arrays = files.read(path, KIND)
     try:
-        best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
-        last = {k.removeprefix("last."): v for k, v in tensors.items() if k.startswith("last.")}
+        best = {k.removeprefix("best."): v for k, v in arrays.items() if k.startswith("best.")}
+        last = {k.removeprefix("last."): v for k, v in arrays.items() if k.startswith("last.")}
         model = FluxModel(
             drivers=list(text["drivers"]),
-            mean=tensors["mean"],
-            scale=tensors["scale"],
+            mean=arrays["mean"],
+            scale=arrays["scale"],
             target_names=list(text["targets"]),
             target_units=dict(text["target_units"]),
             weights=best,
@@ -180,32 +169,8 @@ def load_model(path: str | Path) -> FluxModel:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: the model file is damaged ({error!r}); save the model again") from error
-    _check_shapes(model, path)
+    _check_shapes(model, Path(path))
     return model
-
-
-def _read_text(path: Path) -> dict:
-    try:
-        text = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: it is no JSON text ({error})") from error
-    if not isinstance(text, dict) or text.get("kind") != "xflux.FluxModel":
-        raise ValueError(f"{path} is no xflux model (kind {text.get('kind') if isinstance(text, dict) else text!r})")
-    if not isinstance(text.get("format"), int) or text["format"] > FORMAT:
-        raise ValueError(
-            f"{path} has format {text.get('format')}; this xflux reads up to {FORMAT}: install a newer xflux"
-        )
-    return text
-
-
-def _read_tensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def _check_shapes(model: FluxModel, path: Path) -> None:

@@ -1,52 +1,20 @@
 """A regional constraint made ready for training: target by member, pixels, estimate in two passes over blocks."""
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-import xarray as xr
 
-from xflux.train.constraints import (
-    MONTHS,
-    RegionalConstraint,
-    Target,
-    match_regions,
-    read_target,
-    training_target,
-)
-from xflux.train.data import GridRows, Scaling, Setting, grid_rows
+from xflux.train.calendar import Calendar, Steps, held_out_years
+from xflux.train.constraints import RegionalConstraint, Target, read_target
+from xflux.train.data import Scaling, Setting
 from xflux.train.draws import Curve, allocate
 from xflux.train.network import Network, blocks, generator
 from xflux.train.objective import area_mean, inversion_range, misfit, regional_loss
+from xflux.train.pixels import Pixels, regional_pixels
 
-MEAN_MONTH = 30.436875  # d, to which a bridge's weights refer
 BLOCK = 2_000_000  # rows of all members together that are worked on at once
 CONTROL_LIMIT = 4e8  # numbers of a stored field (member × pixel × step) beyond which there is no control variate
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Cells and what their flux counts for: ``area (pixel,)`` split among regions (``share`` sums to 1 at most)."""
-
-    rows: GridRows
-    area: torch.Tensor
-    region: torch.Tensor
-    share: torch.Tensor
-    intercept: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Steps of the drivers used at once ``(member | 1, step)`` (None: all), and what they add to which target step.
-
-    ``slot (member | 1, step, target step)`` holds days (or their share of a mean month); ``target`` and
-    ``valid`` are the target on these steps.
-    """
-
-    steps: torch.Tensor | None
-    slot: torch.Tensor
-    target: torch.Tensor
 
 
 class RegionalTerm:
@@ -60,12 +28,12 @@ class RegionalTerm:
         self.dtype, self.device = config.torch_dtype, config.torch_device
         self.output = config.flux_number(constraint.flux)
         target = read_target(constraint.target)
-        self.pixels, area = _pixels(constraint, target, scaling, self.dtype, self.device)
+        self.pixels, area = regional_pixels(constraint, target, scaling, self.dtype, self.device)
         target, area, self.left_out = self._modelled(target, area)
         self.regions = target.regions
         self.area = torch.tensor(area, dtype=torch.float64, device=self.device)
         self.calendar = Calendar.of(target, self.pixels.rows, bridge=constraint.kind == "bridge")
-        self.years = _held_out_years(self.calendar, target, members, config)
+        self.years = held_out_years(self.calendar, target, members, config)
         self.training, self.validation = self._targets(target)
         self.curve, self.designs = self._designs() if constraint.kind == "sampled" else (None, None)
         n_field = len(members) * len(self.pixels.area) * self.calendar.n_slots
@@ -260,230 +228,3 @@ class RegionalTerm:
         for steps in self.calendar.validation_steps(self.years, self.training, self.validation, self.device):
             found.append(self.losses(steps.target, self.estimate(network, *self._all(), steps)))
         return torch.stack(found).mean(0)
-
-
-def _pixels(constraint: RegionalConstraint, target: Target, scaling: Scaling, dtype, device):
-    """The constraint's pixels and each region's modelled land in m2, in the target's order."""
-    if constraint.kind == "bridge":
-        return _bridge_pixels(constraint, target, scaling, dtype, device)
-    weights = _region_weights(constraint)
-    order = match_regions(target.regions, tuple(map(str, weights["region"].values)), "regions=")
-    table = weights.data.to_scipy_sparse() if weights.ndim == 2 else _sparse(weights)
-    table = table.tocsr()[order].tocsc()
-    table.eliminate_zeros()
-    counts = np.diff(table.indptr)
-    wanted = np.flatnonzero(counts)
-    rows = grid_rows(constraint.drivers, scaling, wanted, dtype, device)
-    region, share = _padded(table[:, rows.cells], int(counts.max(initial=1)))
-    area = share.sum(1)
-    modelled = share if rows.valid is None else share * rows.valid.double().mean(1, keepdim=True).cpu().numpy()
-    by_region = np.bincount(region.ravel(), modelled.ravel(), len(target.regions))
-
-    def tensor(a, t=torch.float64):
-        return torch.tensor(a, dtype=t, device=device)
-
-    intercept = torch.zeros(len(target.regions), dtype=torch.float64, device=device)
-    pixels = Pixels(rows, tensor(area * 1e-15), tensor(region, torch.int64), tensor(share / area[:, None]), intercept)
-    return pixels, by_region
-
-
-def _region_weights(constraint: RegionalConstraint) -> xr.DataArray:
-    given = constraint.regions
-    if isinstance(given, xr.DataArray) and given.attrs.get("units") == "m2" and "region" in given.dims:
-        return given.transpose("region", "lat", "lon")
-    from xflux.regions import region_weights
-
-    weights = region_weights(constraint.drivers, given, area_basis="land", land_fraction=constraint.land_fraction)
-    return weights.transpose("region", "lat", "lon")
-
-
-def _sparse(weights: xr.DataArray):
-    from scipy.sparse import csr_array
-
-    data = weights.data
-    if hasattr(data, "coords"):
-        flat = np.ravel_multi_index(data.coords[1:], data.shape[1:])
-        shape = (data.shape[0], int(np.prod(data.shape[1:])))
-        return csr_array((data.data, (data.coords[0], flat)), shape=shape)
-    return csr_array(np.nan_to_num(np.asarray(data, float)).reshape(data.shape[0], -1))
-
-
-def _padded(table, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Region numbers and m2 ``(pixel, width)`` of a (region × pixel) table in columns; unused places hold 0 m2."""
-    n = table.shape[1]
-    counts = np.diff(table.indptr)
-    place = np.arange(table.nnz) - np.repeat(table.indptr[:-1], counts)
-    pixel = np.repeat(np.arange(n), counts)
-    region, share = np.zeros((n, width), np.int64), np.zeros((n, width))
-    region[pixel, place], share[pixel, place] = table.indices, table.data
-    return region, share
-
-
-def _bridge_pixels(constraint: RegionalConstraint, target: Target, scaling: Scaling, dtype, device):
-    bridge, grid = constraint.bridge, constraint.drivers
-    names = tuple(map(str, bridge.regions["region"].values))
-    order = match_regions(target.regions, names, "the bridge")
-    number = {names[i]: place for place, i in enumerate(order)}
-    table = bridge.pixels
-    cells = _cells(grid, table["lat"].values, table["lon"].values)
-    rows = grid_rows(grid, scaling, cells, dtype, device)
-    if len(rows.cells) < len(cells) or rows.incomplete:
-        lost = len(cells) - len(rows.cells) + rows.incomplete
-        raise ValueError(
-            f"{lost} contributing pixels of the bridge have NaN in a driver: fill them (xflux.drivers.fill_nearest) "
-            "or fit the bridge on a flux that has the drivers' cells"
-        )
-    region = np.array([number[str(name)] for name in table["region"].values])[:, None]
-
-    def tensor(a, t=torch.float64):
-        return torch.tensor(np.asarray(a), dtype=t, device=device)
-
-    weight = np.asarray(table["weight"].values, float) / MEAN_MONTH
-    intercept = np.asarray(bridge.regions["intercept"].values, float)[order] / MEAN_MONTH
-    area = np.asarray(bridge.regions["land_area"].values, float)[order]
-    pixels = Pixels(rows, tensor(weight), tensor(region, torch.int64), tensor(np.ones_like(weight))[:, None],
-                    tensor(intercept))  # fmt: skip
-    return pixels, area
-
-
-def _cells(grid: xr.Dataset, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
-    """Flat numbers of the cells with these centres (longitude modulo 360); raises where there is none."""
-    grid_lat, grid_lon = grid["lat"].values, grid["lon"].values
-    row = np.abs(grid_lat[None] - np.asarray(lat)[:, None]).argmin(1)
-    apart = np.abs((grid_lon[None] - np.asarray(lon)[:, None] + 180) % 360 - 180)
-    column = apart.argmin(1)
-    off = (np.abs(grid_lat[row] - lat) > 1e-4) | (apart[np.arange(len(column)), column] > 1e-4)
-    if off.any():
-        first = np.flatnonzero(off)[0]
-        raise ValueError(
-            f"{off.sum()} of the bridge's {len(off)} pixels are no cells of the constraint's drivers, e.g. lat "
-            f"{lat[first]}, lon {lon[first]}: the bridge and the drivers must be on one grid"
-        )
-    return row * len(grid_lon) + column
-
-
-def _held_out_years(calendar: "Calendar", target: Target, members: list[int], config: Setting) -> list[tuple]:
-    """Training and held-out years of every member (empty for a climatology)."""
-    years = calendar.years(target)
-    if years is None:
-        return [(None, ())] * len(members)
-    held = config.validation_years
-    if len(years) <= held:
-        raise ValueError(
-            f"the target has {len(years)} whole years ({', '.join(map(str, years))}) that the drivers cover, and "
-            f"validation_years={held} of them are held out: nothing is left to train on. Use fewer validation_years"
-        )
-    split = []
-    for member in members:
-        out = generator(config.seed, 2, member).permutation(years)[:held]
-        split.append((np.setdiff1d(years, out), np.sort(out)))
-    return split
-
-
-@dataclass(frozen=True)
-class Calendar:
-    """How the drivers' steps meet the target's.
-
-    ``whole``: all driver steps make one set of target slots (a climatology of drivers, or of the target).
-    Otherwise every slot is a step of the target with its own driver steps.
-    """
-
-    whole: bool
-    matrix: torch.Tensor | None
-    own: tuple[np.ndarray, ...]
-    weight: np.ndarray
-    year: np.ndarray | None
-    column: np.ndarray
-    n_slots: int
-    annual: bool
-    device: object
-    dtype: object
-
-    @classmethod
-    def of(cls, target: Target, rows: GridRows, bridge: bool) -> "Calendar":
-        device, dtype = rows.groups[0][1].device, rows.groups[0][1].dtype
-        weight = rows.days / (MONTHS if target.annual else 1)
-        month = _months(rows)
-        common = {"annual": target.annual, "device": device, "dtype": dtype, "weight": weight}
-        if rows.axis != "time" or target.year is None:
-            n_years = 1 if rows.axis != "time" else len(np.unique(rows.steps.dt.year.values))
-            slot = np.zeros_like(month) if target.annual else month - 1
-            n_slots = 1 if target.annual else MONTHS
-            matrix = np.zeros((len(month), n_slots))
-            matrix[np.arange(len(month)), slot] = weight / n_years
-            order = np.argsort(target.month) if target.year is None else np.arange(n_slots)
-            return cls(True, torch.tensor(matrix, dtype=dtype, device=device)[None], (), year=None, column=order,
-                       n_slots=n_slots, **common)  # fmt: skip
-        step_year = rows.steps.dt.year.values
-        own, column = [], []
-        for i, (y, m) in enumerate(zip(target.year, target.month, strict=True)):
-            at = np.flatnonzero((step_year == y) & ((month == m) | target.annual))
-            if len(at):
-                own.append(at)
-                column.append(i)
-        column = np.array(column, int)
-        return cls(False, None, tuple(own), year=target.year[column], column=column, n_slots=len(own), **common)
-
-    def years(self, target: Target) -> np.ndarray | None:
-        """Whole years that can train the model; None for a target without years."""
-        if target.year is None:
-            return None
-        if self.whole:
-            return target.years
-        found, counts = np.unique(self.year, return_counts=True)
-        covered = found[counts == (1 if self.annual else MONTHS)]
-        return np.intersect1d(target.years, covered)
-
-    def target(self, target: Target, years: np.ndarray | None) -> np.ndarray:
-        """The target on the slots ``(inversion, region, slot)``."""
-        if self.whole:
-            return target.values[..., self.column] if years is None else training_target(target, years)
-        return target.values[..., self.column]
-
-    def all_steps(self, target: torch.Tensor) -> Steps:
-        return Steps(None, self.matrix, target)
-
-    def draw(self, rngs, years, target: torch.Tensor, months: int, device) -> Steps:
-        """The steps of one training step: all of them, or consecutive months of one training year by member."""
-        if self.whole:
-            return self.all_steps(target)
-        chosen = []
-        for rng, (training, _) in zip(rngs, years, strict=True):
-            slots = np.flatnonzero(self.year == rng.choice(training))
-            start = rng.integers(0, max(len(slots) - months, 0) + 1)
-            chosen.append(slots[start : start + months])
-        return self._gather(chosen, target, device)
-
-    def validation_steps(self, years, training: torch.Tensor, validation: torch.Tensor, device):
-        """Steps for validation: everything at once, or year by held-out year."""
-        if self.whole:
-            yield self.all_steps(validation)
-            return
-        for k in range(max(len(held_out) for _, held_out in years) or 1):
-            pick = [(held_out if len(held_out) else train)[k] for train, held_out in years]
-            yield self._gather([np.flatnonzero(self.year == year) for year in pick], validation, device)
-
-    def _gather(self, chosen: list[np.ndarray], target: torch.Tensor, device) -> Steps:
-        longest = max(sum(len(self.own[s]) for s in slots) for slots in chosen)
-        steps = np.zeros((len(chosen), longest), np.int64)
-        slot = np.zeros((len(chosen), longest, len(chosen[0])))
-        for m, slots in enumerate(chosen):
-            at = 0
-            for k, s in enumerate(slots):
-                own = self.own[s]
-                steps[m, at : at + len(own)] = own
-                slot[m, np.arange(at, at + len(own)), k] = self.weight[own]
-                at += len(own)
-        picked = torch.stack([target[m][..., torch.as_tensor(slots, device=device)] for m, slots in enumerate(chosen)])
-        return Steps(torch.as_tensor(steps, device=device), torch.tensor(slot, dtype=self.dtype, device=device), picked)
-
-
-def _months(rows: GridRows) -> np.ndarray:
-    """Calendar month (1–12) of every driver step."""
-    if rows.axis == "month":
-        return rows.steps.values.astype(int)
-    if rows.axis == "time":
-        return rows.steps.dt.month.values
-    from xflux.train.data import _month_of_day
-
-    return _month_of_day(rows.steps.values, rows.steps.size)

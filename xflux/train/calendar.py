@@ -1,0 +1,148 @@
+"""How the steps of a constraint's drivers meet those of its target, and which years each member holds out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from xflux.train.constraints import MONTHS, Target, training_target
+from xflux.train.data import GridRows, Setting, month_of_day
+from xflux.train.network import generator
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps of the drivers used at once ``(member | 1, step)`` (None: all), and what they add to which target step.
+
+    ``slot (member | 1, step, target step)`` holds days (or their share of a mean month); ``target`` and
+    ``valid`` are the target on these steps.
+    """
+
+    steps: torch.Tensor | None
+    slot: torch.Tensor
+    target: torch.Tensor
+
+
+def held_out_years(calendar: "Calendar", target: Target, members: list[int], config: Setting) -> list[tuple]:
+    """Training and held-out years of every member (empty for a climatology)."""
+    years = calendar.years(target)
+    if years is None:
+        return [(None, ())] * len(members)
+    held = config.validation_years
+    if len(years) <= held:
+        raise ValueError(
+            f"the target has {len(years)} whole years ({', '.join(map(str, years))}) that the drivers cover, and "
+            f"validation_years={held} of them are held out: nothing is left to train on. Use fewer validation_years"
+        )
+    split = []
+    for member in members:
+        out = generator(config.seed, 2, member).permutation(years)[:held]
+        split.append((np.setdiff1d(years, out), np.sort(out)))
+    return split
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """How the drivers' steps meet the target's.
+
+    ``whole``: all driver steps make one set of target slots (a climatology of drivers, or of the target).
+    Otherwise every slot is a step of the target with its own driver steps.
+    """
+
+    whole: bool
+    matrix: torch.Tensor | None
+    own: tuple[np.ndarray, ...]
+    weight: np.ndarray
+    year: np.ndarray | None
+    column: np.ndarray
+    n_slots: int
+    annual: bool
+    device: object
+    dtype: object
+
+    @classmethod
+    def of(cls, target: Target, rows: GridRows, bridge: bool) -> "Calendar":
+        device, dtype = rows.groups[0][1].device, rows.groups[0][1].dtype
+        weight = rows.days / (MONTHS if target.annual else 1)
+        month = _months(rows)
+        common = {"annual": target.annual, "device": device, "dtype": dtype, "weight": weight}
+        if rows.axis != "time" or target.year is None:
+            n_years = 1 if rows.axis != "time" else len(np.unique(rows.steps.dt.year.values))
+            slot = np.zeros_like(month) if target.annual else month - 1
+            n_slots = 1 if target.annual else MONTHS
+            matrix = np.zeros((len(month), n_slots))
+            matrix[np.arange(len(month)), slot] = weight / n_years
+            order = np.argsort(target.month) if target.year is None else np.arange(n_slots)
+            return cls(True, torch.tensor(matrix, dtype=dtype, device=device)[None], (), year=None, column=order,
+                       n_slots=n_slots, **common)  # fmt: skip
+        step_year = rows.steps.dt.year.values
+        own, column = [], []
+        for i, (y, m) in enumerate(zip(target.year, target.month, strict=True)):
+            at = np.flatnonzero((step_year == y) & ((month == m) | target.annual))
+            if len(at):
+                own.append(at)
+                column.append(i)
+        column = np.array(column, int)
+        return cls(False, None, tuple(own), year=target.year[column], column=column, n_slots=len(own), **common)
+
+    def years(self, target: Target) -> np.ndarray | None:
+        """Whole years that can train the model; None for a target without years."""
+        if target.year is None:
+            return None
+        if self.whole:
+            return target.years
+        found, counts = np.unique(self.year, return_counts=True)
+        covered = found[counts == (1 if self.annual else MONTHS)]
+        return np.intersect1d(target.years, covered)
+
+    def target(self, target: Target, years: np.ndarray | None) -> np.ndarray:
+        """The target on the slots ``(inversion, region, slot)``."""
+        if self.whole:
+            return target.values[..., self.column] if years is None else training_target(target, years)
+        return target.values[..., self.column]
+
+    def all_steps(self, target: torch.Tensor) -> Steps:
+        return Steps(None, self.matrix, target)
+
+    def draw(self, rngs, years, target: torch.Tensor, months: int, device) -> Steps:
+        """The steps of one training step: all of them, or consecutive months of one training year by member."""
+        if self.whole:
+            return self.all_steps(target)
+        chosen = []
+        for rng, (training, _) in zip(rngs, years, strict=True):
+            slots = np.flatnonzero(self.year == rng.choice(training))
+            start = rng.integers(0, max(len(slots) - months, 0) + 1)
+            chosen.append(slots[start : start + months])
+        return self._gather(chosen, target, device)
+
+    def validation_steps(self, years, training: torch.Tensor, validation: torch.Tensor, device):
+        """Steps for validation: everything at once, or year by held-out year."""
+        if self.whole:
+            yield self.all_steps(validation)
+            return
+        for k in range(max(len(held_out) for _, held_out in years) or 1):
+            pick = [(held_out if len(held_out) else train)[k] for train, held_out in years]
+            yield self._gather([np.flatnonzero(self.year == year) for year in pick], validation, device)
+
+    def _gather(self, chosen: list[np.ndarray], target: torch.Tensor, device) -> Steps:
+        longest = max(sum(len(self.own[s]) for s in slots) for slots in chosen)
+        steps = np.zeros((len(chosen), longest), np.int64)
+        slot = np.zeros((len(chosen), longest, len(chosen[0])))
+        for m, slots in enumerate(chosen):
+            at = 0
+            for k, s in enumerate(slots):
+                own = self.own[s]
+                steps[m, at : at + len(own)] = own
+                slot[m, np.arange(at, at + len(own)), k] = self.weight[own]
+                at += len(own)
+        picked = torch.stack([target[m][..., torch.as_tensor(slots, device=device)] for m, slots in enumerate(chosen)])
+        return Steps(torch.as_tensor(steps, device=device), torch.tensor(slot, dtype=self.dtype, device=device), picked)
+
+
+def _months(rows: GridRows) -> np.ndarray:
+    """Calendar month (1–12) of every driver step."""
+    if rows.axis == "month":
+        return rows.steps.values.astype(int)
+    if rows.axis == "time":
+        return rows.steps.dt.month.values
+    return month_of_day(rows.steps.values, rows.steps.size)

@@ -1,0 +1,61 @@
+"""One file of named arrays with a JSON text in its header (safetensors): for models and checkpoints. Never pickle."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+FORMAT = 1
+
+
+def write(path: str | Path, kind: str, text: dict, arrays: dict[str, np.ndarray]) -> Path:
+    """Write the file in one move, so that a file that is there is whole."""
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"kind": kind, "format": str(FORMAT), "json": json.dumps(text, default=_plain)}
+    part = path.with_name(path.name + ".part")
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, part, metadata=header)
+    os.replace(part, path)
+    return path
+
+
+def read(path: str | Path, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """The JSON text and the arrays.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No file, or one that is damaged, of another kind or of a newer format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: expected an {kind} that xflux wrote")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or no {kind}: {error}; write it again") from error
+    if header.get("kind") != kind:
+        raise ValueError(f"{path} is no {kind} (it says {header.get('kind')!r})")
+    version = header.get("format", "")
+    if not version.isdigit() or int(version) > FORMAT:
+        raise ValueError(f"{path} has format {version!r}; this xflux reads up to {FORMAT}: install a newer xflux")
+    try:
+        return json.loads(header["json"]), arrays
+    except (KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged: its description is no JSON text ({error})") from error
+
+
+def _plain(value):
+    """JSON form of NumPy and pandas values."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return str(value)
