@@ -77,9 +77,19 @@ _WORDS = {
     "watt": "W", "watts": "W", "joule": "J", "joules": "J", "carbon": "C", "co2": "CO2", "water": "H2O",
     "h2o": "H2O",
 }  # fmt: skip
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻₂", "0123456789-2")
-_AMOUNT = re.compile(r"([PTGMkmunp]?)(g|t|mol)(CO2|C|H2O)?$")
+_CHARACTERS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻₂−µμ·", "0123456789-2-uu.", "$")
+_SPELLINGS = (
+    (r"CO_?\{?2\}?\s*-\s*C\b|\bC\s*-\s*CO_?\{?2\}?", "C"),  # CO2-C: the carbon in CO2
+    (r"CO_(\{2\}|2)", "CO2"),
+    (r"grid[ _-]?(cell|box)", r"grid\1"),
+    (r"\s*\*\*\s*|\s*\^\s*", "^"),
+    (r"\^[({]?\s*([+-]?\d+)(?:\s*[)}])?", r"^\1"),
+    (r"\bper\b|/", " / "),
+    (r"(?<=[A-Za-z])-(?=[A-Za-z])|[._*](?=[A-Za-z])|\*", " "),
+)
+_AMOUNT = re.compile(r"(?:([PTGMkmun]?)(g|mol)|([PTGMk]?)(t))(CO2|C|H2O)?$")
 _SUBSTANCE = re.compile(r"(CO2|C|H2O)$")
+_PLACES = ("cell", "gridcell", "gridbox", "pixel", "region")
 _TOKEN = re.compile(r"^(?P<unit>[A-Za-z]+?(?:O2|2O)?)(?:(?:\*\*|\^)?(?P<power>[+-]?\d+))?$")
 
 
@@ -115,6 +125,19 @@ class Units:
     amount: str
 
 
+# What a description says of a bare mass or mol, first match first.
+_SAYS = (
+    (r"expressed as carbon|\bas c(arbon)?\b|carbon mass|mass of carbon|flux of carbon(?! (di|mon)ox)|^c\b", "C"),
+    (r"photon|photosynthetic(ally)? (active )?radiation|\bpar\b|\bppfd\b", "photons"),
+    (r"methane|\bch4\b", "methane"),
+    (r"carbon monoxide|\bco\b", "carbon monoxide"),
+    (r"nitrous oxide|\bn2o\b", "nitrous oxide"),
+    (r"carbon dioxide|\bco ?2\b", "CO2"),
+    (r"\bcarbon\b", "C"),
+    (r"water|\bh2o\b|transpiration|evaporation|precipitation|runoff|rainfall|snowfall", "water"),
+)
+
+
 @lru_cache(maxsize=1)
 def _registry():
     import pint
@@ -125,38 +148,22 @@ def _registry():
 
 
 def _tokens(text: str) -> list[str]:
-    """The string cut into unit tokens with their signs: 'PgC/m2/yr' → ['PgC', 'm-2', 'yr-1']."""
-    cleaned = (
-        text.strip().translate(_SUPERSCRIPTS).replace("µ", "u").replace("μ", "u").replace("−", "-").replace("$", "")
-    )
-    cleaned = re.sub(r"_?\{(\d)\}|_(\d)\b", r"\1\2", cleaned).strip("[]")
-    cleaned = re.sub(r"\s*\*\*\s*|\s*\^\s*", "^", cleaned)
-    cleaned = re.sub(r"\^[({]?\s*([+-]?\d+)(?:\s*[)}])?", r"^\1", cleaned)
-    cleaned = re.sub(r"\b(?:per)\b|/", " / ", cleaned)
-    cleaned = re.sub(r"(?<=[A-Za-z])-(?=[A-Za-z])|[.·*_](?=[A-Za-z])", " ", cleaned)
-    cleaned = cleaned.replace("*", " ")
+    """The string cut into unit tokens, '/' before the inverse ones: 'PgC/m2/yr' → ['PgC', '/m2', '/yr']."""
+    cleaned = text.strip().translate(_CHARACTERS).strip("[]")
+    for pattern, replacement in _SPELLINGS:
+        cleaned = re.sub(pattern, replacement, cleaned)
     tokens: list[str] = []
-    inverse = depth = 0
+    inverse, depth = False, 0
     for word in re.findall(r"[()/]|[^\s()/]+", cleaned):
         if word == "/":
-            inverse = 1
-        elif word == "(":
-            depth += 1
-        elif word == ")":
-            depth -= 1
-            inverse = 0 if depth == 0 else inverse
+            inverse = True
+        elif word in "()":
+            depth += 1 if word == "(" else -1
+            inverse = inverse and (word == "(" or depth > 0)
         else:
-            tokens.append(("/" if inverse else "") + word)
-            inverse = inverse if depth else 0
+            tokens.append(f"/{word}" if inverse else word)
+            inverse = inverse and depth > 0
     return tokens
-
-
-def _spelled(word: str) -> str:
-    """Long words in the short form, squares as powers: 'grams' → 'g', 'sq' is handled by the caller."""
-    lower = word.lower()
-    if lower in _WORDS and (len(word) > 3 or word.lower() in ("co2", "h2o", "sqm", "ton")):
-        return _WORDS[lower]
-    return word
 
 
 def _refuse(text: str, why: str) -> UnitsError:
@@ -168,15 +175,15 @@ def _merge(tokens: list[str], text: str) -> list[tuple[str, int]]:
     merged: list[tuple[str, int]] = []
     for token in tokens:
         sign, word = (-1, token[1:]) if token.startswith("/") else (1, token)
-        word = _spelled(word)
+        word = _WORDS.get(word.lower(), word)
         if word in ("1", ""):
             continue
         match = _TOKEN.match(word)
         if match is None:
             raise _refuse(text, f"{word!r} is not a unit with an integer power; expected e.g. 'gC m-2 d-1'.")
-        unit, power = _spelled(match["unit"]), int(match["power"] or 1)
+        unit, power = _WORDS.get(match["unit"].lower(), match["unit"]), int(match["power"] or 1)
         if _SUBSTANCE.match(unit) and not match["power"]:
-            if merged and re.fullmatch(r"[PTGMkmunp]?(g|t|mol)", merged[-1][0]):
+            if merged and merged[-1][1] == 1 and re.fullmatch(r"[PTGMkmun]?(g|t|mol)", merged[-1][0]):
                 merged[-1] = (merged[-1][0] + unit, merged[-1][1])
                 continue
             raise _refuse(text, f"{unit!r} alone is no amount (Celsius? coulomb?); write e.g. 'gC' or 'kgCO2'.")
@@ -185,12 +192,14 @@ def _merge(tokens: list[str], text: str) -> list[tuple[str, int]]:
 
 
 def _name(unit: str, text: str) -> tuple[str, str]:
-    """(registry expression, role) of one unit; the role is a substance, 'time:…', 'length', 'mass' or 'area'."""
-    if unit.lower() in _TIMES and unit not in ("M", "H", "S", "A", "Y", "D"):
-        return _TIMES[unit.lower()], "time:" + {"month": "month", "year": "year"}.get(_TIMES[unit.lower()], "fixed")
+    """(registry expression, role) of one unit: a substance, 'time:…', or 'power', 'length', 'area', 'mass', 'place'."""
+    time = _TIMES.get(unit if len(unit) == 1 else unit.lower())
+    if time is not None:
+        return time, f"time:{time if time in ('month', 'year') else 'fixed'}"
     amount = _AMOUNT.match(unit)
     if amount:
-        prefix, kind, substance = amount.groups()
+        prefix, kind = amount[1] or amount[3] or "", amount[2] or amount[4]
+        substance = amount[5]
         if kind == "mol":
             if substance == "H2O":
                 return prefix + "molH2O", "water"
@@ -198,10 +207,14 @@ def _name(unit: str, text: str) -> tuple[str, str]:
         if substance is None:
             return prefix + {"g": "gram", "t": "tgram"}[kind], "mass"
         return prefix + kind + substance, {"H2O": "water"}.get(substance, substance)
-    if unit in ("W", "kW", "mW", "MW", "J", "kJ", "MJ", "GJ"):
+    if unit in ("W", "kW", "mW", "MW"):
+        return unit, "power"
+    if unit in ("J", "kJ", "MJ", "GJ"):
         return unit, "energy"
     if unit in ("m", "km", "cm", "mm"):
         return unit, "length"
+    if unit in _PLACES:
+        return "1", "place"
     if unit == "ha":
         return "ha", "area"
     raise _refuse(text, f"{unit!r} is not known; expected e.g. 'gC m-2 d-1', 'PgC yr-1', 'umolCO2 m-2 s-1'.")
@@ -212,21 +225,7 @@ def _named_substance(attrs: Mapping | None) -> str | None:
     attrs = attrs or {}
     words = " ".join(str(attrs.get(k, "")) for k in ("substance", "species", "standard_name", "long_name")).lower()
     words = re.sub(r"[_\-]", " ", words)
-    if re.search(
-        r"expressed as carbon|\bas carbon\b|\bas c\b|carbon mass|mass of carbon|flux of carbon(?! diox)", words
-    ):
-        return "C"
-    if re.search(r"photon|photosynthetic(ally)? (active )?radiation|\bpar\b|\bppfd\b", words):
-        return "photons"
-    if other := re.search(r"methane|\bch4\b|\bn2o\b|nitrous oxide|carbon monoxide|\bco\b|nitrogen", words):
-        return other.group()
-    if re.search(r"carbon dioxide|\bco ?2\b", words):
-        return "CO2"
-    if re.search(r"\bcarbon\b", words) or str(attrs.get("substance", "")).upper() == "C":
-        return "C"
-    if re.search(r"water|evapotranspiration|evaporation|transpiration|precipitation|runoff|rainfall|snowfall", words):
-        return "water"
-    return None
+    return next((substance for pattern, substance in _SAYS if re.search(pattern, words)), None)
 
 
 def parse(text: str, attrs: Mapping | None = None) -> Units:
@@ -267,18 +266,50 @@ def _parse(text: str, named: str | None) -> Units:
         if role == "length" and abs(power) == 2:
             role, count = "area", power // 2
         elif role == "mass":
-            role, expression = _mass_substance(text, named, expression)
+            role, expression = _mass_of(text, named, expression)
         elif role == "mol" and named is not None:
-            role, expression = _mol_substance(text, named, unit, expression)
+            role, expression = _mol_of(text, named, unit, expression)
         parts.append(f"({expression})**({power})")
         roles[role] = roles.get(role, 0) + count
         if not role.startswith("time:"):
             amount.append(unit if power == 1 else f"{unit}{power}")
-    roles = {role: count for role, count in roles.items() if count}
-    return _assemble(text, " * ".join(parts) or "1", roles, " ".join(amount))
+    if not parts and re.sub(r"[\s1]", "", text):
+        raise _refuse(text, "there is no unit in it; expected e.g. 'gC m-2 d-1'.")
+    expression = " * ".join(parts) or "1"
+    if {role: n for role, n in roles.items() if not role.startswith("time:")} == {"length": 1}:
+        return _depth(text, named, expression, roles, amount)
+    time, substance = _time_of(text, roles), _substance_of(text, roles)
+    if roles.keys() & {"length"} or roles.get("area", -1) != -1 or roles.get("place", -1) != -1:
+        if roles != {"area": 1}:
+            raise _refuse(text, "expected nothing but m-2 (ha-1, km-2) beside the amount and the time.")
+        return Units(text, "area", False, None, expression, " ".join(amount))
+    return Units(text, substance, "area" in roles, time, expression, " ".join(amount))
 
 
-def _mass_substance(text: str, named: str | None, expression: str) -> tuple[str, str]:
+def _depth(text: str, named: str | None, expression: str, roles: dict[str, int], amount: list[str]) -> Units:
+    """A depth of water, 1 mm = 1 kg m-2; metres only where the attributes speak of water."""
+    if named != "water" and not re.match(r"\s*[mc]m", text):
+        raise _refuse(text, "a length is no flux; a depth of water is written in mm.")
+    return Units(text, "water", True, _time_of(text, roles), f"1e6 * gH2O / m**3 * {expression}", " ".join(amount))
+
+
+def _time_of(text: str, roles: dict[str, int]) -> str | None:
+    times = [role for role in roles if role.startswith("time:")]
+    if len(times) > 1 or any(roles[role] != -1 for role in times):
+        raise _refuse(text, "expected at most one unit of time, to the power -1.")
+    if times:
+        return times[0].removeprefix("time:")
+    return "fixed" if "power" in roles else None
+
+
+def _substance_of(text: str, roles: dict[str, int]) -> str:
+    found = [role for role in roles if role not in ("area", "length", "place") and not role.startswith("time:")]
+    if len(found) > 1 or any(roles[role] != 1 for role in found):
+        raise _refuse(text, "expected one amount of carbon, water or energy, to the power 1.")
+    return {"power": "energy"}.get(found[0], found[0]) if found else "1"
+
+
+def _mass_of(text: str, named: str | None, expression: str) -> tuple[str, str]:
     if named not in ("C", "CO2", "water"):
         raise _refuse(
             text,
@@ -286,36 +317,16 @@ def _mass_substance(text: str, named: str | None, expression: str) -> tuple[str,
             "attributes (species, standard_name, long_name) say which.",
         )
     suffix = "H2O" if named == "water" else named
-    return named, expression.replace("tgram", "t" + suffix).replace("gram", "g" + suffix)
+    return named, re.sub(r"tgram|gram", lambda kind: kind.group()[0] + suffix, expression)
 
 
-def _mol_substance(text: str, named: str, unit: str, expression: str) -> tuple[str, str]:
+def _mol_of(text: str, named: str, unit: str, expression: str) -> tuple[str, str]:
     """A mol is one of CO2 unless the unit or the attributes name something else."""
     if named in CARBON_SUBSTANCES or unit.endswith(("C", "CO2")):
         return "mol", expression
     if named == "water":
         return "water", expression.replace("molC", "molH2O")
     raise _refuse(text, f"the attributes say that these mol are {named}, not carbon; write 'molC' or 'molCO2' if so.")
-
-
-def _assemble(text: str, expression: str, roles: dict[str, int], amount: str) -> Units:
-    times = [role for role in roles if role.startswith("time:")]
-    substances = [role for role in roles if role not in ("area", "length") and not role.startswith("time:")]
-    if len(times) > 1 or any(roles[role] != -1 for role in times):
-        raise _refuse(text, "expected at most one unit of time, to the power -1.")
-    if len(substances) > 1 or any(roles[s] != 1 for s in substances):
-        raise _refuse(text, "expected one amount of carbon, water or energy, to the power 1.")
-    time = times[0].removeprefix("time:") if times else None
-    substance = substances[0] if substances else "1"
-    if substance == "1" and roles.get("length") == 1 and "area" not in roles:  # a depth of water: 1 mm = 1 kg m-2
-        return Units(text, "water", True, time, f"1e6 * gH2O / m**3 * {expression}", amount)
-    if "length" in roles or roles.get("area", -1) != -1:
-        if not (substance == "1" and roles == {"area": 1}):
-            raise _refuse(text, "expected nothing but m-2 (or ha-1, km-2) beside the amount and the time.")
-        return Units(text, "area", False, None, expression, amount)
-    if substance == "energy" and re.search(r"\b[kmM]?W\b", text):
-        time = "fixed"
-    return Units(text, substance, "area" in roles, time, expression, amount)
 
 
 def factor(source: str | Units, target: str | Units) -> float:
@@ -378,7 +389,7 @@ def flux_variables(ds: xr.Dataset, substances: tuple[str, ...] = CARBON_SUBSTANC
     return [
         name
         for name, da in ds.data_vars.items()
-        if not str(name).lower().endswith(("_mad", "_std", "_n", "_valid_fraction"))
+        if not str(name).lower().endswith(("_mad", "_std"))
         and "units" in da.attrs
         and is_flux(da.attrs["units"], da.attrs, substances)
     ]

@@ -1,0 +1,265 @@
+"""Cells: areas that sum to the sphere, on any grid, in any order and longitude convention."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xflux.grid import RADIUS, cell_area, cell_bounds, cells, edges, standardise
+
+SPHERE = 4 * np.pi * RADIUS**2
+T42 = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(64)[0]))
+
+GRIDS = {
+    "0.25": (np.arange(-89.875, 90, 0.25), np.arange(-179.875, 180, 0.25)),
+    "0.5": (np.arange(-89.75, 90, 0.5), np.arange(-179.75, 180, 0.5)),
+    "1": (np.arange(-89.5, 90, 1.0), np.arange(-179.5, 180, 1.0)),
+    "2.5x3.75": (np.linspace(-88.75, 88.75, 72), np.arange(-180, 180, 3.75)),
+    "2.5x3.75 with pole rows": (np.linspace(-90, 90, 73), np.arange(-180, 180, 3.75)),
+    "1.9x3.75 with pole rows": (np.linspace(-90, 90, 96), np.arange(0, 360, 3.75)),
+    "T42": (T42, np.arange(128) * 2.8125),
+    "GEOS 2x2.5": (np.r_[-89.5, np.arange(-88, 89, 2), 89.5], np.arange(-180, 180, 2.5)),
+    "GEOS 4x5": (np.r_[-89, np.arange(-86, 87, 4), 89], np.arange(-180, 180, 5.0)),
+    "thirds": (np.arange(-90 + 1 / 6, 90, 1 / 3), np.arange(1 / 6, 360, 1 / 3)),
+}
+
+
+def grid(lat, lon) -> xr.Dataset:
+    return xr.Dataset(coords={"lat": np.asarray(lat), "lon": np.asarray(lon)})
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("convention", ["as is", "0..360", "-180..180", "-300..60"])
+@pytest.mark.parametrize("name", GRIDS)
+def test_areas_sum_to_the_sphere(name, convention, order, dtype):
+    lat, lon = GRIDS[name]
+    if convention != "as is":
+        west = {"0..360": 0, "-180..180": -180, "-300..60": -300}[convention]
+        lon = np.sort(np.mod(lon - west, 360) + west)
+    area = cell_area(grid(lat[::order].astype(dtype), lon.astype(dtype)))
+    assert area.dims == ("lat", "lon")
+    assert area.dtype == np.float64
+    assert area.attrs["units"] == "m2"
+    assert float(area.min()) > 0
+    assert float(area.sum()) == pytest.approx(SPHERE, rel=1e-12)
+
+
+def test_known_areas():
+    area = cell_area(grid(*GRIDS["1"]))
+    # R² · Δλ · (sin 1° − sin 0°)
+    expected = RADIUS**2 * np.radians(1) * np.sin(np.radians(1))
+    assert float(area.sel(lat=0.5, lon=0.5)) == pytest.approx(expected, rel=1e-13)
+    cap = RADIUS**2 * np.radians(1) * (1 - np.sin(np.radians(89)))
+    assert float(area.sel(lat=89.5, lon=0.5)) == pytest.approx(cap, rel=1e-9)
+    assert cell_area(grid(*GRIDS["1"]), radius=1.0).sum() == pytest.approx(4 * np.pi, rel=1e-13)
+
+
+def test_land_fluxes_of_float32_coordinates_have_the_area_of_float64():
+    lat, lon = np.arange(-89.95, 90, 0.1), np.arange(-179.95, 180, 0.1)
+    exact = cell_area(grid(lat, lon)).values
+    single = cell_area(grid(lat.astype("float32"), lon.astype("float32"))).values
+    np.testing.assert_allclose(single, exact, rtol=1e-9)
+
+
+@given(
+    shift=st.integers(0, 35),
+    turns=st.integers(-1, 1),
+    flip_lat=st.booleans(),
+    flip_lon=st.booleans(),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=40, deadline=None)
+def test_area_belongs_to_the_cell_not_to_its_place_in_the_array(shift, turns, flip_lat, flip_lon, seed):
+    lat, lon = np.arange(-85.0, 90, 10), np.arange(-175.0, 180, 10)
+    area = cell_area(grid(lat, lon))
+    moved = np.roll(lon, shift)[:: -1 if flip_lon else 1]
+    moved = moved + 360 * turns * (moved < 0)
+    shuffled = np.random.default_rng(seed).permutation(lat) if seed else lat[:: -1 if flip_lat else 1]
+    other = cell_area(grid(shuffled, moved))
+    expected = area.sel(lat=shuffled).isel(lon=0).values[:, None] * np.ones(36)
+    np.testing.assert_allclose(other.values, expected, rtol=1e-13)
+    west, east = cells(grid(shuffled, moved))[1].T
+    np.testing.assert_allclose((west + east) / 2, moved, atol=1e-9)
+    np.testing.assert_allclose(east - west, 10, atol=1e-9)
+
+
+def test_descending_latitudes_have_descending_edges_within_the_poles():
+    e = edges(grid(*GRIDS["0.5"]).lat[::-1])
+    assert e[0] == 90
+    assert e[-1] == -90
+    assert (np.diff(e) < 0).all()
+    assert len(e) == 361
+
+
+def test_pole_rows_are_half_rows():
+    np.testing.assert_allclose(cell_bounds(grid([-90.0, 0.0, 90.0], [0.0, 1.0]).lat), [[-90, -45], [-45, 45], [45, 90]])
+
+
+@pytest.mark.parametrize(
+    ("lon", "expected"),
+    [
+        ([178.5, 179.5, -179.5, -178.5], [178, 179, 180, 181, 182]),
+        ([358.5, 359.5, 0.5, 1.5], [358, 359, 360, 361, 362]),
+        ([1.5, 0.5, -0.5], [2, 1, 0, -1]),
+        ([-0.5, 0.5], [-1, 0, 1]),
+        ([0.0, 90.0, 180.0, 270.0], [-45, 45, 135, 225, 315]),
+        ([-179.5, 179.5, 178.5], [-179, -180, -181, -182]),
+    ],
+)
+def test_longitude_edges_run_on_over_the_seam(lon, expected):
+    np.testing.assert_allclose(edges(grid([0.0, 1.0], lon).lon), expected, atol=1e-12)
+
+
+def test_gaussian_edges_lie_midway_and_end_at_the_poles():
+    e = edges(grid(T42, [0.0, 1.0]).lat)
+    assert e[0] == -90
+    assert e[-1] == 90
+    np.testing.assert_allclose(e[1:-1], (T42[1:] + T42[:-1]) / 2)
+    # A part of the grid does not reach for the pole.
+    part = edges(grid(T42[:40], [0.0, 1.0]).lat)
+    assert part[-1] < T42[40]
+
+
+def test_geos_polar_rows_are_half_rows():
+    e = edges(grid(*GRIDS["GEOS 4x5"]).lat)
+    np.testing.assert_allclose(e[[0, 1, 2, -3, -2, -1]], [-90, -88, -84, 84, 88, 90])
+
+
+def test_a_subset_with_gaps_keeps_its_areas():
+    whole = cell_area(grid(*GRIDS["1"]))
+    part = whole.isel(lat=[10, 11, 30, 90, 91], lon=[3, 4, 5, 200, 201])
+    np.testing.assert_allclose(cell_area(part).values, part.values, rtol=1e-12)
+    # 350..359 and 0..9 kept as they lie in a 0..360 file
+    astride = grid(np.arange(40.5, 60), np.r_[np.arange(0.5, 10), np.arange(350.5, 360)])
+    np.testing.assert_allclose(cell_area(astride).isel(lat=0), cell_area(astride)[0, 0].item(), rtol=1e-12)
+    with pytest.raises(ValueError, match=r"not adjacent between 4.5 and 20.5.*sort it, or reindex"):
+        edges(grid([0.0, 1.0], [3.5, 4.5, 20.5, 21.5]).lon)
+
+
+def test_single_row_and_column_take_the_width_of_the_other_axis():
+    whole = cell_area(grid(*GRIDS["0.5"]))
+    for part in (whole.isel(lat=[77]), whole.isel(lon=[5]), whole.isel(lat=[0]), whole.isel(lat=[359])):
+        np.testing.assert_allclose(cell_area(part).values, part.values, rtol=1e-12)
+    assert edges(whole.lat[[77]], step=0.5).tolist() == [-51.5, -51.0]
+    with pytest.raises(ValueError, match=r"single latitude .* give step=, or put lat_bnds into a Dataset"):
+        cell_area(whole.isel(lat=[3], lon=[3]))
+
+
+def test_bounds_of_a_dataset_win():
+    ds = grid([-45.0, 45.0], [90.0, 270.0])
+    ds["lat_bnds"] = (("lat", "bnds"), [[-90.0, 10.0], [10.0, 90.0]])
+    ds["lat"].attrs["bounds"] = "lat_bnds"
+    area = cell_area(ds)
+    assert float(area.sum()) == pytest.approx(SPHERE, rel=1e-13)
+    assert float(area[0, 0]) == pytest.approx(SPHERE / 4 * (1 + np.sin(np.radians(10))), rel=1e-12)
+    one = grid([0.0], [0.0])
+    one["lat_bnds"] = (("lat", "bnds"), [[90.0, -90.0]])  # reversed
+    one["lon_bnds"] = (("lon", "bnds"), [[-180.0, 180.0]])
+    assert float(cell_area(one).sum()) == pytest.approx(SPHERE, rel=1e-13)
+
+
+def test_wrapped_longitude_bounds_do_not_make_wide_cells():
+    ds = grid([-45.0, 45.0], np.arange(-180.0, 180, 90))
+    ds["lon_bnds"] = (("lon", "bnds"), [[135.0, -135.0], [-135, -45], [-45, 45], [45, 135]])
+    np.testing.assert_allclose(cell_area(ds), SPHERE / 8, rtol=1e-13)
+
+
+def test_bounds_that_do_not_hold_their_cell_raise():
+    ds = grid([-45.0, 45.0], [90.0, 270.0])
+    ds["lat_bnds"] = (("lat", "bnds"), [[0.0, 90.0], [-90.0, 0.0]])
+    with pytest.raises(ValueError, match="do not hold its value -45"):
+        cell_area(ds)
+
+
+@pytest.mark.parametrize("lon", [np.arange(0, 361, 1.0), np.arange(-180, 181, 1.0), np.r_[np.arange(0, 360, 1.0), 5 + 1e-6]])
+def test_columns_that_occur_twice_raise(lon):
+    with pytest.raises(ValueError, match=r"occurs twice modulo 360 in 'lon'.*isel\(lon=slice\(None, -1\)\)"):
+        cell_area(grid(GRIDS["1"][0], lon))
+
+
+def test_jitter_snaps():
+    rng = np.random.default_rng(0)
+    lat, lon = GRIDS["0.5"]
+    jittered = grid(lat + rng.uniform(-1e-6, 1e-6, lat.size), lon + rng.uniform(-1e-6, 1e-6, lon.size))
+    np.testing.assert_allclose(cell_area(jittered).values, cell_area(grid(lat, lon)).values, rtol=1e-9)
+    assert float(cell_area(jittered).sum()) == pytest.approx(SPHERE, rel=1e-12)
+
+
+def test_latitudes_beyond_the_pole_raise():
+    with pytest.raises(ValueError, match=r"reach 93.5; drop those beyond ±90"):
+        cell_area(grid([89.5, 91.5, 93.5], [0.0, 1.0]))
+
+
+def test_nan_coordinates_raise():
+    with pytest.raises(ValueError, match="not all finite"):
+        cell_area(grid([0.0, np.nan], [0.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon", "attrs"),
+    [
+        ("latitude", "longitude", {}),
+        ("Latitude", "Longitude", {}),
+        ("y", "x", {"units": True}),
+        ("rlat", "rlon", {"standard_name": True}),
+        ("lat_FULL", "lon_FULL", {}),
+        ("nav_lat", "nav_lon", {}),
+    ],
+)
+def test_standardise_finds_coordinates_by_name_or_attributes(lat, lon, attrs):
+    da = xr.DataArray(np.zeros((3, 2, 4)), dims=("time", lat, lon), coords={lat: [1.0, 2.0], lon: [0.0, 1, 2, 3]})
+    if "units" in attrs:
+        da[lat].attrs["units"], da[lon].attrs["units"] = "degrees_north", "degrees_east"
+    if "standard_name" in attrs:
+        da[lat].attrs["standard_name"], da[lon].attrs["standard_name"] = "latitude", "longitude"
+    assert standardise(da).dims == ("time", "lat", "lon")
+    assert cell_area(da).dims == ("lat", "lon")
+    assert da.flux.cell_area().shape == (2, 4)
+
+
+def test_standardise_keeps_order_and_laziness():
+    ds = xr.Dataset({"x": (("longitude", "latitude"), np.zeros((4, 2)))}, {"latitude": [2.0, 1.0], "longitude": [0.0, 1, 2, 3]})
+    result = standardise(ds.chunk())
+    assert result.x.dims == ("lon", "lat")
+    assert result.x.chunks is not None
+    assert result.lat.values.tolist() == [2, 1]
+
+
+def test_curvilinear_and_missing_coordinates_get_clear_errors():
+    two = xr.Dataset({"x": (("y", "x_"), np.zeros((2, 3)))}, {"lat": (("y", "x_"), np.zeros((2, 3)))})
+    with pytest.raises(ValueError, match=r"two-dimensional.*curvilinear grid.*regrid first"):
+        cell_area(two)
+    with pytest.raises(ValueError, match="no latitude found: the dimensions are"):
+        cell_area(xr.DataArray(np.zeros(3), dims="region"))
+    with pytest.raises(ValueError, match="has no coordinate: assign its latitudes"):
+        cell_area(xr.DataArray(np.zeros((3, 2)), dims=("lat", "lon")))
+    radians = grid([0.0, 0.1], [0.0, 0.1])
+    radians["lat"].attrs["units"] = "radians"
+    with pytest.raises(ValueError, match="'lat' is in 'radians'"):
+        cell_area(radians)
+    both = xr.DataArray(np.zeros((2, 2, 2)), dims=("lat", "latitude", "lon"))
+    both = both.assign_coords(lat=[0.0, 1], latitude=[0.0, 1], lon=[0.0, 1]).rename(lat="nav_lat")
+    with pytest.raises(ValueError, match="several dimensions look like latitude"):
+        cell_area(both)
+
+
+def test_a_dataset_with_a_variable_called_flux_has_cells():
+    ds = grid(*GRIDS["1"]).assign(flux=(("lat", "lon"), np.ones((180, 360))))
+    assert float(ds.flux.cell_area().sum()) == pytest.approx(SPHERE, rel=1e-12)
+
+
+@pytest.mark.skipif(shutil.which("cdo") is None, reason="cdo is not installed")
+def test_equal_to_cdo_gridarea(tmp_path):
+    # CDO joins the corners by great circles; where cells are small the two agree.
+    ds = grid(np.arange(40.05, 42, 0.1), np.arange(-3.95, 0, 0.1))
+    ds["lat"].attrs["units"], ds["lon"].attrs["units"] = "degrees_north", "degrees_east"
+    ds.assign(x=(("lat", "lon"), np.ones((ds.sizes["lat"], ds.sizes["lon"])))).to_netcdf(tmp_path / "in.nc")
+    command = ["cdo", "-s", "gridarea", str(tmp_path / "in.nc"), str(tmp_path / "out.nc")]
+    subprocess.run(command, check=True, env={"PLANET_RADIUS": "6371000", "PATH": "/usr/bin:/bin:/usr/local/bin"})
+    with xr.open_dataset(tmp_path / "out.nc") as out:
+        np.testing.assert_allclose(cell_area(ds).values, out["cell_area"].values, rtol=1e-6)
