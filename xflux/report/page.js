@@ -89,6 +89,7 @@ class FluxMap {
     for (const [key, control] of Object.entries(this.controls))
       control.addEventListener(key === "range" ? "input" : "change", () => { if (key === "model") this.choose(); this.draw(); });
     this.canvas.addEventListener("pointermove", e => this.read(e));
+    this.canvas.height = Math.round(this.canvas.width * (this.north - this.south) / (2 * this.west));
     this.pixels();
     this.draw();
   }
