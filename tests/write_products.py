@@ -129,7 +129,11 @@ def gcp_inversions(folder: Path) -> Fixture:
         {"ensemble_member": 3, "time": 24, "latitude": 6, "longitude": 8, "string_length": 20},
         {
             **lat_lon(lat, lon),
-            "time": (("time",), stamps(starts, "days since 1957-01-01", shift=14.5), {"units": "days since 1957-01-01"}),
+            "time": (
+                ("time",),
+                stamps(starts, "days since 1957-01-01", shift=14.5),
+                {"units": "days since 1957-01-01"},
+            ),
             "ensemble_member_name": (("ensemble_member", "string_length"), chars, {}, "S1"),
             "land_flux_only_fossil_cement_adjusted": (dims4, nbe, u),
             "land_flux_fossil_cement_and_river_adjusted": (dims4, nbe + rivers, u),
@@ -161,7 +165,11 @@ def carbontracker(folder: Path) -> Fixture:
         {"time": 12, "latitude": 6, "longitude": 8, "calendar_components": 6},
         {
             **lat_lon(lat, lon),
-            "time": (("time",), stamps(starts, "days since 2000-01-01", shift=15), {"units": "days since 2000-01-01 00:00:00 UTC"}),
+            "time": (
+                ("time",),
+                stamps(starts, "days since 2000-01-01", shift=15),
+                {"units": "days since 2000-01-01 00:00:00 UTC"},
+            ),
             "time_components": (("time", "calendar_components"), np.ones((12, 6), "i4"), {}),
             "decimal_time": (("time",), np.linspace(2001, 2002, 12), {"units": "years"}),
             **{names[k]: (("time", "latitude", "longitude"), v, u) for k, v in values.items()},
@@ -202,8 +210,13 @@ def carbontracker_europe(folder: Path) -> Fixture:
     """The time dim is called date; cell_area in the file."""
     lat, lon = axes(6, 8)
     starts = months(2004, 1)
-    names = {"nee": "bio_flux_opt", "nee_prior": "bio_flux_prior", "ocean": "ocn_flux_opt", "fossil": "fossil_flux_imp",
-             "fire": "fire_flux_imp"}
+    names = {
+        "nee": "bio_flux_opt",
+        "nee_prior": "bio_flux_prior",
+        "ocean": "ocn_flux_opt",
+        "fossil": "fossil_flux_imp",
+        "fire": "fire_flux_imp",
+    }
     values = {k: field_of(30 + i, 12, 6, 8, scale=1e-7) for i, k in enumerate(names)}
     area = areas(lat, lon)
     path = write(
@@ -246,14 +259,20 @@ def jena_carboscope(folder: Path) -> Fixture:
         "dt": ((), np.float64(SECONDS), {"units": "s"}),
         **{names[k]: (("mtime", "lat", "lon"), v, {"units": "PgC/yr"}) for k, v in cell.items()},
     }
-    path = write(folder / "s99oc_v2020_daily.nc", {"mtime": days.size, "lat": 4, "lon": 6, "rt": 3, "year": 4}, variables,
-                 {"yrfi_valid": 2002.0, "yrfe_valid": 2003.0})
+    path = write(
+        folder / "s99oc_v2020_daily.nc",
+        {"mtime": days.size, "lat": 4, "lon": 6, "rt": 3, "year": 4},
+        variables,
+        {"yrfi_valid": 2002.0, "yrfe_valid": 2003.0},
+    )
     valid = (days >= first) & (days < np.datetime64("2004-01-01"))
     values = {k: v[valid] / area for k, v in cell.items()}
     totals = {k: v[valid].sum((1, 2)) / GREGORIAN_YEAR for k, v in cell.items()}
     starts = [(d.year, d.month, d.day) for d in days[valid].astype(object)]
     extra = {"cell_area": area, "land_fraction": land}
-    return Fixture("jena-carboscope", [path], values, totals, dict.fromkeys(values, "PgC m-2 yr-1"), starts, extra=extra)
+    return Fixture(
+        "jena-carboscope", [path], values, totals, dict.fromkeys(values, "PgC m-2 yr-1"), starts, extra=extra
+    )
 
 
 def cams(folder: Path) -> Fixture:
@@ -261,13 +280,22 @@ def cams(folder: Path) -> Fixture:
     lat, lon = np.linspace(90, -90, 7), -180 + 45 * np.arange(8.0)
     area = areas(lat, lon)
     land = np.clip(np.abs(field_of(59, 7, 8)), 0, 1)
-    files = {(2019, 3, 1): "cams73_latest_co2_flux_surface_mm_201903.nc",
-             (2019, 1, 1): "cams73_v20r1_co2_flux_surface_mm_201901.nc",
-             (2019, 2, 1): "z_cams_l_lsce_201902_v18r2_ra_sfc_mm_co2flux.nc"}
-    names = {"nbe": "flux_apos_bio", "nbe_prior": "flux_apri_bio", "ocean": "flux_apos_ocean",
-             "ocean_prior": "flux_apri_ocean", "fossil": "flux_foss"}
+    files = {
+        (2019, 3, 1): "cams73_latest_co2_flux_surface_mm_201903.nc",
+        (2019, 1, 1): "cams73_v20r1_co2_flux_surface_mm_201901.nc",
+        (2019, 2, 1): "z_cams_l_lsce_201902_v18r2_ra_sfc_mm_co2flux.nc",
+    }
+    names = {
+        "nbe": "flux_apos_bio",
+        "nbe_prior": "flux_apri_bio",
+        "ocean": "flux_apos_ocean",
+        "ocean_prior": "flux_apri_ocean",
+        "fossil": "flux_foss",
+    }
     data = {s: {k: field_of(50 + s[1] * 5 + i, 7, 8, scale=0.01) for i, k in enumerate(names)} for s in files}
-    long_name = "Posterior land surface upward mass flux of carbon for the whole grid box and the whole month without fossile"
+    long_name = (
+        "Posterior land surface upward mass flux of carbon for the whole grid box and the whole month without fossile"
+    )
     paths = [
         write(
             folder / name,
@@ -276,8 +304,10 @@ def cams(folder: Path) -> Fixture:
                 **lat_lon(lat, lon),
                 "area": (("latitude", "longitude"), area, {"units": "m2"}),
                 "lsf": (("latitude", "longitude"), land, {"long_name": "land-sea fraction"}),
-                **{names[k]: (("latitude", "longitude"), v, {"units": "kgC m-2 month-1", "long_name": long_name})
-                   for k, v in data[s].items()},
+                **{
+                    names[k]: (("latitude", "longitude"), v, {"units": "kgC m-2 month-1", "long_name": long_name})
+                    for k, v in data[s].items()
+                },
             },
         )
         for s, name in files.items()
@@ -292,8 +322,13 @@ def cams(folder: Path) -> Fixture:
 def miroc4_actm(folder: Path) -> Fixture:
     """kg of CO2 per month, a file a year, no area."""
     lat, lon = axes(6, 8)
-    names = {"nbe": "flux_apos_land", "ocean": "flux_apos_ocean", "nbe_prior": "flux_apri_land",
-             "ocean_prior": "flux_apri_ocean", "fossil": "flux_apri_fossil"}
+    names = {
+        "nbe": "flux_apos_land",
+        "ocean": "flux_apos_ocean",
+        "nbe_prior": "flux_apri_land",
+        "ocean_prior": "flux_apri_ocean",
+        "fossil": "flux_apri_fossil",
+    }
     values = {k: field_of(60 + i, 24, 6, 8, scale=0.01).astype("f4") for i, k in enumerate(names)}
     paths = []
     for i, year in enumerate((2004, 2005)):
@@ -306,8 +341,14 @@ def miroc4_actm(folder: Path) -> Fixture:
                 {
                     **lat_lon(lat, lon),
                     "time": (("time",), time, {"units": f"days since {year}-01-01"}),
-                    **{names[k]: (("time", "latitude", "longitude"), v[12 * i : 12 * i + 12], {"units": "kg-CO2/m2/month"})
-                       for k, v in values.items()},
+                    **{
+                        names[k]: (
+                            ("time", "latitude", "longitude"),
+                            v[12 * i : 12 * i + 12],
+                            {"units": "kg-CO2/m2/month"},
+                        )
+                        for k, v in values.items()
+                    },
                 },
             ),
         )
@@ -321,13 +362,19 @@ def oco2_mip(folder: Path) -> Fixture:
     starts = months(2015, 6)
     values = {}
     paths = []
-    for i, (model, day) in enumerate({"Baker": 1, "CMS_FLUX": 16, "LoFI": None, "EnsMean": None, "EnsStd": None}.items()):
+    for i, (model, day) in enumerate(
+        {"Baker": 1, "CMS_FLUX": 16, "LoFI": None, "EnsMean": None, "EnsStd": None}.items()
+    ):
         v = field_of(70 + i, 72, 6, 8, scale=100).astype("f4")
         variables = {**lat_lon(lat.astype("f4"), lon.astype("f4"), attrs=False)}
         if not model.startswith("Ens"):
             variables["time"] = (("time",), np.arange(72, dtype="i2"), {})
         if day:
-            variables["start_date"] = (("time", "date_component"), np.array([(y, m, day) for y, m, _ in starts], "i2"), {})
+            variables["start_date"] = (
+                ("time", "date_component"),
+                np.array([(y, m, day) for y, m, _ in starts], "i2"),
+                {},
+            )
         for name, w in (("land", v), ("ocean", v * 0.5), ("net", v * 1.5)):
             variables[name] = (("time", "latitude", "longitude"), w, {"units": "gC per m2 per year"})
         sizes = {"latitude": 6, "longitude": 8, "time": 72, "date_component": 3}
@@ -397,9 +444,14 @@ def fluxcom(folder: Path) -> Fixture:
                 variables["NEE_n"] = (("time", "lat", "lon"), np.full(part.shape, 15, "f4"), {})
             file = f"{name}.RS_METEO.{fp}.MLM-ALL.METEO-ALL.720_360.monthly.{year}.nc"
             paths.append(write(folder / file, {"time": 12, "lat": 6, "lon": 8}, variables))
-    land = write(folder / "landfraction.720.360.nc", {"latitude": 6, "longitude": 8},
-                 {**lat_lon(lat[::-1].astype("f4"), lon.astype("f4")),
-                  "landfraction": (("latitude", "longitude"), percent[::-1], {"units": "percent"})})
+    land = write(
+        folder / "landfraction.720.360.nc",
+        {"latitude": 6, "longitude": 8},
+        {
+            **lat_lon(lat[::-1].astype("f4"), lon.astype("f4")),
+            "landfraction": (("latitude", "longitude"), percent[::-1], {"units": "percent"}),
+        },
+    )
     totals = {k: total(v.astype(float), area * percent / 100, 1.0, days_in(starts)) for k, v in values.items()}
     extra = {"land_file": land, "land_fraction": percent / 100, "zero_cell": (2, 3)}
     return Fixture("fluxcom", paths, values, totals, dict.fromkeys(values, "gC m-2 d-1"), starts, extra=extra)
@@ -438,14 +490,23 @@ def x_base(folder: Path) -> Fixture:
         "lat_bnds": (("lat", "nbnds"), np.stack([lat + 15, lat - 15], 1), {}),
         "lon_bnds": (("lon", "nbnds"), np.stack([lon - 22.5, lon + 22.5], 1), {}),
         "hour_bnds": (("nbnds",), np.array([0, 24]), {}),
-        "land_fraction": (("lat", "lon"), land, {"units": "1", "long_name": "fraction of land for which NEE is defined"}),
+        "land_fraction": (
+            ("lat", "lon"),
+            land,
+            {"units": "1", "long_name": "fraction of land for which NEE is defined"},
+        ),
     }
     paths = []
     for year in (2003, 2001, 2002):
         when = stamps(months(year, 1), "days since 1970-01-01")
         ends = when + days_in(months(year, 1))
-        attrs = {"units": "gC m-2 d-1", "long_name": "Net Ecocsystem Exchange", "version": "CCBY",
-                 "standard_name": "net_ecosystem_exchange_of_carbon", "fill": np.float32(np.nan)}
+        attrs = {
+            "units": "gC m-2 d-1",
+            "long_name": "Net Ecocsystem Exchange",
+            "version": "CCBY",
+            "standard_name": "net_ecosystem_exchange_of_carbon",
+            "fill": np.float32(np.nan),
+        }
         paths.append(
             write(
                 folder / f"NEE_{year}_050_monthly.nc",
@@ -518,9 +579,18 @@ def gfas(folder: Path) -> Fixture:
         {
             **lat_lon(lat, lon),
             "time": (("time",), stamps(starts, "hours since 1900-01-01").astype("i4"), {"units": units}),
-            "co2fire": (("time", "latitude", "longitude"), packed,
-                        {"units": "kg m**-2 s**-1", "long_name": "Wildfire flux of Carbon Dioxide", "scale_factor": scale,
-                         "add_offset": offset, "missing_value": np.int16(-32767), "fill": np.int16(-32767)}),
+            "co2fire": (
+                ("time", "latitude", "longitude"),
+                packed,
+                {
+                    "units": "kg m**-2 s**-1",
+                    "long_name": "Wildfire flux of Carbon Dioxide",
+                    "scale_factor": scale,
+                    "add_offset": offset,
+                    "missing_value": np.int16(-32767),
+                    "fill": np.int16(-32767),
+                },
+            ),
         },
     )
     fire = np.where(packed == -32767, np.nan, packed * scale + offset)
@@ -551,8 +621,15 @@ def gfed(folder: Path) -> Fixture:
                     f[f"burned_area/{m + 1:02d}/burned_fraction"] = np.zeros((6, 8), "f4")
         paths.append(folder / name)
     totals = {"fire": total(fire.astype(float), area, 1.0, 1.0)}
-    return Fixture("gfed4.1s", paths[::-1], {"fire": fire}, totals, {"fire": "gC m-2 month-1"}, months(2016, 2),
-                   extra={"cell_area": area})
+    return Fixture(
+        "gfed4.1s",
+        paths[::-1],
+        {"fire": fire},
+        totals,
+        {"fire": "gC m-2 month-1"},
+        months(2016, 2),
+        extra={"cell_area": area},
+    )
 
 
 def ilamb(folder: Path) -> Fixture:
@@ -567,12 +644,22 @@ def ilamb(folder: Path) -> Fixture:
         {"time": 24, "lat": 6, "lon": 8, "nb": 2},
         {
             **lat_lon(lat, lon, ("lat", "lon")),
-            "time": (("time",), begin + days / 2,
-                     {"units": "days since 1850-01-01", "calendar": "noleap", "bounds": "time_bounds"}),
+            "time": (
+                ("time",),
+                begin + days / 2,
+                {"units": "days since 1850-01-01", "calendar": "noleap", "bounds": "time_bounds"},
+            ),
             "time_bounds": (("time", "nb"), np.stack([begin, begin + days], 1), {}),
             "areacella": (("lat", "lon"), area, {"units": "m2"}),
-            "nbp": (("time", "lat", "lon"), nbp, {"units": "g m-2 d-1", "cell_methods": "area: mean where land time: mean",
-                                                  "cell_measures": "area: areacella"}),
+            "nbp": (
+                ("time", "lat", "lon"),
+                nbp,
+                {
+                    "units": "g m-2 d-1",
+                    "cell_methods": "area: mean where land time: mean",
+                    "cell_measures": "area: areacella",
+                },
+            ),
         },
     )
     totals = {"nbe": total(-nbp, area, 1.0, days)}
@@ -593,11 +680,20 @@ def openghg(folder: Path) -> Fixture:
                 {"lat": 6, "lon": 8, "time": 1},
                 {
                     **lat_lon(lat.astype("f4"), lon.astype("f4"), ("lat", "lon")),
-                    "time": (("time",), np.zeros(1, "i8"),
-                             {"units": f"days since {year}-01-01", "calendar": "proleptic_gregorian",
-                              "notes": "Start of time period"}),
-                    "flux": (("lat", "lon", "time"), -v[:, :, None],
-                             {"units": "mol/m2/s", "source": "co2-gpp-cardamom-mth", "species": "co2", "fill": np.nan}),
+                    "time": (
+                        ("time",),
+                        np.zeros(1, "i8"),
+                        {
+                            "units": f"days since {year}-01-01",
+                            "calendar": "proleptic_gregorian",
+                            "notes": "Start of time period",
+                        },
+                    ),
+                    "flux": (
+                        ("lat", "lon", "time"),
+                        -v[:, :, None],
+                        {"units": "mol/m2/s", "source": "co2-gpp-cardamom-mth", "species": "co2", "fill": np.nan},
+                    ),
                 },
                 {"title": "Gross Primary Productivity CO2"},
             )
@@ -611,19 +707,44 @@ def openghg(folder: Path) -> Fixture:
 TRENDY_MODELS = {
     "CLASSIC": (("latitude", "longitude", "time"), "365_day", "days since 1700-12-31", ("units", "kg m-2 s-1"), {}),
     "ORCHIDEEv3": (("lat", "lon", "time_counter"), "noleap", "seconds since 1700-01-01", ("units", "kg m-2 s-1"), {}),
-    "ISBA-CTRIP": (("lat_FULL", "lon_FULL", "time_counter"), "gregorian", "months since 1700-01-16",
-                   ("units", "kg m-2 s-1"), {}),
+    "ISBA-CTRIP": (
+        ("lat_FULL", "lon_FULL", "time_counter"),
+        "gregorian",
+        "months since 1700-01-16",
+        ("units", "kg m-2 s-1"),
+        {},
+    ),
     "CARDAMOM": (("latitude", "longitude", "Time"), "standard", "days since 1901-01-01", ("long_name", "kgC/m2/s"), {}),
     "DLEM": (("lat", "lon", "time"), "standard", "months since 1700-01-01", ("unit", "kgC m-2 s-1"), {"annual": True}),
     "ISAM": (("lat", "lon", "time"), "noleap", "days since 1700-01-01", ("units", "kgC m-2 month-1"), {"west": 0.0}),
-    "JULES": (("latitude", "longitude", "time"), "365_day", "seconds since 2000-01-01", ("units", "kg m-2 s-1"),
-              {"west": 0.0, "fill": -99999.0}),
-    "SDGVM": (("latitude", "longitude", "time"), "360_day", "hours since 1900-01-01", ("units", "kg m-2 s-1"),
-              {"file": "SDGVM_S3_nbp_Annual.nc", "annual": True}),
-    "YIBs": (("latitude", "longitude", "time"), "standard", "months since 1700-01-01", ("units", "kg m-2 s-1"),
-             {"file": "YIBs_S3_Monthly_nbp.nc", "fill": 1e20}),
-    "CABLE-POP": (("latitude", "longitude", "time"), "standard", "days since 1700-01-01", ("units", "kg m-2 s-1"),
-                  {"beyond": True}),
+    "JULES": (
+        ("latitude", "longitude", "time"),
+        "365_day",
+        "seconds since 2000-01-01",
+        ("units", "kg m-2 s-1"),
+        {"west": 0.0, "fill": -99999.0},
+    ),
+    "SDGVM": (
+        ("latitude", "longitude", "time"),
+        "360_day",
+        "hours since 1900-01-01",
+        ("units", "kg m-2 s-1"),
+        {"file": "SDGVM_S3_nbp_Annual.nc", "annual": True},
+    ),
+    "YIBs": (
+        ("latitude", "longitude", "time"),
+        "standard",
+        "months since 1700-01-01",
+        ("units", "kg m-2 s-1"),
+        {"file": "YIBs_S3_Monthly_nbp.nc", "fill": 1e20},
+    ),
+    "CABLE-POP": (
+        ("latitude", "longitude", "time"),
+        "standard",
+        "days since 1700-01-01",
+        ("units", "kg m-2 s-1"),
+        {"beyond": True},
+    ),
 }
 
 
@@ -668,8 +789,26 @@ def trendy(folder: Path, model: str) -> Fixture:
 
 WRITERS = {
     w.__name__: w
-    for w in (gcp_inversions, carbontracker, carbontracker_3hourly, carbontracker_europe, jena_carboscope, cams, miroc4_actm,
-              oco2_mip, gcp2018_atlas, fluxcom, fluxcom_rs, x_base, x_base_cycle, metaflux, gfas, gfed, ilamb, openghg)
+    for w in (
+        gcp_inversions,
+        carbontracker,
+        carbontracker_3hourly,
+        carbontracker_europe,
+        jena_carboscope,
+        cams,
+        miroc4_actm,
+        oco2_mip,
+        gcp2018_atlas,
+        fluxcom,
+        fluxcom_rs,
+        x_base,
+        x_base_cycle,
+        metaflux,
+        gfas,
+        gfed,
+        ilamb,
+        openghg,
+    )
 } | {f"trendy_{m}": (lambda folder, m=m: trendy(folder, m)) for m in TRENDY_MODELS}
 
 

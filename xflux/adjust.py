@@ -124,9 +124,7 @@ def _truth(value) -> bool | None:
 # --- adjustments ------------------------------------------------------------------------------------------------------
 
 
-def remove_fire(
-    flux: xr.DataArray | xr.Dataset, fire: xr.DataArray | xr.Dataset
-) -> xr.DataArray | xr.Dataset:
+def remove_fire(flux: xr.DataArray | xr.Dataset, fire: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
     """``flux − fire``: NBE without fire, which is comparable with towers' NEE (GFAS in the paper).
 
     Parameters
@@ -159,9 +157,7 @@ def remove_fire(
     return _apply(flux, fire, "fire", -1)
 
 
-def add_fire(
-    flux: xr.DataArray | xr.Dataset, fire: xr.DataArray | xr.Dataset
-) -> xr.DataArray | xr.Dataset:
+def add_fire(flux: xr.DataArray | xr.Dataset, fire: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
     """``flux + fire``: NEE with fire, which is comparable with NBE. Parameters as :func:`remove_fire`.
 
     Raises
@@ -172,9 +168,7 @@ def add_fire(
     return _apply(flux, fire, "fire", +1)
 
 
-def remove_rivers(
-    flux: xr.DataArray | xr.Dataset, rivers: xr.DataArray | xr.Dataset
-) -> xr.DataArray | xr.Dataset:
+def remove_rivers(flux: xr.DataArray | xr.Dataset, rivers: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
     """``flux − rivers``: without the land uptake that rivers export to the ocean.
 
     ``rivers`` is what rivers add to the flux between land and atmosphere, positive into the atmosphere as everything
@@ -189,9 +183,7 @@ def remove_rivers(
     return _apply(flux, rivers, "rivers", -1)
 
 
-def add_rivers(
-    flux: xr.DataArray | xr.Dataset, rivers: xr.DataArray | xr.Dataset
-) -> xr.DataArray | xr.Dataset:
+def add_rivers(flux: xr.DataArray | xr.Dataset, rivers: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
     """``flux + rivers``; the inverse of :func:`remove_rivers`."""
     return _apply(flux, rivers, "rivers", +1)
 
@@ -211,7 +203,9 @@ def adjust_fossil(
     da, bounds = _one_flux(flux, "nbe")
     if "fossil" in _adjusted(da):
         raise ContentsError(f"{_name(da, 'the flux')} is adjusted for fossil already: {da.attrs['adjusted_for']!r}")
-    swapped = _combine(_combine(da, bounds, prescribed, "fossil", +1).assign_attrs(da.attrs), bounds, reference, "fossil", -1)
+    swapped = _combine(
+        _combine(da, bounds, prescribed, "fossil", +1).assign_attrs(da.attrs), bounds, reference, "fossil", -1
+    )
     result = _mark(swapped, da, "fossil", None)
     return flux.assign({da.name: result}) if isinstance(flux, xr.Dataset) else result
 
@@ -293,7 +287,9 @@ def _check_component(flux: xr.DataArray, part: xr.DataArray, kind: str) -> None:
             raise ValueError(f"{what}: expected units per area such as 'gC m-2 d-1', got {da.attrs.get('units')!r}")
     extra = set(part.dims) - set(flux.dims)
     if extra:
-        raise ValueError(f"{_KIND[kind]}: dims {sorted(map(str, extra))} are not in the flux {tuple(flux.dims)}; pick one")
+        raise ValueError(
+            f"{_KIND[kind]}: dims {sorted(map(str, extra))} are not in the flux {tuple(flux.dims)}; pick one"
+        )
     if kind == "rivers" and part.dims == ("lat", "lon") and float((part * grid.cell_area(part)).sum()) > 0:
         warnings.warn(
             "rivers add up to a source (positive). What rivers export is an uptake on land, negative here: turn its "

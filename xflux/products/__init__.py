@@ -103,9 +103,8 @@ def products(table: Mapping | str | Path | None = None) -> pd.DataFrame:
     >>> products().loc["gfas", "sign"]
     'positive into the atmosphere'
     """
-    rows = load_table(table).values()
-    frame = pd.DataFrame([_summary(p) for p in rows])
-    return frame.set_index("name")
+    rows = list(load_table(table).values())
+    return pd.DataFrame([_summary(p) for p in rows], index=[p.name for p in rows])
 
 
 def _summary(p: Product) -> dict:

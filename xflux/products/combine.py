@@ -57,6 +57,8 @@ def _stack(parts: dict[str, xr.Dataset], dim: str) -> xr.Dataset:
     if len(parts) == 1:
         label, ds = next(iter(parts.items()))
         return ds.assign_coords({dim: label}) if label and dim not in ds.dims else ds
+    if any(dim in ds.dims for ds in parts.values()):
+        raise ProductError(f"files of {', '.join(parts)} hold several of {dim!r} each: open one at a time")
     _check_calendars(parts, dim)
     index = pd.Index([str(p) for p in parts], name=dim)
     joined = xr.concat(list(parts.values()), dim=index, join="outer", data_vars="all", **_OPTIONS)
@@ -91,8 +93,12 @@ def _one_member(files: list[tuple[Path, xr.Dataset]], product: Product, notes: l
     lengths = {tuple(ds.data_vars): ds.sizes.get("time") for ds in joined}
     if len({str(ds["time"].values) if "time" in ds.coords else "" for ds in joined}) > 1:
         notes.append(f"{product.name}: the variables cover different times ({lengths}): filled with NaN")
-    merged = xr.merge([d.drop_vars("time_bnds", errors="ignore") for d in joined], join="outer", compat="override",
-                      combine_attrs="drop_conflicts")
+    merged = xr.merge(
+        [d.drop_vars("time_bnds", errors="ignore") for d in joined],
+        join="outer",
+        compat="override",
+        combine_attrs="drop_conflicts",
+    )
     return _own_bounds(merged, joined)
 
 
@@ -171,6 +177,8 @@ def _note_gaps(ds: xr.Dataset, product: Product, notes: list[str]) -> xr.Dataset
     bounds = ds["time_bnds"].values
     holes = [(str(e)[:10], str(s)[:10]) for e, s in zip(bounds[:-1, 1], bounds[1:, 0], strict=True) if s > e]
     if holes:
-        text = ", ".join(f"{a} to {b}" for a, b in holes[:5]) + (f" and {len(holes) - 5} more" if len(holes) > 5 else "")
+        text = ", ".join(f"{a} to {b}" for a, b in holes[:5]) + (
+            f" and {len(holes) - 5} more" if len(holes) > 5 else ""
+        )
         notes.append(f"{product.name}: there is no data from {text}")
     return ds

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from xflux import units
+
 from . import times
 from .table import Product, ProductError, Variable, dim_names
 
@@ -23,7 +25,7 @@ def open_file(path: Path, product: Product) -> xr.Dataset:
     raw = _raw(path, product)
     raw = _rename_dims(raw, product, path)
     chosen = _choose(raw, product, path)
-    ds = _with_time(raw, product, path)
+    ds = _with_time(raw, chosen, product, path)
     data = {v.name: _variable(ds[name], v, ds, product, path) for name, v in chosen.items()}
     coords = {c: ds[c] for c in ("time", "time_bnds") if c in ds.variables}
     out = xr.Dataset(data, coords=coords, attrs=_text_attrs(raw.attrs))
@@ -56,7 +58,9 @@ def _rename_dims(raw: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
     """Published dim and coordinate names → lat, lon, time and the ensemble's; a missing one is an error by name."""
     names = {}
     for dim in ("lat", "lon", "time", product.ensemble):
-        options = [n for n in dim_names(product, dim) if n in raw.dims or (dim in ("lat", "lon") and n in raw.variables)]
+        options = [
+            n for n in dim_names(product, dim) if n in raw.dims or (dim in ("lat", "lon") and n in raw.variables)
+        ]
         if options:
             names[options[0]] = dim
     clash = [new for old, new in names.items() if new != old and new in raw.variables and new not in names]
@@ -102,11 +106,12 @@ def _check_attributes(da: xr.DataArray, product: Product, path: Path) -> None:
         found = da.attrs.get(key, expected)
         if str(found).lower() != expected.lower():
             raise ProductError(
-                f"{path.name} does not look like {product.name}: expected {da.name}.{key} = {expected!r}, found {found!r}"
+                f"{path.name} does not look like {product.name}: expected {da.name}.{key} = {expected!r}, "
+                f"found {found!r}"
             )
 
 
-def _with_time(raw: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
+def _with_time(raw: xr.Dataset, chosen: Mapping[str, Variable], product: Product, path: Path) -> xr.Dataset:
     """Decoded ``time`` (the start of each step) and ``time_bnds``; a file with one month and no axis gets one."""
     time = _stamps(raw, product, path)
     if time is None:
@@ -118,7 +123,8 @@ def _with_time(raw: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
         bounds = times.step_bounds(time, step, product.stamp)
     ds = raw.drop_vars(["time"], errors="ignore")
     if "time" not in ds.dims:
-        ds = ds.assign({k: v.expand_dims("time") for k, v in ds.data_vars.items() if {"lat", "lon"} <= set(v.dims)})
+        moving = [name for name, v in chosen.items() if v.kind in ("flux", "other") and not v.static]
+        ds = ds.assign({name: ds[name].expand_dims("time") for name in moving})
     attrs = {"standard_name": "time", "long_name": "start of the step", "axis": "T"}
     if bounds is None:
         return ds.assign_coords(time=("time", time.values, {**attrs, "long_name": "time as published"}))
@@ -130,8 +136,6 @@ def _with_time(raw: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
 def _stamps(raw: xr.Dataset, product: Product, path: Path) -> xr.DataArray | None:
     """Stamps as the row says they are published; None for a file without time where the row allows it."""
     count = raw.sizes.get("time")
-    if product.time == "filename" and count in (None, 1):
-        return times.from_filename(path, product)
     if product.time == "group":
         return times.as_index(raw["time"].values)
     if "start_date" in raw.variables and product.time == "start_date":
@@ -142,6 +146,8 @@ def _stamps(raw: xr.Dataset, product: Product, path: Path) -> xr.DataArray | Non
         attrs = raw["time"].attrs
         where = f"{product.name}: {path.name}"
         return times.decode(raw["time"].values, str(attrs["units"]), str(attrs.get("calendar", "")).lower(), where)
+    if product.time == "filename" and count in (None, 1):
+        return times.from_filename(path, product)
     if product.first_month and count:
         return times.from_months(product.first_month, count)
     if count is None and product.time_optional:
@@ -158,8 +164,11 @@ def _published_bounds(raw: xr.Dataset, product: Product, path: Path) -> np.ndarr
     if "time" not in raw.variables:
         return None
     name = next(
-        (n for n in (raw["time"].attrs.get("bounds"), raw["time"].attrs.get("climatology"), "time_bnds", "time_bounds")
-         if n in raw.variables),
+        (
+            n
+            for n in (raw["time"].attrs.get("bounds"), raw["time"].attrs.get("climatology"), "time_bnds", "time_bounds")
+            if n in raw.variables
+        ),
         None,
     )
     if name is None or raw[name].ndim != 2 or "time" not in raw[name].dims:
@@ -185,14 +194,19 @@ def _check_bounds(bounds: np.ndarray, product: Product, path: Path) -> None:
 def _variable(da: xr.DataArray, v: Variable, ds: xr.Dataset, product: Product, path: Path) -> xr.DataArray:
     """One variable: selected, un-extensified, sign turned, with the schema's attributes."""
     da = da.isel({d: i for d, i in v.select.items() if d in da.dims}, drop=True)
+    if v.kind == "flux" and not {"lat", "lon"} <= set(da.dims):
+        raise ProductError(
+            f"{path.name} does not look like {product.name}: variable {da.name!r} expected dims (…, lat, lon), "
+            f"found {da.dims}"
+        )
     published = _published_units(da, v)
-    units = _schema_units(published, v, product, path)
+    unit = _schema_units(published, v, product, path)
     if v.static and "time" in da.dims:
         da = da.isel(time=0, drop=True)
     order = [d for d in (product.ensemble, "time") if d in da.dims]
     rest = [d for d in da.dims if d not in (*order, "lat", "lon")]
     da = da.transpose(*order, *rest, *(d for d in ("lat", "lon") if d in da.dims))
-    attrs = _attributes(da, v, product, published, units)
+    attrs = _attributes(da, v, product, published, unit)
     for value in product.missing:
         da = da.where(abs(da) < 1e19) if abs(value) >= 1e19 else da.where(da != value)
     if v.extensive:
@@ -202,7 +216,7 @@ def _variable(da: xr.DataArray, v: Variable, ds: xr.Dataset, product: Product, p
     da = da * factor if factor != 1 else da
     if v.kind == "area" and da.dims == ("lat",):
         da = da.expand_dims(lon=ds["lon"]).transpose("lat", "lon")
-    da = _chunk(da).drop_vars([c for c in da.coords if c not in da.dims])
+    da = _chunk(da, product.ensemble).drop_vars([c for c in da.coords if c not in da.dims])
     da.attrs, da.encoding = attrs, {}
     return da
 
@@ -234,7 +248,7 @@ def _schema_units(published: str, v: Variable, product: Product, path: Path) -> 
         return v.units[published]
     if not published and v.units_absent:
         return v.units_absent
-    same = _same_unit(published, v.units.values()) if published else None
+    same = _same_unit(published, v) if published else None
     if same:
         return same
     raise ProductError(
@@ -243,23 +257,22 @@ def _schema_units(published: str, v: Variable, product: Product, path: Path) -> 
     )
 
 
-def _same_unit(published: str, accepted) -> str | None:
-    """The accepted unit that ``published`` is another spelling of, if there is one."""
-    from xflux import units
-
-    for target in accepted:
+def _same_unit(published: str, v: Variable) -> str | None:
+    """The row's unit that ``published`` is another spelling of, if there is one."""
+    about = {"substance": v.substance} if v.substance else None
+    for target in v.units.values():
         try:
-            if abs(units.factor(published, target) - 1) < 1e-9:
+            if abs(units.factor(units.parse(published, about), target) - 1) < 1e-9:
                 return target
-        except ValueError:
+        except units.UnitsError:
             continue
     return None
 
 
-def _attributes(da: xr.DataArray, v: Variable, product: Product, published: str, units: str) -> dict:
+def _attributes(da: xr.DataArray, v: Variable, product: Product, published: str, unit: str) -> dict:
     """The schema's attributes of one variable; what is unknown is left out."""
     attrs = {
-        "units": units,
+        "units": unit,
         "long_name": v.long_name or str(da.attrs.get("long_name", v.name)),
         "name_as_published": str(da.name),
         "units_as_published": published or "none",
@@ -269,7 +282,7 @@ def _attributes(da: xr.DataArray, v: Variable, product: Product, published: str,
             attrs[key] = da.attrs[key]
     if v.kind != "flux":
         return attrs
-    attrs["sign_as_published"] = product.sign if v.sign == 1 else _opposite(v)
+    attrs["sign_as_published"] = _published_sign(v)
     basis = _area_basis(da, product)
     if basis:
         attrs["area_basis"] = basis
@@ -283,8 +296,10 @@ def _attributes(da: xr.DataArray, v: Variable, product: Product, published: str,
     return {k: a for k, a in attrs.items() if a != ""}
 
 
-def _opposite(v: Variable) -> str:
-    return "opposite to xflux's: flipped on reading"
+def _published_sign(v: Variable) -> str:
+    """The sign in the file: ours is positive into the atmosphere, but for productions, which are positive as uptake."""
+    production = v.name.split("_")[0] in ("gpp", "npp")
+    return "positive = uptake" if (v.sign == 1) == production else "positive into the atmosphere"
 
 
 def _area_basis(da: xr.DataArray, product: Product) -> str:
@@ -295,8 +310,11 @@ def _area_basis(da: xr.DataArray, product: Product) -> str:
 
 
 def _horizontal(coord: xr.DataArray, dim: str) -> xr.DataArray:
-    """lat or lon with the attributes that published files may lack."""
-    return xr.DataArray(coord.values, dims=dim, attrs=_COORD_ATTRS[dim])
+    """lat or lon with the attributes that published files may lack; float32 is rounded to what it stands for."""
+    values = coord.values
+    values = np.round(values.astype("float64"), 5) if values.dtype == np.float32 else values.astype("float64")
+    attrs = _COORD_ATTRS[dim]
+    return xr.DataArray(values, dims=dim, attrs=attrs)
 
 
 def _cell_bounds(raw: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -360,15 +378,14 @@ def _text_attrs(attrs: Mapping) -> dict:
     return {k: v for k, v in attrs.items() if isinstance(v, str | int | float | np.integer | np.floating)}
 
 
-def _chunk(da: xr.DataArray) -> xr.DataArray:
-    """Chunks by time of at most 32 MiB (whole maps); whole numbers of the file's own chunks where they are smaller."""
+def _chunk(da: xr.DataArray, ensemble: str) -> xr.DataArray:
+    """Chunks by time of about 32 MiB of whole maps, in whole numbers of the file's own chunks where these are small."""
     if "time" not in da.dims:
         return da.chunk({d: -1 for d in da.dims})
-    others = [d for d in da.dims if d not in ("time", "lat", "lon")]
-    row = da.dtype.itemsize * da.sizes["lat"] * da.sizes["lon"] if {"lat", "lon"} <= set(da.dims) else 8
-    steps = max(1, _CHUNK_BYTES // max(row, 1))
+    row = da.dtype.itemsize * int(np.prod([da.sizes[d] for d in da.dims if d not in ("time", ensemble)]))
+    steps = max(1, _CHUNK_BYTES // row)
     own = max(da.chunksizes.get("time", (1,)), default=1)
-    if own <= steps:
-        steps = steps // own * own
-    sizes = {"time": min(steps, max(da.sizes["time"], 1)), **{d: 1 for d in others}}
-    return da.chunk(sizes | {d: -1 for d in ("lat", "lon") if d in da.dims})
+    if own * row <= 8 * _CHUNK_BYTES:
+        steps = max(steps // own, 1) * own
+    sizes = {d: -1 for d in da.dims} | {"time": max(1, min(steps, da.sizes["time"]))}
+    return da.chunk(sizes | ({ensemble: 1} if ensemble in da.dims else {}))

@@ -14,7 +14,6 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-CONTENTS = ("fire", "rivers")
 _STEPS = re.compile(r"^(month|year|day|8day|\d+h|none)$")
 _KINDS = ("decode", "filename", "start_date", "group")
 
@@ -28,7 +27,7 @@ class Variable:
     """One variable of a product: its names and units as published, and what it becomes.
 
     ``units`` maps each spelling in the files to the one that ``xflux.units`` reads; ``sign`` is −1 where the
-    published sign is opposite to ours; ``extensive`` names the published cell area that an amount per cell is
+    published sign is opposite to ours; ``substance`` is what a bare mass ("kg m-2 s-1") is of; ``extensive`` names the published cell area that an amount per cell is
     divided by; ``match`` is a pattern that the file name or the attributes must contain (openghg's one ``flux``).
     """
 
@@ -45,6 +44,7 @@ class Variable:
     includes_rivers: bool | None = None
     adjusted_for: str = ""
     units_absent: str = ""
+    substance: str = ""
     static: bool = False
     scale: float = 1.0
 
@@ -165,7 +165,7 @@ def _product(name: str, row: Mapping) -> Product:
 
 def _variable(product: str, name: str, row: Mapping) -> Variable:
     if not isinstance(row, Mapping):
-        raise ProductError(f"product {product!r}: variables.{name} must be a table with 'names' and 'units', got {row!r}")
+        raise ProductError(f"product {product!r}: variables.{name} needs a table with 'names' and 'units', got {row!r}")
     where = f"product {product!r}, variable {name!r}"
     _check_keys(where, row, Variable)
     values = {k: _frozen(v) for k, v in row.items()}
@@ -201,7 +201,8 @@ def _check_choices(product: Product) -> None:
     if product.time not in _KINDS:
         raise ProductError(f"{where}: time is one of {', '.join(_KINDS)}, got {product.time!r}")
     if product.area_basis not in ("", "land", "cell", "cell_methods"):
-        raise ProductError(f"{where}: area_basis is 'land', 'cell', 'cell_methods' or absent, got {product.area_basis!r}")
+        given = product.area_basis
+        raise ProductError(f"{where}: area_basis is 'land', 'cell', 'cell_methods' or absent, got {given!r}")
     if product.stamp not in ("inside", "end"):
         raise ProductError(f"{where}: stamp is 'inside' (start or middle of the step) or 'end', got {product.stamp!r}")
     if product.ensemble not in ("inversion", "member"):

@@ -4,6 +4,7 @@ Every step comes out as ``time`` (its start) and ``time_bnds`` (start, end), wha
 first day, its middle, a short count, or a file name. Products then align with each other by time.
 """
 
+import datetime
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,38 +104,49 @@ def _days(gap) -> float:
 
 
 def step_bounds(time: xr.DataArray, step: str, stamp: str = "inside") -> np.ndarray:
-    """(time, 2) array of the start and end of each step; ``stamp='end'`` means stamps at the end of their step."""
+    """(time, 2) array of the start and end of each step; ``stamp='end'`` means stamps at the end of their step.
+
+    Stamps are moved by half a second into their step: decoded counts may be a rounding error early.
+    """
     values = time.values
-    if stamp == "end":
-        shift = np.timedelta64(1, "s") if np.issubdtype(values.dtype, np.datetime64) else pd.Timedelta(1, "s")
-        values = values - shift
-    pairs = [_step_of(t, step) for t in values]
-    return np.array(pairs, dtype=values.dtype if values.dtype != object else object).reshape(-1, 2)
+    shift = datetime.timedelta(seconds=-0.5 if stamp == "end" else 0.5)
+    if np.issubdtype(values.dtype, np.datetime64):
+        starts, ends = _datetime_steps(values + np.timedelta64(shift), step)
+        return np.stack([starts, ends], axis=1).astype("datetime64[ns]")
+    return np.array([_cftime_step(t + shift, step) for t in values], dtype=object).reshape(-1, 2)
 
 
-def _step_of(stamp, step: str) -> tuple:
+def _datetime_steps(values: np.ndarray, step: str) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and ends of the steps that hold the stamps, in the real calendar."""
+    day, year = values.astype("datetime64[D]"), values.astype("datetime64[Y]")
+    if step in ("month", "year"):
+        start = values.astype("datetime64[M]") if step == "month" else year
+        return start.astype("datetime64[D]"), (start + 1).astype("datetime64[D]")
+    if step == "8day":
+        first = year.astype("datetime64[D]")
+        start = first + (day - first) // 8 * 8
+        return start, np.minimum(start + 8, (year + 1).astype("datetime64[D]"))
+    seconds = 3600 * (24 if step == "day" else int(step[:-1]))
+    start = day.astype("datetime64[s]") + (values - day).astype("timedelta64[s]").astype(int) // seconds * seconds
+    return start, start + np.timedelta64(seconds, "s")
+
+
+def _cftime_step(stamp, step: str) -> tuple:
     """Start and end of the step that holds one stamp, in the stamp's own calendar."""
-    if isinstance(stamp, np.datetime64):
-        start, end = _step_of(pd.Timestamp(stamp), step)
-        return np.datetime64(start, "ns"), np.datetime64(end, "ns")
     midnight = stamp.replace(hour=0, minute=0, second=0, microsecond=0)
-    if isinstance(stamp, pd.Timestamp):
-        midnight = stamp.normalize()
     if step == "month":
         start = midnight.replace(day=1)
         carry, month = divmod(start.month, 12)
         return start, start.replace(year=start.year + carry, month=month + 1)
+    first = midnight.replace(month=1, day=1)
     if step == "year":
-        start = midnight.replace(month=1, day=1)
-        return start, start.replace(year=start.year + 1)
+        return first, first.replace(year=first.year + 1)
     if step == "8day":
-        first = midnight.replace(month=1, day=1)
-        start = first + pd.Timedelta(days=8 * ((midnight - first).days // 8)).to_pytimedelta()
-        return start, min(start + pd.Timedelta(days=8).to_pytimedelta(), first.replace(year=first.year + 1))
-    hours = 24 if step == "day" else int(step[:-1])
-    elapsed = (stamp - midnight).total_seconds() + 0.5
-    start = midnight + pd.Timedelta(hours=hours * int(elapsed // (3600 * hours))).to_pytimedelta()
-    return start, start + pd.Timedelta(hours=hours).to_pytimedelta()
+        start = first + datetime.timedelta(days=8 * ((midnight - first).days // 8))
+        return start, min(start + datetime.timedelta(days=8), first.replace(year=first.year + 1))
+    length = datetime.timedelta(hours=24 if step == "day" else int(step[:-1]))
+    start = midnight + length * ((stamp - midnight) // length)
+    return start, start + length
 
 
 def from_filename_year(path: str | Path, product: Product) -> int:
