@@ -4,8 +4,9 @@
 any regressor or function; ``applicability`` says how far a pixel lies from the towers.
 """
 
+from xflux.forward.applicability import applicability
 from xflux.forward.lazy import predict
 from xflux.forward.model import Model, wrap
 from xflux.forward.writer import run
 
-__all__ = ["Model", "predict", "run", "wrap"]
+__all__ = ["Model", "applicability", "predict", "run", "wrap"]

@@ -1,0 +1,81 @@
+"""``xflux predict``: the forward run from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import xarray as xr
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="Model file, as model.save wrote it.")],
+    drivers: Annotated[list[str], typer.Argument(help="Driver files (Zarr, netCDF); several are merged.")],
+    out: Annotated[str, typer.Argument(help="Zarr store to write, or to go on with.")],
+    members: Annotated[str, typer.Option(help='"all", "mean", "mean+std", or numbers such as "0,3".')] = "mean",
+    time: Annotated[str | None, typer.Option(help='A part of the drivers\' time, as "2001" or "2001:2005-06".')] = None,
+    interpolate: Annotated[bool, typer.Option("--interpolate", help="Monthly climatologies linear in time.")] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help='"threads", "processes", or the address of a dask.distributed scheduler.')
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads or processes; by default the cores.")] = None,
+    chunks: Annotated[str | None, typer.Option(help='Region lengths, as "time=31,lat=180,lon=360".')] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Run a model over gridded drivers and write its fluxes; after an interruption, the same call goes on."""
+    import xflux
+    from xflux.forward.writer import run
+
+    grid = open_drivers(drivers)
+    done = run(
+        grid,
+        xflux.load_model(model),
+        out,
+        members=parse_members(members),
+        time=slice(*(t or None for t in time.split(":"))) if time and ":" in time else time,
+        interpolate=interpolate,
+        scheduler=scheduler or "threads",
+        workers=workers,
+        chunks=parse_chunks(chunks),
+        overwrite=overwrite,
+        progress=not quiet,
+    )
+    typer.echo(f"{out}: {', '.join(n for n in map(str, done.data_vars) if not n.endswith('_bnds'))} {dict(done.sizes)}")
+
+
+def open_drivers(paths: list[str]) -> xr.Dataset:
+    """The driver files as one Dataset, read when a region needs them; their grids must be the same."""
+    opened = []
+    for path in paths:
+        if "://" not in path and not Path(path).exists():
+            raise FileNotFoundError(f"predict: there is no file {path}")
+        is_zarr = "://" in path or Path(path).is_dir()
+        opened.append(xr.open_dataset(path, chunks=None, **({"engine": "zarr"} if is_zarr else {})))
+    try:
+        return xr.merge(opened, join="exact", compat="override", combine_attrs="drop_conflicts")
+    except ValueError as error:
+        raise ValueError(f"predict: the driver files are on different grids or times: {error}") from error
+
+
+def parse_members(text: str) -> str | list[int]:
+    """
+    >>> parse_members("mean+std"), parse_members("0,3")
+    ('mean+std', [0, 3])
+    """
+    numbers = [part.strip() for part in text.split(",")]
+    return [int(n) for n in numbers] if all(n.isdigit() for n in numbers) else text
+
+
+def parse_chunks(text: str | None) -> dict[str, int] | None:
+    """
+    >>> parse_chunks("time=31,lat=180")
+    {'time': 31, 'lat': 180}
+    """
+    if not text:
+        return None
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(name.strip() and number.strip().isdigit() for name, _, number in pairs):
+        raise ValueError(f"predict: --chunks {text!r}; expected e.g. time=31,lat=180,lon=360")
+    return {name.strip(): int(number) for name, _, number in pairs}
