@@ -102,6 +102,7 @@ def _bridge_pixels(constraint: RegionalConstraint, target: Target, scaling: Scal
     weight = np.asarray(table["weight"].values, float) / MEAN_MONTH
     intercept = np.asarray(bridge.regions["intercept"].values, float)[order] / MEAN_MONTH
     area = np.asarray(bridge.regions["land_area"].values, float)[order]
+    area = np.where(np.isfinite(intercept), area, 0.0)  # a region that the bridge has no pixels for is left out
     pixels = Pixels(rows, tensor(weight), tensor(region, torch.int64), tensor(np.ones_like(weight))[:, None],
                     tensor(intercept))  # fmt: skip
     return pixels, area
