@@ -38,10 +38,10 @@ class Drivers(_Section):
     base: str
     land_fraction: str
     land_fraction_variable: str = "land_fraction"
-    recipe: str = "monthly-proxies"
-    """A recipe set of :mod:`xflux.drivers`, or ``"none"`` where the file holds the drivers themselves."""
+    variant: Literal["formulas", "names", "none"] = "formulas"
+    """Of :func:`xflux.drivers.table_a2`; ``"none"`` where the file holds the drivers themselves."""
     variables: list[str] | None = None
-    """The drivers that the model takes; all that the recipe makes, if not given."""
+    """The drivers that the model takes; all that can be made, if not given."""
     fill_distance: float = Field(1.0, ge=0)
     """degrees: land without drivers takes the nearest cell's within this distance."""
 
@@ -68,7 +68,8 @@ class Training(_Section):
     epochs: int = Field(50, ge=1)
     batch: int = Field(10_000, ge=1)
     learning_rate: float = Field(0.003, gt=0)
-    variance_learning_rate: float | None = Field(None, gt=0)
+    log_variance_rate: float = Field(10.0, gt=0)
+    """Learning rate of the log-variances (Eq. 12-14), in units of ``learning_rate``."""
     schedule: Literal["cosine"] | None = "cosine"
     hidden: list[int] = [32, 32, 32]
     pixels_per_step: int = Field(12_000, ge=1)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+import xflux
 from xflux import plot
 from xflux.study import pipeline
 from xflux.study.tables import Study, comparison_map
@@ -120,13 +121,11 @@ def _towers(study: Study, folder: Path) -> None:
 
 def _histories(study: Study, folder: Path) -> None:
     for model, name in study.names.items():
-        with xr.open_dataset(study.run / "models" / f"{name}.history.nc") as dataset:
-            _save(plot.history(dataset.load(), title=pipeline.LABELS[model]), folder / f"history_{name}")
+        history = xflux.load_model(study.run / "models" / f"{name}.safetensors").history
+        _save(plot.history(history, title=pipeline.LABELS[model]), folder / f"history_{name}")
 
 
 def _bridge(study: Study, folder: Path) -> None:
-    import xflux
-
     for regions in study.config.evaluation.regions:
         bridge = xflux.load_bridge(study.run / "bridge" / f"{regions}.nc")
         _save(plot.bridge(bridge.pixels, title=f"contributing pixels, {regions}"), folder / f"bridge_{regions}")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xflux import drivers, temporal, towers, units
+from xflux import drivers, temporal, towers
 from xflux.study.config import StudyConfig, StudyError, Target
 
 
@@ -131,7 +131,7 @@ def read_target(target: Target, path: Path) -> xr.DataArray:
     )
     stacked = array.stack(inversion=dims).drop_vars(["inversion", *dims]).assign_coords(inversion=names)
     stacked = stacked.dropna("inversion", how="all").transpose("inversion", "region", "time")
-    amounts = units.convert_units(stacked, "PgC month-1").astype("float64")
+    amounts = temporal.convert_units(stacked, "PgC month-1").astype("float64")
     contents = {
         key: value
         for key, value in (("includes_fire", target.includes_fire), ("includes_rivers", target.includes_rivers))
@@ -161,13 +161,13 @@ def make_grid(config: StudyConfig, files: dict[str, Path]) -> xr.Dataset:
             "drivers.land_fraction is not on the grid of drivers.base: "
             f"{fraction.sizes} cells do not match within 0.001 degree; regrid one of them first"
         )
-    made = base if config.drivers.recipe == "none" else drivers.table_a2(base, variant=config.drivers.recipe)
+    variant = config.drivers.variant
+    made = base if variant == "none" else drivers.table_a2(base, variant=variant)
     names = config.drivers.variables or list(made.data_vars)
     missing = [name for name in names if name not in made]
     if missing:
         raise StudyError(f"drivers.variables: the grid has no {missing}; it has {sorted(made.data_vars)}")
-    grid, filled = drivers.fill_nearest(made[names], fraction > 0, max_distance=config.drivers.fill_distance)
-    grid.attrs["cells_filled"] = int(filled)
+    grid, _ = drivers.fill_nearest(made[names], fraction > 0, max_distance=config.drivers.fill_distance)
     grid["land_fraction"] = fraction.fillna(0.0).assign_attrs(units="1", long_name="land share of the cell")
     return grid
 

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 import xflux
-from xflux import provenance
+from xflux import forward, provenance
 from xflux.study import inputs as study_inputs
 from xflux.study.config import StudyConfig
 from xflux.study.stages import RunFolder, file_hash, peak_memory_gib, write_json
@@ -134,7 +134,7 @@ def _train_config(study: Study, **changes):
         max_epochs=t.epochs,
         batch=t.batch,
         learning_rate=t.learning_rate,
-        variance_learning_rate=t.variance_learning_rate,
+        log_variance_rate=t.log_variance_rate,
         schedule=t.schedule,
         hidden=tuple(t.hidden),
         patience=None,
@@ -156,7 +156,7 @@ def _constraint(study: Study, variant: str, target: xr.DataArray):
         regions=config.target.regions,
         total=variant == "sampled+total",
         land_fraction=inputs.land_fraction,
-        pixels_per_step=config.train.pixels_per_step,
+        pixels=config.train.pixels_per_step,
         **shared,
     )
 
@@ -177,8 +177,6 @@ def _train(study: Study, name: str, constraints: list, **changes) -> None:
         progress=lambda line: study.run.say(f"        {name}: {line}"),
     )
     model.save(path)
-    model.last.save(study.run.fresh(f"models/{name}.last.safetensors"))
-    model.history.to_netcdf(study.run.fresh(f"models/{name}.history.nc"))
     checkpoint.unlink(missing_ok=True)
 
 
@@ -198,30 +196,26 @@ def _train_and_predict(study: Study, variant: str, after: tuple[str, ...]) -> No
         settings=_training_settings(study, variant),
         after=after,
         title=f"training {LABELS[variant]}",
-        outputs=[f"models/{name}{part}" for part in (".safetensors", ".last.safetensors", ".history.nc")],
+        outputs=[f"models/{name}.safetensors"],
     )
     trained = "ec" if variant == "ec" else f"train-{name}"
     study.run.stage(
         f"forward-{name}",
         lambda: _forward(study, name),
         after=(trained, "inputs"),
-        outputs=[f"flux/{name}.zarr", f"flux/{name}.last.zarr"],
+        outputs=[f"flux/{name}.zarr"],
         title=f"forward run of {LABELS[variant]}",
     )
 
 
 def _forward(study: Study, name: str) -> None:
-    inputs = study.inputs
-    for part in ("", ".last"):
-        model = xflux.load_model(study.run.path / "models" / f"{name}{part}.safetensors")
-        xflux.forward.run(
-            inputs.driver_grid, model, study.run.fresh(f"flux/{name}{part}.zarr"), members="all", progress=False
-        )
+    model = xflux.load_model(study.run.path / "models" / f"{name}.safetensors")
+    forward.run(study.inputs.driver_grid, model, study.run.fresh(f"flux/{name}.zarr"), members="all", progress=False)
 
 
 def open_flux(run: Path, name: str) -> xr.DataArray:
     """NEE of a model's forward run, (member, month, lat, lon) gC m-2 d-1."""
-    return xr.open_zarr(Path(run) / "flux" / f"{name}.zarr")["nee"]
+    return xr.open_zarr(Path(run) / "flux" / f"{name}.zarr", consolidated=False)["nee"]
 
 
 def _fit_bridges(study: Study) -> None:
@@ -272,7 +266,7 @@ def _extra_runs(study: Study) -> tuple[str, ...]:
             half,
             settings=_training_settings(study, "half"),
             after=("inputs", "ec"),
-            outputs=["models/half.safetensors", "models/half.last.safetensors", "models/half.history.nc"],
+            outputs=["models/half.safetensors"],
             title="training EC-ATM sampled+total on half of the inversions",
         )
         study.run.stage(

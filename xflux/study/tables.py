@@ -33,21 +33,14 @@ def held_out(run: Path, names: list[str], inputs: study_inputs.Inputs) -> xr.Dat
     rows = np.stack([inputs.towers[driver].values for driver in inputs.drivers], axis=1).astype("float32")
     result = inputs.towers[["nee"]].rename(nee="observed")
     for name in names:
-        for part in ("", ".last"):
-            path = run / "models" / f"{name}{part}.safetensors"
-            if not path.exists():
-                continue
-            model = xflux.load_model(path)
-            fold = np.array([model.folds[site] for site in inputs.towers["site"].values.tolist()])
-            every_member = model.predict(rows[:, [inputs.drivers.index(d) for d in model.drivers]])
-            column = name + part.replace(".", "_")
-            result[column] = (
-                "sample",
-                every_member[fold, np.arange(fold.size)].astype("float32"),
-                {"units": "gC m-2 d-1"},
-            )
-            if not part:
-                result[f"fold_{name}"] = ("sample", fold)
+        model = xflux.load_model(run / "models" / f"{name}.safetensors")
+        fold = np.array([model.folds[site] for site in inputs.towers["site"].values.tolist()])
+        order = [inputs.drivers.index(driver) for driver in model.drivers]
+        for part, weights in (("", model), ("_last", model.last)):
+            every_member = weights.predict(rows[:, order])
+            values = every_member[fold, np.arange(fold.size)].astype("float32")
+            result[name + part] = ("sample", values, {"units": "gC m-2 d-1"})
+        result[f"fold_{name}"] = ("sample", fold)
     return result
 
 
@@ -438,10 +431,10 @@ def drivers_table(study: Study) -> pd.DataFrame:
         }
         for name, array in study.inputs.driver_grid.data_vars.items()
     ]
-    left_out = str(study.inputs.grid.attrs.get("left_out", ""))
+    left_out = str(study.inputs.grid.attrs.get("not_made", ""))
     rows += [
-        {"driver": name.strip(), "what it is": "of Table A2, left out: the data do not have it"}
-        for name in left_out.split(",")
+        {"driver": name.strip(), "what it is": "of Table A2, left out: the data cannot make it"}
+        for name in left_out.split(";")
         if name.strip()
     ]
     return pd.DataFrame(rows)

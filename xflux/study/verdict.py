@@ -108,7 +108,7 @@ def report(task, summary: dict, tables: dict[str, pd.DataFrame]) -> str:
     inputs = task.inputs
     counts = (
         f"{inputs.towers.sizes['sample']} tower days of {len(np.unique(inputs.towers['site']))} sites; "
-        f"{inputs.grid.attrs.get('cells_filled', 0)} coastal cells took the drivers of the nearest cell within "
+        f"{inputs.grid.attrs.get('filled_cells', 0)} coastal cells took the drivers of the nearest cell within "
         f"{task.config.drivers.fill_distance:g}°; integrals cover the modelled cells and are not scaled up."
     )
     lines = [
