@@ -176,7 +176,8 @@ class Bridge:
             By region, over all months and members: ``r2`` (1 − SSE/SST, so that an offset counts), ``slope`` of
             bridged against full, ``bias`` and ``rmse`` of bridged − full (PgC month-1), ``full`` and ``bridged``
             means, ``n``, and ``holds``: r2 ≥ ``threshold``, by default 0.1 below the R² that the fit reached (at most
-            the R² asked for). A constant region holds while it stays within 1 % of its integral.
+            the R² asked for). A constant region holds while it stays within 1 % of its integral; a region without
+            pixels has nothing that could hold: False, without a warning.
 
         Warns
         -----

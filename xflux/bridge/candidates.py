@@ -77,14 +77,16 @@ def _finite(series: np.ndarray) -> np.ndarray:
     return series
 
 
-def normalise(series: np.ndarray) -> np.ndarray:
-    """Rows with mean 0 and standard deviation 1 (a constant row becomes 0).
-
-    Rounded to 1e-9, so that the rounding errors of a change of units do not reach the clusters.
-    """
+def z_normalised(series: np.ndarray) -> np.ndarray:
+    """Rows with mean 0 and standard deviation 1 (a constant row becomes 0), rounded as :func:`rounded` does."""
     centred = series - series.mean(axis=1, keepdims=True)
     std = centred.std(axis=1, keepdims=True)
-    return np.round(np.divide(centred, std, out=np.zeros_like(centred), where=std > 0), 9)
+    return rounded(np.divide(centred, std, out=np.zeros_like(centred), where=std > 0))
+
+
+def rounded(series: np.ndarray) -> np.ndarray:
+    """To 1e-5, so that the rounding errors of a change of units or order do not reach the clusters."""
+    return np.round(series, 5)
 
 
 def default_clusters(pixels: int) -> int:

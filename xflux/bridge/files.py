@@ -40,19 +40,24 @@ def load(path: str | Path) -> Bridge:
         raise ValueError(f"{path} is not a bridge: its title is {ds.attrs.get('title')!r}, expected {FORMAT!r}.")
     own = [name for name in ds.data_vars if name.startswith("pixel_")]
     pixels = ds[own].drop_vars("region", errors="ignore").rename({name: name.removeprefix("pixel_") for name in own})
-    pixels["region"] = pixels["region"].astype(str)
+    pixels["region"] = _text(pixels["region"])
     regions = ds[[name for name in ds.data_vars if ds[name].dims == ("region",)]]
-    regions = regions.assign_coords(region=regions["region"].astype(str))
-    regions["status"] = regions["status"].astype(str).assign_attrs(regions["status"].attrs)
+    regions = regions.assign_coords(region=_text(regions["region"]))
+    regions["status"] = _text(regions["status"])
     pixels.attrs = regions.attrs = {}
     options = json.loads(ds.attrs["options"]) | {"provenance": ds.attrs["provenance"]}
     return Bridge(pixels, regions, _weights(ds), options)
 
 
+def _text(names: xr.DataArray) -> xr.DataArray:
+    """Text as it was saved: netCDF gives objects back."""
+    return names.astype(str, keep_attrs=True) if names.dtype == object else names
+
+
 def _weights(ds: xr.Dataset) -> xr.DataArray:
     import sparse
 
-    labels = ds["region"].values.astype(str)
+    labels = _text(ds["region"]).values
     shape: tuple[Any, ...] = (labels.size, ds.sizes["grid_lat"], ds.sizes["grid_lon"])
     places = np.stack([ds[f"cell_{name}"].values for name in ("region", "lat", "lon")]).astype(int)
     return xr.DataArray(

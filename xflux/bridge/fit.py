@@ -10,9 +10,9 @@ import xarray as xr
 
 from .. import provenance
 from .. import regions as region_sets
-from . import candidates, lasso
+from . import lasso
 from .bridge import Bridge
-from .candidates import ALL_PIXELS, LANDMARKS
+from .candidates import ALL_PIXELS, LANDMARKS, rounded, spectral_clusters, stratified_draw, z_normalised
 from .samples import RATE, RegionSamples, Samples, collect, monthly_rate
 from .states import CONSTANT, EMPTY, OK, UNITS, UNREACHED
 
@@ -57,7 +57,16 @@ def fit_bridge(
     *,
     var: str | None = None,
     area_basis: str | None = None,
-    **options: Any,
+    window: int | None = 2,
+    normalise: bool = True,
+    candidates: int = ALL_PIXELS,
+    clusters: int | None = None,
+    landmarks: int = LANDMARKS,
+    positive: bool = False,
+    refit: bool = False,
+    target: str = "flux",
+    month_lengths: bool = True,
+    folds: int = 5,
 ) -> Bridge:
     """Fit the bridge of every region (Eq. 1–3): few pixels whose flux gives the region's integral.
 
@@ -70,17 +79,28 @@ def fit_bridge(
         A name, mask, fractions, polygons or weights, as in :func:`xflux.regions.aggregate_regions`, of which the target
         is made, with ``land_fraction`` and ``area_basis``.
     r2
-        The training R² at which α stops.
+        The training R² (1 − SSE/SST) at which α stops.
     seed
         Of the clusters and the draw of candidates; each region has draws of its own.
-    **options
-        ``window`` (2): DTW's Sakoe–Chiba radius in months, None for none. ``normalise`` (True): z-normalised series
-        in DTW. ``candidates`` (300), ``clusters`` (None: a rule), ``landmarks`` (600): see
-        :mod:`xflux.bridge.candidates`. ``positive`` (False): weights ≥ 0. ``refit`` (False): least squares on the
-        selected pixels. ``target`` ("flux"): "anomalies" asks for the R² of deseasonalised fluxes.
-        ``month_lengths`` (True): fitted on mean rates; False is the paper's literal form, where the integral of a
-        month is regressed on its mean rate. ``folds`` (5): of the cross-validation, blocks of years, or of members
-        where there is no second year (else ``r2_cv`` is NaN).
+    window
+        DTW's Sakoe–Chiba radius in months, None for none (the paper's form).
+    normalise
+        z-normalised series in DTW.
+    candidates, clusters, landmarks
+        Pixels drawn per region, clusters they are drawn from (None: a rule), landmarks of the clustering; see
+        :mod:`xflux.bridge.candidates`.
+    positive
+        Only weights ≥ 0.
+    refit
+        Least squares on the selected pixels, without the Lasso's shrinkage (``r2`` is then above the target).
+    target
+        "anomalies": R² of the deseasonalised fluxes has to reach ``r2``, since a seasonal cycle alone may pass.
+    month_lengths
+        True: integrals and pixels as mean rates, predictions times the month's length. False: the paper's literal form,
+        the integral of a month regressed on its mean rate.
+    folds
+        Of the cross-validation (α chosen anew in each, the candidates kept): blocks of years, or of members where
+        there is no second year; with neither, ``r2_cv`` is NaN.
 
     Returns
     -------
@@ -103,7 +123,9 @@ def fit_bridge(
     >>> bool((bridge.regions.r2 >= 0.9).all()), bridge.predict(nee).dims
     (True, ('time', 'region'))
     """
-    opts = FitOptions(r2=r2, seed=seed, **options)
+    opts = FitOptions(
+        r2, seed, window, normalise, candidates, clusters, landmarks, positive, refit, target, month_lengths, folds
+    )
     start = prepare(da, regions, land_fraction, opts, var=var, area_basis=area_basis)
     samples, fits = start.samples, []
     for k, label in enumerate(samples.labels):
@@ -176,25 +198,25 @@ def _describe(regions: Any) -> str:
 class _RegionFit:
     """Selected pixels (positions among the samples' pixels), their weights and the row of ``bridge.regions``."""
 
-    label: str
+    label: Any
     pixels: np.ndarray
     weight: np.ndarray
     summary: dict[str, Any]
 
 
-def draw(region: RegionSamples, steps: int, opts: FitOptions) -> np.ndarray:
+def draw_candidates(region: RegionSamples, steps: int, opts: FitOptions) -> np.ndarray:
     """Positions of the candidate pixels among the region's."""
     n = region.pixels.size
     if n <= opts.candidates:
         return np.arange(n)
-    return candidates.stratified_draw(clusters(region, steps, opts), opts.candidates, region.seed(opts.seed, 1))
+    return stratified_draw(clusters_of(region, steps, opts), opts.candidates, region.seed(opts.seed, 1))
 
 
-def clusters(region: RegionSamples, steps: int, opts: FitOptions) -> np.ndarray:
+def clusters_of(region: RegionSamples, steps: int, opts: FitOptions) -> np.ndarray:
     """Cluster of each of the region's pixels."""
     series = region.series(steps)
-    series = candidates.normalise(series) if opts.normalise else np.round(series, 9)
-    return candidates.spectral_clusters(
+    series = z_normalised(series) if opts.normalise else rounded(series)
+    return spectral_clusters(
         series, opts.clusters, window=opts.window, landmarks=opts.landmarks, seed=region.seed(opts.seed)
     )
 
@@ -210,7 +232,7 @@ def _fit_region(region: RegionSamples, steps: int, opts: FitOptions) -> _RegionF
         return _without_pixels(region, EMPTY, np.nan)
     if not np.isfinite(lasso.r_squared(region.y, region.y)):
         return _without_pixels(region, CONSTANT, float(region.y.mean()))
-    chosen = draw(region, steps, opts)
+    chosen = draw_candidates(region, steps, opts)
     fit = fit_candidates(region, chosen, opts)
     if not fit.reached and chosen.size < region.pixels.size:
         chosen = np.arange(region.pixels.size)
@@ -266,11 +288,11 @@ _LONG_NAMES = {
 
 def _assemble(fits: list[_RegionFit], start: Prepared) -> Bridge:
     samples = start.samples
-    index = np.concatenate([fit.pixels for fit in fits]) if fits else np.empty(0, int)
-    names = [fit.label for fit in fits for _ in fit.pixels]
+    index = np.concatenate([fit.pixels for fit in fits])
+    labels = samples.labels
     pixels = xr.Dataset(
         {
-            "region": ("pixel", np.array(names, dtype=object if not names else str).astype(str)),
+            "region": ("pixel", np.repeat(labels, [fit.pixels.size for fit in fits])),
             "lat": ("pixel", samples.lat[index], {"units": "degrees_north"}),
             "lon": ("pixel", samples.lon[index], {"units": "degrees_east"}),
             "weight": ("pixel", np.concatenate([fit.weight for fit in fits]), {"units": f"{UNITS} per {RATE}"}),
@@ -282,7 +304,6 @@ def _assemble(fits: list[_RegionFit], start: Prepared) -> Bridge:
     for name, (long_name, units) in _LONG_NAMES.items():
         values = np.array([fit.summary[name] for fit in fits])
         table[name] = ("region", values, {"long_name": long_name} | ({"units": units} if units else {}))
-    labels = np.array([fit.label for fit in fits])
     table["land_area"] = ("region", start.land, {"units": "m2"})
     return Bridge(pixels, xr.Dataset(table, {"region": labels}), start.weights, start.attrs)
 

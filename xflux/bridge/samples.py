@@ -67,7 +67,12 @@ def monthly_rate(obj: xr.DataArray | xr.Dataset, var: str | None = None) -> Rate
     field = _as_rate(obj, name)
     front = [dim for dim in field.dims if dim not in (axis, "lat", "lon")]
     field = field.transpose(*front, *([axis] if axis else []), "lat", "lon")
-    return Rate(field, days, source if name is None else source.assign_attrs(field.attrs))
+    return Rate(field.drop_vars([c for c in field.coords if _maps(field[c])]), days, source)
+
+
+def _maps(coord: xr.DataArray) -> bool:
+    """Whether a coordinate lies on the grid without being one of its axes (valid fractions, cell areas)."""
+    return coord.name not in ("lat", "lon") and bool({"lat", "lon"} & set(coord.dims))
 
 
 def _as_rate(obj: xr.DataArray | xr.Dataset, name: str | None) -> xr.DataArray:
@@ -120,7 +125,7 @@ class Samples:
     def region(self, k: int) -> "RegionSamples":
         """The samples of region k, float64, with its complete, varying pixels only."""
         row = self.weight[[k]]
-        inside = np.sort(row.indices[row.data > 0])
+        inside = np.sort(row.indices[row.data > 0])  # indices ascend with latitude and longitude
         y = self.target[:, k]
         known = np.isfinite(y)
         x = self.values[:, inside][known].astype(float)
@@ -128,7 +133,7 @@ class Samples:
         x, inside = x[:, complete], inside[complete]
         varies = np.ptp(x, axis=0) > 1e-12 * np.abs(x).max(axis=0) if x.size else np.zeros(inside.size, bool)
         return RegionSamples(
-            str(self.labels[k]), x[:, varies], y[known], inside[varies], inside.size, known, self.month[known],
+            self.labels[k], x[:, varies], y[known], inside[varies], inside.size, known, self.month[known],
             self.fold[known],
         )  # fmt: skip
 
@@ -137,7 +142,7 @@ class Samples:
 class RegionSamples:
     """One region: ``x`` (sample, pixel), ``y`` (sample,), and the position of its pixels among all."""
 
-    label: str
+    label: Any
     x: np.ndarray
     y: np.ndarray
     pixels: np.ndarray
@@ -148,7 +153,7 @@ class RegionSamples:
 
     def seed(self, seed: int, *more: int) -> np.random.Generator:
         """A generator of this region's own, so that other regions do not change its draws."""
-        return np.random.default_rng([seed, zlib.crc32(self.label.encode()), *more])
+        return np.random.default_rng([seed, zlib.crc32(str(self.label).encode()), *more])
 
     def series(self, steps: int, limit: int = 240) -> np.ndarray:
         """Monthly series (pixel, steps) for DTW: members end to end, or their mean beyond ``limit`` steps in all."""
@@ -171,18 +176,23 @@ def collect(rate: Rate, weights: xr.DataArray, *, month_lengths: bool, folds: in
         shape=(weights.sizes["region"], weights.sizes["lat"] * weights.sizes["lon"]),
     )
     cells = np.unique(matrix.indices[matrix.data > 0])
-    lat, lon, half = _cells_of(rate, cells)
-    order = np.lexsort((np.round(np.mod(lon + 180, 360), 6), np.round(lat, 6)))
-    cells, lat, lon, half = cells[order], lat[order], lon[order], half[order]
     lengths = MEAN_MONTH if month_lengths or days is None else days
     target = (integrate(field, weights) * lengths).transpose(*front, "region")
     data = field.data.reshape(-1, field.sizes["lat"] * field.sizes["lon"])[:, cells]
     values, sums = dask.compute(data, target.data)
+    lat, lon, half = _cells_of(rate, cells)
+    order = np.lexsort((np.round(np.mod(lon + 180, 360), 6), np.round(lat, 6)))
     month, fold = _months_and_folds(field, folds)
     return Samples(
-        np.asarray(values), np.asarray(sums).reshape(-1, weights.sizes["region"]), matrix[:, cells], lat, lon, half,
-        weights["region"].values.astype(str), field.sizes[front[-1]], month, fold,
+        np.asarray(values)[:, order], np.asarray(sums).reshape(-1, weights.sizes["region"]), matrix[:, cells[order]],
+        lat[order], lon[order], half[order], _labels(weights), field.sizes[front[-1]], month, fold,
     )  # fmt: skip
+
+
+def _labels(weights: xr.DataArray) -> np.ndarray:
+    """The regions' labels as ``aggregate_regions`` gives them; text as fixed-width text."""
+    labels = np.asarray(weights["region"].values)
+    return labels.astype(str) if labels.dtype == object else labels
 
 
 def _cells_of(rate: Rate, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

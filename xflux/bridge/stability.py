@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from .. import provenance
-from .candidates import stratified_draw
-from .fit import FitOptions, clusters, fit_candidates, prepare
+from .candidates import ALL_PIXELS, LANDMARKS, stratified_draw
+from .fit import FitOptions, clusters_of, fit_candidates, prepare
 from .samples import RegionSamples, Samples
 
 
@@ -28,7 +28,14 @@ def bridge_stability(
     batch: int = 50,
     var: str | None = None,
     area_basis: str | None = None,
-    **options: Any,
+    window: int | None = 2,
+    normalise: bool = True,
+    candidates: int = ALL_PIXELS,
+    clusters: int | None = None,
+    landmarks: int = LANDMARKS,
+    positive: bool = False,
+    target: str = "flux",
+    month_lengths: bool = True,
 ) -> xr.Dataset:
     """Fit the bridge on ``trials`` random stratified draws and count how often every pixel is selected.
 
@@ -38,7 +45,7 @@ def bridge_stability(
 
     Parameters
     ----------
-    da, regions, r2, seed, land_fraction, var, area_basis, **options
+    da, regions, r2, seed, land_fraction, var, area_basis, window, …
         As in :func:`fit_bridge`.
     path
         A file that keeps what is done, rewritten after every batch: called again, the work goes on from there, also
@@ -53,7 +60,12 @@ def bridge_stability(
         (cells of several regions add up; NaN where no region has a usable pixel); ``frequency`` = count / drawn; by
         ``region``: ``n_pixels`` (mean), ``n_pixels_std``, ``reached`` (share of the trials that reached ``r2``).
     """
-    opts = FitOptions(r2=r2, seed=seed, **options)
+    if trials < 1 or batch < 1:
+        raise ValueError(f"trials={trials}, batch={batch}: expected at least 1 of each.")
+    opts = FitOptions(
+        r2, seed, window, normalise, candidates, clusters, landmarks, positive,
+        target=target, month_lengths=month_lengths,
+    )  # fmt: skip
     start = prepare(da, regions, land_fraction, opts, var=var, area_basis=area_basis)
     samples = start.samples
     parts = [samples.region(k) for k in range(len(samples.labels))]
@@ -69,7 +81,7 @@ def bridge_stability(
 
 
 def _clusters(region: RegionSamples, steps: int, opts: FitOptions) -> np.ndarray:
-    return clusters(region, steps, opts) if region.pixels.size > 1 else np.zeros(region.pixels.size, int)
+    return clusters_of(region, steps, opts) if region.pixels.size > 1 else np.zeros(region.pixels.size, int)
 
 
 @dataclasses.dataclass
@@ -193,6 +205,6 @@ def _maps(
             "n_pixels_std": ("region", std),
             "reached": ("region", share, {"long_name": "share of trials that reached R2"}),
         },
-        {"lat": cells["lat"], "lon": cells["lon"], "region": samples.labels.astype(str)},
+        {"lat": cells["lat"], "lon": cells["lon"], "region": samples.labels},
         kept | {"provenance": provenance.stamp(f"bridge_stability(trials={attrs['trials']})")},
     )
