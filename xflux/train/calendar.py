@@ -8,6 +8,7 @@ import torch
 from xflux.train.constraints import MONTHS, Target, training_target
 from xflux.train.data import GridRows, Setting, month_of_day
 from xflux.train.network import generator
+from xflux.train.pixels import MEAN_MONTH
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ class Calendar:
     dtype: object
 
     @classmethod
-    def of(cls, target: Target, rows: GridRows, bridge: bool) -> "Calendar":
+    def of(cls, target: Target, rows: GridRows, mean_months: bool) -> "Calendar":
         device, dtype = rows.groups[0][1].device, rows.groups[0][1].dtype
-        weight = rows.days / (MONTHS if target.annual else 1)
         month = _months(rows)
+        days = _in_mean_months(rows, month) if mean_months else rows.days
+        weight = days / (MONTHS if target.annual else 1)
         common = {"annual": target.annual, "device": device, "dtype": dtype, "weight": weight}
         if rows.axis != "time" or target.year is None:
             n_years = 1 if rows.axis != "time" else len(np.unique(rows.steps.dt.year.values))
@@ -104,7 +106,7 @@ class Calendar:
     def all_steps(self, target: torch.Tensor) -> Steps:
         return Steps(None, self.matrix, target)
 
-    def draw(self, rngs, years, target: torch.Tensor, months: int, device) -> Steps:
+    def draw(self, rngs, years, target: torch.Tensor, months: int) -> Steps:
         """The steps of one training step: all of them, or consecutive months of one training year by member."""
         if self.whole:
             return self.all_steps(target)
@@ -113,18 +115,18 @@ class Calendar:
             slots = np.flatnonzero(self.year == rng.choice(training))
             start = rng.integers(0, max(len(slots) - months, 0) + 1)
             chosen.append(slots[start : start + months])
-        return self._gather(chosen, target, device)
+        return self._gather(chosen, target)
 
-    def validation_steps(self, years, training: torch.Tensor, validation: torch.Tensor, device):
+    def validation_steps(self, years, training: torch.Tensor, validation: torch.Tensor):
         """Steps for validation: everything at once, or year by held-out year."""
         if self.whole:
             yield self.all_steps(validation)
             return
         for k in range(max(len(held_out) for _, held_out in years) or 1):
             pick = [(held_out if len(held_out) else train)[k] for train, held_out in years]
-            yield self._gather([np.flatnonzero(self.year == year) for year in pick], validation, device)
+            yield self._gather([np.flatnonzero(self.year == year) for year in pick], validation)
 
-    def _gather(self, chosen: list[np.ndarray], target: torch.Tensor, device) -> Steps:
+    def _gather(self, chosen: list[np.ndarray], target: torch.Tensor) -> Steps:
         longest = max(sum(len(self.own[s]) for s in slots) for slots in chosen)
         steps = np.zeros((len(chosen), longest), np.int64)
         slot = np.zeros((len(chosen), longest, len(chosen[0])))
@@ -135,8 +137,10 @@ class Calendar:
                 steps[m, at : at + len(own)] = own
                 slot[m, np.arange(at, at + len(own)), k] = self.weight[own]
                 at += len(own)
-        picked = torch.stack([target[m][..., torch.as_tensor(slots, device=device)] for m, slots in enumerate(chosen)])
-        return Steps(torch.as_tensor(steps, device=device), torch.tensor(slot, dtype=self.dtype, device=device), picked)
+        at = [torch.as_tensor(slots, device=self.device) for slots in chosen]
+        picked = torch.stack([target[m][..., own] for m, own in enumerate(at)])
+        matrix = torch.tensor(slot, dtype=self.dtype, device=self.device)
+        return Steps(torch.as_tensor(steps, device=self.device), matrix, picked)
 
 
 def _months(rows: GridRows) -> np.ndarray:
@@ -146,3 +150,10 @@ def _months(rows: GridRows) -> np.ndarray:
     if rows.axis == "time":
         return rows.steps.dt.month.values
     return month_of_day(rows.steps.values, rows.steps.size)
+
+
+def _in_mean_months(rows: GridRows, month: np.ndarray) -> np.ndarray:
+    """Length of every step where each calendar month counts as one mean month."""
+    label = month if rows.axis != "time" else rows.steps.dt.year.values * MONTHS + month
+    _, number = np.unique(label, return_inverse=True)
+    return rows.days / np.bincount(number, rows.days)[number] * MEAN_MONTH

@@ -1,6 +1,6 @@
 """Top-down constraints as the user states them: a regional target, or any linear view of the flux."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import xarray as xr
@@ -38,6 +38,15 @@ class RegionalConstraint:
         Consecutive months of the target that a step uses, where the drivers have ``time`` (the paper: one year).
     exponent, normalise, area_weights
         ℓ3 norm (Eq. 8), division by 1 + range (Eq. 9–10), area weights (Eq. 11): the paper's are the defaults.
+    misfit, shrinkage
+        "range": Eq. 8–11. "covariance": differences weighted by the inverse of the inversions' covariance between
+        regions and months, whose correlations are shrunk by `shrinkage` (0 … 1) towards zero.
+    refit_bridge
+        Fit the bridge anew on the members' own field every so many epochs.
+    sampling_error
+        Largest standard error of a step's regional estimate over the inversions' range that passes without a warning.
+    regions_per_step
+        "all", or how many regions, drawn anew, a step compares.
     allow
         Contents in which the target may differ from the towers, by name, e.g. ``("fire", "rivers")``.
     name
@@ -59,10 +68,13 @@ class RegionalConstraint:
     normalise: bool = True
     area_weights: bool = True
     sampling_error: float = 0.1
+    misfit: str = "range"
+    shrinkage: float = 0.5
+    refit_bridge: int | None = None
     allow: tuple[str, ...] = ()
     flux: str | None = None
     name: str = "ATM"
-    kind: str = field(init=False, default="sampled")
+    kind: str = field(init=False, repr=False, default="sampled")
 
     def __post_init__(self):
         kind = self.integral or ("bridge" if self.bridge is not None else "sampled")
@@ -72,6 +84,14 @@ class RegionalConstraint:
             raise ValueError('integral="bridge" needs bridge=; fit one with da.flux.fit_bridge(regions)')
         if kind != "bridge" and self.regions is None:
             raise ValueError(f'integral="{kind}" needs regions= (a name, a mask or region weights)')
+        if self.misfit not in ("range", "covariance"):
+            raise ValueError(f"misfit is {self.misfit!r}; expected 'range' or 'covariance'")
+        if not 1 <= self.months_per_step <= MONTHS:
+            raise ValueError(f"months_per_step is {self.months_per_step}; expected 1 … 12")
+        if self.regions_per_step != "all" and not (
+            isinstance(self.regions_per_step, int) and self.regions_per_step > 0
+        ):
+            raise ValueError(f"regions_per_step is {self.regions_per_step!r}; expected 'all' or a number of regions")
         object.__setattr__(self, "kind", kind)
 
 
@@ -89,6 +109,14 @@ class Target:
     year: np.ndarray | None
     month: np.ndarray
     annual: bool
+
+    def of_regions(self, kept: np.ndarray) -> "Target":
+        """Some regions, by number."""
+        return replace(self, values=self.values[:, kept], regions=tuple(self.regions[i] for i in kept))
+
+    def of_inversions(self, drawn: np.ndarray) -> "Target":
+        """Some inversions, by number; one may come several times."""
+        return replace(self, values=self.values[drawn], inversions=tuple(self.inversions[i] for i in drawn))
 
     @property
     def years(self) -> np.ndarray:

@@ -37,6 +37,7 @@ class Setting:
     torch_device: torch.device
     block_rows: int
     targets: tuple[str, ...]
+    resample_inversions: bool = False
 
     def flux_number(self, name: str | None) -> int:
         """Which output of the network is the flux `name` (None: the first)."""

@@ -125,7 +125,13 @@ def fit(
     targets = [target] if isinstance(target, str) else list(target)
     device = _device(config.device)
     setting = Setting(
-        config.seed, config.validation_years, getattr(torch, config.dtype), device, config.block_rows, tuple(targets)
+        config.seed,
+        config.validation_years,
+        getattr(torch, config.dtype),
+        device,
+        config.block_rows,
+        tuple(targets),
+        config.resample_inversions,
     )
     rows = tower_rows(towers, list(drivers), targets, config.folds, config.seed, config.block_distance)
     terms = _terms(towers, constraints, rows, config, setting)
@@ -241,17 +247,12 @@ class Training:
         """One step of the optimiser; the losses ``(member, term)`` before it."""
         self.optimiser.zero_grad(set_to_none=True)
         found = [self._tower_pass(torch.as_tensor(order, device=self.x.device))]
-        drawn = []
-        for term in self.terms:
-            pixels, area, steps = term.draw()
-            estimate = term.estimate(self.network, pixels, area, steps).requires_grad_()
-            found.append(term.losses(steps.target, estimate))
-            drawn.append((term, pixels, area, steps, estimate))
+        found += [term.forward(self.network) for term in self.terms]
         losses = torch.cat(found, -1)
-        if self.terms or losses.shape[-1] > 1:
+        if losses.shape[-1] > 1:
             total_loss(losses, self.log_variance).sum().backward()
-        for term, pixels, area, steps, estimate in drawn:
-            term.backward(self.network, pixels, area, steps, estimate.grad)
+        for term in self.terms:
+            term.backward(self.network)
         self.optimiser.step()
         return losses.detach().cpu().numpy()
 
@@ -274,7 +275,7 @@ class Training:
 
     def _validate(self, epoch: int) -> None:
         found = [self._tower_validation()]
-        found += [term.validate(self.network) for term in self.terms]
+        found += [term.validate(self.network, epoch) for term in self.terms]
         losses = torch.cat(found, -1).detach().cpu().numpy()
         record = self.records[-1]
         record["validation_loss"] = losses
@@ -283,6 +284,8 @@ class Training:
         # scale-free: the learned weights move, so that Eq. 14 of two epochs cannot be compared
         value = (losses / np.where(first > 0, first, 1)).sum(-1) if losses.shape[-1] > 1 else losses[:, 0]
         record["validation"] = value
+        for term in self.terms:
+            record |= {f"{name}@{term.constraint.name}": array for name, array in term.report.items()}
         self._keep_best(epoch, value)
 
     def _tower_validation(self) -> torch.Tensor:
@@ -326,6 +329,8 @@ class Training:
             arrays |= {f"adam.{i}.{k}": v.cpu().numpy() for k, v in self.optimiser.state[parameter].items()}
         arrays |= {f"record.{k}": np.stack([r[k] for r in self.records]) for k in self.records[0]}
         arrays |= {k: getattr(self, k) for k in ("best_epoch", "best_value", "stopped")}
+        for i, term in enumerate(self.terms):
+            arrays |= {f"term.{i}.{k}": v for k, v in term.state().items()}
         files.write(path, CHECKPOINT, self._identity(), arrays)
 
     def _resume(self, path: str | Path | None) -> int:
@@ -351,6 +356,8 @@ class Training:
                 self.optimiser.state[parameter] = {k: v if k == "step" else v.to(parameter) for k, v in state.items()}
         for name in ("best_epoch", "best_value", "stopped"):
             setattr(self, name, arrays[name])
+        for i, term in enumerate(self.terms):
+            term.restore({k.removeprefix(f"term.{i}."): v for k, v in arrays.items() if k.startswith(f"term.{i}.")})
         names = [k.removeprefix("record.") for k in arrays if k.startswith("record.")]
         done = len(arrays["record.rate"])
         self.records = [{k: arrays[f"record.{k}"][e] for k in names} for e in range(done)]
@@ -375,7 +382,7 @@ class Training:
         """Losses, σ², validation and learning rate by epoch, member and term."""
         terms = ("epoch", "member", "term")
         stack = {name: np.stack([r[name] for r in self.records]) for name in self.records[0]}
-        return xr.Dataset(
+        found = xr.Dataset(
             {
                 "loss": (terms, stack["loss"], {"long_name": "mean training loss of the epoch's steps"}),
                 "validation_loss": (terms, stack["validation_loss"], {"long_name": "loss on held-out data"}),
@@ -391,6 +398,10 @@ class Training:
             },
             attrs={"steps_per_epoch": self.steps, "batch": self.batch},
         )
+        for term in self.terms:
+            own = {k.split("@")[0]: v for k, v in stack.items() if k.endswith(f"@{term.constraint.name}")}
+            found = found.merge(term.history(own, found["epoch"].values), join="outer", compat="no_conflicts")
+        return found
 
     def model(self, towers: xr.Dataset, constraints) -> FluxModel:
         """The trained model."""
@@ -449,8 +460,8 @@ def _attrs(towers: xr.Dataset, rows: TowerRows, constraints, terms, config: Trai
                 "regions": list(term.regions),
                 "regions_left_out": term.left_out,
                 "total": constraint.total,
-                "pixels": len(term.pixels.area),
-                "pixels_incomplete": term.pixels.rows.incomplete,
+                "pixels": len(term.integral.pixels.area),
+                "pixels_incomplete": term.integral.pixels.rows.incomplete,
                 "control_variate": term.controlled,
                 "held_out_years": {
                     str(member): [int(year) for year in held_out]

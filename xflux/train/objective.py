@@ -56,9 +56,9 @@ def regional_loss(
 def area_mean(loss: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
     """Eq. 11, L_ATM: the regions' losses weighted by their modelled land ``area (region,)`` → ``(member,)``.
 
-    The areas are normalised over the target's regions.
+    The areas are normalised over the target's regions; ``(member, region)`` where they differ by member.
     """
-    return loss @ (area / area.sum())
+    return (loss * area).sum(-1) / area.sum(-1)
 
 
 def atmospheric_loss(
@@ -68,6 +68,33 @@ def atmospheric_loss(
     valid = torch.isfinite(target).any(1)
     loss = misfit(target, estimate, exponent)
     return area_mean(regional_loss(loss, inversion_range(target), valid, normalise), area)
+
+
+def shrunk_precision(target: torch.Tensor, shrinkage: float, floor: float = 0.01) -> torch.Tensor:
+    """Inverse of the inversions' covariance between regions and steps ``(member, n, n)``, n = region × step.
+
+    The sample covariance of a few inversions has no inverse: its correlations are shrunk towards zero,
+    ``(1 − λ)·S + λ·diag(S)``, and every variance is at least (floor × the largest standard deviation)². A gap of an
+    inversion counts as its being at the others' mean.
+    """
+    values = target.flatten(2)
+    valid = torch.isfinite(values)
+    count = valid.sum(1)
+    mean = torch.where(valid, values, 0.0).sum(1) / count.clamp(min=1)
+    anomaly = torch.where(valid, values - mean[:, None], 0.0)
+    sample = anomaly.transpose(1, 2) @ anomaly / (target.shape[1] - 1)
+    variance = sample.diagonal(dim1=1, dim2=2)
+    shrunk = (1 - shrinkage) * sample + torch.diag_embed(
+        shrinkage * variance + floor**2 * variance.amax(1, keepdim=True)
+    )
+    return torch.linalg.inv(shrunk)
+
+
+def covariance_loss(target: torch.Tensor, estimate: torch.Tensor, precision: torch.Tensor) -> torch.Tensor:
+    """Instead of Eq. 8–11: mean over inversions of ``(a − NEE)ᵀ C⁻¹ (a − NEE) / n`` → ``(member,)``."""
+    values = target.flatten(2)
+    difference = torch.where(torch.isfinite(values), values - estimate.flatten(1)[:, None], 0.0)
+    return torch.einsum("man,mnk,mak->m", difference, precision, difference) / (values.shape[1] * values.shape[2])
 
 
 def loss_weight(log_variance: torch.Tensor) -> torch.Tensor:

@@ -1,15 +1,16 @@
 """Which cells a constraint looks at, and what their flux counts for in each region."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import xarray as xr
 
-from xflux.train.constraints import RegionalConstraint, Target, match_regions
-from xflux.train.data import GridRows, Scaling, grid_rows
+from xflux.train.constraints import RegionalConstraint, match_regions
+from xflux.train.data import GridRows, Scaling, Setting, grid_rows
 
 MEAN_MONTH = 30.436875  # d, to which a bridge's weights refer
+GRAM = 1e-15  # Pg
 
 
 @dataclass(frozen=True)
@@ -23,38 +24,51 @@ class Pixels:
     intercept: torch.Tensor
 
 
-def regional_pixels(constraint: RegionalConstraint, target: Target, scaling: Scaling, dtype, device):
-    """The constraint's pixels and each region's modelled land in m2, in the target's order."""
-    if constraint.kind == "bridge":
-        return _bridge_pixels(constraint, target, scaling, dtype, device)
+def regional_pixels(
+    constraint: RegionalConstraint, names: tuple[str, ...], scaling: Scaling, config: Setting
+) -> tuple[Pixels, np.ndarray]:
+    """All pixels of the regions, and each region's modelled land in m2, in the order of `names`."""
     weights = _region_weights(constraint)
-    order = match_regions(target.regions, tuple(map(str, weights["region"].values)), "regions=")
-    table = weights.data.to_scipy_sparse() if weights.ndim == 2 else _sparse(weights)
-    table = table.tocsr()[order].tocsc()
+    order = match_regions(names, tuple(map(str, weights["region"].values)), "regions=")
+    table = _sparse(weights)[order].tocsc()
     table.eliminate_zeros()
     counts = np.diff(table.indptr)
     wanted = np.flatnonzero(counts)
-    rows = grid_rows(constraint.drivers, scaling, wanted, dtype, device)
+    rows = grid_rows(constraint.drivers, scaling, wanted, config.torch_dtype, config.torch_device)
+    if not len(rows.cells):
+        raise ValueError("no cell of the regions has all drivers: do drivers= and regions= lie on the same land?")
     region, share = _padded(table[:, rows.cells], int(counts.max(initial=1)))
     area = share.sum(1)
     modelled = share if rows.valid is None else share * rows.valid.double().mean(1, keepdim=True).cpu().numpy()
-    by_region = np.bincount(region.ravel(), modelled.ravel(), len(target.regions))
+    by_region = np.bincount(region.ravel(), modelled.ravel(), len(names))
+    return _as_pixels(rows, area * GRAM, region, share / area[:, None], np.zeros(len(names)), config), by_region
 
-    def tensor(a, t=torch.float64):
-        return torch.tensor(a, dtype=t, device=device)
 
-    intercept = torch.zeros(len(target.regions), dtype=torch.float64, device=device)
-    pixels = Pixels(rows, tensor(area * 1e-15), tensor(region, torch.int64), tensor(share / area[:, None]), intercept)
-    return pixels, by_region
+def _as_pixels(rows: GridRows, area, region, share, intercept, config: Setting) -> Pixels:
+    def tensor(values, dtype=torch.float64):
+        return torch.tensor(np.asarray(values), dtype=dtype, device=config.torch_device)
+
+    return Pixels(rows, tensor(area), tensor(region, torch.int64), tensor(share), tensor(intercept))
+
+
+def keep_regions(pixels: Pixels, kept: np.ndarray) -> Pixels:
+    """The same pixels with the regions `kept` only, numbered anew."""
+    number = torch.full((len(pixels.intercept),), -1, device=pixels.region.device)
+    index = torch.as_tensor(kept, device=pixels.region.device)
+    number[index] = torch.arange(len(kept), device=pixels.region.device)
+    region = number[pixels.region]
+    share = torch.where(region >= 0, pixels.share, torch.zeros_like(pixels.share))
+    return replace(pixels, region=region.clamp(min=0), share=share, intercept=pixels.intercept[index])
 
 
 def _region_weights(constraint: RegionalConstraint) -> xr.DataArray:
-    given = constraint.regions
-    if isinstance(given, xr.DataArray) and given.attrs.get("units") == "m2" and "region" in given.dims:
+    given, grid = constraint.regions, constraint.drivers
+    made = isinstance(given, xr.DataArray) and given.attrs.get("units") == "m2" and "region" in given.dims
+    if made and all(np.array_equal(given[d].values, grid[d].values) for d in ("lat", "lon")):
         return given.transpose("region", "lat", "lon")
     from xflux.regions import region_weights
 
-    weights = region_weights(constraint.drivers, given, area_basis="land", land_fraction=constraint.land_fraction)
+    weights = region_weights(grid, given, area_basis="land", land_fraction=constraint.land_fraction)
     return weights.transpose("region", "lat", "lon")
 
 
@@ -80,32 +94,44 @@ def _padded(table, width: int) -> tuple[np.ndarray, np.ndarray]:
     return region, share
 
 
-def _bridge_pixels(constraint: RegionalConstraint, target: Target, scaling: Scaling, dtype, device):
-    bridge, grid = constraint.bridge, constraint.drivers
-    names = tuple(map(str, bridge.regions["region"].values))
-    order = match_regions(target.regions, names, "the bridge")
-    number = {names[i]: place for place, i in enumerate(order)}
+def bridge_pixels(
+    constraint: RegionalConstraint, names: tuple[str, ...], scaling: Scaling, config: Setting, bridge=None
+) -> tuple[Pixels, np.ndarray]:
+    """The bridge's contributing pixels, weights and intercepts (Eq. 7), and each region's land in m2.
+
+    A pixel of two regions comes twice. A region for which the bridge has no prediction has no land.
+    """
+    bridge, grid = bridge or constraint.bridge, constraint.drivers
+    labels = tuple(map(str, bridge.regions["region"].values))
+    order = match_regions(names, labels, "the bridge")
+    number = {labels[i]: place for place, i in enumerate(order)}
     table = bridge.pixels
     cells = _cells(grid, table["lat"].values, table["lon"].values)
-    rows = grid_rows(grid, scaling, cells, dtype, device)
+    rows = grid_rows(grid, scaling, cells, config.torch_dtype, config.torch_device)
     if len(rows.cells) < len(cells) or rows.incomplete:
-        lost = len(cells) - len(rows.cells) + rows.incomplete
         raise ValueError(
-            f"{lost} contributing pixels of the bridge have NaN in a driver: fill them (xflux.drivers.fill_nearest) "
-            "or fit the bridge on a flux that has the drivers' cells"
+            f"{max(len(cells) - len(rows.cells), rows.incomplete)} contributing pixels of the bridge have NaN in a "
+            "driver: fill them (xflux.drivers.fill_nearest) or fit the bridge on a flux that has the drivers' cells"
         )
-    region = np.array([number[str(name)] for name in table["region"].values])[:, None]
-
-    def tensor(a, t=torch.float64):
-        return torch.tensor(np.asarray(a), dtype=t, device=device)
-
+    region = np.array([number[str(name)] for name in table["region"].values], int)[:, None]
     weight = np.asarray(table["weight"].values, float) / MEAN_MONTH
     intercept = np.asarray(bridge.regions["intercept"].values, float)[order] / MEAN_MONTH
-    area = np.asarray(bridge.regions["land_area"].values, float)[order]
-    area = np.where(np.isfinite(intercept), area, 0.0)  # a region that the bridge has no pixels for is left out
-    pixels = Pixels(rows, tensor(weight), tensor(region, torch.int64), tensor(np.ones_like(weight))[:, None],
-                    tensor(intercept))  # fmt: skip
-    return pixels, area
+    land = np.asarray(bridge.regions["land_area"].values, float)[order]
+    land = np.where(np.isfinite(intercept), land, 0.0)
+    pixels = _as_pixels(rows, weight, region, np.ones((len(weight), 1)), np.nan_to_num(intercept), config)
+    return pixels, land
+
+
+def whole_of_bridge(
+    constraint: RegionalConstraint, names: tuple[str, ...], scaling: Scaling, config: Setting
+) -> Pixels | None:
+    """All pixels of a bridge's regions, where the constraint or the bridge says which; else None."""
+    regions = constraint.regions
+    if regions is None:
+        regions = getattr(constraint.bridge, "weights", None)
+    if regions is None:
+        return None
+    return regional_pixels(replace(constraint, regions=regions), names, scaling, config)[0]
 
 
 def _cells(grid: xr.Dataset, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
@@ -114,7 +140,8 @@ def _cells(grid: xr.Dataset, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
     row = np.abs(grid_lat[None] - np.asarray(lat)[:, None]).argmin(1)
     apart = np.abs((grid_lon[None] - np.asarray(lon)[:, None] + 180) % 360 - 180)
     column = apart.argmin(1)
-    off = (np.abs(grid_lat[row] - lat) > 1e-4) | (apart[np.arange(len(column)), column] > 1e-4)
+    off = np.abs(grid_lat[row] - lat) > _half_cell(grid_lat)
+    off |= apart[np.arange(len(column)), column] > _half_cell(grid_lon)
     if off.any():
         first = np.flatnonzero(off)[0]
         raise ValueError(
@@ -122,3 +149,7 @@ def _cells(grid: xr.Dataset, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
             f"{lat[first]}, lon {lon[first]}: the bridge and the drivers must be on one grid"
         )
     return row * len(grid_lon) + column
+
+
+def _half_cell(centres: np.ndarray) -> float:
+    return 0.5 * float(np.abs(np.diff(centres)).min()) + 1e-6 if len(centres) > 1 else 180.0

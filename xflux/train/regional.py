@@ -1,51 +1,63 @@
-"""A regional constraint made ready for training: target by member, pixels, estimate in two passes over blocks."""
+"""A regional constraint made ready for training: each member's target, the integral, losses and validation."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import torch
+import xarray as xr
 
 from xflux.train.calendar import Calendar, Steps, held_out_years
-from xflux.train.constraints import RegionalConstraint, Target, read_target
+from xflux.train.constraints import MONTHS, RegionalConstraint, Target, read_target
 from xflux.train.data import Scaling, Setting
-from xflux.train.draws import Curve, allocate
-from xflux.train.network import Network, blocks, generator
-from xflux.train.objective import area_mean, inversion_range, misfit, regional_loss
-from xflux.train.pixels import Pixels, regional_pixels
+from xflux.train.draws import Curve, Design, allocate
+from xflux.train.integral import Field, Integral
+from xflux.train.network import Network, generator
+from xflux.train.objective import (
+    area_mean,
+    covariance_loss,
+    inversion_range,
+    misfit,
+    regional_loss,
+    shrunk_precision,
+)
+from xflux.train.pixels import Pixels, bridge_pixels, keep_regions, regional_pixels, whole_of_bridge
 
-BLOCK = 2_000_000  # rows of all members together that are worked on at once
 CONTROL_LIMIT = 4e8  # numbers of a stored field (member × pixel × step) beyond which there is no control variate
 
 
 class RegionalTerm:
-    """One `RegionalConstraint` in training: `step`, `estimate`, `losses`, `backward`, `validate`."""
+    """One `RegionalConstraint` in training."""
 
     def __init__(
         self, constraint: RegionalConstraint, scaling: Scaling, members: list[int], number: int, config: Setting
     ):
-        self.constraint, self.config = constraint, config
+        self.constraint, self.config, self.scaling = constraint, config, scaling
         self.members, self.number = members, number
-        self.dtype, self.device = config.torch_dtype, config.torch_device
-        self.output = config.flux_number(constraint.flux)
+        self.device = config.torch_device
         target = read_target(constraint.target)
-        self.pixels, area = regional_pixels(constraint, target, scaling, self.dtype, self.device)
-        target, area, self.left_out = self._modelled(target, area)
+        make = bridge_pixels if constraint.kind == "bridge" else regional_pixels
+        pixels, area = make(constraint, target.regions, scaling, config)
+        self.kept, self.left_out = _modelled(constraint, target, area)
+        target = target.of_regions(self.kept)
         self.regions = target.regions
-        self.area = torch.tensor(area, dtype=torch.float64, device=self.device)
-        self.calendar = Calendar.of(target, self.pixels.rows, bridge=constraint.kind == "bridge")
+        self.integral = self._integral(pixels)
+        self.whole = self._whole(pixels, constraint.target)
+        self.area = torch.tensor(area[self.kept], dtype=torch.float64, device=self.device)
+        mean_months = constraint.kind == "bridge" and not getattr(constraint.bridge, "month_lengths", True)
+        self.calendar = Calendar.of(target, pixels.rows, mean_months)
+        self.whole_calendar = self.whole and Calendar.of(target, self.whole.pixels.rows, False)
         self.years = held_out_years(self.calendar, target, members, config)
         self.training, self.validation = self._targets(target)
-        self.curve, self.designs = self._designs() if constraint.kind == "sampled" else (None, None)
-        n_field = len(members) * len(self.pixels.area) * self.calendar.n_slots
+        self.curve, self.design = self._stratify() if constraint.kind == "sampled" else (None, None)
+        n_field = len(members) * len(pixels.area) * self.calendar.n_slots
         self.controlled = (
-            constraint.kind == "sampled"
-            and constraint.control_variate
-            and self.calendar.whole
-            and n_field <= CONTROL_LIMIT
+            self.curve is not None and constraint.control_variate and self.calendar.whole and n_field <= CONTROL_LIMIT
         )
-        self.field: torch.Tensor | None = None
-        self.field_sum: torch.Tensor | None = None
-        self.error: torch.Tensor | None = None
+        self.field: Field | None = None
+        self.precision: torch.Tensor | None = None
+        self.refitted = None
+        self.report: dict[str, np.ndarray] = {}
 
     @property
     def names(self) -> list[str]:
@@ -55,54 +67,38 @@ class RegionalTerm:
 
     # --- preparation -------------------------------------------------------------------------------------------
 
-    def _modelled(self, target: Target, area: np.ndarray) -> tuple[Target, np.ndarray, list[str]]:
-        """Leave out the regions without modelled land, by name."""
-        empty = ~(area > 0)
-        lost = [name for name, out in zip(target.regions, empty, strict=True) if out]
-        if not lost:
-            return target, area, []
-        if empty.all():
-            raise ValueError(f"no region of the target has a cell with all drivers: {lost}")
-        warnings.warn(
-            f"constraint {self.constraint.name}: no modelled land in {', '.join(lost)}: left out of the loss "
-            "and of the total",
-            stacklevel=5,
-        )
-        keep = np.flatnonzero(~empty)
-        number = torch.full((len(empty),), -1)
-        number[torch.as_tensor(keep)] = torch.arange(len(keep))
-        region = number.to(self.device)[self.pixels.region]
-        share = torch.where(region >= 0, self.pixels.share, torch.zeros_like(self.pixels.share))
-        self.pixels = Pixels(
-            self.pixels.rows, self.pixels.area, region.clamp(min=0), share, self.pixels.intercept[torch.as_tensor(keep)]
-        )
-        target = Target(
-            target.values[:, keep],
-            tuple(target.regions[i] for i in keep),
-            target.inversions,
-            target.year,
-            target.month,
-            target.annual,
-        )
-        return target, area[keep], lost
+    def _integral(self, pixels: Pixels) -> Integral:
+        output = self.config.flux_number(self.constraint.flux)
+        return Integral(keep_regions(pixels, self.kept), len(self.members), len(self.kept), output)
+
+    def _whole(self, pixels: Pixels, target: xr.DataArray) -> Integral | None:
+        """The integral over all pixels; beside a bridge it says how far the two are apart."""
+        if self.constraint.kind != "bridge":
+            return self.integral
+        names = tuple(map(str, target["region"].values))
+        found = whole_of_bridge(self.constraint, names, self.scaling, self.config)
+        return found and self._integral(found)
 
     def _targets(self, target: Target) -> tuple[torch.Tensor, torch.Tensor]:
         """Training and validation target of every member ``(member, inversion, region, slot)``."""
         training, validation = [], []
-        for years, held_out in self.years:
-            training.append(self.calendar.target(target, years))
-            validation.append(self.calendar.target(target, held_out) if len(held_out) else training[-1])
+        for member, (years, held_out) in zip(self.members, self.years, strict=True):
+            own = target
+            if self.config.resample_inversions:
+                rng = generator(self.config.seed, 4, member, self.number)
+                own = target.of_inversions(rng.integers(len(target.inversions), size=len(target.inversions)))
+            training.append(self.calendar.target(own, years))
+            validation.append(self.calendar.target(own, held_out) if len(held_out) else training[-1])
         return tuple(torch.tensor(np.stack(t), device=self.device) for t in (training, validation))
 
-    def _designs(self):
-        stratum = self.pixels.region.gather(1, self.pixels.share.argmax(1, keepdim=True))[:, 0].cpu().numpy()
-        area = self.pixels.area.cpu().numpy()
-        rows = self.pixels.rows
-        curve = Curve.along(stratum, area, rows.lat, rows.lon, len(self.regions))
-        share = np.bincount(stratum, area, len(self.regions))
-        available = np.bincount(stratum, minlength=len(self.regions))
-        counts = allocate(self.constraint.pixels, share, available)
-        return curve, [curve.design(counts)] * len(self.members)
+    def _stratify(self) -> tuple[Curve, Design]:
+        """The draws of a step: each region's share is in proportion to its modelled land, with a floor."""
+        pixels = self.integral.pixels
+        stratum = pixels.region.gather(1, pixels.share.argmax(1, keepdim=True))[:, 0].cpu().numpy()
+        area, n = pixels.area.cpu().numpy(), len(self.regions)
+        curve = Curve.along(stratum, area, pixels.rows.lat, pixels.rows.lon, n)
+        counts = allocate(self.constraint.pixels, np.bincount(stratum, area, n), np.bincount(stratum, minlength=n))
+        return curve, curve.design(counts)
 
     # --- one training step -------------------------------------------------------------------------------------
 
@@ -110,121 +106,221 @@ class RegionalTerm:
         """Fresh random streams: an epoch's draws depend on the seed, the member and the epoch alone."""
         self._rng = [generator(self.config.seed, 10 + self.number, m, epoch) for m in self.members]
 
+    def forward(self, network: Network) -> torch.Tensor:
+        """Losses ``(member, term)`` of one training step; the graph begins at the regional estimate."""
+        at, area, steps = self._drawn = self.draw()
+        self._estimate = self.integral.estimate(network, at, area, steps, self.field).requires_grad_()
+        return self.losses(self._some_regions(steps.target), self._estimate, steps.target)
+
+    def backward(self, network: Network) -> None:
+        """From the slope of the estimate, which the total loss has left there, to the parameters."""
+        self.integral.propagate(network, *self._drawn, self._estimate.grad)
+
     def draw(self) -> tuple[torch.Tensor, torch.Tensor, Steps]:
         """Pixels ``(member | 1, pixel)``, the area that each stands for, and the steps of one training step."""
-        steps = self.calendar.draw(self._rng, self.years, self.training, self.constraint.months_per_step, self.device)
+        steps = self.calendar.draw(self._rng, self.years, self.training, self.constraint.months_per_step)
         if self.curve is None:
-            return *self._all(), steps
-        drawn = [d.draw(rng, self.curve) for d, rng in zip(self.designs, self._rng, strict=True)]
-        area = torch.tensor(np.stack([d.area for d in self.designs]), dtype=torch.float64, device=self.device)
+            return *self.integral.everything(), steps
+        drawn = [self.design.draw(rng, self.curve) for rng in self._rng]
+        area = torch.tensor(self.design.area, dtype=torch.float64, device=self.device).expand(len(drawn), -1)
         return torch.as_tensor(np.stack(drawn), device=self.device), area, steps
 
-    def _all(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.arange(len(self.pixels.area), device=self.device)[None], self.pixels.area[None]
-
-    def estimate(self, network: Network, pixels: torch.Tensor, area: torch.Tensor, steps: Steps, keep=None):
-        """First pass, without a graph: regional amounts ``(member, region, target step)`` in PgC per month.
-
-        With a stored field, that of the field plus the drawn pixels' change since. ``keep`` takes the pixels' own
-        amounts, where it is given.
-        """
-        n_slots = steps.slot.shape[-1]
-        total = torch.zeros(len(self.members), len(self.regions), n_slots, dtype=torch.float64, device=self.device)
-        controlled = self.controlled and self.field is not None and keep is None
-        for part in self._blocks(pixels, steps):
-            amount = self._amounts(network, pixels[:, part], steps)
-            if keep is not None:
-                keep[:, part] = amount
-            if controlled:
-                amount = amount - self._stored(pixels[:, part])
-            self._scatter(total, amount, pixels[:, part], area[:, part])
-        if controlled:
-            total += self.field_sum
-        return total + self._intercept(steps)
-
-    def backward(self, network: Network, pixels: torch.Tensor, area: torch.Tensor, steps: Steps, slope: torch.Tensor):
-        """Second pass: ``slope (member, region, target step)`` back to the parameters, block by block."""
-        for part in self._blocks(pixels, steps):
-            amount_slope = self._gather(slope, pixels[:, part], area[:, part])
-            flux_slope = amount_slope.to(self.dtype) @ steps.slot.transpose(1, 2)
-            present = self.pixels.rows.present(pixels[:, part], steps.steps)
-            if present is not None:
-                flux_slope = flux_slope * present
-            values, at = self.pixels.rows.values(pixels[:, part], steps.steps)
-            flux_slope = flux_slope.flatten(1, 2)
-            if network.sizes[-1] > 1:
-                whole = flux_slope.new_zeros(len(flux_slope), network.sizes[-1], flux_slope.shape[1])
-                whole[:, self.output] = flux_slope
-                network.accumulate(values, at, whole)
-            else:
-                network.accumulate(values, at, flux_slope[:, None])
-
-    def _blocks(self, pixels: torch.Tensor, steps: Steps):
-        return blocks(pixels.shape[1], max(1, BLOCK // (len(self.members) * steps.slot.shape[1])))
-
-    def _amounts(self, network: Network, pixels: torch.Tensor, steps: Steps) -> torch.Tensor:
-        """Amounts ``(member, pixel, target step)`` in gC m-2."""
-        values, at = self.pixels.rows.values(pixels, steps.steps)
-        flux = network.outputs(values, at)[:, self.output].unflatten(1, (pixels.shape[1], -1))
-        present = self.pixels.rows.present(pixels, steps.steps)
-        return (flux if present is None else flux * present) @ steps.slot
-
-    def _stored(self, pixels: torch.Tensor) -> torch.Tensor:
-        members = torch.arange(len(self.members), device=self.device)[:, None]
-        return self.field[members, pixels]
-
-    def _index(self, pixels: torch.Tensor, k: int) -> torch.Tensor:
-        offset = torch.arange(len(self.members), device=self.device)[:, None] * len(self.regions)
-        return (self.pixels.region[pixels, k] + offset).flatten()
-
-    def _scatter(self, total: torch.Tensor, amount: torch.Tensor, pixels: torch.Tensor, area: torch.Tensor) -> None:
-        flat = total.view(-1, total.shape[-1])
-        for k in range(self.pixels.share.shape[1]):
-            part = (amount.double() * (area * self.pixels.share[pixels, k])[..., None]).flatten(0, 1)
-            flat.index_add_(0, self._index(pixels, k), part)
-
-    def _gather(self, slope: torch.Tensor, pixels: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
-        flat, result = slope.reshape(-1, slope.shape[-1]), 0
-        for k in range(self.pixels.share.shape[1]):
-            of_region = flat[self._index(pixels, k)].view(len(self.members), pixels.shape[1], -1)
-            result = result + of_region * (area * self.pixels.share[pixels, k])[..., None]
-        return result
-
-    def _intercept(self, steps: Steps) -> torch.Tensor:
-        return self.pixels.intercept[None, :, None] * steps.slot.double().sum(1)[:, None, :]
+    def _some_regions(self, target: torch.Tensor) -> torch.Tensor:
+        """The target with all but ``regions_per_step`` regions, drawn anew, taken out."""
+        n, wanted = len(self.regions), self.constraint.regions_per_step
+        if wanted == "all" or wanted >= n:
+            return target
+        out = np.stack([rng.permutation(n)[wanted:] for rng in self._rng])
+        target = target.clone()
+        for member, regions in enumerate(out):
+            target[member][:, regions] = torch.nan
+        return target
 
     # --- losses ------------------------------------------------------------------------------------------------
 
-    def losses(self, target: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
-        """L_ATM and, where asked for, that of the regions' sum ``(member, term)``."""
-        area = self.area if self.constraint.area_weights else torch.ones_like(self.area)
-        found = [self._loss(target, estimate, area)]
+    def losses(self, target: torch.Tensor, estimate: torch.Tensor, whole: torch.Tensor | None = None) -> torch.Tensor:
+        """L_ATM and, where asked for, that of the regions' sum (of the ``whole`` target) ``(member, term)``."""
+        whole = target if whole is None else whole
+        if self.constraint.misfit == "covariance":
+            found = [covariance_loss(target, estimate, self._precision(whole))]
+        else:
+            found = [self._range_loss(target, estimate, self._area_weights(target))]
         if self.constraint.total:
-            found.append(self._loss(target.sum(2, keepdim=True), estimate.sum(1, keepdim=True), area[:1]))
+            # a step at which an inversion lacks a region has no sum of that inversion
+            total, one = whole.sum(2, keepdim=True), self.area.new_ones(len(self.members), 1)
+            found.append(self._range_loss(total, estimate.sum(1, keepdim=True), one))
         return torch.stack(found, -1)
 
-    def _loss(self, target: torch.Tensor, estimate: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
+    def _area_weights(self, target: torch.Tensor) -> torch.Tensor:
+        """Modelled land of the regions that have a target ``(member, region)``; undrawn ones scale up the others."""
+        area = self.area if self.constraint.area_weights else torch.ones_like(self.area)
+        return area * torch.isfinite(target).any(-1).any(1)
+
+    def _range_loss(self, target: torch.Tensor, estimate: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
         valid = torch.isfinite(target).any(1)
         loss = misfit(target, estimate, self.constraint.exponent)
         return area_mean(regional_loss(loss, inversion_range(target), valid, self.constraint.normalise), area)
 
+    def _precision(self, target: torch.Tensor) -> torch.Tensor:
+        """Inverse of the inversions' covariance; one for all steps where the target is one."""
+        if not self.calendar.whole:
+            return shrunk_precision(target, self.constraint.shrinkage)
+        if self.precision is None:
+            self.precision = shrunk_precision(self.training, self.constraint.shrinkage)
+        return self.precision
+
     # --- between epochs ----------------------------------------------------------------------------------------
 
     def renew(self, network: Network) -> None:
-        """Full integral of the present weights, kept as the control variate."""
+        """Full field of the present weights, kept as the control variate."""
         if not self.controlled:
             return
-        if self.field is None:
-            shape = (len(self.members), len(self.pixels.area), self.calendar.n_slots)
-            self.field = torch.empty(shape, dtype=self.dtype, device=self.device)
-        self.field_sum = self.estimate(network, *self._all(), self.calendar.all_steps(self.training), keep=self.field)
+        pixels, steps = self.integral.pixels, self.calendar.all_steps(self.training)
+        shape = (len(self.members), len(pixels.area), self.calendar.n_slots)
+        amounts = pixels.rows.groups[0][1].new_empty(shape) if self.field is None else self.field.amounts
+        total = self.integral.estimate(network, *self.integral.everything(), steps, keep=amounts)
+        self.field = Field(amounts, total)
 
-    def validate(self, network: Network) -> torch.Tensor:
+    def validate(self, network: Network, epoch: int) -> torch.Tensor:
         """Losses on the held-out years with the full integral (the bridge's, for a bridge) ``(member, term)``."""
+        if self.curve is not None:
+            self.report["sampling_error"] = self.sampling_error(network)
         self.renew(network)
-        if self.controlled:
-            return self.losses(self.validation, self.field_sum)
-        found = []
-        for steps in self.calendar.validation_steps(self.years, self.training, self.validation, self.device):
-            found.append(self.losses(steps.target, self.estimate(network, *self._all(), steps)))
+        found, integrals = [], []
+        for steps in self._validation_steps(self.calendar):
+            estimate = self.field.total if self.controlled else self._full(self.integral, network, steps)
+            found.append(self.losses(steps.target, estimate))
+            integrals.append(self._per_year(estimate))
+        name = "bridged" if self.constraint.kind == "bridge" else "integral"
+        self.report[name] = torch.stack(integrals).mean(0).cpu().numpy()
+        if self.constraint.kind == "bridge" and self.whole is not None:
+            steps = self._validation_steps(self.whole_calendar)
+            sums = [self._per_year(self._full(self.whole, network, s)) for s in steps]
+            self.report["integral"] = torch.stack(sums).mean(0).cpu().numpy()
+            self._refit(network, epoch)
         return torch.stack(found).mean(0)
+
+    def _validation_steps(self, calendar: Calendar):
+        return calendar.validation_steps(self.years, self.training, self.validation)
+
+    @staticmethod
+    def _full(integral: Integral, network: Network, steps: Steps) -> torch.Tensor:
+        return integral.estimate(network, *integral.everything(), steps)
+
+    def _per_year(self, estimate: torch.Tensor) -> torch.Tensor:
+        """Sum over regions in PgC per year ``(member,)`` of amounts in PgC per month."""
+        return estimate.sum(1).mean(-1) * MONTHS
+
+    def sampling_error(self, network: Network) -> np.ndarray:
+        """Standard error of one step's estimate over the inversions' range ``(member, region and total, step)``.
+
+        From one draw: neighbours along the curve are alike, so that half their squared differences bound the variance
+        within an interval. NaN where the inversions have no range.
+        """
+        at, area, steps = self.draw()
+        share = self.integral.pixels.share[at].amax(-1)
+        z = self.integral.change(network, at, steps, self.field).double() * (area * share)[..., None]
+        stratum = torch.as_tensor(self.design.stratum, device=self.device)
+        drawn = torch.as_tensor(self.design.jitter > 0, device=self.device)
+        pair = (stratum[1:] == stratum[:-1]) & drawn[1:]
+        half = 0.5 * (z[:, 1:] - z[:, :-1]) ** 2 * pair[:, None]
+        n = len(self.regions)
+        count = torch.zeros(n, dtype=torch.float64, device=self.device).index_add_(0, stratum, drawn.double())
+        pairs = torch.zeros_like(count).index_add_(0, stratum[1:], pair.double())
+        variance = torch.zeros(len(z), n, z.shape[-1], dtype=torch.float64, device=self.device)
+        variance.index_add_(1, stratum[1:], half)
+        variance *= (count / pairs.clamp(min=1))[:, None]
+        variance = torch.cat([variance, variance.sum(1, keepdim=True)], 1)
+        spread = torch.cat([inversion_range(steps.target), inversion_range(steps.target.sum(2, keepdim=True))], 1)
+        return torch.where(spread > 0, variance.sqrt() / spread, torch.nan).cpu().numpy()
+
+    def history(self, records: dict[str, np.ndarray], epochs: np.ndarray) -> xr.Dataset:
+        """What `validate` has reported, epoch by epoch, labelled."""
+        name = self.constraint.name
+        names = {
+            "integral": "full integral over the regions, held-out years",
+            "bridged": "the bridge's integral over the regions, held-out years",
+        }
+        found = xr.Dataset(coords={"epoch": epochs, "member": self.members})
+        for key, text in names.items():
+            if key in records:
+                attrs = {"units": "PgC yr-1", "long_name": text}
+                found[f"{name}_{key}"] = (("epoch", "member"), records[key], attrs)
+        if "sampling_error" in records:
+            error = np.sqrt((records["sampling_error"] ** 2).mean(1))
+            found[f"{name}_sampling_error"] = xr.DataArray(
+                error,
+                dims=("epoch", "region", "step"),
+                coords={"region": [*self.regions, "total"], "step": np.arange(1, error.shape[-1] + 1)},
+                attrs={"long_name": "standard error of a step's estimate over the inversions' range, members' rms"},
+            )
+        return found
+
+    def _refit(self, network: Network, epoch: int) -> None:
+        """Every ``refit_bridge`` epochs: a new bridge from the members' own full field, for all members."""
+        every = self.constraint.refit_bridge
+        if not every or (epoch + 1) % every:
+            return
+        from xflux.bridge import fit_bridge
+
+        bridge = fit_bridge(
+            self._gridded(network), self.constraint.bridge.weights, seed=self.config.seed, area_basis="land"
+        )
+        self._use(bridge)
+
+    def _use(self, bridge) -> None:
+        names = tuple(map(str, self.constraint.target["region"].values))
+        pixels, _ = bridge_pixels(self.constraint, names, self.scaling, self.config, bridge)
+        self.integral, self.refitted = self._integral(pixels), bridge
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a checkpoint has to keep: the bridge, where it has been fitted anew."""
+        if self.refitted is None:
+            return {}
+        pixels, regions = self.refitted.pixels, self.refitted.regions
+        labels = list(regions["region"].values)
+        kept = {k: np.asarray(pixels[k].values, float) for k in ("lat", "lon", "weight")}
+        kept["number"] = np.array([labels.index(name) for name in pixels["region"].values], np.int64)
+        return kept | {k: np.asarray(regions[k].values, float) for k in ("intercept", "land_area")}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Take up what `state` has kept."""
+        if not state:
+            return
+        names = self.constraint.bridge.regions["region"].values
+        pixels = xr.Dataset({k: ("pixel", state[k]) for k in ("lat", "lon", "weight")})
+        pixels["region"] = ("pixel", names[state["number"]])
+        regions = xr.Dataset({k: ("region", state[k]) for k in ("intercept", "land_area")}, {"region": names})
+        self._use(SimpleNamespace(pixels=pixels, regions=regions))
+
+    def _gridded(self, network: Network) -> xr.DataArray:
+        """Mean flux of every target step on the drivers' grid ``(member, step, lat, lon)``, gC m-2 d-1."""
+        grid, rows = self.constraint.drivers, self.whole.pixels.rows
+        steps = self.whole_calendar.all_steps(self.training)
+        at, _ = self.whole.everything()
+        mean = self.whole.change(network, at, steps, None) / steps.slot.sum(1, keepdim=True)
+        shape = (len(self.members), mean.shape[-1], grid.sizes["lat"], grid.sizes["lon"])
+        values = np.full((*shape[:2], shape[2] * shape[3]), np.nan, np.float32)
+        values[..., rows.cells] = mean.transpose(1, 2).cpu().numpy()
+        return xr.DataArray(
+            values.reshape(shape),
+            dims=("member", "month", "lat", "lon"),
+            coords={"month": np.arange(1, 13), "lat": grid["lat"], "lon": grid["lon"]},
+            attrs={"units": "gC m-2 d-1", "area_basis": "land"},
+        )
+
+
+def _modelled(constraint: RegionalConstraint, target: Target, area: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Numbers of the regions that have modelled land and a target; the others are left out by name."""
+    there = np.isfinite(target.values).any((0, 2))
+    lost = [name for name, a, t in zip(target.regions, area, there, strict=True) if not (a > 0 and t)]
+    kept = np.flatnonzero((area > 0) & there)
+    if not len(kept):
+        raise ValueError(f"no region of the target has a cell with all drivers: {lost}")
+    if lost:
+        warnings.warn(
+            f"constraint {constraint.name}: no modelled land or no target in {', '.join(lost)}: left out of the loss "
+            "and of the total",
+            stacklevel=5,
+        )
+    return kept, lost
