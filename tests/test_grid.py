@@ -176,7 +176,9 @@ def test_bounds_that_do_not_hold_their_cell_raise():
         cell_area(ds)
 
 
-@pytest.mark.parametrize("lon", [np.arange(0, 361, 1.0), np.arange(-180, 181, 1.0), np.r_[np.arange(0, 360, 1.0), 5 + 1e-6]])
+@pytest.mark.parametrize(
+    "lon", [np.arange(0, 361, 1.0), np.arange(-180, 181, 1.0), np.r_[np.arange(0, 360, 1.0), 5 + 1e-6]]
+)
 def test_columns_that_occur_twice_raise(lon):
     with pytest.raises(ValueError, match=r"occurs twice modulo 360 in 'lon'.*isel\(lon=slice\(None, -1\)\)"):
         cell_area(grid(GRIDS["1"][0], lon))
@@ -223,7 +225,9 @@ def test_standardise_finds_coordinates_by_name_or_attributes(lat, lon, attrs):
 
 
 def test_standardise_keeps_order_and_laziness():
-    ds = xr.Dataset({"x": (("longitude", "latitude"), np.zeros((4, 2)))}, {"latitude": [2.0, 1.0], "longitude": [0.0, 1, 2, 3]})
+    ds = xr.Dataset(
+        {"x": (("longitude", "latitude"), np.zeros((4, 2)))}, {"latitude": [2.0, 1.0], "longitude": [0.0, 1, 2, 3]}
+    )
     result = standardise(ds.chunk())
     assert result.x.dims == ("lon", "lat")
     assert result.x.chunks is not None

@@ -222,7 +222,9 @@ def test_per_area_is_not_per_region():
 )
 def test_conversions_chain_and_invert(a, b, area, time):
     source, middle = f"{a} {area} {time}", f"{b} m-2 s-1"
-    assert factor(source, "gC m-2 d-1") == pytest.approx(factor(source, middle) * factor(middle, "gC m-2 d-1"), rel=1e-12)
+    assert factor(source, "gC m-2 d-1") == pytest.approx(
+        factor(source, middle) * factor(middle, "gC m-2 d-1"), rel=1e-12
+    )
     assert factor(source, source) == pytest.approx(1, rel=1e-15)
 
 

@@ -96,7 +96,7 @@ def _ratio(source: Units, target: Units, steps: Steps) -> xr.DataArray | float:
 def _timeless(source: Units, target: Units) -> float:
     """Without steps a rate stays a rate; the year is then the mean Gregorian one, and a month has no length."""
     number = factor(_amount(source), _amount(target))
-    if source.time == target.time:
+    if source.time == target.time:  # both "month"
         return number
     if {source.time, target.time} == {"fixed", "year"}:
         return number * MEAN_YEAR if target.time == "year" else number / MEAN_YEAR
@@ -155,6 +155,10 @@ def to_amounts(
         raise UnitsError(f"{da.name or 'the data'} has no units: set e.g. da.attrs['units'] = 'gC m-2 d-1'.")
     source, target = parse(da.attrs["units"], da.attrs), parse(units, da.attrs)
     _check_kinds(source, target)
+    lone = bounds is None and da.sizes.get("time") == 1
+    if freq is None and source.time == target.time and (source.time != "month" or lone):
+        # No length is needed: nor are bounds, regular steps or even dates.
+        return finish(da * factor(source, target), da, units), da.notnull().astype("float64")
     steps = steps_of(da, bounds)
     if steps is None:
         if freq is not None:
