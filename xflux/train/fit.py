@@ -215,6 +215,8 @@ class Training:
             self._validate(epoch)
             self._keep(checkpoint)
             tell(self._line(epoch, first, time.perf_counter() - started))
+        for term in self.terms:
+            term.finish()
 
     def _epoch(self, epoch: int) -> None:
         order = np.stack([self._order(m, epoch) for m in self.members])

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from threading import current_thread, main_thread
 
 import numpy as np
 import torch
@@ -70,7 +71,8 @@ def _tasks(members: int, n: int, whole: int):
 
 
 def _run(work, tasks) -> None:
-    threads = torch.get_num_threads()
+    # in a worker thread (dask's, say) the others have their own work
+    threads = torch.get_num_threads() if current_thread() is main_thread() else 1
     if threads == 1:
         for task in tasks:
             work(task)

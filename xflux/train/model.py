@@ -8,11 +8,12 @@ import numpy as np
 import torch
 import xarray as xr
 
-from xflux.train import files
+from xflux.train import files, fused
 from xflux.train.network import ACTIVATIONS, blocks
 
 KIND = "xflux model"
-BLOCK = 1024
+BLOCK = 1024  # rows at once, so that the activations stay in cache
+GPU_BLOCK = 262_144
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,7 @@ class FluxModel:
     folds: dict[str, int] = field(default_factory=dict)
     config: dict = field(default_factory=dict)
     attrs: dict = field(default_factory=dict)
+    device: str = "cpu"
 
     @property
     def members(self) -> int:
@@ -71,6 +73,10 @@ class FluxModel:
         if self.last_weights is None:
             raise ValueError("this model was saved without its last epoch's weights")
         return replace(self, weights=self.last_weights)
+
+    def to(self, device: str) -> "FluxModel":
+        """The same model, whose `predict` computes on `device` ("cpu", "cuda")."""
+        return replace(self, device=str(torch.device(device)))
 
     def select(self, members: Sequence[int]) -> "FluxModel":
         """A model of some members only."""
@@ -94,30 +100,31 @@ class FluxModel:
                 f"{', '.join(self.drivers)}"
             )
         pick = slice(None) if members is None else [members] if isinstance(members, int) else members
-        weights, biases = (
-            [self.weights[f"{kind}{i}"][pick] for i in range(len(self.weights) // 2)] for kind in ("weight", "bias")
-        )
-        if self.activation == "relu" and weights[0].dtype == np.float32:
-            from xflux.forward.kernel import relu_network
-
-            out = relu_network(rows, self.mean, self.scale, weights, biases)
+        layers = []
+        for i in range(len(self.weights) // 2):
+            layers.append(tuple(torch.from_numpy(self.weights[f"{kind}{i}"][pick]) for kind in ("weight", "bias")))
+        x = ((rows - self.mean) / self.scale).astype(self.weights["weight0"].dtype)
+        if self.activation == "relu" and x.dtype == np.float32 and self.device == "cpu":
+            everything = np.arange(len(x))[None]
+            out = fused.forward(fused.Packed(layers), x[..., None], everything, len(self.target_names))
+            out = out.transpose(1, 0, 2)
+            # the kernels' ReLU takes NaN to 0
+            out[..., ~np.isfinite(x).all(1)] = np.nan
         else:
-            out = self._predict_torch(rows, weights, biases)
+            out = self._predict_blocks(layers, torch.from_numpy(x))
         return out[0] if len(self.target_names) == 1 else out
 
-    def _predict_torch(self, rows: np.ndarray, weights: list[np.ndarray], biases: list[np.ndarray]) -> np.ndarray:
-        """``(target, member, row)`` for any activation and precision."""
-        layers = [(torch.from_numpy(w), torch.from_numpy(b)) for w, b in zip(weights, biases, strict=True)]
-        dtype = layers[0][0].dtype
-        x = torch.from_numpy(((rows - self.mean) / self.scale).astype(str(dtype).removeprefix("torch.")))
-        out = np.empty((len(self.target_names), layers[0][0].shape[0], len(rows)), self.weights["weight0"].dtype)
+    def _predict_blocks(self, layers: list, x: torch.Tensor) -> np.ndarray:
+        """Any activation and float64: block by block, so that the activations stay in cache."""
+        out = np.empty((len(self.target_names), len(layers[0][0]), len(x)), self.weights["weight0"].dtype)
         act = ACTIVATIONS[self.activation]
+        layers = [(weight.to(self.device), bias.to(self.device)) for weight, bias in layers]
         with torch.no_grad():
-            for part in blocks(len(rows), BLOCK):
-                h = x[part].expand(layers[0][0].shape[0], -1, -1)
+            for part in blocks(len(x), BLOCK if self.device == "cpu" else GPU_BLOCK):
+                h = x[part].to(self.device).expand(len(layers[0][0]), -1, -1)
                 for weight, bias in layers[:-1]:
                     h = act(torch.baddbmm(bias, h, weight))
-                out[..., part] = torch.baddbmm(layers[-1][1], h, layers[-1][0]).permute(2, 0, 1).numpy()
+                out[..., part] = torch.baddbmm(layers[-1][1], h, layers[-1][0]).permute(2, 0, 1).cpu().numpy()
         return out
 
     def save(self, path: str | Path) -> Path:

@@ -234,6 +234,23 @@ class RegionalTerm:
         spread = torch.cat([inversion_range(steps.target), inversion_range(steps.target.sum(2, keepdim=True))], 1)
         return torch.where(spread > 0, variance.sqrt() / spread, torch.nan).cpu().numpy()
 
+    def finish(self) -> None:
+        """Warn where the draws are too few for the inversions' range."""
+        limit = self.constraint.sampling_error
+        if "sampling_error" not in self.report or not limit:
+            return
+        error = np.sqrt((self.report["sampling_error"] ** 2).mean(0))
+        over = np.nan_to_num(error) > limit
+        if over.any():
+            region, step = np.unravel_index(np.nanargmax(error), error.shape)
+            warnings.warn(
+                f"constraint {self.constraint.name}: at the last epoch the standard error of a step's estimate is more "
+                f"than {limit} of the inversions' range at {over.sum()} of {over.size} region-steps, most "
+                f"({error[region, step]:.2g}) in {[*self.regions, 'the total'][region]}, step {step + 1}: "
+                f"draw more than pixels={self.constraint.pixels}",
+                stacklevel=4,
+            )
+
     def history(self, records: dict[str, np.ndarray], epochs: np.ndarray) -> xr.Dataset:
         """What `validate` has reported, epoch by epoch, labelled."""
         name = self.constraint.name
