@@ -47,7 +47,9 @@ def pft_shares(climate: Climate, texture: np.ndarray) -> np.ndarray:
     return (share / share.sum(0)).astype(np.float32)
 
 
-def block(climate: Climate, shares: np.ndarray, hidden: Hidden, cells: slice) -> tuple[xr.Dataset, dict[str, np.ndarray]]:
+def block(
+    climate: Climate, shares: np.ndarray, hidden: Hidden, cells: slice
+) -> tuple[xr.Dataset, dict[str, np.ndarray]]:
     """Base variables (time, cell) of some cells, and their GPP and the parts of TER in arbitrary scale."""
     weather = climate.weather(cells)
     land, time = climate.land, climate.time.astype("datetime64[ns]")

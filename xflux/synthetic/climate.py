@@ -85,12 +85,12 @@ class Climate:
         size = (0.8 + 3.2 * (np.abs(lat) / 55).clip(0, 1)) * (0.5 + self.land.inland[cells])
         nino = self.nino[:, None]
         tair = self.temperature[cells] + self.seasonality[cells] * season + size * synoptic
-        tair = tair + 0.3 * nino * self.nino_warm[cells]
+        tair = tair + 0.2 * nino * self.nino_warm[cells]
         storm = self.wet_series @ self.patterns[:, cells] / np.sqrt(PATTERNS) - 0.4
         # lognormal showers above a threshold: rain on about a third of the days
         shower = np.maximum(np.exp(1.1 * storm) - 1.0, 0) * 2.6
         mean = self._mean_rain(lat, angle, cells)
-        rain = mean * shower * np.exp(-0.12 * nino * self.nino_dry[cells])
+        rain = mean * shower * np.exp(-0.07 * nino * self.nino_dry[cells])
         cloud = (0.25 + 0.25 * np.tanh(mean / 4) + 0.12 * np.clip(storm, -2, 2)).clip(0.05, 0.9)
         return {k: v.astype(np.float32) for k, v in (("tair", tair), ("rain", rain), ("cloud", cloud))}
 
@@ -125,7 +125,7 @@ def make_climate(land: Land, years: int, rng: np.random.Generator) -> Climate:
         nino=el_nino(days, rng),
         nino_warm=(tropics * (1 + 0.3 * warm)).astype(np.float32),
         nino_dry=(np.exp(-((lat / 25) ** 2)) * (0.7 + 0.8 * dry)).astype(np.float32),
-        patterns=smooth_fields(land.lat, land.lon, 0.25, PATTERNS, rng),
+        patterns=smooth_fields(land.lat, land.lon, 0.13, PATTERNS, rng),
         warm_series=autoregressive(days, PATTERNS, 4.0, rng),
         wet_series=autoregressive(days, PATTERNS, 1.5, rng),
     )

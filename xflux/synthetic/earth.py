@@ -126,7 +126,7 @@ def _life(climate: Climate, settings: Settings, rng: np.random.Generator):
     texture = smooth_fields(land.lat, land.lon, 0.15, len(TYPES), rng)
     standing, vigour = smooth_fields(land.lat, land.lon, 0.2, 2, rng)
     shares = pft_shares(climate, texture)
-    hidden = Hidden(0.08 * settings.hidden * standing, np.exp(0.06 * settings.hidden * vigour))
+    hidden = Hidden(0.06 * settings.hidden * standing, np.exp(0.06 * settings.hidden * vigour))
     made, fluxes = [], []
     for first in range(0, land.size, CELLS_AT_ONCE):
         base, flux = block(climate, shares, hidden, slice(first, first + CELLS_AT_ONCE))

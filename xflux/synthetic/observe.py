@@ -72,7 +72,7 @@ def towers(earth: Earth, rng: np.random.Generator) -> xr.Dataset:
     start = every[0] + rng.integers(0, len(every) - length + 1)
     step = float(land.grid["lat"][1] - land.grid["lat"][0])
     shift = rng.uniform(-0.45, 0.45, (2, settings.towers)) * step
-    own_offset = 0.06 * settings.hidden * rng.standard_normal(settings.towers)
+    own_offset = 0.05 * settings.hidden * rng.standard_normal(settings.towers)
     tropical = earth._shares[list(TYPES).index("tropical_forest")]
     igbp = np.array([t[0] for t in TYPES.values()])[earth._shares.argmax(0)]
     parts = []
