@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 KINDS = ("bar", "range", "point")
 _MARKERS = "DosvP^X"
+# Paul Tol's "muted" qualitative scheme, safe for colour-blind readers; hatched when it starts again
+_MUTED = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499 #BBBBBB".split()
 
 
 def regions(
@@ -148,3 +150,77 @@ def _finish(ax: "Axes", names: list, label: str, title: str | None) -> None:
     ax.grid(axis="x", color="#E0E0E0", linewidth=0.4)
     ax.set_xlabel(label)
     ax.set_title(title or "")
+
+
+def efficiency(
+    data: Products, ax: "Axes | None" = None, *, order_by: str | None = None, colour: Mapping[str, str] | None = None
+) -> "Axes":
+    """Fig. 3: normalised Nash–Sutcliffe efficiency by region, regions in falling order of one product.
+
+    Parameters
+    ----------
+    data : (region) ``score(…).nnse`` of every product. order_by : the product that orders; default the first.
+    """
+    products = as_products(data)
+    paint, first = colours(products, colour), order_by or next(iter(products))
+    if first not in products:
+        raise ValueError(f"order_by={first!r} is none of the products {list(products)}")
+    order = products[first].sortby(products[first], ascending=False)["region"].values
+    with style():
+        own, ax = ax is None, _axes(ax, len(order), len(products))
+        height = 0.8 / len(products)
+        for place, (name, da) in enumerate(products.items()):
+            rows = np.arange(len(order)) + (place - (len(products) - 1) / 2) * height
+            ax.barh(rows, np.asarray(da.sel(region=order)), height=height, color=paint[name], label=name)
+        _finish(ax, list(order), "Normalised Nash–Sutcliffe efficiency", None)
+        ax.axvline(0.5, color="#404040", linewidth=0.7, linestyle=":")
+        ax.set_xlim(0, 1)
+        draw_legend(ax.figure, ax, own)
+    return ax
+
+
+def plant_types(
+    selected: xr.DataArray, available: xr.DataArray, ax: "Axes | None" = None, *, title: str | None = None
+) -> "Axes":
+    """Fig. B3: share of every plant type among contributing pixels, and (black outline) among all pixels.
+
+    Parameters
+    ----------
+    selected, available : (pft) counts or shares; both are scaled to sum to 1.
+    """
+    names = list(available["pft"].values)
+    with style():
+        own, ax = ax is None, _axes(ax, len(names), 1)
+        rows = np.arange(len(names))
+        shares = [np.asarray(da.reindex(pft=names, fill_value=0), dtype="float64") for da in (selected, available)]
+        chosen, everywhere = (s / s.sum() for s in shares)
+        ax.barh(rows, chosen, height=0.75, color="#0072B2", label="contributing pixels")
+        ax.barh(rows, everywhere, height=0.75, facecolor="none", edgecolor="#000000", linewidth=0.9, label="all pixels")
+        _finish(ax, names, "Share of pixels", title)
+        draw_legend(ax.figure, ax, own)
+    return ax
+
+
+def composition(shares: xr.DataArray, ax: "Axes | None" = None, *, title: str | None = None) -> "Axes":
+    """Fig. B4: plant types of the contributing pixels of every region, as stacked bars.
+
+    Parameters
+    ----------
+    shares : (region, pft) counts or shares; every region is scaled to sum to 1.
+    """
+    shares = shares.transpose("region", "pft").astype("float64")
+    shares = shares / shares.sum("pft")
+    names = [str(r) for r in shares["region"].values]
+    with style():
+        own, ax = ax is None, _axes(ax, len(names), 1)
+        start = np.zeros(len(names))
+        for place, pft in enumerate(shares["pft"].values):
+            width = np.nan_to_num(np.asarray(shares.sel(pft=pft)))
+            look = {"facecolor": _MUTED[place % len(_MUTED)], "edgecolor": "white", "linewidth": 0}
+            hatch = "////" if place >= len(_MUTED) else None
+            ax.barh(range(len(names)), width, left=start, height=0.8, label=str(pft), hatch=hatch, **look)
+            start += width
+        _finish(ax, names, "Share of contributing pixels", title)
+        ax.set_xlim(0, 1)
+        draw_legend(ax.figure, ax, own)
+    return ax

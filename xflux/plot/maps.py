@@ -8,7 +8,18 @@ import xarray as xr
 
 from xflux.plot.coast import outlines
 from xflux.plot.projection import project, rim, split_cells, split_line
-from xflux.plot.style import CM, COLUMN, PAGE, as_products, axis_label, common_units, finite, one_variable, style, wrapped
+from xflux.plot.style import (
+    CM,
+    COLUMN,
+    PAGE,
+    as_products,
+    axis_label,
+    common_units,
+    finite,
+    one_variable,
+    style,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,8 +65,9 @@ def map(  # the accessor's name; the built-in is not used in this package
         if ax is None:
             ax = _new_map_axes(field)
         limits = colour_scale(field, vmin, vmax, centre, cmap)
-        mesh = _draw(field, ax, projection, limits, coast)
-        name = title if title is not None else str(da.attrs.get("long_name", da.name or ""))
+        mesh = draw_field(field, ax, projection, limits, coast)
+        name = str(da.attrs.get("long_name", da.name or "")) if title is None else title
+        name = name if title is not None or len(name) <= 50 else str(da.name or "")
         ax.set_title(wrapped(" ".join(part for part in (name, reduced if title is None else "") if part)))
         if colourbar:
             text = label or axis_label(_quantity(da), da.attrs.get("units"))
@@ -91,13 +103,13 @@ def maps(
         rows = -(-len(reduced) // columns)
         width = COLUMN if columns == 1 else PAGE
         if figure is None:
-            figure = plt.figure(figsize=(width, rows * width / columns * 0.55 + 1.3 * CM), layout="constrained")
+            figure = plt.figure(figsize=(width, rows * width / columns * 0.55 + 1.3 * CM), layout="compressed")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         everything = np.concatenate([finite(f) for f in reduced.values()])
         limits = colour_scale(xr.DataArray(everything, name="_".join(str(a.name) for a in products.values())),
                               vmin, vmax, centre, cmap)
         for ax, (name, field) in zip(axes, reduced.items(), strict=False):
-            mesh = _draw(field, ax, projection, limits, coast)
+            mesh = draw_field(field, ax, projection, limits, coast)
             ax.set_title(name)
         for ax in axes[len(reduced):]:
             ax.set_axis_off()
@@ -164,14 +176,14 @@ def colour_scale(
 def _new_map_axes(field: xr.DataArray) -> "Axes":
     import matplotlib.pyplot as plt
 
-    return plt.subplots(figsize=(COLUMN, 5.6 * CM), layout="constrained")[1]
+    return plt.subplots(figsize=(COLUMN, 6.2 * CM), layout="compressed")[1]
 
 
-def _draw(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, coast: bool | str):
+def draw_field(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, coast: bool | str):
     from xflux.grid import edges
 
     lat, lon = edges(field["lat"]), edges(field["lon"])
-    options = {k: limits[k] for k in ("vmin", "vmax", "cmap")}
+    options = {k: limits[k] for k in ("vmin", "vmax", "cmap", "norm") if limits.get(k) is not None}
     is_geo = hasattr(ax, "projection") and hasattr(ax, "set_global")
     span = abs(lon[-1] - lon[0])
     everywhere = bool(np.isclose(span, 360.0, atol=1e-3)) or span > 300
@@ -187,10 +199,11 @@ def _draw(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, coast:
     if not everywhere:
         box = (float(borders[0]), float(borders[-1]), float(lat.min()), float(lat.max()))
     frame = rim(projection, *box, central)
-    _decorate(ax, frame)
+    decorate(ax, frame)
     if coast:
-        lines = outlines("coast" if coast is True else coast)
-        draw_lines(ax, lines, projection, central, clip=frame, colour="#404040", width=0.3)
+        small = ax.get_subplotspec() is not None and ax.get_gridspec().ncols > 2  # fewer islands, thinner lines
+        lines = outlines("coast" if coast is True else coast, *((0.2, 1.0) if small else ()))
+        draw_lines(ax, lines, projection, central, clip=frame, colour="#404040", width=0.2 if small else 0.3)
     return mesh
 
 
@@ -200,7 +213,7 @@ def _no_south(field: xr.DataArray) -> bool:
     return not bool(south.notnull().any())
 
 
-def _decorate(ax: "Axes", frame: np.ndarray) -> None:
+def decorate(ax: "Axes", frame: np.ndarray) -> None:
     from matplotlib.patches import Polygon
 
     ax.add_patch(Polygon(frame, closed=True, facecolor="#F2F2F2", edgecolor="none", zorder=-2))
@@ -240,3 +253,75 @@ def _draw_geo(ax, borders, lat, columns, options, coast: bool | str):
         parts = [part for line in lines for part in split_line(line, 0.0)]
         ax.add_collection(LineCollection(parts, colors="#404040", linewidths=0.3, transform=plate))
     return mesh
+
+
+def region_map(
+    regions: str | xr.DataArray = "reccap2", ax: "Axes | None" = None, *, title: str | None = None
+) -> "Axes":
+    """Fig. A1: the regions in colours that differ from their neighbours', with their labels.
+
+    Parameters
+    ----------
+    regions : a shipped set by name, or a (region, lat, lon) array of weights or fractions.
+    """
+    from xflux.regions import region_weights
+
+    if isinstance(regions, str):
+        lat, lon = np.arange(-89.5, 90), np.arange(-179.5, 180)
+        grid = xr.DataArray(np.zeros((180, 360)), dims=("lat", "lon"), coords={"lat": lat, "lon": lon})
+        weights = region_weights(grid, regions, area_basis="land")
+    else:
+        weights = regions
+    share = np.asarray(weights.data.todense() if hasattr(weights.data, "todense") else weights.data, dtype="float64")
+    label = np.where(share.max(axis=0) > 0, share.argmax(axis=0), -1)
+    with style():
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            ax = plt.subplots(figsize=(COLUMN, 5 * CM), layout="compressed")[1]
+        field = xr.DataArray(np.where(label >= 0, _colour_classes(label)[label], np.nan), dims=("lat", "lon"),
+                             coords={d: weights[d].values for d in ("lat", "lon")})
+        from matplotlib.colors import ListedColormap
+
+        paint = ListedColormap(["#7FB2D8", "#F2C27B", "#8FD3B6", "#E5A5C4", "#C9C9C9", "#D9D27A", "#B89FD6", "#E39A7B"])
+        lines = regions if isinstance(regions, str) and regions.startswith(("reccap2", "countries")) else True
+        draw_field(field, ax, "equal-earth", {"vmin": -0.5, "vmax": 7.5, "cmap": paint}, lines)
+        for number, name in enumerate(weights["region"].values):
+            _name_region(ax, str(name), label == number, field)
+        ax.set_title(title or "")
+    return ax
+
+
+def _colour_classes(label: np.ndarray) -> np.ndarray:
+    """A small number for every region, so that no two that touch share one (greedy)."""
+    count = int(label.max()) + 1
+    touching = [set() for _ in range(count)]
+    reach = 3  # cells: regions across a strait count as neighbours
+    for axis in (0, 1):
+        for step in range(1, reach + 1):
+            a, b = label, np.roll(label, step, axis=axis)
+            for i, j in np.unique(np.stack([a, b])[:, (a != b) & (a >= 0) & (b >= 0)], axis=1).T:
+                touching[i].add(int(j))
+                touching[j].add(int(i))
+    classes = np.full(count, -1)
+    for region in sorted(range(count), key=lambda r: -len(touching[r])):
+        taken = {classes[n] for n in touching[region]}
+        classes[region] = next(c for c in range(8) if c not in taken or c == 7)
+    return classes
+
+
+def _name_region(ax: "Axes", name: str, mask: np.ndarray, field: xr.DataArray) -> None:
+    """The label in the cell that lies farthest from the region's border; beside a region that is too small for it."""
+    from matplotlib.patheffects import withStroke
+    from scipy.ndimage import distance_transform_edt
+
+    if not mask.any():
+        return
+    depth = distance_transform_edt(mask)
+    row, column = np.unravel_index(depth.argmax(), mask.shape)
+    tight = depth.max() * abs(float(field["lon"][1] - field["lon"][0])) < 3
+    lon = np.array(float(field["lon"][column]) + (4 if tight else 0))
+    x, y = project(lon, np.array(float(field["lat"][row])), "equal-earth")
+    halo = [withStroke(linewidth=1.5, foreground="white")]
+    side = "left" if tight else "center"
+    ax.text(float(x), float(y), name, fontsize=6.5, ha=side, va="center", zorder=6, path_effects=halo)

@@ -1,4 +1,4 @@
-"""Where a bridge reads the flux: contributing pixels on a map."""
+"""Where a bridge reads the flux: contributing pixels, and how often each is chosen."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.plot.coast import outlines
-from xflux.plot.maps import _decorate, draw_lines
+from xflux.plot.maps import decorate, draw_field, draw_lines
 from xflux.plot.projection import project, rim
 from xflux.plot.style import CM, COLUMN, style
 
@@ -40,9 +40,9 @@ def bridge(
     biggest = np.abs(weight).max() if weight.size else 1.0
     with style():
         if ax is None:
-            ax = plt.subplots(figsize=(COLUMN, 5.2 * CM), layout="constrained")[1]
+            ax = plt.subplots(figsize=(COLUMN, 5.2 * CM), layout="compressed")[1]
         frame = rim(projection, -180.0, 180.0, -60.0, 90.0, 0.0)
-        _decorate(ax, frame)
+        decorate(ax, frame)
         draw_lines(ax, outlines(), projection, 0.0, clip=frame, colour="#808080", width=0.3)
         x, y = project(lon, np.asarray(pixels["lat"]), projection)
         for positive, paint, name in ((True, "#0072B2", "positive weight"), (False, "#D55E00", "negative weight")):
@@ -55,4 +55,30 @@ def bridge(
         drawn = ax.legend(loc="lower center", bbox_to_anchor=(0.5, -0.16), ncols=2)
         for handle in drawn.legend_handles:
             handle.set_sizes([14.0])
+    return ax
+
+
+def inclusion(
+    counts: xr.DataArray, ax: "Axes | None" = None, *, trials: int | None = None, title: str | None = None
+) -> "Axes":
+    """Fig. B2: how often every pixel was chosen by the Lasso over random draws, on a logarithmic scale.
+
+    Parameters
+    ----------
+    counts : (lat, lon) number of inclusions, e.g. ``bridge_stability(…).count``; zero and NaN are left blank.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import LogNorm
+
+    field = counts.transpose("lat", "lon").astype("float64")
+    field = field.where(field > 0)
+    with style():
+        if ax is None:
+            ax = plt.subplots(figsize=(COLUMN, 6 * CM), layout="compressed")[1]
+        scale = {"vmin": None, "vmax": None, "cmap": "viridis", "norm": LogNorm(1, max(float(field.max()), 2.0))}
+        mesh = draw_field(field, ax, "equal-earth", scale, True)
+        bar = ax.figure.colorbar(mesh, ax=ax, orientation="horizontal", shrink=0.75, aspect=30, pad=0.03)
+        bar.set_label(f"Inclusions in {trials} draws" if trials else "Inclusions")
+        bar.outline.set_linewidth(0.4)
+        ax.set_title(title or "")
     return ax

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Products = xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray]
 MONTHS = "JFMAMJJASOND"
+_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F3C8D", "#8C564B", "#80BA5A")
 
 
 def seasonal_cycle(
@@ -187,15 +188,46 @@ def annual(
             if errors and name in errors:
                 mean, wide = np.asarray(mean_and_spread(da)[0]), np.asarray(errors[name], dtype="float64")
                 ax.fill_between(years, mean - wide, mean + wide, color=paint[name], alpha=0.15, linewidth=0)
-        from matplotlib.ticker import MaxNLocator
-
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        _year_axis(ax)
         ax.set_ylabel(axis_label(quantity, units))
-        ax.set_xlabel("Year")
         ax.set_title(title or "")
         if legend:
             draw_legend(ax.figure, ax, own)
     return ax
+
+
+def draw_lines_of_years(ax: "Axes", products: Mapping[str, xr.DataArray], paint: Mapping[str, str]) -> None:
+    """A line a product along ``year``, its ensemble's spread shaded."""
+    for name, da in products.items():
+        _line(ax, da, "year", paint[name], name, "std", dash(name))
+    _year_axis(ax)
+
+
+def _year_axis(ax: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    ax.set_xlabel("Year")
+
+
+def one_against_many(
+    models: Mapping[str, xr.DataArray], targets: Mapping[str, xr.DataArray], **options: object
+) -> "Axes | Figure":
+    """Figs. C3 to C5: seasonal cycles of models trained on parts of an ensemble (solid) and of those parts (dotted).
+
+    Parameters
+    ----------
+    models, targets : the same names (an inversion, a pair, a triple) → (month | time [, member] [, region]); each
+        name has one colour. options : those of ``seasonal_cycle``.
+    """
+    unknown = sorted(set(models) ^ set(targets))
+    if unknown:
+        raise ValueError(f"models and targets need the same names; only one side has {unknown}")
+    names = list(models)
+    paint = {name: _CYCLE[i % len(_CYCLE)] for i, name in enumerate(names)}
+    lines = {name: models[name] for name in names} | {f"{name} (target)": targets[name] for name in names}
+    options = {"colour": paint | {f"{n} (target)": paint[n] for n in names}, **options}
+    return seasonal_cycle(lines, dashed=[f"{n} (target)" for n in names], **options)
 
 
 def _yearly(da: xr.DataArray) -> xr.DataArray:
@@ -220,39 +252,67 @@ def history(history: xr.Dataset, figure: "Figure | None" = None, *, title: str |
 
     Parameters
     ----------
-    history : Dataset whose variables have the dim ``epoch`` (or ``step``) and perhaps ``member``. Names that hold
-        "val" are validation, the rest training; a name without them is the panel.
+    history : as ``FluxModel.history``: ``loss`` and ``validation_loss`` (epoch, member, term), one panel a term, and
+        ``validation`` (epoch, member), which picks the best epoch (marked where ``best_epoch`` is there). Other
+        variables along ``epoch`` or ``step`` [, member] do too: names that hold "val" are validation, the rest
+        training, and the name without these words is the panel.
     """
     import matplotlib.pyplot as plt
 
-    panels: dict[str, dict[str, xr.DataArray]] = {}
-    for name, da in history.data_vars.items():
-        axis = next((d for d in ("epoch", "step") if d in da.dims), None)
-        if axis is None or not np.issubdtype(da.dtype, np.number) or set(da.dims) - {axis, "member"}:
-            continue
-        parts = [p for p in str(name).lower().replace("-", "_").split("_") if p]
-        kind = "validation" if any(p.startswith("val") for p in parts) else "training"
-        rest = "_".join(p for p in parts if not p.startswith(("val", "train"))) or "loss"
-        panels.setdefault(rest, {})[kind] = da
+    panels = _history_panels(history)
     if not panels:
         raise ValueError(f"no variable with the dim epoch or step in this history: {list(history.data_vars)}")
     with style():
-        columns = min(len(panels), 2)
+        columns = min(len(panels), 3)
         rows = -(-len(panels) // columns)
         if figure is None:
             width = COLUMN if columns == 1 else PAGE
-            figure = plt.figure(figsize=(width, rows * 4.5 * CM), layout="constrained")
+            figure = plt.figure(figsize=(width, rows * 4.5 * CM + 1.2 * CM), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for extra in axes[len(panels):]:
+        for extra in axes[len(panels) :]:
             extra.set_visible(False)
         for ax, (name, curves) in zip(axes, panels.items(), strict=False):
             _curves(ax, curves)
-            ax.set_title(name.replace("_", " "))
-            axis = next(iter(curves.values()))
-            ax.set_xlabel("Epoch" if "epoch" in axis.dims else "Step")
-        axes[0].legend()
+            ax.set_title(name)
+            ax.set_ylabel("Loss")
+            ax.set_xlabel("Epoch" if "epoch" in next(iter(curves.values())).dims else "Step")
+        if PICKS in panels and "best_epoch" in history:
+            where = axes[list(panels).index(PICKS)]
+            for epoch in np.atleast_1d(history["best_epoch"].values):
+                where.axvline(float(epoch), ymax=0.06, color="#000000", linewidth=0.7)
+        figure.legend(*_history_legend(axes), loc="outside lower center", ncols=2)
         figure.suptitle(title or "")
     return figure
+
+
+PICKS = "validation (ticks: best epochs)"
+
+
+def _history_panels(history: xr.Dataset) -> dict[str, dict[str, xr.DataArray]]:
+    """Panel → training or validation → (epoch | step [, member])."""
+    panels: dict[str, dict[str, xr.DataArray]] = {}
+    for name, da in history.data_vars.items():
+        axis = next((d for d in ("epoch", "step") if d in da.dims), None)
+        known = axis is not None and np.issubdtype(da.dtype, np.number) and not set(da.dims) - {axis, "member", "term"}
+        if not known or name in ("learning_rate", "sigma2"):
+            continue
+        parts = str(name).lower().replace("-", "_").split("_")
+        kind = "validation" if any(p.startswith("val") for p in parts) else "training"
+        rest = " ".join(p for p in parts if p and not p.startswith(("val", "train")))
+        if "term" in da.dims:
+            for term in da["term"].values:
+                panels.setdefault(str(term), {})[kind] = da.sel(term=term)
+        else:
+            panels.setdefault(rest or PICKS, {})[kind] = da
+    return panels
+
+
+def _history_legend(axes) -> tuple[list, list]:
+    found = {}
+    for ax in axes:
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    return list(found.values()), list(found)
 
 
 def _curves(ax: "Axes", curves: Mapping[str, xr.DataArray]) -> None:

@@ -1,14 +1,16 @@
 """Predicted against observed fluxes at towers (Figs. 8, 9 and C2)."""
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
-from xflux.plot.style import CM, COLUMN, axis_label, new_axes, one_variable, style, unit_label
+from xflux.plot.style import CM, COLUMN, PAGE, axis_label, colours, legend, new_axes, one_variable, style, unit_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def scatter(
@@ -87,3 +89,73 @@ def _corner(ax: "Axes", x: np.ndarray, y: np.ndarray, units: str | None) -> None
     lines.append(f"n {x.size:,}".replace(",", "\u2009"))
     ax.text(0.03, 0.97, "\n".join(lines), transform=ax.transAxes, va="top", fontsize=7,
             bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5})
+
+
+def tower_scatter(
+    observed: xr.DataArray,
+    predictions: Mapping[str, xr.DataArray],
+    *,
+    by: xr.DataArray | None = None,
+    figure: "Figure | None" = None,
+) -> "Figure":
+    """Figs. 8 and C2: one density plot a model, and with ``by`` (plant types) one row a group, on the same axes."""
+    import matplotlib.pyplot as plt
+
+    groups = [None] if by is None else list(np.unique(np.asarray(by)))
+    names = list(predictions)
+    every = [_pairs(observed, p) for p in predictions.values()]
+    limits = _limits(*(np.concatenate(v) for v in zip(*every, strict=True)))
+    with style():
+        side = min(5.8 * CM, PAGE / len(names))
+        size = (side * len(names) + 0.6 * CM, (side + 0.5 * CM) * len(groups) + 1.2 * CM)
+        figure = figure or plt.figure(figsize=size, layout="compressed")
+        axes = figure.subplots(len(groups), len(names), squeeze=False, sharex=True, sharey=True)
+        for row, group in enumerate(groups):
+            chosen = slice(None) if group is None else np.flatnonzero(np.asarray(by) == group)
+            for ax, name in zip(axes[row], names, strict=True):
+                pair = [a.isel({observed.dims[0]: chosen}) for a in (observed, predictions[name])]
+                words = name if group is None else f"{name}, {group}"
+                scatter(*pair, ax, title=words, limits=limits, gridsize=45)
+                ax.label_outer()
+    return figure
+
+
+def site_scatter(
+    observed: xr.DataArray,
+    predictions: Mapping[str, xr.DataArray],
+    site: xr.DataArray,
+    sites: Iterable[str],
+    *,
+    figure: "Figure | None" = None,
+) -> "Figure":
+    """Fig. 9: points and line of best fit of every model at single towers, one panel a tower."""
+    import matplotlib.pyplot as plt
+
+    sites, paint = list(sites), colours(predictions)
+    missing = sorted(set(sites) - set(np.asarray(site).tolist()))
+    if missing:
+        raise ValueError(f"no samples of the sites {missing}")
+    with style():
+        size = (min(PAGE, 6.5 * CM * len(sites)), 8.2 * CM)
+        figure = figure or plt.figure(figsize=size, layout="compressed")
+        axes = figure.subplots(1, len(sites), squeeze=False)[0]
+        for ax, name in zip(axes, sites, strict=True):
+            rows = np.flatnonzero(np.asarray(site) == name)
+            for model, predicted in predictions.items():
+                x, y = _pairs(observed.isel({site.dims[0]: rows}), predicted.isel({site.dims[0]: rows}))
+                _points_and_fit(ax, x, y, model, paint[model])
+            low, high = min(ax.get_xlim()[0], ax.get_ylim()[0]), max(ax.get_xlim()[1], ax.get_ylim()[1])
+            ax.plot([low, high], [low, high], color="#000000", linestyle=":", linewidth=0.9)
+            ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", title=name)
+            ax.set_xlabel(axis_label("Observed NEE", observed.attrs.get("units")))
+        axes[0].set_ylabel(axis_label("Predicted NEE", observed.attrs.get("units")))
+        legend(figure, axes[0], own=True)
+    return figure
+
+
+def _points_and_fit(ax: "Axes", x: np.ndarray, y: np.ndarray, name: str, paint: str) -> None:
+    ax.plot(x, y, ".", color=paint, markersize=2, alpha=0.35, rasterized=True)
+    if np.ptp(x) > 0:
+        slope, start = np.polyfit(x, y, 1)
+        ends = np.array([x.min(), x.max()])
+        ax.plot(ends, start + slope * ends, color=paint, label=name)

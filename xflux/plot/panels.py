@@ -1,0 +1,199 @@
+"""The paper's figures of several panels, for any set of products: Figs. 2, 5, 6, 7 and A1."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from xflux.plot.maps import _field, colour_scale, draw_field
+from xflux.plot.series import Products, _yearly, annual, draw_lines_of_years
+from xflux.plot.style import CM, PAGE, as_products, axis_label, colours, common_units, ensemble_dim, style, unit_label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MONTH_NAMES = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
+               "November", "December")
+
+
+def global_flux(
+    data: Products,
+    *,
+    errors: Mapping[str, xr.DataArray | float] | None = None,
+    members: Iterable[str] = (),
+    colour: Mapping[str, str] | None = None,
+    figure: "Figure | None" = None,
+) -> "Figure":
+    """Fig. 2: annual flux, its mean, detrended anomalies and interannual variability of every product.
+
+    Parameters are those of ``annual``. Anomalies and variability (standard deviation, n − 1) are of the linearly
+    detrended annual values of each member; bars show the mean over members and its standard deviation.
+    """
+    import matplotlib.pyplot as plt
+
+    products = {name: _yearly(da) for name, da in as_products(data).items()}
+    units, paint = common_units(products), colours(products, colour)
+    with style():
+        figure = figure or plt.figure(figsize=(PAGE, 10.5 * CM), layout="constrained")
+        axes = figure.subplots(2, 2, width_ratios=(2.2, 1))
+        options = {"errors": errors, "members": members, "colour": colour, "legend": False}
+        annual(products, axes[0, 0], title="(a) annual flux", **options)
+        rest = {name: detrended(da) for name, da in products.items()}
+        draw_lines_of_years(axes[1, 0], rest, paint)
+        axes[1, 0].set_title("(c) detrended anomalies")
+        axes[1, 0].set_ylabel(axis_label("NEE", units))
+        axes[1, 0].axhline(0, color="#A0A0A0", linewidth=0.5, zorder=0)
+        _bars(axes[0, 1], {n: da.mean("year") for n, da in products.items()}, paint, "(b) mean", units)
+        variability = {n: da.std("year", ddof=1) for n, da in rest.items()}
+        _bars(axes[1, 1], variability, paint, "(d) interannual variability", units)
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5))
+    return figure
+
+
+def detrended(da: xr.DataArray) -> xr.DataArray:
+    """Annual values (year, …) less their linear trend; a gap in the years is allowed."""
+    fit = da.polyfit("year", 1).polyfit_coefficients
+    return (da - xr.polyval(da["year"].astype("float64"), fit)).assign_attrs(da.attrs)
+
+
+def _bars(ax, values: Mapping[str, xr.DataArray], paint: Mapping[str, str], title: str, units: str | None) -> None:
+    for place, (name, da) in enumerate(values.items()):
+        dim = ensemble_dim(da)
+        spread = float(da.std(dim, ddof=1)) if dim and da.sizes[dim] > 1 else None
+        ax.bar(place, float(da.mean()), color=paint[name], yerr=spread, error_kw={"elinewidth": 0.8, "capsize": 2})
+    ax.set_xticks(range(len(values)), list(values), rotation=40, ha="right", rotation_mode="anchor")
+    ax.axhline(0, color="#404040", linewidth=0.6)
+    ax.set_ylabel(unit_label(units))
+    ax.set_title(title)
+
+
+def mean_and_variability(data: Products, *, figure: "Figure | None" = None) -> "Figure":
+    """Fig. 5: maps of every product's mean annual flux and of its standard deviation over years.
+
+    Parameters
+    ----------
+    data : (year | time [, member | inversion], lat, lon); ensembles are averaged first (as in the paper, the second
+        row is the variability of the ensemble's mean). Steps shorter than a year become annual means.
+    """
+    products = {name: _annual_maps(da) for name, da in as_products(data).items()}
+    units = common_units(products)
+    rows = [
+        {name: da.mean("year") for name, da in products.items()},
+        {name: da.std("year", ddof=1) for name, da in products.items()},
+    ]
+    labels = [axis_label("Mean annual flux", units), axis_label("Standard deviation over years", units)]
+    return map_rows(rows, labels, [0.0, None], figure=figure)
+
+
+def _annual_maps(da: xr.DataArray) -> xr.DataArray:
+    from xflux.temporal import annual as to_annual
+
+    if ensemble_dim(da):
+        da = da.mean(ensemble_dim(da), keep_attrs=True)
+    if "year" in da.dims:
+        return da
+    if len(np.unique(da["time"].dt.year)) < da.sizes["time"]:
+        da = to_annual(da)
+    return da.assign_coords(year=("time", np.asarray(da["time"].dt.year))).swap_dims(time="year").drop_vars("time")
+
+
+def selected_months(
+    first: xr.DataArray,
+    second: xr.DataArray,
+    *,
+    months: Iterable[int] = (1, 4, 7, 10),
+    names: tuple[str, str] = ("EC", "EC-ATM"),
+    figure: "Figure | None" = None,
+) -> "Figure":
+    """Fig. 6: mean maps of two products in selected months, and their difference (second − first)."""
+    cycles = [_month_maps(da) for da in (first, second)]
+    common_units(dict(zip(names, cycles, strict=True)))
+    rows, labels = [], []
+    for month in months:
+        a, b = (c.sel(month=month) for c in cycles)
+        rows.append({names[0]: a, names[1]: b, f"{names[1]} − {names[0]}": b - a})
+        labels.append(MONTH_NAMES[month - 1])
+    scale = axis_label("NEE", first.attrs.get("units"))
+    return map_rows(rows, labels, [0.0] * len(rows), one_scale=scale, figure=figure)
+
+
+def _month_maps(da: xr.DataArray) -> xr.DataArray:
+    if ensemble_dim(da):
+        da = da.mean(ensemble_dim(da), keep_attrs=True)
+    if "month" in da.dims:
+        return da
+    from xflux.temporal import mean_seasonal_cycle
+
+    return mean_seasonal_cycle(da)
+
+
+def correlation_maps(
+    correlations: Mapping[str, Mapping[str, xr.DataArray]], *, figure: "Figure | None" = None
+) -> "Figure":
+    """Fig. 7: maps of the correlation in time of two models with each reference, and the models' difference.
+
+    Parameters
+    ----------
+    correlations : reference → model → (lat, lon) Pearson's R, e.g. ``score(model, reference).r``. With two models a
+        third column is the difference first − second.
+    """
+    rows = []
+    for models in correlations.values():
+        row = dict(models)
+        if len(row) == 2:
+            (a, first), (b, second) = row.items()
+            row[f"{a} − {b}"] = first - second
+        rows.append(row)
+    labels = [f"against {name}" for name in correlations]
+    return map_rows(rows, labels, [0.0] * len(rows), one_scale="Pearson's R", limit=1.0, figure=figure)
+
+
+def map_rows(
+    rows: list[dict[str, xr.DataArray]],
+    labels: list[str],
+    centres: list[float | None],
+    *,
+    one_scale: str | None = None,
+    limit: float | None = None,
+    figure: "Figure | None" = None,
+) -> "Figure":
+    """A grid of maps: a row has one colour scale (or all have one, named ``one_scale``), a column one title."""
+    import matplotlib.pyplot as plt
+
+    fields = [{name: _field(da)[0] for name, da in row.items()} for row in rows]
+    columns = max(len(row) for row in fields)
+    with style():
+        height = len(rows) * (PAGE / columns * 0.5 + (0 if one_scale else 1.0 * CM)) + 1.4 * CM
+        figure = figure or plt.figure(figsize=(PAGE, height), layout="compressed")
+        axes = figure.subplots(len(rows), columns, squeeze=False)
+        everything = [f for row in fields for f in row.values()]
+        shared = _scale(everything, centres[0], limit) if one_scale else None
+        for number, (row, label) in enumerate(zip(fields, labels, strict=True)):
+            scale = shared or _scale(list(row.values()), centres[number], limit)
+            for ax, (name, field) in zip(axes[number], row.items(), strict=False):
+                mesh = draw_field(field, ax, "equal-earth", scale, True)
+                ax.set_title(name if number == 0 or set(row) != set(fields[0]) else "")
+            if one_scale:
+                axes[number, 0].set_ylabel(label)
+            else:
+                _bar(figure, mesh, list(axes[number]), scale, label)
+            for ax in axes[number, len(row):]:
+                ax.set_axis_off()
+        if shared:
+            _bar(figure, mesh, list(axes.ravel()), shared, one_scale)
+    return figure
+
+
+def _scale(fields: list[xr.DataArray], centre: float | None, limit: float | None) -> dict:
+    values = xr.DataArray(np.concatenate([np.asarray(f, dtype="float64").ravel() for f in fields]))
+    low = None if limit is None else -limit
+    return colour_scale(values, low, limit, centre, None if centre is not None else "viridis")
+
+
+def _bar(figure: "Figure", mesh, axes: list, scale: dict, label: str) -> None:
+    place = {"orientation": "horizontal", "shrink": 0.45, "aspect": 40, "pad": 0.03}
+    bar = figure.colorbar(mesh, ax=axes, extend=scale["extend"], **place)
+    bar.set_label(label)
+    bar.outline.set_linewidth(0.4)
