@@ -70,7 +70,7 @@ class Cover:
         """(cell) share covered by any region."""
         if self.own is not None:
             return self.own
-        total = np.asarray(self.share.sum(axis=0)).ravel()
+        total = by_cell(self.share)
         return np.minimum(total, 1.0) if self.overlapping else total
 
 
@@ -82,6 +82,11 @@ def rows_of(parts: list[tuple[np.ndarray, np.ndarray]], cells: int):
     index = np.concatenate([index for index, _ in parts]).astype("int32") if parts else np.zeros(0, "int32")
     value = np.concatenate([value for _, value in parts]).astype("float64") if parts else np.zeros(0)
     return csr_array((value, index, start), shape=(len(parts), cells))
+
+
+def by_cell(share) -> np.ndarray:
+    """(cell) sum over the regions."""
+    return np.bincount(share.indices, share.data, minlength=share.shape[1])
 
 
 def axis_overlap(source: np.ndarray, target: np.ndarray, axis: str):

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from xflux import grid as grids
-from xflux.regions.cover import Cells, Cover, axis_overlap, rows_of
+from xflux.regions.cover import Cells, Cover, axis_overlap, by_cell, rows_of
 
 # Coordinates that differ by less than this share of a cell are the same.
 _JITTER = 1e-3
@@ -183,7 +183,7 @@ def fraction_mask(mask: xr.DataArray, cells: Cells) -> Cover:
     parts = _parts(lambda i: bring(np.clip(_clean(field[i]), 0, 1)), range(len(labels)))
     share = rows_of(parts, cells.shape[0] * cells.shape[1])
     # Shares in float32 add up to one only nearly.
-    overlapping = bool(share.nnz) and float(np.max(share.sum(axis=0))) > 1 + 1e-5
+    overlapping = bool(share.nnz) and float(by_cell(share).max()) > 1 + 1e-5
     return Cover(str(mask.name or "mask"), np.asarray(labels), share, overlapping=overlapping)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from xflux.regions.cover import Cells, Cover, latitude_band_limits, latitude_bands, rows_of
+from xflux.regions.cover import Cells, Cover, by_cell, latitude_band_limits, latitude_bands, rows_of
 from xflux.regions.coverage import polygon_shares
 from xflux.regions.masks import fraction_mask, label_mask
 from xflux.regions.shapes import rings_of, shipped
@@ -49,7 +49,7 @@ def _named(name: str, cells: Cells) -> Cover:
         labels, rings = shipped(name)
         parts = polygon_shares(rings, cells.lat, cells.lon, len(labels) + 1)
         everything = rows_of(parts, cells.count)
-        return Cover(name, labels, everything[: len(labels)], land=_sum(everything), complete=True)
+        return Cover(name, labels, everything[: len(labels)], land=by_cell(everything), complete=True)
     if name == "transcom" or name.startswith("transcom:") or name.endswith(".nc"):
         return transcom(name.removeprefix("transcom").removeprefix(":") or None, cells)
     raise ValueError(f"region set {name!r} is unknown; expected one of {', '.join(NAMES)}.")
@@ -69,10 +69,6 @@ def region_labels(name: str) -> tuple[str, ...]:
     return tuple(str(label) for label in shipped(name)[0])
 
 
-def _sum(share) -> np.ndarray:
-    return np.asarray(share.sum(axis=0)).ravel()
-
-
 def polygon_cover(regions, cells: Cells) -> Cover:
     """Cover of a GeoDataFrame (longitude and latitude) or a ``regionmask.Regions``.
 
@@ -89,10 +85,22 @@ def polygon_cover(regions, cells: Cells) -> Cover:
     if overlapping:
         whole = rings_of([shapely.union_all([shapely.make_valid(g) for g in geometries])])
         union = rows_of(polygon_shares(whole, cells.lat, cells.lon, 1), cells.count)
-    _, world = shipped("countries")
-    world = replace(world, group=np.zeros_like(world.group))
-    land = rows_of(polygon_shares(world, cells.lat, cells.lon, 1), cells.count)
-    return Cover(name, labels, share, land=_sum(land), own=np.minimum(_sum(union), 1.0), overlapping=overlapping)
+    own = np.minimum(by_cell(union), 1.0)
+    return Cover(name, labels, share, land=_world_land(cells.key, cells), own=own, overlapping=overlapping)
+
+
+_land: dict[bytes, np.ndarray] = {}
+
+
+def _world_land(key: bytes, cells: Cells) -> np.ndarray:
+    """(cell) share of Natural Earth's land, remembered for the last grid."""
+    if key not in _land:
+        _, world = shipped("countries")
+        world = replace(world, group=np.zeros_like(world.group))
+        land = by_cell(rows_of(polygon_shares(world, cells.lat, cells.lon, 1), cells.count))
+        _land.clear()
+        _land[key] = land
+    return _land[key]
 
 
 def _polygons(regions) -> tuple[list, np.ndarray, str]:

@@ -46,26 +46,26 @@ class Weights:
         return Plan(start.astype("int64"), cell.astype("int32", copy=False), weight)
 
 
-def _base(cover: Cover, area: np.ndarray, basis: str, land: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """(cell) m2 of the whole cell on the basis, and the land among which it is shared, as a share of the cell."""
-    union = cover.union()
-    known = union if cover.land is None else np.maximum(cover.land, union)
-    if land is not None and not cover.complete:
-        known = np.maximum(land, union)
-    if basis == "cell":
-        return area, known
-    return area * (np.minimum(known, 1.0) if land is None else land), known
+def weigh(cover: Cover, area: np.ndarray, basis: str, land: np.ndarray | None) -> Weights:
+    """DESIGN §4, Area: basis *cell* shares the cell among regions by their land; *land* shares its land.
 
-
-def weigh(cover: Cover, cells: Cells, area: np.ndarray, basis: str, land: np.ndarray | None) -> Weights:
-    """DESIGN §4, Area: basis *cell* shares the cell among regions by their land; *land* shares its land."""
+    ``area`` (cell) is overwritten: on 0.05 degrees every such array has 200 MB.
+    """
     from scipy.sparse import csr_array
 
-    globe, known = _base(cover, area.ravel(), basis, land)
-    factor = np.divide(globe, known, out=np.zeros_like(globe), where=known > 0)
+    known = cover.union()
+    known = known.copy() if known is cover.own else known
+    other = cover.land if land is None or cover.complete else land
+    if other is not None:
+        np.maximum(known, other, out=known)
+    if basis == "land" and land is None:
+        np.multiply(area, known, out=area, where=known < 1)
+    elif basis == "land":
+        area *= land
+    factor = np.divide(area, known, out=known, where=known > 0)
     share = cover.share
     rows = csr_array((share.data * factor[share.indices], share.indices, share.indptr), shape=share.shape)
-    globe = None if cover.overlapping else globe
+    globe = None if cover.overlapping else area
     return Weights(cover.name, cover.labels, basis, rows, globe, cover.overlapping)
 
 
@@ -137,8 +137,8 @@ def weights_for(grid, regions, basis: str, land_fraction: xr.DataArray | None) -
         land_fraction = own_land(grid)
     cells = Cells.of(grid)
     land = None if land_fraction is None else land_on(land_fraction, cells)
-    area = grids.cell_area(grid).values
-    return weigh(cover_of(regions, cells), cells, area, check_basis(basis), land)
+    area = grids.cell_area(grid).values.ravel()
+    return weigh(cover_of(regions, cells), area, check_basis(basis), land)
 
 
 def own_land(grid: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
