@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,36 +42,47 @@ def _any_valid(laid: Plan) -> bool:
 class Land:
     """Known to a process once any of its blocks had land; an ocean block looks for it elsewhere, once."""
 
-    def __init__(self, laid: Plan, arrays: list[Any]):
+    def __init__(self, laid: Plan, arrays: list[Any], steps: tuple[int, ...]):
         self.names = [d.name for d in laid.drivers]
         self.lookups = [(d.steps, d.later) for d in laid.drivers]
         self.arrays = arrays
-        self.n_steps = laid.n_steps
-        self.found = False
+        self.steps = steps  # lengths of the blocks along the axis
+        self.found: bool | None = None
+        self.lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, lock=threading.Lock())
 
     @classmethod
-    def of(cls, laid: Plan, arrays: list[Any]) -> Land | None:
+    def of(cls, laid: Plan, arrays: list[Any], steps: tuple[int, ...]) -> Land | None:
         """None where the call has looked already."""
-        return None if all(d.data.variable._in_memory for d in laid.drivers) else cls(laid, arrays)
+        return None if all(d.data.variable._in_memory for d in laid.drivers) else cls(laid, arrays, steps)
 
     def seen(self, result: np.ndarray) -> None:
         """Note a block's result; where it is empty, make sure that the grid is not."""
         if self.found:
             return
-        if not np.isnan(result[0]).all() or self._search():
+        if not np.isnan(result[0]).all():
             self.found = True
             return
-        raise ValueError(NO_LAND.format(drivers=", ".join(self.names)))
+        with self.lock:
+            if self.found is None:
+                self.found = self._search()
+        if not self.found:
+            raise ValueError(NO_LAND.format(drivers=", ".join(self.names)))
 
     def _search(self) -> bool:
-        """Step by step, until one cell has every driver."""
-        for step in range(self.n_steps):
-            lazy: Any = True
+        """Block by block along the axis, until one cell has every driver."""
+        for first, end in pairwise(np.concatenate([[0], np.cumsum(self.steps)])):
+            valid: Any = True
             for array, places in zip(self.arrays, self.lookups, strict=True):
                 for at in places:
                     if at is not None:
-                        lazy = lazy & (abs(array[int(at[step])]) < np.inf)
-            if _compute_here(lazy.any()):
+                        valid = valid & (abs(array[at[first:end]]) < np.inf)
+            if _compute_here(valid.any()):
                 return True
         return False
 

@@ -90,7 +90,7 @@ def _blocks(laid: Plan, model: Model, out: Outputs) -> Any:
     arrays = [_array(driver, laid, chunks) for driver in laid.drivers]
     key_model = dask.delayed(model, pure=True, traverse=False, name=f"xflux-model-{tokenize(model)}")
     collections = [*arrays, key_model]
-    land = Land.of(laid, arrays)
+    land = Land.of(laid, arrays, chunks[0])
     if land is not None:
         collections.append(dask.delayed(land, traverse=False, name=f"xflux-land-{tokenize([a.name for a in arrays])}"))
     name = "xflux-predict-" + tokenize(key_model.key, [a.name for a in arrays], out, laid.n_steps, chunks)

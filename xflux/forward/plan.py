@@ -66,6 +66,7 @@ def plan(grid: xr.Dataset, model: Model, time: Any = None, interpolate: bool = F
     _check_model(model)
     if not isinstance(grid, xr.Dataset):
         raise TypeError(f"predict: the grid of drivers is a {type(grid).__name__}; expected an xarray.Dataset")
+    grid = with_lat_lon(grid)
     chosen = {name: _find(grid, name, model) for name in model.drivers}
     _check_units(chosen, getattr(model, "driver_units", None) or {})
     space = _space(chosen)
@@ -83,6 +84,18 @@ def plan(grid: xr.Dataset, model: Model, time: Any = None, interpolate: bool = F
         drivers.append(Driver(name, da, own, steps, later, weight, aligned))
     sizes = {d: grid.sizes[d] for d in space} | ({axis: n_steps} if axis else {})
     return Plan(tuple(drivers), axis, n_steps, coord, space, sizes, _riding_coords(grid, space, axis, coord))
+
+
+def with_lat_lon(grid: xr.Dataset) -> xr.Dataset:
+    """The grid with its horizontal dims named lat and lon; grids of cells, or curvilinear ones, stay as they are."""
+    from xflux.grid import standardise
+
+    if {"lat", "lon"} <= set(grid.dims):
+        return grid
+    try:
+        return standardise(grid)
+    except ValueError:
+        return grid
 
 
 def _check_model(model: Any) -> None:

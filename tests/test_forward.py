@@ -1,0 +1,453 @@
+"""The lazy forward run against the plain network on the stacked array."""
+
+import pickle
+import subprocess
+import sys
+
+import dask
+import forward_world as world
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from forward_world import Net, assert_close, grid, plain
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xflux.forward import predict, wrap
+from xflux.forward.driver_units import same_units
+
+
+@pytest.fixture(scope="module")
+def ds():
+    return grid()
+
+
+@pytest.fixture(scope="module")
+def truth(ds):
+    return plain(ds, Net())
+
+
+def test_equals_the_plain_network(ds, truth):
+    out = predict(ds, Net())
+    assert out.dims == ("member", "time", "lat", "lon") and out.dtype == np.float32
+    assert_close(out.values, truth)
+    assert np.isnan(truth).any() and np.isfinite(truth).any()
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "synchronous", "processes"])
+def test_schedulers_give_the_same(ds, truth, scheduler):
+    out = predict(ds.chunk(time=150, lat=3), Net()).compute(scheduler=scheduler)
+    assert_close(out.values, truth)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_chunks_any_dim_order_any_members(ds, truth, data):
+    sizes = {d: data.draw(st.integers(1, n), label=d) for d, n in ds.sizes.items() if d in ("lat", "lon", "month")}
+    sizes |= {d: data.draw(st.integers(20, ds.sizes[d]), label=d) for d in ("time", "dayofyear")}
+    lazy = data.draw(st.sets(st.sampled_from(world.DRIVERS), min_size=1), label="dask")
+    mixed = ds.assign({n: ds[n].chunk({d: c for d, c in sizes.items() if d in ds[n].dims}) for n in lazy})
+    mixed = mixed.transpose(*data.draw(st.permutations(list(ds.dims)), label="order"))
+    choice = data.draw(st.sampled_from(["all", "mean", [2, 0]]), label="members")
+    out = predict(mixed, Net(), members=choice)
+    expected = {"all": truth, "mean": truth.mean(axis=0)}.get(str(choice), truth[[2, 0]])
+    assert out.dims[-3:] == ("time", "lat", "lon")
+    assert_close(out.values, expected)
+
+
+def test_mean_and_spread_are_those_of_the_members(ds, truth):
+    out = predict(ds, Net(), members="mean+std")
+    assert list(out) == ["nee", "nee_std"] and out.nee.dims == ("time", "lat", "lon")
+    assert_close(out.nee.values, truth.mean(axis=0))
+    assert_close(out.nee_std.values, truth.astype("float64").std(axis=0))
+    assert out.nee_std.attrs["units"] == "gC m-2 d-1"
+    assert_close(predict(ds, Net(), members=1).values, truth[[1]])
+
+
+def test_the_spread_of_near_equal_members_is_exact():
+    """Float32 sums of squares would give 0 or noise here."""
+    values = np.array([1000.0, 1000.001, 1000.002], "float32")
+    model = wrap([lambda r, v=v: np.full(len(r), v) for v in values], ["x"], "1")
+    ds = xr.Dataset({"x": (("lat", "lon"), np.ones((2, 2)))})
+    found = predict(ds, model, members="mean+std").nee_std.values
+    np.testing.assert_allclose(found, values.astype("float64").std(), rtol=1e-6)
+
+
+def test_nothing_is_computed_before_it_is_asked_for(ds):
+    class Bomb(Net):
+        def predict(self, rows, members=None):
+            raise RuntimeError("computed")
+
+    @dask.delayed
+    def loaded():
+        raise RuntimeError("loaded")
+
+    lazy = ds.assign(sand=(("lat", "lon"), dask.array.from_delayed(loaded(), (5, 6), "float32")))
+    for members in ("all", "mean", "mean+std"):
+        predict(ds, Bomb(), members=members)
+        predict(lazy, Net(), members=members)
+    with pytest.raises(RuntimeError, match="loaded"):
+        predict(lazy, Net()).compute()
+    with pytest.raises(RuntimeError, match="computed"):
+        predict(ds, Bomb()).compute()
+
+
+class Counted(Net):
+    """Says how many rows it has seen."""
+
+    rows = 0
+
+    def predict(self, rows, members=None):
+        Counted.rows += len(rows)
+        assert np.isfinite(rows).all(), "a row with a missing driver reached the model"
+        return super().predict(rows, members)
+
+
+def test_ocean_and_missing_cells_cost_nothing(ds, truth):
+    Counted.rows = 0
+    predict(ds.chunk(time=100), Counted()).compute(scheduler="synchronous")
+    assert Counted.rows == np.isfinite(truth[0]).sum()
+
+
+class Heavy(Net):
+    """A model of 4 MB that counts how often it is pickled."""
+
+    pickled = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.ballast = np.random.default_rng(0).bytes(4_000_000)
+
+    def __reduce__(self):
+        Heavy.pickled += 1
+        return (Heavy, (), self.__dict__)
+
+
+def test_the_graph_holds_the_model_once(ds):
+    import cloudpickle
+
+    lazy = predict(ds.chunk(time=2), Heavy())
+    assert lazy.data.npartitions >= 200
+    (optimised,) = dask.optimize(lazy)
+    tasks = dict(optimised.__dask_graph__())
+    Heavy.pickled = 0
+    size = len(cloudpickle.dumps(tasks))
+    assert Heavy.pickled == 1 and size < 8_000_000
+    holding = [k for k, v in tasks.items() if len(cloudpickle.dumps(v)) > 3_000_000]
+    assert len(holding) == 1, holding
+
+
+@pytest.mark.parametrize("calendar", ["standard", "noleap", "360_day"])
+def test_calendars(calendar):
+    times = world.calendar_times(calendar)
+    length = 360 if calendar == "360_day" else 365
+    ds = grid(times, dayofyear=length)
+    out = predict(ds, Net())
+    assert_close(out.values, plain(ds, Net()))
+    assert out.time.dt.calendar == ("proleptic_gregorian" if calendar == "standard" else calendar)
+
+
+def echo(*names):
+    """A model that gives back its first driver."""
+    return wrap(lambda rows: rows[:, 0], list(names), "1")
+
+
+def test_day_366_takes_365_only_where_the_climatology_has_none():
+    times = pd.to_datetime(["2004-12-30", "2004-12-31"])  # days 365 and 366
+    for length, last in ((365, 365.0), (366, 366.0)):
+        days = np.arange(1, length + 1, dtype="float32")
+        ds = xr.Dataset({"d": ("dayofyear", days)}, {"dayofyear": days.astype(int)})
+        ds["d"] = ds.d.expand_dims(lat=[0.0], lon=[0.0])
+        np.testing.assert_array_equal(predict(ds, echo("d"), time=times).values.ravel(), [365.0, last])
+    with pytest.raises(ValueError, match=r"driver 'd' has no dayofyear 361 \(it has 1 to 360\)"):
+        predict(ds.isel(dayofyear=slice(360)), echo("d"), time=pd.to_datetime(["2004-12-26"]))
+
+
+def test_month_labels_are_matched_by_value():
+    months = np.array([3, 1, 2, 12, 11, 10, 9, 8, 7, 6, 5, 4])
+    ds = xr.Dataset({"m": (("month", "lat", "lon"), months[:, None, None].astype("float32"))}, {"month": months})
+    times = pd.date_range("2001-01-15", periods=12, freq="MS")
+    np.testing.assert_array_equal(predict(ds, echo("m"), time=times).values.ravel(), times.month)
+
+
+def test_result_axis():
+    ds = grid()
+    assert predict(ds[["sand", "lai"]], echo("sand", "lai")).dims == ("month", "lat", "lon")
+    assert predict(ds[["rg", "lai"]], echo("rg", "lai")).dims == ("dayofyear", "lat", "lon")
+    assert predict(ds[["sand"]], echo("sand")).dims == ("lat", "lon")
+    assert predict(ds[["sand", "wai"]], echo("sand", "wai")).sizes["time"] == 400
+    only = predict(ds, echo("lai"))  # variables that the model does not read do not count
+    assert only.dims == ("month", "lat", "lon")
+    given = predict(ds, echo("lai"), time=pd.date_range("2020-01-01", periods=3))
+    assert given.sizes["time"] == 3
+
+
+def test_months_of_days_of_year():
+    ds = grid(holes=False)
+    out = predict(ds, echo("lai", "rg"))
+    months = pd.date_range("2001-01-01", periods=365).month
+    np.testing.assert_array_equal(out.values, ds.lai.transpose("month", "lat", "lon").values[months - 1])
+
+
+def test_time_selects_the_drivers_steps(ds, truth):
+    some = ds.time[[5, 50, 51, 300]]
+    assert_close(predict(ds.chunk(time=30), Net(), time=some).values, truth[:, [5, 50, 51, 300]])
+    part = predict(ds, Net(), time="2004-02")
+    assert part.sizes["time"] == 29
+    assert predict(ds, Net(), time=slice("2004-01-01", "2004-12-31")).sizes["time"] == 366
+    with pytest.raises(ValueError, match="driver 'tair' has no value at 1999-01-01"):
+        predict(ds, Net(), time=pd.to_datetime(["1999-01-01"]))
+
+
+def test_months_interpolate_between_mid_months():
+    ds = xr.Dataset({"m": (("month", "lat", "lon"), np.arange(1.0, 13)[:, None, None])}, {"month": np.arange(1, 13)})
+    times = pd.date_range("2001-01-01", "2001-12-31")
+    found = predict(ds, echo("m"), time=times, interpolate=True).values.ravel()
+    months = times.days_in_month[times.day == 1].to_numpy()
+    middles = np.cumsum(months) - months / 2
+    ring = np.r_[middles[-1] - 365, middles, middles[0] + 365]
+    expected = np.interp(times.day_of_year - 0.5, ring, np.r_[12.0, np.arange(1.0, 13), 1.0])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert found[15] == 1.0  # 16 January, noon
+    step = predict(ds, echo("m"), time=times).values.ravel()
+    np.testing.assert_array_equal(step, times.month)
+    with pytest.raises(ValueError, match="interpolate=True needs daily"):
+        predict(ds, echo("m"), time=pd.date_range("2001-01-01", periods=4, freq="MS"), interpolate=True)
+
+
+def test_interpolation_over_chunks_and_calendars():
+    for calendar in ("noleap", "360_day", "standard"):
+        times = world.calendar_times(calendar)
+        ds = grid(times, dayofyear=360 if calendar == "360_day" else 365, holes=False)
+        whole = predict(ds, Net(), interpolate=True).values
+        parts = predict(ds.chunk(time=37, month=5, lat=2), Net(), interpolate=True).values
+        assert_close(parts, whole)
+        assert not np.allclose(whole, predict(ds, Net()).values)
+
+
+def test_a_missing_month_is_missing_in_the_days_that_need_it():
+    values = np.arange(1.0, 13)
+    values[5] = np.nan
+    ds = xr.Dataset({"m": (("month", "lat", "lon"), values[:, None, None])})
+    times = pd.date_range("2001-01-01", "2001-12-31")
+    found = np.isnan(predict(ds, echo("m"), time=times).values.ravel())
+    np.testing.assert_array_equal(found, times.month == 6)
+
+
+def test_drivers_with_fewer_dims_broadcast():
+    ds = grid(holes=False)
+    ds["co2"] = ("time", np.linspace(370, 380, 400))
+    ds["band"] = ("lat", np.arange(5.0))
+    out = predict(ds.chunk(time=90, lat=2), wrap(lambda r: r[:, 0] + r[:, 1], ["co2", "band"], "1"))
+    assert_close(out.values, (ds.co2 + ds.band).values.astype("float32"))
+    full = predict(ds, wrap(lambda r: r[:, 0] + r[:, 1] + r[:, 2], ["co2", "band", "sand"], "1"))
+    expected = (ds.co2 + ds.band + ds.sand).transpose("time", "lat", "lon")
+    assert_close(full.values, expected.values)
+
+
+def test_names_of_the_horizontal_dims_and_other_grids(ds, truth):
+    named = ds.rename(lat="latitude", lon="longitude")
+    assert predict(named, Net()).dims == ("member", "time", "lat", "lon")
+    assert_close(predict(named, Net()).values, truth)
+    cells = ds.stack(cell=("lat", "lon")).reset_index("cell")
+    flat = predict(cells, Net())
+    assert flat.dims == ("member", "time", "cell")
+    assert_close(flat.values, truth.reshape(3, 400, 30))
+
+
+def test_several_targets(ds):
+    model = wrap(
+        lambda r: np.stack([r[:, 0], 2 * r[:, 1]], axis=1),
+        ["tair", "wai"],
+        {"gpp": "gC m-2 d-1", "le": "W m-2"},
+        targets=["gpp", "le"],
+    )
+    out = predict(ds.chunk(time=99), model)
+    assert isinstance(out, xr.Dataset) and list(out) == ["gpp", "le"]
+    assert out.le.attrs["units"] == "W m-2"
+    valid = ds.wai.notnull()
+    assert_close(out.gpp.values, ds.tair.where(valid).transpose("time", "lat", "lon").values)
+    assert_close(out.le.values, (2 * ds.wai).values.astype("float32"))
+    both = predict(ds, wrap([model.predict.__self__.functions[0]] * 2, ["tair", "wai"], "1", targets=["gpp", "le"]))
+    assert both.gpp.dims == ("member", "time", "lat", "lon")
+
+
+def test_attributes(ds):
+    out = predict(ds, Net())
+    assert out.name == "nee" and out.attrs["units"] == "gC m-2 d-1" and out.attrs["area_basis"] == "land"
+    assert out.attrs["includes_fire"] is False
+    assert "predict(Net" in out.attrs["provenance"]
+    np.testing.assert_array_equal(out.member, np.arange(3))
+    assert out.lat.attrs["units"] == "degrees_north"
+    assert predict(ds, Net(), members="mean").attrs["units"] == "gC m-2 d-1"
+
+
+def test_a_missing_driver_is_named_with_its_nearest(ds):
+    with pytest.raises(KeyError, match=r"lacks driver 'tair'; nearest is 'Tair'.*grid.rename"):
+        predict(ds.rename(tair="Tair"), Net())
+    with pytest.raises(ValueError, match=r"lacks driver 'wai'.*Missing: \['wai'\]"):
+        predict(ds.drop_vars("wai"), Net())
+
+
+def test_wrong_units_are_named_at_the_call(ds):
+    kelvin = ds.assign(tair=ds.tair.assign_attrs(units="K"))
+    for given_grid in (kelvin, kelvin.chunk()):
+        with pytest.raises(ValueError, match="driver 'tair' has units 'K', the model was trained with 'degC'"):
+            predict(given_grid, Net())
+    for spelling in ("celsius", "C", "°C", "degrees_Celsius", "degC"):
+        predict(ds.assign(tair=ds.tair.assign_attrs(units=spelling)), Net())
+    unknown = ds.tair.copy()
+    unknown.attrs = {}
+    predict(ds.assign(tair=unknown), Net())
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ("W m-2", "W/m2", True),
+        ("W m-2", "W m^-2", True),
+        ("hPa", "mbar", True),
+        ("hPa", "Pa", False),
+        ("hPa", "kPa", False),
+        ("mm d-1", "mm/day", True),
+        ("mm d-1", "mm month-1", False),
+        ("1", "", True),
+        ("-", "fraction", True),
+        ("%", "1", False),
+        ("K", "degC", False),
+        ("m3 m-3", "1", True),
+        ("J m-2 s-1", "W m-2", True),
+        ("furlongs of fog", "1", False),
+    ],
+)
+def test_driver_units(a, b, same):
+    assert same_units(a, b) is same and same_units(b, a) is same
+
+
+def test_no_land(ds):
+    nowhere = ds.assign(sand=ds.sand * np.nan)
+    with pytest.raises(ValueError, match=r"no land: no cell .* \(tair, rg, lai, sand, wai\)"):
+        predict(nowhere, Net())
+    for chunks in ({}, {"time": 50, "lat": 2}):
+        lazy = predict(nowhere.chunk(chunks), Net())
+        with pytest.raises(ValueError, match="no land"):
+            lazy.compute()
+
+
+def test_masks_that_do_not_overlap_are_no_land(ds):
+    apart = ds.assign(sand=ds.sand.where(ds.lon > 0), lai=ds.lai.where(ds.lon < 0))
+    with pytest.raises(ValueError, match="no land"):
+        predict(apart, Net())
+    with pytest.raises(ValueError, match="no land"):
+        predict(apart.chunk(lon=2), Net()).compute()
+
+
+def test_empty_blocks_are_fine_where_the_grid_has_land(ds, truth):
+    """An ocean block, and a first step without data, are not a grid without land."""
+    late = ds.assign(wai=ds.wai.where(ds.time > ds.time[30]))
+    out = predict(late.chunk(time=10, lon=1), Net())
+    assert np.isnan(out.isel(time=slice(10)).values).all()
+    assert_close(out.values[:, 40:], truth[:, 40:])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        (lambda d: d.assign(sand=d.sand.expand_dims(pft=2)), ValueError, "driver 'sand' has the dim 'pft'.*isel"),
+        (lambda d: d.assign(rg=d.rg.expand_dims(month=12)), ValueError, "driver 'rg' has the dims.*expected one of"),
+        (lambda d: d.assign(sand=d.sand.astype(str)), ValueError, "driver 'sand' is of type"),
+        (lambda d: d.drop_vars("month").isel(month=slice(7)), ValueError, "7 steps of 'month' and no coordinate"),
+        (lambda d: d.assign_coords(time=np.arange(400)), ValueError, "time holds int64, not dates"),
+        (lambda d: d.tair, TypeError, "is a DataArray; expected an xarray.Dataset"),
+    ],
+)
+def test_grids_that_cannot_be_matched(ds, change, error, match):
+    with pytest.raises(error, match=match):
+        predict(change(ds), Net())
+
+
+def test_choices_that_make_no_sense(ds):
+    with pytest.raises(ValueError, match="members='some'; expected"):
+        predict(ds, Net(), members="some")
+    with pytest.raises(ValueError, match="the model has 3 members"):
+        predict(ds, Net(), members=[0, 3])
+    with pytest.raises(ValueError, match="one member and so no spread"):
+        predict(ds, echo("sand"), members="mean+std")
+    with pytest.raises(TypeError, match=r"dict is no flux model .*xflux\.wrap"):
+        predict(ds, {})
+    with pytest.raises(ValueError, match="device='cuda', but Net runs where it is"):
+        predict(ds, Net(), device="cuda")
+    with pytest.raises(ValueError, match="no driver has a time dim"):
+        predict(ds, echo("lai"), time="2001")
+
+
+def test_a_model_that_answers_with_another_shape(ds):
+    class Short(Net):
+        def predict(self, rows, members=None):
+            return super().predict(rows)[:2]
+
+    with pytest.raises(ValueError, match=r"model.predict returned shape \(2, \d+\) for"):
+        predict(ds, Short()).compute()
+
+
+def test_scikit_learn_models_and_pipelines(ds):
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(80, 2)), rng.normal(size=80)
+    rows = world.stacked(ds, ["sand", "wai"])
+    valid = np.isfinite(rows).all(axis=-1)
+    for fitted in (
+        make_pipeline(StandardScaler(), LinearRegression()).fit(x, y),
+        RandomForestRegressor(5, random_state=0).fit(x, y),
+    ):
+        out = predict(ds.chunk(time=120), wrap(fitted, ["sand", "wai"], "gC m-2 d-1"))
+        assert out.dims == ("time", "lat", "lon")
+        assert_close(out.values[valid], fitted.predict(rows[valid]))
+    framed = LinearRegression().fit(pd.DataFrame(x, columns=["sand", "wai"]), y)
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        wrap(framed, ["sand", "wai"], "1").predict(x)
+    with pytest.raises(ValueError, match=r"fitted on \['sand', 'wai'\], drivers are \['wai', 'sand'\]"):
+        wrap(framed, ["wai", "sand"], "1")
+    with pytest.raises(ValueError, match="fitted on 2 columns, 1 drivers"):
+        wrap(LinearRegression().fit(x, y), ["sand"], "1")
+
+
+def test_wrap_says_what_is_wrong():
+    with pytest.raises(TypeError, match="give a list of names"):
+        wrap(len, "tair", "1")
+    with pytest.raises(TypeError, match="no predict"):
+        wrap(3, ["tair"], "1")
+    with pytest.raises(ValueError, match="the list of models is empty"):
+        wrap([], ["tair"], "1")
+    with pytest.raises(ValueError, match="units are given for"):
+        wrap(len, ["tair"], {"gpp": "1"})
+    with pytest.raises(ValueError, match=r"returned shape \(1,\) for 2 rows; expected \(2,\)"):
+        wrap(lambda r: r[:1, 0], ["a"], "1").predict(np.ones((2, 1)))
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="torch module, which takes tensors"):
+        wrap(torch.nn.Linear(1, 1), ["a"], "1")
+
+
+def test_the_result_can_be_pickled_and_named_the_same_again(ds):
+    first, second = predict(ds.chunk(time=90), Net()), predict(ds.chunk(time=90), Net())
+    assert first.data.name == second.data.name
+    assert predict(ds.chunk(time=90), Net(seed=1)).data.name != first.data.name
+    xr.testing.assert_identical(pickle.loads(pickle.dumps(first)).compute(), second.compute())
+
+
+def test_importing_the_room_is_light():
+    heavy = ("torch", "dask", "zarr", "numba", "scipy", "pint")
+
+    def loaded(room):
+        code = f"import sys, {room}; print([m for m in {heavy} if m in sys.modules])"
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert loaded("xflux.forward") == loaded("xarray")
