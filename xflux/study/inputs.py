@@ -172,17 +172,23 @@ def make_grid(config: StudyConfig, files: dict[str, Path]) -> xr.Dataset:
     return grid
 
 
-def make_towers(config: StudyConfig, files: dict[str, Path], grid: xr.Dataset) -> xr.Dataset:
-    """Tower days of good quality at the grid's drivers, the tower's own measurements standing in where named."""
+def read_tower_table(config: StudyConfig, files: dict[str, Path]) -> xr.Dataset:
+    """Tower days of good quality, with the columns that stand in for drivers under the drivers' names."""
     table = towers.read_towers(
         files["towers.table"], qc=config.towers.qc, sites=files.get("towers.sites"), start=config.towers.start
     )
-    swap = {own: driver for driver, own in config.towers.keep.items() if own != driver}
     missing = [own for own in config.towers.keep.values() if own not in table]
     if missing:
         raise StudyError(f"towers.keep: the tower table has no column {missing}; it has {sorted(table.data_vars)}")
-    table = table.rename(swap)
+    return table.rename({own: driver for driver, own in config.towers.keep.items() if own != driver})
+
+
+def place_towers(config: StudyConfig, table: xr.Dataset, grid: xr.Dataset) -> xr.Dataset:
+    """Tower days at the grid's drivers, the tower's own measurements standing in where named; complete days only."""
     drivers_only = grid.drop_vars("land_fraction")
+    unknown = sorted(set(config.towers.keep) - set(map(str, drivers_only.data_vars)))
+    if unknown:
+        raise StudyError(f"towers.keep: the grid has no driver {unknown}; it has {sorted(drivers_only.data_vars)}")
     placed = towers.colocate(
         table, drivers_only, max_distance=config.towers.max_distance, keep=list(config.towers.keep)
     )

@@ -102,8 +102,9 @@ def run_study(
 def _make_inputs(study: Study, files: dict[str, Path], hashes: dict[str, str]) -> None:
     def make() -> None:
         config = study.config
+        table = study_inputs.read_tower_table(config, files)
         grid = study_inputs.make_grid(config, files)
-        towers = study_inputs.make_towers(config, files, grid)
+        towers = study_inputs.place_towers(config, table, grid)
         target = study_inputs.read_target(config.target, files["target.file"])
         made = study_inputs.Inputs(towers, grid, target)
         folder = study.run.fresh("inputs")
