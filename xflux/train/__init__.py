@@ -1,7 +1,18 @@
 """Training: towers, and constraints at any scale. The only room that imports torch."""
 
-from xflux.train.constraints import RegionalConstraint
+from xflux.train.constraints import LinearConstraint, RegionalConstraint
 from xflux.train.fit import TrainConfig, fit
 from xflux.train.model import FluxModel, load_model
+from xflux.train.posthoc import regional_integrals
+from xflux.train.sensitivity import one_against_many
 
-__all__ = ["FluxModel", "RegionalConstraint", "TrainConfig", "fit", "load_model"]
+__all__ = [
+    "FluxModel",
+    "LinearConstraint",
+    "RegionalConstraint",
+    "TrainConfig",
+    "fit",
+    "load_model",
+    "one_against_many",
+    "regional_integrals",
+]

@@ -106,6 +106,12 @@ class Calendar:
     def all_steps(self, target: torch.Tensor) -> Steps:
         return Steps(None, self.matrix, target)
 
+    def every_step(self, target: torch.Tensor) -> Steps:
+        """All slots at once, the same for every member."""
+        if self.whole:
+            return self.all_steps(target)
+        return self._gather([np.arange(self.n_slots)], target[:1])
+
     def draw(self, rngs, years, target: torch.Tensor, months: int) -> Steps:
         """The steps of one training step: all of them, or consecutive months of one training year by member."""
         if self.whole:

@@ -95,6 +95,55 @@ class RegionalConstraint:
         object.__setattr__(self, "kind", kind)
 
 
+@dataclass(frozen=True, eq=False)
+class LinearConstraint:
+    """Observations that are a linear view of the flux: footprints of tall towers, satellite columns, sums.
+
+    Parameters
+    ----------
+    operator
+        ``(obs, time | month | dayofyear, lat, lon)`` or ``(obs, lat, lon)`` (a view of the mean flux), in the
+        observations' unit per unit of the flux; dense or sparse (pydata sparse). Steps and cells are the drivers'.
+    observations
+        ``(obs,)``, less all that the flux does not explain; NaN is no observation.
+    sigma
+        Standard deviation of an observation's error, one or ``(obs,)``: it scales the residuals before the learned
+        weight of the loss.
+    drivers
+        Dataset of gridded drivers, as for the forward run.
+    held_out
+        Share of the observations that each member keeps for validation.
+    exponent
+        The loss is the mean of ``|residual / sigma| ** exponent``.
+    """
+
+    operator: xr.DataArray
+    observations: xr.DataArray
+    sigma: float | xr.DataArray
+    drivers: xr.Dataset
+    held_out: float = 0.2
+    exponent: float = 2.0
+    flux: str | None = None
+    name: str = "LINEAR"
+
+    def __post_init__(self):
+        if "obs" not in self.operator.dims or {"lat", "lon"} - set(self.operator.dims):
+            raise ValueError(
+                f"the operator has the dims {tuple(self.operator.dims)}; expected (obs, lat, lon) or "
+                "(obs, time | month | dayofyear, lat, lon)"
+            )
+        if self.operator.sizes["obs"] != self.observations.size:
+            raise ValueError(
+                f"the operator has {self.operator.sizes['obs']} rows (obs) but there are {self.observations.size} "
+                "observations"
+            )
+        sigma = np.asarray(self.sigma, float)
+        if not (np.isfinite(sigma).all() and (sigma > 0).all()):
+            raise ValueError("sigma must be finite and above 0 for every observation")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out is {self.held_out}; expected a share of at least 0 and below 1")
+
+
 @dataclass(frozen=True)
 class Target:
     """A regional target on the steps that the model is compared at, in PgC per month.

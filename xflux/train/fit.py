@@ -14,8 +14,9 @@ import xarray as xr
 
 from xflux.provenance import stamp
 from xflux.train import files
-from xflux.train.constraints import RegionalConstraint
+from xflux.train.constraints import LinearConstraint, RegionalConstraint
 from xflux.train.data import Setting, TowerRows, tower_rows
+from xflux.train.linear import LinearTerm
 from xflux.train.model import FluxModel
 from xflux.train.network import ACTIVATIONS, Network, generator
 from xflux.train.objective import loss_weight, mean_squared_error, total_loss
@@ -96,7 +97,7 @@ def fit(
     towers: xr.Dataset,
     drivers: Sequence[str],
     target: str | Sequence[str] = "nee",
-    constraints: Sequence[RegionalConstraint] = (),
+    constraints: Sequence[RegionalConstraint | LinearConstraint] = (),
     config: TrainConfig | None = None,
     *,
     progress: bool | Callable[[str], None] = False,
@@ -156,12 +157,14 @@ def _teller(progress) -> Callable[[str], None]:
 
 def _terms(
     towers: xr.Dataset, constraints, rows: TowerRows, config: TrainConfig, setting: Setting
-) -> list[RegionalTerm]:
+) -> list[RegionalTerm | LinearTerm]:
     """The constraints made ready, each with a label of its own."""
     terms = []
     for number, constraint in enumerate(constraints):
-        _check_contents(towers, constraint.flux or setting.targets[0], constraint)
-        terms.append(RegionalTerm(constraint, rows.scaling, config.trained, number, setting))
+        make = LinearTerm if isinstance(constraint, LinearConstraint) else RegionalTerm
+        if isinstance(constraint, RegionalConstraint):
+            _check_contents(towers, constraint.flux or setting.targets[0], constraint)
+        terms.append(make(constraint, rows.scaling, config.trained, number, setting))
     names = [name for term in terms for name in term.names]
     if len(set(names)) < len(names):
         raise ValueError(f"two constraints have the same name ({', '.join(names)}): give each its own name=")
@@ -171,7 +174,7 @@ def _terms(
 class Training:
     """One run: the network, the towers' batches, the constraints' terms and the optimiser."""
 
-    def __init__(self, rows: TowerRows, terms: list[RegionalTerm], config: TrainConfig, setting: Setting):
+    def __init__(self, rows: TowerRows, terms: list[RegionalTerm | LinearTerm], config: TrainConfig, setting: Setting):
         self.rows, self.terms, self.config, self.setting = rows, terms, config, setting
         self.members = config.trained
         dtype, device = setting.torch_dtype, setting.torch_device
@@ -450,29 +453,11 @@ def _check_contents(towers: xr.Dataset, name: str, constraint: RegionalConstrain
 def _attrs(towers: xr.Dataset, rows: TowerRows, constraints, terms, config: TrainConfig) -> dict:
     name = next(iter(rows.units))
     contents = {k: towers[name].attrs[k] for k in (*CONTENTS, "adjusted_for") if k in towers[name].attrs}
-    described = []
-    for constraint, term in zip(constraints, terms, strict=True):
-        for key in CONTENTS:
-            if key in constraint.target.attrs:
-                contents[key] = constraint.target.attrs[key]
-        described.append(
-            {
-                "name": constraint.name,
-                "integral": constraint.kind,
-                "regions": list(term.regions),
-                "regions_left_out": term.left_out,
-                "total": constraint.total,
-                "pixels": len(term.integral.pixels.area),
-                "pixels_incomplete": term.integral.pixels.rows.incomplete,
-                "control_variate": term.controlled,
-                "held_out_years": {
-                    str(member): [int(year) for year in held_out]
-                    for member, (_, held_out) in zip(term.members, term.years, strict=True)
-                },
-            }
-        )
+    for constraint in constraints:
+        if isinstance(constraint, RegionalConstraint):
+            contents |= {k: constraint.target.attrs[k] for k in CONTENTS if k in constraint.target.attrs}
     contents["area_basis"] = "land"
-    contents["constraints"] = described
+    contents["constraints"] = [term.describe() for term in terms]
     contents["towers_dropped"] = rows.dropped
     contents["provenance"] = stamp(f"train.fit(drivers={list(rows.scaling.drivers)}, config={config})")
     return contents

@@ -234,6 +234,24 @@ class RegionalTerm:
         spread = torch.cat([inversion_range(steps.target), inversion_range(steps.target.sum(2, keepdim=True))], 1)
         return torch.where(spread > 0, variance.sqrt() / spread, torch.nan).cpu().numpy()
 
+    def describe(self) -> dict:
+        """What the model's attributes say about the constraint."""
+        pixels = self.integral.pixels
+        return {
+            "name": self.constraint.name,
+            "integral": self.constraint.kind,
+            "regions": list(self.regions),
+            "regions_left_out": self.left_out,
+            "total": self.constraint.total,
+            "pixels": len(pixels.area),
+            "pixels_incomplete": pixels.rows.incomplete,
+            "control_variate": self.controlled,
+            "held_out_years": {
+                str(member): [int(year) for year in held_out]
+                for member, (_, held_out) in zip(self.members, self.years, strict=True)
+            },
+        }
+
     def finish(self) -> None:
         """Warn where the draws are too few for the inversions' range."""
         limit = self.constraint.sampling_error

@@ -1,0 +1,94 @@
+"""One against many (Sect. 3.6): how the result depends on how many inversions there are, and on which."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import xarray as xr
+
+from xflux.train.constraints import RegionalConstraint
+from xflux.train.fit import TrainConfig, fit
+from xflux.train.network import generator
+from xflux.train.posthoc import regional_integrals
+
+
+def one_against_many(
+    towers: xr.Dataset,
+    drivers: Sequence[str],
+    constraint: RegionalConstraint,
+    target: str = "nee",
+    config: TrainConfig | None = None,
+    *,
+    sizes: Sequence[int] = (1, 2, 3),
+    draws: int = 5,
+    progress: bool | Callable[[str], None] = False,
+) -> xr.Dataset:
+    """Train on each inversion alone, on random pairs and triples, and on all of them (Sect. 3.6).
+
+    Every run has the same seed, so that initial weights, folds and tower batches are the same.
+
+    Parameters
+    ----------
+    constraint
+        The constraint with all inversions (at least two); subsets are drawn from its target.
+    sizes, draws
+        Numbers of inversions; for each but 1 (every inversion in turn) and all, `draws` random subsets at most.
+
+    Returns
+    -------
+    xarray.Dataset
+        By ``run`` (labelled by its inversions, joined by "+"): ``size (run)``, ``used (run, inversion)``,
+        ``regional (run, member, region, step)`` the full integral in PgC month-1, ``annual (run, member)`` its sum in
+        PgC yr-1, ``tower_loss (run, member)`` and ``constraint_loss (run, member)`` on held-out data at the best
+        epoch, ``difference (run)``: mean annual sum less that of the run with all.
+    """
+    if "inversion" not in constraint.target.dims or constraint.target.sizes["inversion"] < 2:
+        raise ValueError("one_against_many needs a target with the dim inversion and at least two inversions")
+    config = config or TrainConfig()
+    n = constraint.target.sizes["inversion"]
+    runs = []
+    for subset in _subsets(n, sizes, draws, config.seed):
+        own = replace(constraint, target=constraint.target.isel(inversion=list(subset)))
+        model = fit(towers, drivers, target, [own], config, progress=progress)
+        runs.append(_labelled(model, own, constraint, subset))
+    found = xr.concat(runs, "run", data_vars="all", join="outer", coords="minimal", compat="override")
+    return found.assign(difference=found["annual"].mean("member") - found["annual"].isel(run=-1).mean("member"))
+
+
+def _subsets(n: int, sizes: Sequence[int], draws: int, seed: int) -> list[tuple[int, ...]]:
+    """Each one, random different subsets of the other sizes, and all at last.
+
+    >>> _subsets(3, (1, 2), 5, seed=0)
+    [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]
+    """
+    found = []
+    for size in sizes:
+        if size == 1:
+            found += [(i,) for i in range(n)]
+        elif size < n:
+            rng = generator(seed, 6, size)
+            some = {tuple(sorted(rng.choice(n, size, replace=False).tolist())) for _ in range(20 * draws)}
+            found += sorted(some)[:draws] if len(some) <= draws else sorted(_some(some, draws, rng))
+    return [*found, tuple(range(n))]
+
+
+def _some(subsets: set, draws: int, rng: np.random.Generator) -> list:
+    ordered = sorted(subsets)
+    return [ordered[i] for i in rng.choice(len(ordered), draws, replace=False)]
+
+
+def _labelled(model, own: RegionalConstraint, constraint: RegionalConstraint, subset: tuple[int, ...]) -> xr.Dataset:
+    names = constraint.target["inversion"].values.astype(str)
+    regional = regional_integrals(model, own)["full"]
+    at = model.history.sel(epoch=model.history["best_epoch"])["validation_loss"]
+    return xr.Dataset(
+        {
+            "size": len(subset),
+            "used": ("inversion", np.isin(np.arange(len(names)), subset)),
+            "regional": regional,
+            "annual": (12 * regional.sum("region").mean("step")).assign_attrs(units="PgC yr-1"),
+            "tower_loss": ("member", at.isel(term=0).values),
+            "constraint_loss": ("member", at.sel(term=own.name).values),
+        },
+        coords={"run": "+".join(names[list(subset)]), "inversion": names},
+    )
