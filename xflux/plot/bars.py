@@ -1,5 +1,6 @@
 """Bars, ranges and points by region or latitude band."""
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -144,8 +145,11 @@ def _finish(ax: "Axes", names: list, label: str, title: str | None) -> None:
     ax.set_yticks(range(len(names)), [str(n) for n in names])
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(names) - 0.4, -0.6)
-    if all(str(n).endswith(("S", "N", "EQ")) for n in names) and str(names[0]).endswith("S"):
-        ax.invert_yaxis()  # latitude bands: north on top
+    bands = [re.fullmatch(r"(?:(\d+)([NS])|EQ)-(?:\d+[NS]|EQ)", str(n)) for n in names]
+    if all(bands):
+        south = [int(b[1] or 0) * (-1 if b[2] == "S" else 1) for b in bands]
+        if south[0] < south[-1]:
+            ax.invert_yaxis()  # latitude bands: north on top
     ax.axvline(0, color="#404040", linewidth=0.6, zorder=2.5)
     ax.grid(axis="x", color="#E0E0E0", linewidth=0.4)
     ax.set_xlabel(label)
