@@ -89,7 +89,7 @@ def total(values: np.ndarray, area: np.ndarray, grams: float, length: np.ndarray
 
 
 def write(path: Path, dims: dict, variables: dict, attrs: dict | None = None) -> Path:
-    """One netCDF file; variables are name: (dims, values, attributes[, dtype]). An attribute ``fill`` is the fill value."""
+    """One netCDF file of name: (dims, values, attributes[, dtype]); the attribute ``fill`` is the fill value."""
     with netCDF4.Dataset(path, "w") as nc:
         for name, size in dims.items():
             nc.createDimension(name, size)
@@ -357,7 +357,7 @@ def miroc4_actm(folder: Path) -> Fixture:
 
 
 def oco2_mip(folder: Path) -> Fixture:
-    """A bare short time; start_date rows; a model with mid-month dates, one without start_date, EnsMean without time."""
+    """A bare short time; start_date rows; one model with mid-month dates, one without any, EnsMean without time."""
     lat, lon = axes(6, 8)
     starts = months(2015, 6)
     values = {}
@@ -419,7 +419,7 @@ def gcp2018_atlas(folder: Path) -> Fixture:
 
 
 def fluxcom(folder: Path) -> Fixture:
-    """lat descending, coordinates without attributes, days since 1582, land fraction in percent in a file of its own."""
+    """lat descending, coordinates without attributes, days since 1582, land fraction (percent) in its own file."""
     lat, lon = axes(6, 8, descending=True)
     area, starts = areas(lat, lon), months(2001, 2)
     percent = np.clip(np.abs(field_of(99, 6, 8)) * 60, 0, 100)

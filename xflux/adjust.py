@@ -189,9 +189,11 @@ def add_rivers(flux: xr.DataArray | xr.Dataset, rivers: xr.DataArray | xr.Datase
 
 
 def adjust_fossil(
-    flux: xr.DataArray | xr.Dataset, prescribed: xr.DataArray | xr.Dataset, reference: xr.DataArray | xr.Dataset
+    flux: xr.DataArray | xr.Dataset,
+    prescribed: xr.DataArray | xr.Dataset,
+    reference: xr.DataArray | xr.Dataset,
 ) -> xr.DataArray | xr.Dataset:
-    """The land flux as if the inversion had prescribed ``reference`` fossil emissions: ``flux + prescribed − reference``.
+    """The land flux had the inversion prescribed ``reference`` fossil emissions: ``flux + prescribed − reference``.
 
     The atmosphere sees land + fossil, so what an inversion prescribes too much of one it finds too little of the other.
 
@@ -337,14 +339,14 @@ def _overlap_share(steps: np.ndarray, parts: np.ndarray) -> np.ndarray:
 
 
 def _check_cover(steps: np.ndarray, parts: np.ndarray, kind: str) -> None:
-    """Every flux step is made up of component steps wholly; a coarser component would smear its own step over several."""
+    """Every flux step is made up of whole component steps; coarser ones would be smeared over several."""
     share = _overlap_share(steps, parts)
     missing = [str(steps[i, 0])[:10] for i in np.flatnonzero(share.sum(1) < 1 - 1e-9)]
     if missing:
         raise ValueError(
-            f"{_KIND[kind]} do not cover the flux's time: nothing (or not all) of {len(missing)} of its {len(steps)} steps, "
-            f"{', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}; they run from {str(parts[:, 0].min())[:10]} to "
-            f"{str(parts[:, 1].max())[:10]}. Select the common time first"
+            f"{_KIND[kind]}: {len(missing)} of the flux's {len(steps)} steps are not covered, from "
+            f"{', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}; it runs from {str(parts[:, 0].min())[:10]} "
+            f"to {str(parts[:, 1].max())[:10]}. Select the common time first"
         )
     inside = _overlap_share(parts, steps)
     if ((inside > 1e-9) & (inside < 1 - 1e-9)).any() and ((inside > 1e-9).sum(1) > 1).any():
@@ -368,11 +370,11 @@ def _in_units(part: xr.DataArray, flux: xr.DataArray, bounds: xr.DataArray | Non
 
 
 def regrid(da: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.DataArray:
-    """``da`` (…, lat, lon), per area, on the cells of ``target``; what is summed over the globe stays the same to 1e-10.
+    """``da`` (…, lat, lon), per area, on the cells of ``target``; its sum over the globe stays the same to 1e-10.
 
-    Cells share by area: weights are overlaps in longitude and in sin(latitude), one matrix an axis (as xarray-regrid
-    does, whose own weights take the cosine of row centres and renormalise by what is valid, which does not conserve
-    sums). A missing cell counts as zero.
+    Cells share by area: weights are overlaps in longitude and in sin(latitude), one matrix an axis, as xarray-regrid
+    does it. Its own weights do not conserve sums: they pad the poles and renormalise by what is valid (4e-5 off from
+    5° to 10°, and half of the sum too much where half of the cells are missing). A missing cell counts as zero here.
 
     Raises
     ------

@@ -7,8 +7,6 @@ what each flux contains, on which area it is based and where it comes from. What
 """
 
 import glob as _glob
-import sys
-import types
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -58,10 +56,11 @@ def open_product(
     Returns
     -------
     Dataset
-        Fluxes with dims ([experiment], [inversion | member], time, …, lat, lon), chunked by time. Values are as published except
-        that the sign is turned where it is opposite, amounts per cell are divided by the published cell area, and
-        fills become NaN. ``time`` is the start of each step and ``time_bnds`` its bounds. ``cell_area`` (m2) and
-        ``land_fraction`` (1) are coordinates, where published.
+        Fluxes with dims ([experiment], [inversion | member], time, …, lat, lon), chunked by time. Values are as
+        published except that the sign is turned where it is opposite, amounts per cell are divided by the published
+        cell area, and fills become NaN. One inversion alone has no dim, but a scalar coordinate. ``time`` is the start
+        of each step and ``time_bnds`` its bounds. ``cell_area`` (m2) and ``land_fraction`` (1) are coordinates, where
+        published.
 
     Raises
     ------
@@ -87,6 +86,13 @@ def open_product(
         ds = _without_zero_cells(ds, product)
     if land_fraction is not None:
         ds = with_land_fraction(ds, land_fraction)
+    for name in ("time", "time_bnds"):
+        if name in ds.coords:  # one unit for both, so that what is written is CF
+            ds[name].encoding = {
+                "units": "hours since 1850-01-01",
+                "calendar": ds["time"].dt.calendar,
+                "dtype": "float64",
+            }
     return ds.assign_attrs(
         product=product.name,
         title=product.title,
@@ -135,9 +141,8 @@ def _files(paths: Paths, product: Product) -> list[tuple[Path, dict[str, str]]]:
         path = Path(item).expanduser()
         matches = [path] if path.exists() else sorted(Path(m) for m in _glob.glob(str(path)))
         if not matches:
-            raise FileNotFoundError(
-                f"no file {str(item)!r} for {product.name}; its files are called {', '.join(product.files) or 'anything'}"
-            )
+            names = ", ".join(product.files) or "anything"
+            raise FileNotFoundError(f"no file {str(item)!r} for {product.name}; its files are called {names}")
         found += matches
     if not found:
         raise FileNotFoundError(f"no files given for {product.name}: paths is empty")
@@ -164,13 +169,3 @@ def _without_zero_cells(ds: xr.Dataset, product: Product) -> xr.Dataset:
     """NaN where a flux is zero (to the row's tolerance) at every step; lazy."""
     fluxes = [v.name for v in product.variables if v.kind == "flux" and v.name in ds and "time" in ds[v.name].dims]
     return ds.assign({n: ds[n].where((abs(ds[n]) >= product.zero_cells).any("time")) for n in fluxes})
-
-
-class _CallableModule(types.ModuleType):
-    """``xflux.products()`` works whether the name is bound to the function or, after an import, to this module."""
-
-    def __call__(self, table: Mapping | str | Path | None = None) -> pd.DataFrame:
-        return products(table)
-
-
-sys.modules[__name__].__class__ = _CallableModule

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from .table import Product, ProductError
@@ -33,7 +32,10 @@ def combine(opened: list[tuple[Path, dict[str, str], xr.Dataset]], product: Prod
     parts = {key: _one_member(members, product, notes) for key, members in groups.items()}
     _check_grids(parts, product)
     experiments = list(dict.fromkeys(e for e, _ in parts))
-    stacked = [_stack({m: ds for (e, m), ds in parts.items() if e == name}, product.ensemble) for name in experiments]
+    several = len({member for _, member in parts}) > 1  # one experiment may have a single member, the next has more
+    stacked = [
+        _stack({m: ds for (e, m), ds in parts.items() if e == name}, product.ensemble, several) for name in experiments
+    ]
     return _stack(dict(zip(experiments, stacked, strict=True)), "experiment"), list(dict.fromkeys(notes))
 
 
@@ -52,15 +54,15 @@ def only(ds: xr.Dataset, names: Collection[str]) -> xr.Dataset:
     return ds.drop_vars([v for v in ds.data_vars if v not in names])
 
 
-def _stack(parts: dict[str, xr.Dataset], dim: str) -> xr.Dataset:
+def _stack(parts: dict[str, xr.Dataset], dim: str, several: bool = False) -> xr.Dataset:
     """Concatenated along ``dim``; one part alone gets no dim, only a scalar coordinate with its label."""
-    if len(parts) == 1:
+    if len(parts) == 1 and not several:
         label, ds = next(iter(parts.items()))
         return ds.assign_coords({dim: label}) if label and dim not in ds.dims else ds
     if any(dim in ds.dims for ds in parts.values()):
         raise ProductError(f"files of {', '.join(parts)} hold several of {dim!r} each: open one at a time")
     _check_calendars(parts, dim)
-    index = pd.Index([str(p) for p in parts], name=dim)
+    index = xr.IndexVariable(dim, np.array([str(p) for p in parts]))  # pandas' own text type does not join
     joined = xr.concat(list(parts.values()), dim=index, join="outer", data_vars="all", **_OPTIONS)
     return _order(_own_bounds(joined, list(parts.values())), dim)
 

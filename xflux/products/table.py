@@ -26,9 +26,10 @@ class ProductError(ValueError):
 class Variable:
     """One variable of a product: its names and units as published, and what it becomes.
 
-    ``units`` maps each spelling in the files to the one that ``xflux.units`` reads; ``sign`` is −1 where the
-    published sign is opposite to ours; ``substance`` is what a bare mass ("kg m-2 s-1") is of; ``extensive`` names the published cell area that an amount per cell is
-    divided by; ``match`` is a pattern that the file name or the attributes must contain (openghg's one ``flux``).
+    ``units`` maps each spelling in the files to the one that ``xflux.units`` reads, ``units_absent`` is what a missing
+    one means, ``substance`` what a bare mass ("kg m-2 s-1") is of; ``sign`` is −1 where the published sign is opposite
+    to ours; ``extensive`` names the published cell area that an amount per cell is divided by; ``match``
+    is a pattern that the file name or the attributes must contain (openghg's one ``flux``).
     """
 
     name: str
