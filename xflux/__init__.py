@@ -1,33 +1,58 @@
 """xflux: land-carbon fluxes on xarray.
 
-``import xflux`` gives every DataArray and Dataset a ``.flux`` accessor. Heavy rooms are imported when
-they are first used.
+``import xflux`` gives every DataArray and Dataset a ``.flux`` accessor. What is heavy (torch, matplotlib, scikit-learn,
+dask, pint, …) is imported by the functions that need it.
 """
 
 import importlib
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
-from . import accessor as accessor
+from .accessor import DataArrayFlux, DatasetFlux
+from .bridge import Bridge, load_bridge
+from .forward import wrap
+from .products import open_product, products  # the function, from here on: it stands before the room of that name
+from .regions import load_weights, region_weights, regional_budget, save_weights
+from .towers import colocate, read_towers
+
+if TYPE_CHECKING:
+    from .train import FluxModel
 
 __version__ = "0.1.0"
 
-# public name -> the room it lives in
-_PUBLIC = {
-    "open_product": "products",
-    "products": "products",
-    "regional_budget": "regions",
-    "region_weights": "regions",
-    "save_weights": "regions",
-    "load_weights": "regions",
-    "Bridge": "bridge",
-    "load_bridge": "bridge",
-    "read_towers": "towers",
-    "colocate": "towers",
-    "load_model": "train",
-    "wrap": "forward",
-}
+__all__ = [
+    "Bridge",
+    "DataArrayFlux",
+    "DatasetFlux",
+    "colocate",
+    "load_bridge",
+    "load_model",
+    "load_weights",
+    "open_product",
+    "products",
+    "read_towers",
+    "region_weights",
+    "regional_budget",
+    "save_weights",
+    "wrap",
+]
+
+_ROOMS = ("adjust", "drivers", "evaluate", "plot", "study", "synthetic", "train")
 
 
-def __getattr__(name: str):
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(f"xflux.{_PUBLIC[name]}"), name)
+def load_model(path: str | PathLike) -> "FluxModel":
+    """The model in a file that ``FluxModel.save`` wrote; needs torch. See :func:`xflux.train.load_model`."""
+    from .train import load_model
+
+    return load_model(path)
+
+
+def __getattr__(name: str) -> Any:
+    """Rooms that ``import xflux`` does not need are imported when they are first named."""
+    if name in _ROOMS:
+        return importlib.import_module(f"xflux.{name}")
     raise AttributeError(f"module 'xflux' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})
