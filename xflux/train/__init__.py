@@ -1,5 +1,10 @@
 """Training: towers, and constraints at any scale. The only room that imports torch."""
 
+try:
+    import torch  # noqa: F401
+except ImportError as error:
+    raise ImportError('xflux.train needs PyTorch: pip install "xflux[train]"') from error
+
 from xflux.train.constraints import LinearConstraint, RegionalConstraint
 from xflux.train.fit import TrainConfig, fit
 from xflux.train.model import FluxModel, load_model

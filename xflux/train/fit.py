@@ -86,6 +86,10 @@ class TrainConfig:
         for name in ("folds", "batch", "max_epochs", "block_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; expected a share of at least 0 and below 1")
+        if self.members is not None and not set(self.members) <= set(range(self.folds)):
+            raise ValueError(f"members {self.members} are not all folds of folds={self.folds} (0 … {self.folds - 1})")
 
     @property
     def trained(self) -> list[int]:

@@ -1,0 +1,341 @@
+"""Training on towers: recovery of a planted function, members batched or alone, pairing, resume, early errors."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+import xarray as xr
+
+torch = pytest.importorskip("torch")
+
+from train_world import DRIVERS, truth, world  # noqa: E402
+
+import xflux  # noqa: E402
+from xflux import train  # noqa: E402
+from xflux.train.network import Network, generator  # noqa: E402
+
+SMALL = train.TrainConfig(folds=3, max_epochs=3, batch=1000, hidden=(16, 16))
+
+
+@pytest.fixture(scope="module")
+def earth():
+    return world()
+
+
+def constraint(earth, **options):
+    options = {"integral": "sampled", "regions": earth.weights, "pixels": 200, "sampling_error": 0} | options
+    return train.RegionalConstraint(earth.target, earth.grid, **options)
+
+
+def test_a_planted_function_is_recovered_on_held_out_sites(earth):
+    model = train.fit(earth.towers, DRIVERS, config=dataclasses.replace(SMALL, max_epochs=40, batch=500))
+    rows = np.stack([earth.towers[name].values for name in DRIVERS], 1)
+    fold = np.array([model.folds[s] for s in earth.towers.site.values])
+    held_out = model.predict(rows)[fold, np.arange(len(rows))]
+    without_noise = truth(*rows.T)
+    r2 = 1 - ((held_out - without_noise) ** 2).sum() / ((without_noise - without_noise.mean()) ** 2).sum()
+    assert r2 >= 0.98
+
+
+def test_folds_are_by_site_and_validation_is_on_the_own_fold(earth):
+    model = train.fit(earth.towers, DRIVERS, config=SMALL)
+    assert set(model.folds) == set(np.unique(earth.towers.site)) and set(model.folds.values()) == {0, 1, 2}
+    last = model.last.predict(np.stack([earth.towers[n].values for n in DRIVERS], 1))
+    for member in range(3):
+        own = np.array([model.folds[s] == member for s in earth.towers.site.values])
+        loss = np.mean((last[member][own] - earth.towers.nee.values[own]) ** 2)
+        assert model.history.validation_loss.sel(term="EC").isel(epoch=-1, member=member) == pytest.approx(
+            loss, rel=1e-4
+        )
+
+
+def test_an_epoch_is_rows_over_batch_steps(earth):
+    model = train.fit(earth.towers, DRIVERS, config=SMALL)
+    fold = np.array([model.folds[s] for s in earth.towers.site.values])
+    longest = max((fold != k).sum() for k in range(3))
+    assert model.history.attrs["steps_per_epoch"] == -(-longest // 1000)
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+def test_batched_members_equal_members_alone_over_100_steps(earth, constrained):
+    config = dataclasses.replace(SMALL, dtype="float64", max_epochs=20)
+    top = [constraint(earth, total=True, pixels=60)] if constrained else []
+    together = train.fit(earth.towers, DRIVERS, constraints=top, config=config)
+    assert together.history.attrs["steps_per_epoch"] * 20 >= 100
+    for member in (0, 2):
+        alone = train.fit(earth.towers, DRIVERS, constraints=top, config=dataclasses.replace(config, members=(member,)))
+        for name, weights in alone.last_weights.items():
+            assert np.abs(weights[0] - together.last_weights[name][member]).max() < 1e-10
+
+
+def test_equals_a_plain_torch_loop(earth):
+    """The same batches, weights and Adam, written with torch.nn: Eq. 5 and nothing else."""
+    config = dataclasses.replace(SMALL, dtype="float64", schedule=None)
+    model = train.fit(earth.towers, DRIVERS, config=config)
+    rows = np.stack([earth.towers[n].values for n in DRIVERS], 1)
+    x = torch.tensor((rows - rows.mean(0)) / rows.std(0))
+    y = torch.tensor(earth.towers.nee.values)
+    fold = np.array([model.folds[s] for s in earth.towers.site.values])
+    start = Network((3, 16, 16, 1), [(0, 1)], dtype=torch.float64)
+    layers = []
+    for weight, bias in start.layers:
+        linear = torch.nn.Linear(*weight.shape[1:], dtype=torch.float64)
+        linear.weight.data, linear.bias.data = weight[0].detach().T.clone(), bias[0, 0].detach().clone()
+        layers += [linear, torch.nn.ReLU()]
+    net = torch.nn.Sequential(*layers[:-1])
+    adam = torch.optim.Adam(net.parameters(), lr=0.003)
+    steps = model.history.attrs["steps_per_epoch"]
+    for epoch in range(3):
+        rng, own = generator(0, 1, 1, epoch), np.flatnonzero(fold != 1)
+        order = rng.permutation(own)
+        while len(order) < steps * 1000:
+            order = np.concatenate([order, rng.permutation(own)])
+        for k in range(steps):
+            batch = order[k * 1000 : (k + 1) * 1000]
+            adam.zero_grad()
+            torch.nn.functional.mse_loss(net(x[batch])[:, 0], y[batch]).backward()
+            adam.step()
+    found = net(x)[:, 0].detach().numpy()
+    assert np.abs(found - model.last.predict(rows)[1]).max() < 1e-9
+
+
+def test_ec_and_ec_atm_are_paired(earth, monkeypatch):
+    """Same seed: the same initial weights, folds, tower batches and number of steps, with or without constraints."""
+    from xflux.train.fit import Training
+
+    seen = {}
+
+    def spy(self, order):
+        seen.setdefault(key, []).append((order.copy(), [p.detach().clone() for p in self.network.parameters]))
+        return step(self, order)
+
+    step = Training._step
+    monkeypatch.setattr(Training, "_step", spy)
+    for key, top in {  # noqa: B007 (the spy reads it)
+        "EC": [],
+        "ATM": [constraint(earth)],
+        "total": [constraint(earth, total=True)],
+    }.items():
+        train.fit(earth.towers, DRIVERS, constraints=top, config=SMALL)
+    for key in ("ATM", "total"):
+        assert len(seen[key]) == len(seen["EC"])
+        assert all(np.array_equal(a[0], b[0]) for a, b in zip(seen[key], seen["EC"], strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(seen[key][0][1], seen["EC"][0][1], strict=True))
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_others(earth):
+    runs = [train.fit(earth.towers, DRIVERS, constraints=[constraint(earth)], config=SMALL) for _ in range(2)]
+    other = train.fit(earth.towers, DRIVERS, constraints=[constraint(earth)], config=dataclasses.replace(SMALL, seed=1))
+    assert all(np.array_equal(runs[0].weights[k], runs[1].weights[k]) for k in runs[0].weights)
+    assert runs[0].history.equals(runs[1].history)
+    assert not np.array_equal(runs[0].weights["weight0"], other.weights["weight0"])
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+def test_resumed_equals_uninterrupted(earth, tmp_path, constrained):
+    top = [constraint(earth, total=True)] if constrained else []
+    whole = train.fit(earth.towers, DRIVERS, constraints=top, config=SMALL)
+
+    class Interrupted(Exception):
+        pass
+
+    def stop(line):
+        raise Interrupted
+
+    path = tmp_path / "run.checkpoint"
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            train.fit(earth.towers, DRIVERS, constraints=top, config=SMALL, checkpoint=path, progress=stop)
+    lines = []
+    resumed = train.fit(earth.towers, DRIVERS, constraints=top, config=SMALL, checkpoint=path, progress=lines.append)
+    assert len(lines) == 1 and "epoch 3/3" in lines[0] and "steps/s" in lines[0]
+    assert all(np.array_equal(whole.weights[k], resumed.weights[k]) for k in whole.weights)
+    assert all(np.array_equal(whole.last_weights[k], resumed.last_weights[k]) for k in whole.weights)
+    assert whole.history.equals(resumed.history)
+
+
+def test_a_checkpoint_of_another_run_is_refused(earth, tmp_path):
+    path = tmp_path / "run.checkpoint"
+    train.fit(earth.towers, DRIVERS, config=SMALL, checkpoint=path)
+    with pytest.raises(ValueError, match=r"checkpoint .* is of another run \(its config differ\)"):
+        train.fit(earth.towers, DRIVERS, config=dataclasses.replace(SMALL, batch=500), checkpoint=path)
+
+
+def test_best_epoch_is_kept_by_member_and_patience_stops(earth):
+    config = dataclasses.replace(SMALL, max_epochs=30, patience=2, learning_rate=0.05, schedule=None)
+    model = train.fit(earth.towers, DRIVERS, config=config)
+    history = model.history
+    best = history.validation.idxmin("epoch")
+    assert history.sizes["epoch"] < 30
+    rows = np.stack([earth.towers[n].values for n in DRIVERS], 1)
+    for member in range(3):
+        at = int(history.best_epoch[member])
+        until = history.validation.isel(member=member).sel(epoch=slice(None, at + 2))
+        assert int(until.idxmin()) == at <= int(best[member]) or at == int(best[member])
+        own = np.array([model.folds[s] == member for s in earth.towers.site.values])
+        loss = np.mean((model.predict(rows)[member][own] - earth.towers.nee.values[own]) ** 2)
+        assert history.validation.sel(epoch=at)[member] == pytest.approx(loss, rel=1e-4)
+
+
+def test_validation_is_scale_free(earth):
+    model = train.fit(earth.towers, DRIVERS, constraints=[constraint(earth, total=True)], config=SMALL)
+    loss = model.history.validation_loss
+    expected = (loss / loss.isel(epoch=0)).sum("term")
+    assert np.allclose(model.history.validation, expected.transpose("epoch", "member"))
+    assert (model.history.validation.isel(epoch=0) == 3).all()
+
+
+def test_cosine_schedule_falls_to_zero_and_none_stays(earth):
+    cosine = train.fit(earth.towers, DRIVERS, config=SMALL).history.learning_rate
+    flat = train.fit(earth.towers, DRIVERS, config=dataclasses.replace(SMALL, schedule=None)).history.learning_rate
+    assert (flat == 0.003).all() and (cosine.diff("epoch") < 0).all() and cosine[-1] < 0.001
+
+
+def test_several_targets_and_missing_observations(earth):
+    towers = earth.towers.assign(gpp=(earth.towers.nee * -2).assign_attrs(units="gC m-2 d-1"))
+    towers["gpp"] = towers.gpp.where(np.arange(towers.sizes["sample"]) % 3 > 0)
+    config = dataclasses.replace(SMALL, max_epochs=15, batch=500)
+    model = train.fit(towers, DRIVERS, target=["nee", "gpp"], config=config)
+    out = model.predict(np.zeros((5, 3), np.float32))
+    assert out.shape == (2, 3, 5) and model.units == {"nee": "gC m-2 d-1", "gpp": "gC m-2 d-1"}
+    assert list(model.history.term.values) == ["EC:nee", "EC:gpp"]
+    rows = np.stack([towers[n].values for n in DRIVERS], 1)
+    out = model.predict(rows)
+    assert np.corrcoef(out[0].mean(0), -0.5 * out[1].mean(0))[0, 1] > 0.95
+
+
+def test_dropout_and_other_activations_train(earth):
+    config = dataclasses.replace(SMALL, dropout=0.1, activation="tanh", max_epochs=5, batch=500)
+    loss = train.fit(earth.towers, DRIVERS, config=config).history.validation
+    assert (loss.isel(epoch=-1) < loss.isel(epoch=0)).all()
+
+
+class TestErrors:
+    def test_one_site(self, earth):
+        one = earth.towers.isel(sample=np.flatnonzero(earth.towers.site == "S-03"))
+        with pytest.raises(ValueError, match=r"one site \(S-03\)"):
+            train.fit(one, DRIVERS, config=SMALL)
+
+    def test_more_folds_than_sites(self, earth):
+        with pytest.raises(ValueError, match=r"30 folds need at least 30 .*24 sites"):
+            train.fit(earth.towers, DRIVERS, config=dataclasses.replace(SMALL, folds=30))
+
+    def test_constant_driver(self, earth):
+        towers = earth.towers.assign(wet=xr.full_like(earth.towers.wet, 7.1))
+        with pytest.raises(ValueError, match="driver wet is constant"):
+            train.fit(towers, DRIVERS, config=SMALL)
+
+    def test_missing_column(self, earth):
+        with pytest.raises(KeyError, match="tower table has no variable snow; it has warm"):
+            train.fit(earth.towers, [*DRIVERS, "snow"], config=SMALL)
+
+    def test_nan_rows_are_dropped_with_a_count(self, earth):
+        towers = earth.towers.copy(deep=True)
+        towers["wet"][:50] = np.nan
+        with pytest.warns(UserWarning, match=r"50 of 6000 tower rows .*\(wet: 50\)"):
+            model = train.fit(towers, DRIVERS, config=SMALL)
+        assert model.attrs["towers_dropped"] == 50
+
+    def test_mostly_nan_is_an_error(self, earth):
+        towers = earth.towers.copy(deep=True)
+        towers["wet"][:4000] = np.nan
+        with pytest.raises(ValueError, match=r"4000 of 6000 tower rows.*wet: 4000"):
+            train.fit(towers, DRIVERS, config=SMALL)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"schedule": "linear"}, "schedule is 'linear'"),
+            ({"activation": "swoosh"}, "activation is 'swoosh'"),
+            ({"dtype": "int8"}, "dtype is 'int8'"),
+            ({"batch": 0}, "batch is 0; expected at least 1"),
+            ({"members": (5,)}, r"members \(5,\).*folds=3"),
+            ({"dropout": 1.0}, "dropout is 1.0"),
+        ],
+    )
+    def test_configuration(self, change, message):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(SMALL, **change)
+
+
+class TestModelFile:
+    @pytest.fixture(scope="class")
+    def model(self, earth):
+        return train.fit(earth.towers, DRIVERS, constraints=[constraint(earth)], config=SMALL)
+
+    def test_round_trip(self, model, tmp_path):
+        path = model.save(tmp_path / "model.safetensors")
+        loaded = xflux.load_model(path)
+        rows = np.random.default_rng(0).normal(size=(700, 3)).astype(np.float32)
+        assert np.array_equal(model.predict(rows), loaded.predict(rows))
+        assert np.array_equal(model.last.predict(rows), loaded.last.predict(rows))
+        assert loaded.history.equals(model.history) and loaded.folds == model.folds
+        assert loaded.drivers == DRIVERS and loaded.driver_units == {name: "1" for name in DRIVERS}
+        assert loaded.units == "gC m-2 d-1" and loaded.members == 3 and loaded.config["seed"] == 0
+        assert loaded.attrs["constraints"][0]["regions"] == ["south", "tropics", "north"]
+        assert "provenance" in loaded.attrs
+
+    def test_predict_is_blockwise_member_by_member_and_nan_safe(self, model):
+        rows = np.random.default_rng(0).normal(size=(3000, 3)).astype(np.float32)
+        rows[5, 1] = np.nan
+        out = model.predict(rows)
+        assert out.shape == (3, 3000) and np.isnan(out[:, 5]).all() and np.isfinite(np.delete(out, 5, 1)).all()
+        assert np.array_equal(model.predict(rows, members=[2])[0], out[2], equal_nan=True)
+        assert np.allclose(model.predict(rows[10:11]), out[:, 10:11], rtol=1e-5, atol=1e-6)
+
+    def test_predict_is_thread_safe(self, model):
+        from concurrent.futures import ThreadPoolExecutor
+
+        rows = np.random.default_rng(0).normal(size=(2000, 3)).astype(np.float32)
+        expected = model.predict(rows)
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: model.predict(rows), range(8)))
+        assert all(np.array_equal(f, expected) for f in found)
+
+    def test_wrong_rows(self, model):
+        with pytest.raises(ValueError, match=r"shape \(4, 2\); expected \(row, 3\).*warm, wet, green"):
+            model.predict(np.zeros((4, 2)))
+
+    def test_damaged_and_foreign_files(self, model, tmp_path):
+        path = model.save(tmp_path / "model.safetensors")
+        cut = tmp_path / "cut.safetensors"
+        cut.write_bytes(path.read_bytes()[:500])
+        with pytest.raises(ValueError, match="damaged"):
+            train.load_model(cut)
+        (tmp_path / "text").write_text("not a model")
+        with pytest.raises(ValueError, match="damaged or no xflux model"):
+            train.load_model(tmp_path / "text")
+        with pytest.raises(FileNotFoundError, match="no file"):
+            train.load_model(tmp_path / "absent")
+
+    def test_newer_version(self, model, tmp_path, monkeypatch):
+        from xflux.train import files
+
+        monkeypatch.setattr(files, "FORMAT", files.FORMAT + 1)
+        path = model.save(tmp_path / "model.safetensors")
+        monkeypatch.undo()
+        with pytest.raises(ValueError, match="format '2'; this xflux reads up to 1: install a newer xflux"):
+            train.load_model(path)
+
+    def test_a_checkpoint_is_no_model(self, earth, tmp_path):
+        path = tmp_path / "c"
+        train.fit(earth.towers, DRIVERS, config=SMALL, checkpoint=path)
+        with pytest.raises(ValueError, match="is no xflux model"):
+            train.load_model(path)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_devices_agree(earth):
+    top = [constraint(earth, integral="full", total=True)]
+    found = [
+        train.fit(earth.towers, DRIVERS, constraints=top, config=dataclasses.replace(SMALL, device=d))
+        for d in ("cpu", "cuda")
+    ]
+    assert np.allclose(found[0].history.validation_loss, found[1].history.validation_loss, rtol=1e-2)
+
+
+def test_no_warnings_in_a_clean_run(earth):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train.fit(earth.towers, DRIVERS, constraints=[constraint(earth)], config=SMALL)
