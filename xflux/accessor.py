@@ -108,7 +108,7 @@ class FluxPlots:
     """``.flux.plot``: the figures of :mod:`xflux.plot`; all else is xarray's own ``.plot`` of the data."""
 
     def __init__(self, accessor: FluxAccessor) -> None:
-        variable = accessor._variable
+        variable = accessor._flux
         self._data = accessor._obj if variable is None else variable
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

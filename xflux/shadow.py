@@ -19,13 +19,13 @@ class Shadow:
         object.__setattr__(self, "_obj", obj)
 
     @property
-    def _variable(self) -> xr.DataArray | None:
+    def _flux(self) -> xr.DataArray | None:
         """The hidden variable, looked up anew each time; of a DataArray it can only be a coordinate."""
         variables = self._obj.variables if isinstance(self._obj, xr.Dataset) else self._obj.coords
         return self._obj["flux"] if "flux" in variables else None
 
     def _hidden(self, what: str) -> xr.DataArray:
-        variable = self._variable
+        variable = self._flux
         if variable is None:
             kind = type(self._obj).__name__
             raise TypeError(
@@ -36,11 +36,11 @@ class Shadow:
 
     @property
     def __class__(self) -> type:
-        return type(self) if self._variable is None else xr.DataArray
+        return type(self) if self._flux is None else xr.DataArray
 
     def __getattr__(self, name: str) -> Any:
         # Not while unpickling, when there is no object yet.
-        variable = self._variable if "_obj" in self.__dict__ else None
+        variable = self._flux if "_obj" in self.__dict__ else None
         if variable is None:
             raise AttributeError(f".flux has no attribute {name!r}; it has {_methods(type(self))}.")
         return getattr(variable, name)
@@ -49,29 +49,29 @@ class Shadow:
         setattr(self._hidden(f"cannot set {name!r}"), name, value)
 
     def __dir__(self) -> list[str]:
-        variable = self._variable
-        return sorted({*object.__dir__(self), *(dir(variable) if variable is not None else ())})
+        variable = self._flux
+        return sorted({*dir(type(self)), *(dir(variable) if variable is not None else ())})
 
     def __repr__(self) -> str:
-        variable = self._variable
+        variable = self._flux
         return f"<{type(self).__name__}: {_methods(type(self))}>" if variable is None else repr(variable)
 
     def _repr_html_(self) -> str | None:
-        variable = self._variable
+        variable = self._flux
         return None if variable is None else variable._repr_html_()
 
     def __format__(self, spec: str) -> str:
-        return format(str(self) if self._variable is None else self._variable, spec)
+        return format(str(self) if self._flux is None else self._flux, spec)
 
     def __reduce__(self) -> tuple:
         return type(self), (self._obj,)
 
     def __copy__(self) -> Any:
-        variable = self._variable
+        variable = self._flux
         return type(self)(self._obj) if variable is None else variable.copy(deep=False)
 
     def __deepcopy__(self, memo: dict) -> Any:
-        variable = self._variable
+        variable = self._flux
         return type(self)(self._obj.copy(deep=True)) if variable is None else variable.copy(deep=True)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -99,14 +99,14 @@ class Shadow:
         return item in self._hidden("membership")
 
     def __bool__(self) -> bool:
-        variable = self._variable
+        variable = self._flux
         return True if variable is None else bool(variable)
 
     def __eq__(self, other: Any) -> Any:
-        return NotImplemented if self._variable is None else self._variable == _revealed(other, "==")
+        return NotImplemented if self._flux is None else self._flux == _revealed(other, "==")
 
     def __ne__(self, other: Any) -> Any:
-        return NotImplemented if self._variable is None else self._variable != _revealed(other, "!=")
+        return NotImplemented if self._flux is None else self._flux != _revealed(other, "!=")
 
     __hash__ = None  # as DataArray
 
@@ -131,7 +131,7 @@ def _forwarded(name: str, function: Any, reflected: bool = False) -> Any:
 
 
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift", "matmul")
-_UNARY = {"abs": abs, "float": float, "int": int, "complex": complex, "round": round}
+_UNARY = {"abs": abs, "float": float, "int": int, "complex": complex}
 
 for _name in _BINARY:
     _operator = getattr(operator, f"__{_name}__")
