@@ -102,6 +102,25 @@ def test_chunks_do_not_change_scores_and_dask_stays_lazy(chunks):
     xr.testing.assert_allclose(lazy.compute(), evaluate.score(da, reference), rtol=1e-12)
 
 
+@settings(max_examples=10, deadline=None)
+@given(block=st.integers(1, 200), seed=st.integers(0, 99))
+def test_blocks_do_not_change_scores(block, seed):
+    da, reference = pair((37, 5), seed=seed)
+    weights = xr.DataArray(np.random.default_rng(seed).random(37), dims="time", coords={"time": da.time})
+    for dim in ("time", None):
+        expected = evaluate.score(da, reference, dim, weights=weights)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("xflux.evaluate.moments.BLOCK", block)
+            got = evaluate.score(da, reference, dim, weights=weights)
+        xr.testing.assert_allclose(got, expected, rtol=1e-11)
+
+
+def test_far_from_zero_keeps_its_digits():
+    da, reference = pair(missing=0.0)
+    moved = evaluate.score(da + 1e7, reference + 1e7)
+    np.testing.assert_allclose(moved.r, evaluate.score(da, reference).r, rtol=1e-7)
+
+
 def test_several_dims_and_dim_order():
     da, reference = pair()
     a = evaluate.score(da, reference, dim=["time", "region"])

@@ -1,52 +1,12 @@
 """Scores of one labelled array against another, NaN in pairs, weighted or not, lazy on dask."""
 
 from collections.abc import Hashable, Iterable
-from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from xflux.evaluate.moments import moments
 from xflux.evaluate.pairs import align_pair, match_labels
-
-CONSTANT = 1e-13  # a series whose standard deviation is below this share of its mean is constant (as in SciPy)
-
-
-class Moments(NamedTuple):
-    """Weighted sums over the scored dims from which every score follows; NaN where no pair is valid."""
-
-    n: xr.DataArray  # valid pairs
-    bias: xr.DataArray
-    mse: xr.DataArray
-    var_x: xr.DataArray  # of the array, population (divided by the sum of the weights)
-    var_y: xr.DataArray  # of the reference
-    cov: xr.DataArray
-    constant_x: xr.DataArray
-    constant_y: xr.DataArray
-
-
-def moments(
-    da: xr.DataArray, reference: xr.DataArray, dims: list[Hashable], weights: xr.DataArray | None = None
-) -> Moments:
-    """First and second moments of the valid pairs, in two passes and float64."""
-    valid = da.notnull() & reference.notnull()
-    x, y = da.where(valid, 0.0).astype("float64"), reference.where(valid, 0.0).astype("float64")
-    w = valid.astype("float64") if weights is None else valid * weights
-    w, x, y = xr.broadcast(w, x, y)
-    total = w.sum(dims)
-    total = total.where(total > 0)
-    mean_x, mean_y = (w * x).sum(dims) / total, (w * y).sum(dims) / total
-    dx, dy = x - mean_x, y - mean_y
-    var_x, var_y = (w * dx**2).sum(dims) / total, (w * dy**2).sum(dims) / total
-    return Moments(
-        n=(w > 0).sum(dims),
-        bias=mean_x - mean_y,
-        mse=(w * (x - y) ** 2).sum(dims) / total,
-        var_x=var_x,
-        var_y=var_y,
-        cov=(w * dx * dy).sum(dims) / total,
-        constant_x=var_x <= (CONSTANT * mean_x) ** 2,
-        constant_y=var_y <= (CONSTANT * mean_y) ** 2,
-    )
 
 
 def check_weights(weights: xr.DataArray | None, da: xr.DataArray) -> xr.DataArray | None:
