@@ -108,9 +108,9 @@ def water_availability(
         "et": ("mm d-1", "evapotranspiration", et),
         "runoff": ("mm d-1", "runoff", runoff),
     }
-    out = xr.Dataset({
-        n: v.transpose(axis, ...).assign_attrs(units=u, long_name=text) for n, (u, text, v) in about.items()
-    })
+    out = xr.Dataset(
+        {n: v.transpose(axis, ...).assign_attrs(units=u, long_name=text) for n, (u, text, v) in about.items()}
+    )
     return out.assign(storage_before=before.assign_attrs(units="mm", long_name="water stored before the first step"))
 
 

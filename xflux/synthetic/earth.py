@@ -72,9 +72,7 @@ class Settings:
         return dataclasses.replace(self, night_bias=0.0, uneven=0.0, inversion_error=0.0)
 
 
-def earth(
-    resolution: float = 2.0, years: int = 6, seed: int = 0, *, biases: bool = True, **settings: float
-) -> Earth:
+def earth(resolution: float = 2.0, years: int = 6, seed: int = 0, *, biases: bool = True, **settings: float) -> Earth:
     """A world whose true fluxes are known, with towers and inversions that err as the real ones do.
 
     Land are the 18 RECCAP2 regions. Climate has seasons, weather of a few days' memory and an ENSO-like mode of about
@@ -221,7 +219,7 @@ class Earth:
 
     def _flux(self, values: np.ndarray, name: str, long_name: str) -> xr.DataArray:
         attrs = {"units": "gC m-2 d-1", "long_name": long_name, "area_basis": "land",
-                 "includes_fire": False, "includes_rivers": False}  # fmt: skip
+                 "includes_fire": 0, "includes_rivers": 0}  # fmt: skip
         return self._map(values, "time", self._time, **attrs).rename(name)
 
     @cached_property
@@ -282,7 +280,7 @@ class Earth:
         """NEE of the inversions (their NBE without the fires) by region, (inversion, region, time), PgC month-1."""
         from xflux.regions import aggregate_regions
 
-        nee = (self.inversions["nbe"] - self.fire).assign_attrs(self.inversions["nbe"].attrs, includes_fire=False)
+        nee = (self.inversions["nbe"] - self.fire).assign_attrs(self.inversions["nbe"].attrs, includes_fire=0)
         sums = aggregate_regions(nee, "reccap2", land_fraction=self.land_fraction)
         return sums.transpose("inversion", "region", "time").rename("nee").assign_attrs(adjusted_for="fire")
 

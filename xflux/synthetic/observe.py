@@ -124,7 +124,7 @@ def inversions(earth: Earth, rng: np.random.Generator) -> xr.Dataset:
         mean = (land.region_area @ pattern) / area
         maps.append(truth + (region @ share).astype(np.float32) + (pattern - mean @ share).astype(np.float32))
     attrs = {"units": "gC m-2 d-1", "long_name": "net biome exchange", "area_basis": "land",
-             "includes_fire": True, "includes_rivers": False}  # fmt: skip
+             "includes_fire": 1, "includes_rivers": 0}  # fmt: skip
     fields = [earth._map(m, "time", time, **attrs) for m in maps]
     nbe = xr.concat(fields, xr.DataArray(list(INVERSIONS), dims="inversion", name="inversion")).compute()
     return xr.Dataset({"nbe": nbe.assign_attrs(attrs)}, attrs={"title": "inversions of the synthetic Earth"})

@@ -14,9 +14,7 @@ from xflux.towers.when import match_times
 TIME_DIMS = ("time", "month", "dayofyear")
 
 
-def colocate(
-    towers: xr.Dataset, grid: xr.Dataset, max_distance: float = 50, keep: Iterable[str] = ()
-) -> xr.Dataset:
+def colocate(towers: xr.Dataset, grid: xr.Dataset, max_distance: float = 50, keep: Iterable[str] = ()) -> xr.Dataset:
     """Add every driver of ``grid`` to the towers, from the nearest valid land cell.
 
     A cell is valid where every driver (but those kept) has at least one finite value; its distance to the tower is

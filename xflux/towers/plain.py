@@ -83,7 +83,7 @@ def _known_units(column: str) -> str | None:
 
 
 def _time_step(table: pd.DataFrame, name: str) -> str:
-    """"day" or "month", from the smallest step within a site."""
+    """ "day" or "month", from the smallest step within a site."""
     steps = table.sort_values(["site", "time"]).groupby("site")["time"].diff().dropna()
     step = steps[steps > pd.Timedelta(0)].min() if len(steps) else pd.NaT
     if step is not pd.NaT and step < pd.Timedelta("20h"):

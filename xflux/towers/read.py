@@ -163,8 +163,12 @@ def _with_places(table: pd.DataFrame, sites: pd.DataFrame | None) -> pd.DataFram
     """Add lat, lon and igbp by site; a list of sites goes before the table's own columns."""
     for name, empty in (("lat", np.nan), ("lon", np.nan), ("igbp", "")):
         own = table[name] if name in table else pd.Series(empty, index=table.index)
-        listed = table["site"].map(sites[name]) if sites is not None else pd.Series(np.nan, index=table.index)
-        table[name] = own.where(listed.isna(), listed) if name != "igbp" else listed.fillna(own).fillna("").astype(str)
+        listed = table["site"].map(sites[name]) if sites is not None else pd.Series(empty, index=table.index)
+        if name == "igbp":
+            listed, own = (x.astype(object).where(x.notna(), "") for x in (listed, own))
+            table[name] = listed.where(listed != "", own).astype(str)
+        else:
+            table[name] = listed.where(listed.notna(), own).astype(float)
     lost = sorted(table.loc[table["lat"].isna() | table["lon"].isna(), "site"].unique())
     if lost:
         where = "sites= was not given" if sites is None else "not in sites="
