@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time as clock
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import Any
 
 from xflux.forward.job import Job
@@ -30,13 +31,13 @@ def _on_threads(job: Job, todo: list[Region], workers: int, report: Progress) ->
     pool = ThreadPoolExecutor(workers)
     try:
         regions = iter(todo)
-        pending = {pool.submit(job.write, r) for r, _ in zip(regions, range(2 * workers), strict=False)}
+        pending = {pool.submit(job.write, r) for r in islice(regions, 2 * workers)}
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 found |= future.result()
                 report.step()
-            pending |= {pool.submit(job.write, r) for r, _ in zip(regions, done, strict=False)}
+            pending |= {pool.submit(job.write, r) for r in islice(regions, len(done))}
     finally:
         pool.shutdown(cancel_futures=True)
     return found
@@ -81,7 +82,7 @@ def _on_client(client: Any, job: Job, todo: list[Region], report: Progress) -> b
     shared = client.submit(cloudpickle.loads, cloudpickle.dumps(job), pure=False)
     threads = sum(client.nthreads().values()) or 1
     regions = iter(todo)
-    first = [client.submit(_write, shared, r, pure=False) for r, _ in zip(regions, range(4 * threads), strict=False)]
+    first = [client.submit(_write, shared, r, pure=False) for r in islice(regions, 4 * threads)]
     running = as_completed(first, loop=client.loop)
     found = False
     try:

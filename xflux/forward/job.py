@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.forward.block import predict_block
+from xflux.forward.land import on_worker
 from xflux.forward.model import Model, Outputs
 from xflux.forward.plan import Driver, Plan
 from xflux.forward.store import Region, Store
@@ -26,11 +28,12 @@ class Job:
     model: Model
     out: Outputs
     store: Store
+    remote: frozenset[str] = frozenset()  # drivers whose blocks live on a cluster
     _tiles: dict = field(default_factory=dict, repr=False)
     _lock: Any = field(default_factory=threading.Lock, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"plan": self.plan, "model": self.model, "out": self.out, "store": self.store}
+        return {"plan": self.plan, "model": self.model, "out": self.out, "store": self.store, "remote": self.remote}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _tiles={}, _lock=threading.Lock())
@@ -54,7 +57,7 @@ class Job:
         """The driver on the region, and where in it every step lies."""
         space = {d: s for d, s in tile.items() if d in driver.data.dims}
         if driver.aligned:
-            values = _load(driver.data.isel({driver.axis: steps, **space}))
+            values = self._load(driver, {driver.axis: steps, **space})
             return self._full_rank(values, driver), (np.arange(steps.stop - steps.start), None, None)
         mine = driver.steps[steps]
         later = None if driver.later is None else driver.later[steps]
@@ -63,7 +66,7 @@ class Job:
             return self._tile(driver, tile, space), (mine, later, weight)
         used = np.unique(mine if later is None else np.concatenate([mine, later]))
         pick = {driver.axis: used} if driver.axis else {}
-        values = self._full_rank(_load(driver.data.isel(**pick, **space)), driver)
+        values = self._full_rank(self._load(driver, pick | space), driver)
         place = None if later is None else np.searchsorted(used, later)
         return values, (np.searchsorted(used, mine), place, weight)
 
@@ -87,25 +90,29 @@ class Job:
                 self._tiles[where] = {}
             kept = self._tiles[where]
             lock = kept.setdefault("lock", threading.Lock())
-        with lock:
+        with nullcontext() if driver.name in self.remote else lock:  # a wait for the cluster must hold nothing up
             if driver.name not in kept:
-                kept[driver.name] = self._full_rank(_load(driver.data.isel(space)), driver)
+                kept[driver.name] = self._full_rank(self._load(driver, space), driver)
             return kept[driver.name]
 
-
-def _load(data: xr.DataArray) -> np.ndarray:
-    """Values as float32; dask in this thread, unless its blocks live on a cluster."""
-    if data.chunks and _on_cluster(data):
+    def _load(self, driver: Driver, pick: dict[str, Any]) -> np.ndarray:
+        """Values as float32; dask in this thread, unless its blocks live on a cluster."""
+        data = driver.data.isel(pick)
+        if driver.name not in self.remote:
+            return np.asarray(data.compute(scheduler="synchronous").values, np.float32)
+        if not on_worker():
+            raise ValueError(
+                f"run: driver {driver.name!r} is persisted on a cluster; give that cluster as scheduler=, or load it"
+            )
         from distributed import worker_client
 
         with worker_client() as client:
             return np.asarray(client.compute(data.data).result(), np.float32)
-    return np.asarray(data.compute(scheduler="synchronous").values, np.float32)
 
 
-def _on_cluster(data: xr.DataArray) -> bool:
+def is_remote(data: xr.DataArray) -> bool:
     """Whether the array was persisted on a cluster."""
-    if "distributed" not in sys.modules:
+    if not data.chunks or "distributed" not in sys.modules:
         return False
     from distributed import Future
 

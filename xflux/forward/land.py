@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from itertools import pairwise
 from typing import Any
@@ -68,9 +69,12 @@ class Land:
         if not np.isnan(result[0]).all():
             self.found = True
             return
-        with self.lock:
-            if self.found is None:
-                self.found = self._search()
+        if on_worker():  # no lock: the search waits for other tasks of this very worker
+            self.found = self.found or self._search()
+        else:
+            with self.lock:
+                if self.found is None:
+                    self.found = self._search()
         if not self.found:
             raise ValueError(NO_LAND.format(drivers=", ".join(self.names)))
 
@@ -87,15 +91,26 @@ class Land:
         return False
 
 
+def on_worker() -> bool:
+    """Whether this is a task of a distributed worker."""
+    if "distributed" not in sys.modules:
+        return False
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
+
+
 def _compute_here(lazy: Any) -> Any:
     """Compute inside a task: on a distributed worker through its cluster (inputs may live there), else in place."""
     import dask
 
-    try:
-        from distributed import get_worker, worker_client
-
-        get_worker()
-    except (ImportError, ValueError):
+    if not on_worker():
         return dask.compute(lazy, scheduler="synchronous")[0]
+    from distributed import worker_client
+
     with worker_client() as client:
         return client.compute(lazy).result()

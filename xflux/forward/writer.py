@@ -15,7 +15,7 @@ import xarray as xr
 
 from xflux.forward import store as zarr_store
 from xflux.forward.execute import Progress, execute
-from xflux.forward.job import Job
+from xflux.forward.job import Job, is_remote
 from xflux.forward.land import NO_LAND, require_land
 from xflux.forward.lazy import CELLS, PLANES, assemble, on_device, preferred
 from xflux.forward.metadata import with_cf
@@ -82,7 +82,7 @@ def run(
     sizes = _region_sizes(laid, chosen, n_workers, chunks)
     with _disk(path):
         target = _open(path, laid, model, chosen, grid, sizes, chunks, overwrite)
-    job = Job(laid, model, chosen, target)
+    job = Job(laid, model, chosen, target, frozenset(d.name for d in laid.drivers if is_remote(d.data)))
     todo = _todo(target, n_workers)
     report = Progress(len(target.regions()), len(todo), progress)
     with _disk(path, report):
