@@ -1,13 +1,13 @@
-"""A bottom-up NEE product of 204 months for benchmarks and studies of the bridge: realistic in structure, invented in value.
+"""A bottom-up NEE product of 204 months for the bridge's benchmarks: realistic in structure, invented in value.
 
 No bottom-up product is shipped, and the data folder holds climatologies only. This one is made of
 
-- a seasonal cycle per pixel: GPP by light-use efficiency (radiation × NDVI × a temperature ramp, scaled to the FLUXCOM map
-  where there is one), TER with Q10 = 1.8 and soil moisture, 2 % less than GPP over the year; from the 0.5° monthly climatology
-  of ``$XFLUX_DATA`` (``drivers/monthly_climatology_05deg.nc``). Without that folder the same formulas run on analytic
-  fields of latitude and two smooth random fields, on the land of the package's own RECCAP2 polygons;
-- interannual modes: eight smooth patterns of warmth and of wetness (correlation length 12°) with red-noise indices (lag-one
-  correlation 0.85 per month), which act on GPP and TER in proportion;
+- a seasonal cycle per pixel: GPP by light-use efficiency (radiation × NDVI × a temperature ramp, scaled to the FLUXCOM
+  map where there is one), TER with Q10 = 1.8 and soil moisture, 2 % less than GPP over the year; from the 0.5° monthly
+  climatology of ``$XFLUX_DATA`` (``drivers/monthly_climatology_05deg.nc``). Without it the same formulas run on
+  analytic fields of latitude and two smooth random fields, on the land of the package's own RECCAP2 polygons;
+- interannual modes: eight smooth patterns of warmth and of wetness (correlation length 12°) with red-noise indices
+  (lag-one correlation 0.85 per month), which act on GPP and TER in proportion;
 - weather: monthly anomalies with a correlation length of 3° and a lag-one correlation of 0.3;
 - white noise of 3 % of a pixel's standard deviation, as a machine-learned field has.
 
@@ -26,7 +26,9 @@ MONTHS = 204
 _CLIMATOLOGY = "drivers/monthly_climatology_05deg.nc"
 
 
-def bottom_up(months: int = MONTHS, resolution: float = 0.5, seed: int = 0, data: str | Path | None = None) -> xr.DataArray:
+def bottom_up(
+    months: int = MONTHS, resolution: float = 0.5, seed: int = 0, data: str | Path | None = None
+) -> xr.DataArray:
     """NEE (time, lat, lon), float32, gC m-2 d-1 per land area, NaN over the sea; from January 2001.
 
     ``resolution`` is a multiple of 0.5°; ``data`` the data folder (default ``$XFLUX_DATA``), or "" for none.
@@ -44,8 +46,8 @@ def bottom_up(months: int = MONTHS, resolution: float = 0.5, seed: int = 0, data
     nee = np.full((months, *land.shape), np.nan, "float32")
     g, r, c = (np.asarray(f.transpose("month", "lat", "lon"))[:, rows, columns] for f in (gpp, ter, cold))
     warm, wet = (_anomaly(months, land.shape, rng, step)[:, rows, columns] for _ in range(2))
-    warm_gpp = 0.06 * warm * np.where(c[month] > 0, 1, -1)  # warmth helps where it is cold, and costs where it is not
-    values = r[month] * (1 + 0.05 * warm + 0.03 * wet) - g[month] * np.maximum(1 + warm_gpp + 0.10 * wet, 0)
+    warm_gpp = 0.04 * warm * np.where(c[month] > 0, 1, -1)  # warmth helps where it is cold, and costs where it is not
+    values = r[month] * (1 + 0.04 * warm + 0.03 * wet) - g[month] * np.maximum(1 + warm_gpp + 0.07 * wet, 0)
     values += 0.03 * values.std(axis=0) * rng.standard_normal(values.shape)
     nee[:, rows, columns] = values
     time = xr.date_range("2001-01-01", periods=months, freq="MS")
@@ -75,11 +77,12 @@ def _analytic(seed: int) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
     weights = xflux.region_weights(grid, "reccap2").sum("region").data.todense()
     land = weights > 0.5 * grid.flux.cell_area().values
     rng = np.random.default_rng(seed + 1)
-    season = np.cos(2 * np.pi * (np.arange(12)[:, None, None] - 6.5) / 12) * np.sign(lat)[None, :, None]
-    swing = 18 * np.sin(np.radians(np.abs(lat)))[None, :, None]
-    tair = 28 - 45 * np.sin(np.radians(lat))[None, :, None] ** 2 + swing * season + 2 * _smooth(land.shape, 20, rng)
-    light = (220 * np.cos(np.radians(lat))[None, :, None] + 90 * np.abs(np.sin(np.radians(lat)))[None, :, None] * season).clip(0)
-    green = (0.45 + 0.15 * _smooth(land.shape, 12, rng) + 0.15 * season * np.abs(lat)[None, :, None] / 60).clip(0.02, 0.9)
+    phi = np.radians(lat)[None, :, None]
+    season = np.cos(2 * np.pi * (np.arange(12)[:, None, None] - 6.5) / 12) * np.sign(phi)
+    tilt = np.sin(np.abs(phi)) * season
+    tair = 28 - 45 * np.sin(phi) ** 2 + 18 * tilt + 2 * _smooth(land.shape, 20, rng)
+    light = (220 * np.cos(phi) + 90 * tilt).clip(0)
+    green = (0.45 + 0.15 * _smooth(land.shape, 12, rng) + 0.15 * season * np.abs(phi)).clip(0.02, 0.9)
     gpp = 0.06 * light * green * ((tair + 2) / 20).clip(0, 1)
     ter = 1.8 ** ((tair - 10) / 10)
     ter *= 0.98 * gpp.mean(axis=0) / ter.mean(axis=0)

@@ -1,0 +1,506 @@
+"""The bridge on fields whose answer is known."""
+
+import warnings
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import xflux
+from xflux.bridge import fit_bridge, load_bridge
+from xflux.bridge.samples import MEAN_MONTH
+from xflux.grid import cell_area
+from xflux.regions import aggregate_regions, region_weights
+
+LAT, LON = np.arange(85.0, -90, -10), np.arange(-175.0, 180, 10)
+
+
+def field(months: int = 60, seed: int = 0, noise: float = 0.3, basis: str = "cell", **dates) -> xr.DataArray:
+    """A few seasonal and interannual modes and noise, gC m-2 d-1, on a 10° grid."""
+    rng = np.random.default_rng(seed)
+    month = np.arange(months)
+    modes = rng.standard_normal((months, 5))
+    patterns = rng.standard_normal((5, LAT.size, LON.size))
+    values = np.einsum("tk,kij->tij", modes, patterns) + noise * rng.standard_normal((months, LAT.size, LON.size))
+    values += 2 * np.cos(2 * np.pi * month / 12)[:, None, None] * np.sign(LAT)[None, :, None]
+    time = xr.date_range("2001-01-01", periods=months, freq="MS", **dates)
+    attrs = {"units": "gC m-2 d-1", "area_basis": basis}
+    return xr.DataArray(values, {"time": time, "lat": LAT, "lon": LON}, ("time", "lat", "lon"), "nee", attrs)
+
+
+def halves() -> xr.DataArray:
+    """Two regions, by text label."""
+    mask = xr.where(xr.DataArray(LAT, {"lat": LAT}, "lat") > 0, 0, 1) + xr.DataArray(0 * LON, {"lon": LON}, "lon")
+    return mask.assign_attrs(flag_values=[0, 1], flag_meanings="north south")
+
+
+def relative(a: xr.DataArray, b: xr.DataArray) -> float:
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+@pytest.fixture(scope="module")
+def nee():
+    return field()
+
+
+@pytest.fixture(scope="module")
+def bridge(nee):
+    return nee.flux.fit_bridge(halves())
+
+
+# --- the interface of DESIGN §2 ---------------------------------------------------------------------------------------
+def test_interface(nee, bridge):
+    assert isinstance(bridge, xflux.Bridge)
+    assert set(bridge.pixels.dims) == {"pixel"} and {"region", "lat", "lon", "weight"} <= set(bridge.pixels.variables)
+    names = {"intercept", "alpha", "r2", "r2_cv", "r2_anomaly", "n_pixels", "land_area"}
+    assert names <= set(bridge.regions.data_vars) and dict(bridge.regions.sizes) == {"region": 2}
+    predicted = bridge.predict(nee)
+    assert predicted.dims == ("time", "region") and predicted.attrs["units"] == "PgC month-1"
+    assert predicted.dtype == "float64" and list(predicted["region"].values) == ["north", "south"]
+    assert (bridge.regions["r2"] >= 0.95).all() and (bridge.regions["r2_cv"] < 1).all()
+    assert (bridge.regions["n_pixels"] == np.unique(bridge.pixels["region"], return_counts=True)[1]).all()
+
+
+def test_target_is_what_aggregate_regions_makes(nee, bridge):
+    xr.testing.assert_allclose(bridge.full(nee), aggregate_regions(nee, halves()).drop_vars(
+        ["valid_fraction", "unassigned"], errors="ignore"), rtol=1e-12)  # fmt: skip
+    full, bridged = bridge.full(nee), bridge.predict(nee)
+    rate = MEAN_MONTH / nee["time"].dt.days_in_month
+    bridged, full = bridged * rate, full * rate
+    misfit = ((bridged - full) ** 2).sum("time") / ((full - full.mean("time")) ** 2).sum("time")
+    np.testing.assert_allclose(1 - misfit, bridge.regions["r2"], atol=1e-10)
+
+
+def test_pixels_weights_and_intercept_are_the_prediction(nee, bridge):
+    """What a trainer does with pixels and regions, by hand."""
+    days = nee["time"].dt.days_in_month.values
+    for name in ("north", "south"):
+        part = bridge.pixels.isel(pixel=bridge.pixels["region"].values == name)
+        values = nee.sel(lat=part["lat"], lon=part["lon"]).values
+        by_hand = values @ part["weight"].values + bridge.regions["intercept"].sel(region=name).item()
+        np.testing.assert_allclose(bridge.predict(nee).sel(region=name), by_hand * days / MEAN_MONTH, rtol=1e-12)
+
+
+def test_operator_is_the_prediction(nee, bridge):
+    op = bridge.operator(["south", "north"])
+    values = nee.sel(lat=op["lat"], lon=op["lon"]).drop_vars(["lat", "lon"])
+    out = (xr.dot(values, op["weight"]) + op["intercept"]) * nee["time"].dt.days_in_month / MEAN_MONTH
+    out = out.sel(region=["north", "south"]).transpose("time", "region")
+    np.testing.assert_allclose(out, bridge.predict(nee), rtol=1e-11)
+    with pytest.raises(ValueError, match=r"regions \['east'\] are not among"):
+        bridge.operator(["east"])
+
+
+# --- planted truth ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("calendar", ["standard", "noleap", "360_day"])
+@pytest.mark.parametrize("refit", [False, True])
+def test_planted_pixels_come_back(calendar, refit):
+    """The integral is an exact combination of three pixels a region: the others are constant."""
+    nee = field(48, seed=3, calendar=calendar, use_cftime=True)
+    varying = np.zeros((LAT.size, LON.size), bool)
+    varying[[2, 5, 7, 10, 12, 14], [3, 30, 17, 8, 20, 1]] = True
+    nee = nee.where(varying, 1.5)
+    bridge = fit_bridge(nee, halves(), r2=1 - 1e-9, refit=refit)
+    assert bridge.regions["n_pixels"].values.tolist() == [3, 3]
+    area = cell_area(nee)
+    for pixel in range(6):
+        one = bridge.pixels.isel(pixel=pixel)
+        truth = area.sel(lat=one["lat"], lon=one["lon"]).item() * 1e-15 * MEAN_MONTH
+        assert one["weight"].item() == pytest.approx(truth, rel=1e-10 if refit else 1e-3)
+    assert relative(bridge.predict(nee), bridge.full(nee)) < (1e-12 if refit else 1e-3)
+    constant = 1.5 * 1e-15 * MEAN_MONTH * area.where(~varying).where(area["lat"] > 0).sum().item()
+    assert bridge.regions["intercept"].sel(region="north").item() == pytest.approx(constant, rel=1e-3)
+
+
+# --- invariances ------------------------------------------------------------------------------------------------------
+@given(
+    chunks=st.fixed_dictionaries({"time": st.integers(7, 24), "lat": st.integers(5, 17), "lon": st.integers(11, 36)}),
+    roll=st.integers(0, 35), flip=st.booleans(), east=st.booleans(), order=st.permutations(["time", "lat", "lon"]),
+)  # fmt: skip
+@settings(max_examples=8, deadline=None)
+def test_order_chunks_and_conventions_change_nothing(chunks, roll, flip, east, order):
+    nee = field(24, seed=5)
+    options = {"candidates": 100, "clusters": 3, "landmarks": 120}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = fit_bridge(nee, halves(), **options).predict(nee)
+        other = nee.roll(lon=roll, roll_coords=True)
+        other = other.isel(lat=slice(None, None, -1)) if flip else other
+        other = other.assign_coords(lon=other["lon"] % 360) if east else other
+        bridge = fit_bridge(other.transpose(*order).chunk(chunks), halves(), **options)
+    assert relative(bridge.predict(nee), expected) < 1e-8
+    assert relative(bridge.predict(other.chunk(chunks)), expected) < 1e-8
+    assert relative(bridge.full(other), bridge.full(nee)) < 1e-12
+
+
+@pytest.mark.parametrize("units", ["kgC m-2 s-1", "umolCO2 m-2 s-1", "gC m-2 month-1", "kgCO2 m-2 yr-1"])
+def test_units_change_nothing(nee, bridge, units):
+    other = nee.flux.convert_units(units)
+    again = fit_bridge(other, halves())
+    assert relative(again.predict(nee), bridge.predict(nee)) < 1e-8
+    assert relative(bridge.predict(other), bridge.predict(nee)) < 1e-12
+    np.testing.assert_allclose(again.regions["alpha"], bridge.regions["alpha"], rtol=1e-8)
+
+
+def test_other_regions_do_not_change_a_region(nee):
+    options = {"candidates": 100, "clusters": 3}
+    both = fit_bridge(nee, halves(), **options)
+    south = fit_bridge(nee, halves().where(halves() == 1), **options)
+    xr.testing.assert_equal(both.regions.sel(region=["south"]), south.regions)
+
+
+def test_seed_draws_other_candidates(nee):
+    options = {"candidates": 40, "clusters": 3}
+    one, same, other = (fit_bridge(nee, halves(), seed=s, **options) for s in (0, 0, 1))
+    xr.testing.assert_identical(one.pixels, same.pixels)
+    assert not one.pixels.equals(other.pixels)
+
+
+# --- months, members, days --------------------------------------------------------------------------------------------
+def test_prediction_has_the_months_true_length(nee, bridge):
+    flat = nee.isel(time=slice(0, 14)) * 0 + 1.0
+    predicted = bridge.predict(flat.assign_attrs(nee.attrs))
+    per_day = predicted / flat["time"].dt.days_in_month
+    np.testing.assert_allclose(per_day, per_day.isel(time=[0]).values.repeat(14, axis=0), rtol=1e-12)
+    month = flat.isel(time=slice(0, 12)).rename(time="month").assign_coords(month=np.arange(1, 13))
+    february = bridge.predict(month.assign_attrs(nee.attrs)).sel(month=2)
+    np.testing.assert_allclose(february, predicted.isel(time=0).values * 28.2425 / 31, rtol=1e-12)
+    mean = bridge.predict(flat.isel(time=0, drop=True).assign_attrs(nee.attrs))
+    np.testing.assert_allclose(mean, predicted.isel(time=0).values * MEAN_MONTH / 31, rtol=1e-12)
+
+
+def test_literal_form_regresses_months_on_rates(nee):
+    literal = fit_bridge(nee, halves(), month_lengths=False)
+    full = aggregate_regions(nee, halves())
+    residual = literal.predict(nee) - full
+    r2 = 1 - (residual**2).sum("time") / ((full - full.mean("time")) ** 2).sum("time")
+    np.testing.assert_allclose(r2, literal.regions["r2"], atol=1e-10)
+    two = nee.isel(time=[0, 1])
+    two = two.copy(data=np.repeat(two.values[:1], 2, axis=0))
+    np.testing.assert_allclose(*literal.predict(two).values, rtol=1e-12)  # January = February in this form
+
+
+def test_members_times_months_of_a_climatology():
+    rng = np.random.default_rng(2)
+    base = field(12, seed=1).rename(time="month").assign_coords(month=np.arange(1, 13))
+    scale = xr.DataArray(rng.uniform(0.5, 1.5, 10), dims="member")
+    nee = (base * scale).transpose("member", ...)
+    nee = (nee + 0.2 * rng.standard_normal(nee.shape)).assign_attrs(base.attrs)
+    bridge = fit_bridge(nee.transpose("lat", "month", "member", "lon"), halves())
+    assert bridge.attrs["n_samples"] == 120
+    assert (bridge.regions["r2"] >= 0.95).all() and np.isfinite(bridge.regions["r2_cv"]).all()
+    assert bridge.predict(nee).dims == ("member", "month", "region")
+    assert bridge.diagnose(nee)["n"].values.tolist() == [120, 120]
+
+
+def test_daily_input_is_averaged_to_months():
+    rng = np.random.default_rng(0)
+    time = xr.date_range("2003-01-01", "2004-12-31", freq="D")
+    values = rng.standard_normal((time.size, LAT.size, LON.size))
+    attrs = {"units": "gC m-2 d-1", "area_basis": "cell"}
+    daily = xr.DataArray(values, {"time": time, "lat": LAT, "lon": LON}, ("time", "lat", "lon"), attrs=attrs)
+    monthly = daily.flux.to_monthly()
+    a, b = fit_bridge(daily, halves(), r2=0.9), fit_bridge(monthly, halves(), r2=0.9)
+    xr.testing.assert_allclose(a.pixels, b.pixels)
+    assert a.predict(daily).sizes["time"] == 24
+    xr.testing.assert_allclose(a.predict(daily), b.predict(monthly))
+
+
+def test_folds_are_blocks_of_years_else_of_members():
+    from xflux.bridge.samples import _months_and_folds
+
+    month, fold = _months_and_folds(field(60), 5)
+    np.testing.assert_array_equal(fold, np.repeat(np.arange(5), 12))
+    np.testing.assert_array_equal(month, np.tile(np.arange(1, 13), 5))
+    members = field(12).expand_dims(member=7)
+    assert np.unique(_months_and_folds(members, 3)[1].reshape(7, 12), axis=1).shape == (7, 1)
+    assert not _months_and_folds(field(12), 5)[1].any()
+
+
+def test_without_years_or_members_cross_validation_is_nan():
+    bridge = fit_bridge(field(12), halves())
+    assert np.isnan(bridge.regions["r2_cv"]).all() and np.isnan(bridge.regions["r2_anomaly"]).all()
+    assert (bridge.regions["r2"] >= 0.95).all()
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+def test_options_do_what_they_say(nee, bridge):
+    positive = fit_bridge(nee, halves(), positive=True)
+    assert (positive.pixels["weight"] > 0).all() and (positive.regions["r2"] >= 0.95).all()
+    free = fit_bridge(nee, halves(), refit=True)
+    assert (free.regions["r2"] > bridge.regions["r2"]).all()
+    np.testing.assert_array_equal(free.pixels["lat"], bridge.pixels["lat"])
+    anomalies = fit_bridge(nee, halves(), target="anomalies")
+    np.testing.assert_allclose(anomalies.regions["r2_anomaly"], 0.95, atol=1e-8)
+    for window in (0, None):
+        assert (fit_bridge(nee, halves(), window=window, candidates=60).regions["r2"] >= 0.95).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"r2": 1.0}, "r2=1.0 is not between 0 and 1"),
+        ({"target": "iav"}, "target='iav' is unknown; expected 'flux' or 'anomalies'"),
+        ({"candidates": 1}, "candidates=1 is too few"),
+        ({"window": -1}, "window=-1 is negative"),
+    ],
+)
+def test_options_that_make_no_sense(nee, options, message):
+    with pytest.raises(ValueError, match=message):
+        fit_bridge(nee, halves(), **options)
+
+
+def test_dataset_needs_one_flux_or_a_name(nee, bridge):
+    ds = xr.Dataset({"nee": nee, "gpp": 2 * nee.assign_attrs(), "cell_area": cell_area(nee)})
+    ds["gpp"].attrs = nee.attrs
+    with pytest.raises(ValueError, match=r"exactly one flux variable; the Dataset has \['nee', 'gpp'\]"):
+        fit_bridge(ds, halves())
+    with pytest.raises(ValueError, match="var='ter' is not in the Dataset"):
+        fit_bridge(ds, halves(), var="ter")
+    assert relative(fit_bridge(ds, halves(), var="nee").predict(ds, var="nee"), bridge.predict(nee)) < 1e-12
+    alone = ds.drop_vars("gpp").assign_attrs(area_basis="cell")
+    alone["nee"].attrs.pop("area_basis")
+    assert relative(fit_bridge(alone, halves()).predict(alone), bridge.predict(nee)) < 1e-12
+
+
+def test_field_without_samples_or_units(nee):
+    with pytest.raises(ValueError, match="a bridge needs samples"):
+        fit_bridge(nee.isel(time=0, drop=True), halves())
+    with pytest.raises(ValueError, match="has no units; set attrs"):
+        fit_bridge(nee.drop_attrs(), halves())
+
+
+# --- land, NaN, degenerate regions ------------------------------------------------------------------------------------
+def test_land_fraction_and_missing_pixels_as_in_aggregate_regions():
+    rng = np.random.default_rng(4)
+    nee = field(36, basis="land")
+    land = xr.DataArray(rng.uniform(0, 1, (LAT.size, LON.size)).round(1), {"lat": LAT, "lon": LON}, ("lat", "lon"))
+    nee = nee.where(rng.uniform(size=land.shape) > 0.2)  # pixels without data
+    nee = nee.where((rng.uniform(size=nee.shape) > 0.02) | (nee["lon"] < 0))  # and some gaps in the east
+    bridge = fit_bridge(nee, "latitude-bands", land_fraction=land)
+    full = aggregate_regions(nee, "latitude-bands", land_fraction=land)
+    known = bridge.regions["n_valid"].values > 0
+    xr.testing.assert_allclose(bridge.full(nee).isel(region=known), full.isel(region=known).reset_coords(drop=True))
+    complete = nee.notnull().all("time")
+    for lat, lon in zip(bridge.pixels["lat"].values, bridge.pixels["lon"].values, strict=True):
+        assert bool(complete.sel(lat=lat, lon=lon))
+    expected = region_weights(nee, "latitude-bands", "land", land).sum(["lat", "lon"]).data.todense()
+    np.testing.assert_allclose(bridge.regions["land_area"], expected)
+
+
+def test_land_area_is_land_also_on_basis_cell(nee):
+    land = xr.full_like(nee.isel(time=0, drop=True), 0.25)
+    bridge = fit_bridge(nee, halves(), land_fraction=land)
+    cell = fit_bridge(nee, halves())
+    np.testing.assert_allclose(bridge.regions["land_area"], 0.25 * cell.regions["land_area"])
+
+
+def test_region_without_valid_pixels_is_nan_and_named(nee):
+    with pytest.warns(UserWarning, match="regions south have no pixel"):
+        bridge = fit_bridge(nee.where(nee["lat"] > 0), halves())
+    south = bridge.regions.sel(region="south")
+    assert south["status"] == "no valid pixels" and south["n_pixels"] == 0 and np.isnan(south["r2"])
+    assert bridge.predict(nee).sel(region="south").isnull().all()
+    assert bridge.predict(nee).sel(region="north").notnull().all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        diagnosis = bridge.diagnose(nee.where(nee["lat"] > 0))
+    assert diagnosis["holds"].values.tolist() == [True, False]
+
+
+def test_all_regions_empty_is_defined_too(nee):
+    with pytest.warns(UserWarning, match="regions north, south have no pixel"):
+        bridge = fit_bridge((nee * np.nan).assign_attrs(nee.attrs), halves())
+    assert bridge.predict(nee).isnull().all() and bridge.pixels.sizes["pixel"] == 0
+
+
+def test_constant_region_is_predicted_by_its_constant(nee):
+    nee = nee.where(nee["lat"] > 0, 0.7)
+    with pytest.warns(UserWarning, match="regions south have a constant integral"):
+        bridge = fit_bridge(nee, halves())
+    south = bridge.regions.sel(region="south")
+    assert south["status"] == "constant" and south["n_pixels"] == 0 and np.isnan(south["r2"])
+    assert relative(bridge.predict(nee).sel(region="south"), bridge.full(nee).sel(region="south")) < 1e-12
+    assert bridge.diagnose(nee)["holds"].all()
+    with pytest.warns(UserWarning, match="no longer holds for south"):
+        bridge.diagnose(nee.where(nee["lat"] > 0, 0.9))
+
+
+def test_unreachable_r2_gives_least_squares_and_a_warning():
+    rng = np.random.default_rng(0)
+    nee = field(120, noise=1.0)
+    kept = (nee["lon"] == 5.0) & (abs(nee["lat"]) == 45.0)  # one complete pixel a region
+    nee = nee.where((rng.uniform(size=nee.shape) > 0.05) | kept.transpose("lat", "lon"))
+    with pytest.warns(UserWarning, match=r"regions north \(0\.\d+\), south .* do not reach R² 0.95.*lower r2="):
+        bridge = fit_bridge(nee, halves())
+    assert (bridge.regions["status"] == "unreached").all() and (bridge.regions["n_pixels"] == 1).all()
+    assert (bridge.regions["r2"] < 0.95).all() and np.isfinite(bridge.predict(nee)).all()
+
+
+def test_missed_draw_falls_back_on_all_pixels():
+    """Where the drawn candidates cannot reach R², every pixel is one."""
+    nee = field(200, noise=3.0)
+    bridge = fit_bridge(nee, halves(), candidates=5, r2=0.9)
+    assert (bridge.regions["r2"] >= 0.9).all() and (bridge.regions["n_candidates"] == bridge.regions["n_valid"]).all()
+
+
+def test_fewer_months_than_pixels():
+    bridge = fit_bridge(field(8), halves(), r2=0.999)
+    assert (bridge.regions["r2"] >= 0.999).all() and (bridge.regions["n_pixels"] <= 7).all()
+
+
+def test_integer_labels_match_those_of_aggregate_regions(nee, tmp_path):
+    mask = halves().drop_attrs()
+    bridge = fit_bridge(nee, mask)
+    assert bridge.predict(nee)["region"].equals(aggregate_regions(nee, mask)["region"].reset_coords(drop=True))
+    bridge.save(tmp_path / "b.nc")
+    xr.testing.assert_identical(load_bridge(tmp_path / "b.nc").regions, bridge.regions)
+
+
+def test_unknown_basis_is_assumed_to_be_cell_and_said(nee):
+    bare = nee.assign_attrs()
+    bare.attrs = {"units": "gC m-2 d-1"}
+    with pytest.warns(UserWarning, match="'cell' is assumed"):
+        bridge = fit_bridge(bare, halves())
+    assert bridge.regions["n_pixels"].equals(fit_bridge(nee, halves()).regions["n_pixels"])
+    assert np.isfinite(bridge.predict(nee.assign_attrs(area_basis="land"))).all()  # unknown never raises
+
+
+# --- other grids ------------------------------------------------------------------------------------------------------
+def test_prediction_on_another_grid(nee, bridge):
+    fine = nee.interp(lat=np.arange(77.5, -88, -5), lon=np.arange(-177.5, 180, 5), method="nearest",
+                      kwargs={"fill_value": "extrapolate"}).assign_attrs(nee.attrs)  # fmt: skip
+    assert np.isfinite(bridge.predict(fine)).all()
+    coarse = nee.coarsen(lat=2, lon=2, boundary="trim").mean().assign_attrs(nee.attrs)
+    assert np.isfinite(bridge.predict(coarse)).all()  # centres lie exactly half a cell off
+    with pytest.raises(ValueError, match=r"lie farther than half a cell .* the first is that of (north|south) at lat"):
+        bridge.predict(nee.coarsen(lat=4, lon=4, boundary="trim").mean().assign_attrs(nee.attrs))
+    with pytest.raises(ValueError, match="contributing pixels lie farther than half a cell"):
+        bridge.predict(nee.sel(lon=slice(0, 180)))
+    shifted = nee.assign_coords(lat=nee["lat"] + 1e-5, lon=nee["lon"] - 1e-5)
+    assert relative(bridge.predict(shifted), bridge.predict(nee)) < 1e-12
+
+
+def test_full_integral_on_another_grid_needs_the_regions(nee, bridge):
+    coarse = nee.coarsen(lat=2, lon=2, boundary="trim").mean().assign_attrs(nee.attrs)
+    with pytest.raises(ValueError, match=r"is not that of the fit .*give regions="):
+        bridge.diagnose(coarse)
+    named = fit_bridge(nee, "latitude-bands")
+    assert np.isfinite(named.full(coarse).sel(region="40N-50N")).all()
+
+
+def test_basis_that_differs_is_refused(nee, bridge):
+    with pytest.raises(ValueError, match=r"per area of land .* fitted per area of cell"):
+        bridge.predict(nee.assign_attrs(area_basis="land"))
+
+
+def test_annual_steps_are_refused(nee, bridge):
+    with pytest.raises(ValueError, match="longer than a month"):
+        bridge.predict(nee.flux.annual())
+
+
+def test_missing_pixel_makes_its_region_nan(nee, bridge):
+    first = bridge.pixels.isel(pixel=0)
+    here = (nee["lat"] == first["lat"].item()) & (nee["lon"] == first["lon"].item())
+    predicted = bridge.predict(nee.where(~here | (nee["time"].dt.year > 2001)).assign_attrs(nee.attrs))
+    assert predicted.sel(region=first["region"].item()).isnull().sum() == 12
+    assert predicted.drop_sel(region=first["region"].item()).notnull().all()
+
+
+def test_prediction_is_lazy(nee, bridge):
+    lazy = bridge.predict(nee.chunk(time=7))
+    assert lazy.chunks is not None
+    xr.testing.assert_allclose(lazy.compute(), bridge.predict(nee))
+
+
+# --- diagnosis, files, looks ------------------------------------------------------------------------------------------
+def test_diagnosis_of_the_fitted_field(nee, bridge):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        diagnosis = bridge.diagnose(nee)
+    assert diagnosis["holds"].all() and (diagnosis["r2"] > 0.94).all() and (diagnosis["slope"] < 1).all()
+    b, f = bridge.predict(nee), bridge.full(nee)
+    np.testing.assert_allclose(diagnosis["bias"], (b - f).mean("time"))
+    np.testing.assert_allclose(diagnosis["rmse"], np.sqrt(((b - f) ** 2).mean("time")))
+    slope = ((f - f.mean("time")) * (b - b.mean("time"))).sum("time") / ((f - f.mean("time")) ** 2).sum("time")
+    np.testing.assert_allclose(diagnosis["slope"], slope)
+    assert diagnosis["rmse"].attrs["units"] == "PgC month-1"
+
+
+def test_broken_link_is_named(nee, bridge):
+    moved = nee.copy(data=np.where(nee["lat"].values[:, None] < 0, np.roll(nee.values, 7, axis=2) * 1.7, nee.values))
+    with pytest.warns(UserWarning, match=r"no longer holds for south \(R² .*the pattern of the flux has changed"):
+        diagnosis = bridge.diagnose(moved)
+    assert diagnosis["holds"].to_series().to_dict() == {"north": True, "south": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not bridge.diagnose(moved, warn=False)["holds"].all()
+
+
+def test_an_offset_breaks_the_link_though_the_correlation_stays(nee, bridge):
+    pixels = set(zip(bridge.pixels["lat"].values, bridge.pixels["lon"].values, strict=True))
+    off = np.array([[(a, b) not in pixels for b in LON] for a in LAT])
+    with pytest.warns(UserWarning, match="no longer holds for north .*south"):
+        bridge.diagnose((nee + 2.0 * off).assign_attrs(nee.attrs))
+
+
+def test_save_and_load(nee, bridge, tmp_path):
+    bridge.save(tmp_path / "bridge.nc")
+    again = xflux.load_bridge(tmp_path / "bridge.nc")
+    xr.testing.assert_identical(again.pixels, bridge.pixels)
+    xr.testing.assert_identical(again.regions, bridge.regions)
+    xr.testing.assert_identical(again.predict(nee), bridge.predict(nee))
+    xr.testing.assert_identical(again.diagnose(nee), bridge.diagnose(nee))
+    assert again.attrs == bridge.attrs and repr(again) == repr(bridge)
+    xr.Dataset({"x": 1}).to_netcdf(tmp_path / "other.nc")
+    with pytest.raises(ValueError, match="is not a bridge"):
+        load_bridge(tmp_path / "other.nc")
+
+
+def test_empty_bridge_can_be_saved(nee, tmp_path):
+    with pytest.warns(UserWarning):
+        bridge = fit_bridge((nee * np.nan).assign_attrs(nee.attrs), halves())
+    bridge.save(tmp_path / "empty.nc")
+    assert load_bridge(tmp_path / "empty.nc").predict(nee).isnull().all()
+
+
+def test_repr_is_readable(bridge):
+    words = repr(bridge)
+    assert "xflux.Bridge" in words and "north" in words and "R² 0.95" in words and "r2_cv" in words
+    html = bridge._repr_html_()
+    assert "<table>" in html and html.count("<tr>") == 3 and "south" in html
+
+
+def test_plots(nee, bridge):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    ax = bridge.plot()
+    drawn = sum(len(c.get_offsets()) for c in ax.collections if hasattr(c, "get_offsets"))
+    assert drawn >= bridge.pixels.sizes["pixel"]
+    ax = bridge.plot_diagnosis(nee)
+    assert len(ax.get_legend().get_texts()) == 2 and "PgC" in ax.get_xlabel()
+    plt.close("all")
+
+
+# --- PFTs -------------------------------------------------------------------------------------------------------------
+def test_composition_counts_pixels_and_land(nee, bridge):
+    pft = xr.where(nee["lon"] < 0, 1, 2) + 0 * nee["lat"]
+    pft = pft.assign_attrs(flag_values=[1, 2], flag_meanings="forest grass").transpose("lat", "lon")
+    parts = bridge.composition(pft)
+    west = bridge.pixels["lon"].values < 0
+    north = bridge.pixels["region"].values == "north"
+    assert parts["pixels"].sel(region="north", pft="forest") == (west & north).sum()
+    assert parts["all_pixels"].sum() == bridge.pixels.sizes["pixel"]
+    np.testing.assert_allclose(parts["land_share"], 0.5)
+    np.testing.assert_allclose(parts["pixel_share"].sum("pft"), 1)
+    weight = np.abs(bridge.pixels["weight"].values)
+    share = weight[west & north].sum() / weight[north].sum()
+    assert parts["weight_share"].sel(region="north", pft="forest").item() == pytest.approx(share)
+    fractions = xr.concat([pft == 1, 0.4 * (pft == 2)], xr.Variable("pft", ["forest", "grass"]))
+    xr.testing.assert_equal(bridge.composition(fractions), parts)
+    with pytest.raises(ValueError, match=r"dims \(lat, lon\) or \(pft, lat, lon\)"):
+        bridge.composition(fractions.expand_dims(year=2))
