@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from . import evaluate, forward, grid, temporal
-from .bridge import Bridge, fit_bridge
+from .bridge import Bridge, bridge_stability, fit_bridge
 from .regions import aggregate_regions
 from .shadow import Shadow
 
@@ -97,6 +97,34 @@ class FluxAccessor(Shadow):
         lasso = {"positive": positive, "refit": refit, "target": target, "month_lengths": month_lengths, "folds": folds}
         what = {"land_fraction": land_fraction, "var": var, "area_basis": area_basis}
         return fit_bridge(self._obj, regions, r2, seed, **what, **distance, **drawing, **lasso)
+
+    def bridge_stability(
+        self,
+        regions: Any,
+        trials: int = 1000,
+        r2: float = 0.95,
+        seed: int = 0,
+        land_fraction: xr.DataArray | None = None,
+        *,
+        path: Any = None,
+        batch: int = 50,
+        var: str | None = None,
+        area_basis: str | None = None,
+        window: int | None = 2,
+        normalise: bool = True,
+        candidates: int = 300,
+        clusters: int | None = None,
+        landmarks: int = 600,
+        positive: bool = False,
+        target: str = "flux",
+        month_lengths: bool = True,
+    ) -> xr.Dataset:
+        """How often every pixel is selected in many random draws: :func:`xflux.bridge.bridge_stability`."""
+        distance = {"window": window, "normalise": normalise}
+        drawing = {"candidates": candidates, "clusters": clusters, "landmarks": landmarks}
+        lasso = {"positive": positive, "target": target, "month_lengths": month_lengths}
+        what = {"land_fraction": land_fraction, "var": var, "area_basis": area_basis, "path": path, "batch": batch}
+        return bridge_stability(self._obj, regions, trials, r2, seed, **what, **distance, **drawing, **lasso)
 
     @property
     def plot(self) -> "FluxPlots":
