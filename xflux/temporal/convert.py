@@ -31,9 +31,15 @@ def integrals(da: xr.DataArray, steps: Steps, period: str) -> tuple[xr.DataArray
     if not np.array_equal(index, np.arange(da.sizes[steps.dim])):
         pieces = pieces.isel({steps.dim: index})
     by = xr.DataArray(group, dims=steps.dim, name="_period")
+
+    def gathered(x: xr.DataArray) -> xr.DataArray:
+        if labels.size == index.size:  # one piece a period: nothing to add up
+            return x.rename({steps.dim: "_period"}).assign_coords(_period=np.arange(labels.size))
+        return x.groupby(by).sum()
+
     weights, valid = along(days, steps.dim), pieces.notnull()
-    total = (pieces.where(valid, 0).astype("float64") * weights).groupby(by).sum()
-    covered = (valid * weights).groupby(by).sum()
+    total = gathered(pieces.where(valid, 0).astype("float64") * weights)
+    covered = gathered(valid * weights)
     stamps, full = steps.periods(labels, period)
     if stamps is None:
         return total.isel(_period=0, drop=True), covered.isel(_period=0, drop=True), float(full[0])
