@@ -351,6 +351,88 @@ def test_a_zarr_store_is_a_file_too(fixtures, tmp_path):
     np.testing.assert_allclose(ds.nee.values, fixtures["x_base"].values["nee"][24:])
 
 
+def _monthly(tmp_path, name, variable, units, time, dims=("time", "latitude", "longitude"), extra=None, count=12):
+    """A file with one variable of ones, and whatever time axis is asked for."""
+    lat, lon = writer.axes(6, 8)
+    sizes = {"time": count, "latitude": 6, "longitude": 8, **(extra or {})}
+    contents = {**writer.lat_lon(lat, lon), variable: (dims, np.ones([sizes[d] for d in dims]), units)}
+    if time is not None:
+        contents["time"] = (("time",), *time)
+    return writer.write(tmp_path / name, sizes, contents)
+
+
+def test_a_year_of_months_without_dates_is_the_year_of_the_name(tmp_path):
+    units = {"units": "kg-CO2/m2/month"}
+    path = _monthly(tmp_path, "co2.MACTM-r84.JAMSTEC.2011.nc", "flux_apos_land", units, None)
+    ds = xflux.open_product("miroc4-actm", path)
+    assert [str(t)[:7] for t in ds.time.values[[0, -1]]] == ["2011-01", "2011-12"]
+
+
+@pytest.mark.parametrize("units", ["months since 1700-01-01", "years since 1700-01-01"])
+def test_years_since_are_years(tmp_path, units):
+    step = 12 if units.startswith("months") else 1
+    time = (301 * step + np.arange(3) * step, {"units": units})
+    path = _monthly(tmp_path, "LPJ_S3_nbp.nc", "nbp", {"units": "kg m-2 s-1"}, time, count=3)
+    bounds = xflux.open_product("trendy", path).time_bnds.values.astype("M8[D]").astype(str)
+    assert bounds.tolist() == [[f"{y}-01-01", f"{y + 1}-01-01"] for y in (2001, 2002, 2003)]
+
+
+def test_a_layer_of_one_is_squeezed_and_per_layer_read(tmp_path):
+    dims = ("time", "layer", "latitude", "longitude")
+    time = (np.arange(12) * 30.0 + 10, {"units": "days since 2001-01-01", "calendar": "noleap"})
+    units = {"units": "kgC m-2 month-1 per layer"}
+    path = _monthly(tmp_path, "ISAM_S3_nbp.nc", "nbp", units, time, dims, {"layer": 1})
+    nbe = xflux.open_product("trendy", path).nbe
+    assert nbe.dims == ("time", "lat", "lon") and nbe.attrs["units"] == "kgC m-2 month-1"
+
+
+def test_units_in_brackets_are_the_units(fixtures, tmp_path):
+    raw = xr.open_dataset(fixtures["jena_carboscope"].paths[0], decode_times=False)
+    for name in ("co2flux_land", "co2flux_ocean", "co2flux_subt", "co2flux_excl"):
+        raw[name].attrs["units"] = "[PgC/yr]"
+    raw.to_netcdf(tmp_path / "s99oc_v2020_daily.nc")
+    ds = xflux.open_product("carboscope", tmp_path / "s99oc_v2020_daily.nc")
+    np.testing.assert_allclose(ds.nbe.values, fixtures["jena_carboscope"].values["nbe"], rtol=1e-12)
+    raw.attrs |= {"yrfi_valid": 1999, "yrfe_valid": 2000}
+    raw.to_netcdf(tmp_path / "old.nc")
+    with pytest.raises(ProductError, match=r"no year of old.nc \(2001-2004\) is among its valid ones \(1999-2000\)"):
+        xflux.open_product("carboscope", tmp_path / "old.nc")
+
+
+def test_a_unit_that_was_never_seen_is_taken_as_it_is(tmp_path):
+    time = (np.arange(12) * 30.0 + 15, {"units": "days since 2001-01-01", "calendar": "360_day"})
+    path = _monthly(tmp_path, "fco2_X_a.nc", "Terrestrial_flux", {"units": "kgC/m2/yr"}, time)
+    assert xflux.open_product("gcp2018", path).nbe.attrs["units"] == "kgC/m2/yr"
+    path = _monthly(tmp_path, "fco2_Y_a.nc", "Terrestrial_flux", {"units": "PgC/yr"}, time)
+    with pytest.raises(ProductError, match=r"expected units 'gC m-2 yr-1', found 'PgC/yr'"):
+        xflux.open_product("gcp2018", path)
+
+
+def test_two_januaries_are_months_where_the_name_says_so(tmp_path):
+    time = (np.array([0.0, 366.0]), {"units": "days since 2000-01-01"})
+    units = {"units": "mol m-2 s-1"}
+    path = _monthly(tmp_path, "CT.monthly.nc", "bio_flux_opt", units, time, count=2)
+    with pytest.warns(UserWarning, match="no data from 2000-02-01 to 2001-01-01"):
+        ds = xflux.open_product("carbontracker", path)
+    assert (np.diff(ds.time_bnds.values, axis=1) == np.timedelta64(31, "D")).all()
+
+
+def test_gfas_months_and_days(tmp_path):
+    units = {"units": "kg m**-2 s**-1"}
+    one = (np.array([0]), {"units": "hours since 2003-01-01 00:00:0.0"})
+    month = xflux.open_product(
+        "gfas", _monthly(tmp_path, "cams_gfas_co2fire_200301.nc", "co2fire", units, one, count=1)
+    )
+    assert str(month.time_bnds.values[0, 1])[:10] == "2003-02-01"
+    other = xflux.open_product("gfas", _monthly(tmp_path, "gfas_remake.nc", "fire", units, one, count=1))
+    assert "time_bnds" not in other.coords and other.fire.attrs["name_as_published"] == "fire"
+
+
+def test_contents_ride_into_the_regions(fixtures):
+    nbe = opened(fixtures["gcp_inversions"]).nbe.flux.aggregate_regions("latitude-bands")
+    assert nbe.attrs["includes_fire"] == 1 and nbe.attrs["includes_rivers"] == 1 and nbe.dims[-1] == "region"
+
+
 # --- several files ----------------------------------------------------------------------------------------------------
 
 
@@ -630,6 +712,12 @@ def test_products_is_a_function_and_a_room():
     assert table.loc["openghg", "checked"] == "on published files"
     assert table.loc["gcp-inversions", "checked"] == "on its description"
     assert xflux.open_product is room.open_product
+
+
+def test_the_table_as_text_fits_a_terminal():
+    text = importlib.import_module("xflux.products").describe()
+    assert all(len(line) <= 110 for line in text.splitlines())
+    assert all(name in text for name in load_table())
 
 
 def test_every_unit_of_the_table_is_one_that_xflux_reads():

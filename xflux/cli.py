@@ -29,6 +29,18 @@ def main() -> None:
 
 
 @app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Run folder.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Of the world and of everything random.")] = 0,
+    smoke: Smoke = False,
+) -> None:
+    """The whole chain on the embedded synthetic Earth, whose truth is known; writes a run folder and a report."""
+    from xflux.study.demo import run_demo
+
+    run_demo(out if not smoke else out.with_name(out.name + "-smoke"), seed=seed, smoke=smoke)
+
+
+@app.command()
 def run(
     study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
     out: Out = None,
@@ -67,9 +79,9 @@ def report(
 @app.command()
 def products() -> None:
     """The published products that open_product reads."""
-    import xflux
+    from xflux.products import describe
 
-    typer.echo(str(xflux.products()))
+    typer.echo(describe())
 
 
 @app.command()

@@ -20,7 +20,7 @@ from .combine import combine, labels_of, only
 from .fractions import with_land_fraction
 from .table import Product, ProductError, find_product, load_table
 
-__all__ = ["Product", "ProductError", "open_product", "products"]
+__all__ = ["Product", "ProductError", "describe", "open_product", "products"]
 
 Paths = str | Path | Iterable[str | Path] | Mapping[str, "Paths"]
 
@@ -111,6 +111,22 @@ def products(table: Mapping | str | Path | None = None) -> pd.DataFrame:
     """
     rows = list(load_table(table).values())
     return pd.DataFrame([_summary(p) for p in rows], index=[p.name for p in rows])
+
+
+def describe(table: Mapping | str | Path | None = None) -> str:
+    """The table of products as text for a terminal, a few lines each.
+
+    >>> print(describe().splitlines()[0])
+    gcp-inversions: Global Carbon Budget inversions, 1° (GCB2022 to GCB2024)
+    """
+    from textwrap import fill
+
+    blocks = []
+    for row in products(table).to_dict("records"):
+        lines = [f"{key:>10}: {row[key]}" for key in ("variables", "units", "sign", "traps", "checked", "confidence")]
+        lines = [fill(line, 110, subsequent_indent=" " * 12) for line in lines if not line.endswith(": ")]
+        blocks.append("\n".join([f"{row['name']}: {row['title']}", *lines]))
+    return "\n\n".join(blocks)
 
 
 def _summary(p: Product) -> dict:

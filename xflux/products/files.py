@@ -33,7 +33,7 @@ def open_file(path: Path, product: Product) -> xr.Dataset:
     out = out.assign_coords(_cell_bounds(raw))
     out = _member_names(out, raw, product)
     out = _physical(out, product, path)
-    out = _valid_years(out, raw, product)
+    out = _valid_years(out, raw, product, path)
     statics = [v.name for v in chosen.values() if v.kind in ("area", "fraction")]
     return out.set_coords(statics)
 
@@ -140,14 +140,16 @@ def _stamps(raw: xr.Dataset, product: Product, path: Path) -> xr.DataArray | Non
         return times.as_index(raw["time"].values)
     if "start_date" in raw.variables and product.time == "start_date":
         rows = raw["start_date"].transpose("time", ...).values
-        if rows.ndim == 2 and rows.shape[1] == 3 and np.isfinite(rows).all():
-            return times.from_rows(rows)
+        if rows.ndim == 2 and rows.shape[1] >= 3 and np.isfinite(rows).all():
+            return times.from_rows(rows[:, :3])
     if "time" in raw.variables and "since" in str(raw["time"].attrs.get("units", "")):
         attrs = raw["time"].attrs
         where = f"{product.name}: {path.name}"
         return times.decode(raw["time"].values, str(attrs["units"]), str(attrs.get("calendar", "")).lower(), where)
     if product.time == "filename" and count in (None, 1):
         return times.from_filename(path, product)
+    if count == 12 and product.time_pattern and product.step == "month":
+        return times.from_months(f"{times.from_filename_year(path, product)}-01", 12)
     if product.first_month and count:
         return times.from_months(product.first_month, count)
     if count is None and product.time_optional:
@@ -194,6 +196,8 @@ def _check_bounds(bounds: np.ndarray, product: Product, path: Path) -> None:
 def _variable(da: xr.DataArray, v: Variable, ds: xr.Dataset, product: Product, path: Path) -> xr.DataArray:
     """One variable: selected, un-extensified, sign turned, with the schema's attributes."""
     da = da.isel({d: i for d, i in v.select.items() if d in da.dims}, drop=True)
+    kept = ("time", "lat", "lon", product.ensemble)
+    da = da.squeeze([d for d in da.dims if d not in kept and da.sizes[d] == 1], drop=True)
     if v.kind == "flux" and not {"lat", "lon"} <= set(da.dims):
         raise ProductError(
             f"{path.name} does not look like {product.name}: variable {da.name!r} expected dims (…, lat, lon), "
@@ -235,7 +239,7 @@ def _published_units(da: xr.DataArray, v: Variable) -> str:
     """The published unit string: 'units', else 'unit' (DLEM), else a long_name that is one (CARDAMOM), else ''."""
     for attr in _UNITS_ATTRS:
         text = str(da.attrs.get(attr, "")).strip()
-        if text and (attr != "long_name" or text in v.units):
+        if text and (attr != "long_name" or _known_unit(text, v)):
             return text
     return ""
 
@@ -244,29 +248,27 @@ def _schema_units(published: str, v: Variable, product: Product, path: Path) -> 
     """The unit string that xflux reads; a unit that the row does not know is an error that names both."""
     if not v.units:
         return {"area": "m2", "fraction": "1"}.get(v.kind, published)
-    if published in v.units:
-        return v.units[published]
-    if not published and v.units_absent:
-        return v.units_absent
-    same = _same_unit(published, v) if published else None
-    if same:
-        return same
+    known = _known_unit(published, v) if published else v.units_absent
+    if known:
+        return known
     raise ProductError(
         f"{path.name} does not look like {product.name}: variable {v.name!r} expected units "
         f"{' or '.join(map(repr, v.units))}, found {published or 'no units attribute'!r}"
     )
 
 
-def _same_unit(published: str, v: Variable) -> str | None:
-    """The row's unit that ``published`` is another spelling of, if there is one."""
+def _known_unit(published: str, v: Variable) -> str | None:
+    """The row's unit for the published text: its very words, or another spelling of them."""
+    if published in v.units:
+        return v.units[published]
     about = {"substance": v.substance} if v.substance else None
-    for target in v.units.values():
+    for words, unit in v.units.items():
         try:
-            if abs(units.factor(units.parse(published, about), target) - 1) < 1e-9:
-                return target
+            if abs(units.factor(units.parse(published, about), units.parse(words, about)) - 1) < 1e-9:
+                return unit
         except units.UnitsError:
             continue
-    return None
+    return published if v.any_units and units.is_flux(published) and units.parse(published).per_area else None
 
 
 def _attributes(da: xr.DataArray, v: Variable, product: Product, published: str, unit: str) -> dict:
@@ -341,10 +343,8 @@ def _member_names(out: xr.Dataset, raw: xr.Dataset, product: Product) -> xr.Data
 
 def _labels(names: xr.DataArray) -> np.ndarray:
     """Text labels: rows of single characters are joined, padding (blanks, NULs) is stripped."""
-    values = names.values
-    if values.ndim == 2:
-        values = [b"".join(np.asarray(row, "S1").tolist()) for row in values]
-    text = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values]
+    rows = names.values if names.ndim == 2 else names.values[:, None]
+    text = ["".join(c.decode("utf-8", "replace") if isinstance(c, bytes) else str(c) for c in row) for row in rows]
     return np.array([t.replace("\x00", "").strip() for t in text], dtype="U")
 
 
@@ -360,7 +360,7 @@ def _physical(out: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
     )
 
 
-def _valid_years(out: xr.Dataset, raw: xr.Dataset, product: Product) -> xr.Dataset:
+def _valid_years(out: xr.Dataset, raw: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
     """Without the spin-up and spin-down years, where the file's attributes name the valid ones."""
     if not product.valid_years or "time" not in out.dims:
         return out
@@ -370,6 +370,11 @@ def _valid_years(out: xr.Dataset, raw: xr.Dataset, product: Product) -> xr.Datas
     first, last = (int(float(np.ravel(np.asarray(v, dtype="float64"))[0])) for v in (first, last))
     years = out["time"].dt.year.values
     kept = out.isel(time=np.flatnonzero((years >= first) & (years <= last)))
+    if not kept.sizes["time"]:
+        raise ProductError(
+            f"{product.name}: no year of {path.name} ({years.min()}-{years.max()}) is among its valid ones "
+            f"({first}-{last})"
+        )
     return kept.assign_attrs(valid_years=f"{first}-{last}")
 
 

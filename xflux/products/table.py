@@ -26,10 +26,11 @@ class ProductError(ValueError):
 class Variable:
     """One variable of a product: its names and units as published, and what it becomes.
 
-    ``units`` maps each spelling in the files to the one that ``xflux.units`` reads, ``units_absent`` is what a missing
-    one means, ``substance`` what a bare mass ("kg m-2 s-1") is of; ``sign`` is −1 where the published sign is opposite
-    to ours; ``extensive`` names the published cell area that an amount per cell is divided by; ``match``
-    is a pattern that the file name or the attributes must contain (openghg's one ``flux``).
+    ``units`` maps each spelling in the files to the one that ``xflux.units`` reads; ``units_absent`` is what a missing
+    one means; ``any_units`` accepts whatever flux per area xflux reads (no file was seen); ``substance`` is what a
+    bare mass ("kg m-2 s-1") is of. ``sign`` is −1 where the published sign is opposite to ours. ``extensive`` names the
+    published cell area that an amount per cell is divided by. ``match`` is a pattern that the file name or the
+    attributes must contain (openghg's one ``flux``). ``kind`` is flux, area, fraction or other; ``static`` drops time.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Variable:
     includes_rivers: bool | None = None
     adjusted_for: str = ""
     units_absent: str = ""
+    any_units: bool = False
     substance: str = ""
     static: bool = False
     scale: float = 1.0

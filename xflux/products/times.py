@@ -15,15 +15,16 @@ import xarray as xr
 
 from .table import Product, ProductError
 
-_MONTHS_SINCE = re.compile(r"^\s*months?\s+since\s+(-?\d{1,4})-(\d{1,2})(?:-(\d{1,2}))?", re.I)
+_MONTHS_SINCE = re.compile(r"^\s*(month|year)s?\s+since\s+(\d{1,4})-(\d{1,2})", re.I)
 _DAY = np.timedelta64(1, "D")
 
 
 def decode(values: np.ndarray, units: str, calendar: str, where: str) -> xr.DataArray:
-    """Dates of numeric stamps: datetime64 for the real calendar, cftime for the others; ``months since`` too."""
+    """Dates of numeric stamps: datetime64 for the real calendar, cftime for the others; months and years since too."""
     months = _MONTHS_SINCE.match(units)
     if months:
-        return _months_since(values, int(months[1]), int(months[2]), calendar)
+        per_step = 12 if months[1].lower() == "year" else 1
+        return _months_since(np.asarray(values, float) * per_step, int(months[2]), int(months[3]), calendar)
     stamps = xr.Dataset({"t": ("time", values, {"units": units, "calendar": calendar or "standard"})})
     try:
         dates = xr.decode_cf(stamps, decode_times=True)["t"]
@@ -36,7 +37,7 @@ def decode(values: np.ndarray, units: str, calendar: str, where: str) -> xr.Data
 
 def _months_since(values: np.ndarray, year: int, month: int, calendar: str) -> xr.DataArray:
     """Whole calendar months after the reference (udunits would take 30.44 days); a fraction is within the month."""
-    count = np.floor(np.asarray(values, float) + 1e-6).astype(int) + (month - 1)
+    count = np.floor(values + 1e-6).astype(int) + (month - 1)
     return as_index([date(year + int(c // 12), int(c % 12) + 1, 1, calendar or "standard") for c in count])
 
 
@@ -79,12 +80,21 @@ def from_filename(path: str | Path, product: Product) -> xr.DataArray:
 
 
 def find_step(time: xr.DataArray, product: Product, hints: str) -> str:
-    """Length of the steps: 'month', 'year', 'day', '8day', '<n>h' or '' (unknown), from hints, stamps or the row."""
-    for pattern, step in product.steps.items():
-        if re.search(pattern, hints, re.I):
-            return "" if step == "none" else step
+    """Length of the steps: 'month', 'year', 'day', '8day', '<n>h' or '' (unknown).
+
+    A word in the file's name decides (two Januaries are months in a file called monthly), unless stamps are closer.
+    """
     inferred = _infer_step(time)
-    return inferred if inferred else ("" if product.step == "none" or time.size > 1 else product.step)
+    named = next((s for pattern, s in product.steps.items() if re.search(pattern, hints, re.I)), "")
+    if named and (not inferred or _typical_days(named) <= _typical_days(inferred)):
+        return named
+    if inferred or time.size > 1 or product.step == "none":
+        return inferred
+    return product.step
+
+
+def _typical_days(step: str) -> float:
+    return {"month": 30.0, "year": 365.0, "8day": 8.0, "day": 1.0}.get(step) or float(step[:-1]) / 24
 
 
 def _infer_step(time: xr.DataArray) -> str:
