@@ -129,7 +129,7 @@ def test_every_number_of_a_table_is_the_files(run, page):
 
 
 def test_map_numbers_are_those_of_the_store(run, page):
-    layer = map_data(page)["layers"][1]
+    layer = map_data(page)["layers"][0]
     assert layer["label"] == "EC" and layer["units"] == "gC m-2 d-1" and layer["members"] == ["0", "1", "2"]
     values = unpack(layer["values"], "<i2").reshape(4, 13, layer["size"]) * layer["scale"]
     cells = unpack(layer["cells"], "<i4")
@@ -147,7 +147,7 @@ def test_map_numbers_are_those_of_the_store(run, page):
 def test_coarsening_keeps_the_global_integral(tmp_path):
     folder = write_run(tmp_path / "fine")
     page = report.write_report(folder, tmp_path / "coarse.html", resolution=6.0).read_text(encoding="utf-8")
-    layer = map_data(page)["layers"][1]
+    layer = map_data(page)["layers"][0]
     values = unpack(layer["values"], "<i2").reshape(4, 13, layer["size"]) * layer["scale"]
     assert len(layer["lat_edges"]) == 31 and len(layer["lon_edges"]) == 61
     with xr.open_zarr(folder / "flux" / "ec.zarr") as store:
@@ -272,12 +272,12 @@ def test_switching_redraws_the_map(run, browser):
     window = opened(browser, report.write_report(run))
     picture = "return document.getElementById('map-canvas').toDataURL()"
     first = window.execute_script(picture)
-    choose(window, "model", "EC")
+    choose(window, "model", "EC-ATM bridge")
     second = window.execute_script(picture)
     choose(window, "month", "January")
     third = window.execute_script(picture)
     assert len({first, second, third}) == 3
-    assert "EC, January" in window.find_element("id", "map-canvas").get_attribute("aria-label")
+    assert "EC-ATM bridge, January" in window.find_element("id", "map-canvas").get_attribute("aria-label")
 
 
 def test_tables_sort_by_full_numbers(run, browser):

@@ -86,12 +86,19 @@ class FluxMap {
     this.fill("model", names.map((n, i) => [i, n]));
     this.fill("minus", [["", "nothing"], ...names.map((n, i) => [i, n])]);
     this.choose();
+    this.chosen();
     for (const [key, control] of Object.entries(this.controls))
-      control.addEventListener(key === "range" ? "input" : "change", () => { if (key === "model") this.choose(); this.draw(); });
+      control.addEventListener(key === "range" ? "input" : "change", () => { if (key === "model") this.choose(); this.chosen(); this.draw(); });
     this.canvas.addEventListener("pointermove", e => this.read(e));
     this.canvas.height = Math.round(this.canvas.width * (this.north - this.south) / (2 * this.west));
     this.pixels();
+    for (const layer of this.data.layers) this.look_up(layer);
     this.draw();
+  }
+  look_up(layer) {  // the cell of every pixel, once a grid
+    const known = this.data.layers.find(l => l.at && l.cells === layer.cells && String(l.lat_edges) === String(layer.lat_edges));
+    layer.at = known ? known.at : Int32Array.from({ length: this.lonlat.length / 2 }, (_, i) =>
+      Number.isNaN(this.lonlat[2 * i]) ? -1 : this.cell(layer, this.lonlat[2 * i], this.lonlat[2 * i + 1]));
   }
   fill(key, options) {
     const control = this.controls[key], before = control.value;
@@ -104,6 +111,7 @@ class FluxMap {
     this.fill("member", [[0, layer.members.length > 1 ? `mean of ${layer.members.length} members` : "the one member"],
       ...(layer.members.length > 1 ? layer.members.map((m, i) => [i + 1, `member ${m}`]) : [])]);
   }
+  chosen() { this.member = Number(this.controls.member.value); this.period = Number(this.controls.month.value); }
   layer() { return this.data.layers[Number(this.controls.model.value)]; }
   minus() { return this.controls.minus.value === "" ? null : this.data.layers[Number(this.controls.minus.value)]; }
   pixels() {  // longitude and latitude of every pixel, once
@@ -121,8 +129,8 @@ class FluxMap {
   }
   number(layer, cell) {
     if (cell < 0) return NaN;
-    const member = Math.min(Number(this.controls.member.value), layer.members.length > 1 ? layer.members.length : 0);
-    const period = Math.min(Number(this.controls.month.value), layer.periods.length - 1);
+    const member = Math.min(this.member, layer.members.length > 1 ? layer.members.length : 0);
+    const period = Math.min(this.period, layer.periods.length - 1);
     const whole = layer.numbers[(member * layer.periods.length + period) * layer.size + cell];
     return whole === MISSING ? NaN : whole * layer.scale;
   }
@@ -134,17 +142,18 @@ class FluxMap {
   draw() {
     const context = this.canvas.getContext("2d"), { width, height } = this.canvas, image = context.createImageData(width, height);
     const limit = Math.max(...this.data.layers.map(l => l.limit)) * Number(this.controls.range.value) / 100 || 1;
+    const layer = this.layer(), other = this.minus(), paint = new Uint32Array(image.data.buffer);
+    const word = ([r, g, b]) => (255 << 24 | b << 16 | g << 8 | r) >>> 0, nothing = word([218, 224, 229]);
+    const shades = Array.from({ length: 513 }, (_, i) => word(colour(i / 256 - 1)));
     for (let i = 0; i < width * height; i++) {
-      const lon = this.lonlat[2 * i], lat = this.lonlat[2 * i + 1];
-      if (Number.isNaN(lon)) continue;
-      const value = this.value(lon, lat);
-      const [r, g, b] = Number.isNaN(value) ? [236, 239, 241] : colour(value / limit);
-      image.data.set([r, g, b, 255], 4 * i);
+      if (Number.isNaN(this.lonlat[2 * i])) continue;
+      let value = this.number(layer, layer.at[i]);
+      if (other) value -= this.number(other, other.at[i]);
+      paint[i] = Number.isNaN(value) ? nothing : shades[Math.round((Math.min(Math.max(value / limit, -1), 1) + 1) * 256)];
     }
     context.putImageData(image, 0, 0);
     this.outline(context, width, height);
     this.bar(limit);
-    const layer = this.layer(), other = this.minus();
     this.canvas.setAttribute("aria-label", `Map of ${layer.name}${other ? " minus " + other.name : ""}, ${this.controls.month.selectedOptions[0].text}`);
     this.canvas.dataset.drawn = Number(this.canvas.dataset.drawn || 0) + 1;
   }

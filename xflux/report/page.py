@@ -142,7 +142,7 @@ def _map(data: dict | None, problems: list[str]) -> str:
         "<span id='bar-high'></span> <span id='bar-units'></span></div>"
         "<p id='map-readout' aria-live='polite'>Point at a cell to read it.</p>"
         "<p class='note'>Equal Earth projection, outlines of the RECCAP2 regions. The map shows means over cells of "
-        f"about {_spacing(data)}°, weighted by land area; tables and figures are at full resolution. Positive: into "
+        f"about {_spacing(data)}°, weighted by area; tables and figures are at full resolution. Positive: into "
         "the atmosphere.</p>"
     )
 

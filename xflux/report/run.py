@@ -34,11 +34,14 @@ class Run:
 
     def label(self, file: str) -> str:
         """What the summary calls the model whose files have this stem."""
-        models = self.summary.get("models", {})
-        for entry in models.values() if isinstance(models, dict) else ():
-            if isinstance(entry, dict) and entry.get("file") == file:
-                return str(entry.get("label", file))
-        return file
+        return _model_files(self.summary).get(file, file)
+
+
+def _model_files(summary: dict) -> dict[str, str]:
+    """File stem → label of the models that a summary lists, in its order."""
+    models = summary.get("models", {})
+    entries = [e for e in models.values() if isinstance(e, dict)] if isinstance(models, dict) else []
+    return {str(e["file"]): str(e.get("label", e["file"])) for e in entries if "file" in e}
 
 
 def read_run(folder: str | Path) -> Run:
@@ -55,6 +58,9 @@ def read_run(folder: str | Path) -> Run:
         "figures/*.png": {p.stem: p for p in sorted((path / "figures").glob("*.png"))},
         "flux/*.zarr": {p.stem: p for p in sorted((path / "flux").glob("*.zarr")) if p.is_dir()},
     }
+    order = _model_files(found["summary.json"])
+    fluxes = found["flux/*.zarr"]
+    found["flux/*.zarr"] = {n: fluxes[n] for n in [*(f for f in order if f in fluxes), *fluxes] if n in fluxes}
     missing += [name for name, content in {PARTS[0]: study, **found}.items() if not content]
     if not study and not any(found.values()):
         raise ValueError(f"{str(path)!r} holds nothing of a run: looked for {', '.join(PARTS)}")
