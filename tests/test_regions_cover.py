@@ -1,5 +1,7 @@
 """Exact shares of polygons in cells: known areas, any grid, any order, any longitude convention."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import shapely
@@ -11,8 +13,8 @@ import xflux
 from xflux import grid as grids
 from xflux.grid import RADIUS
 from xflux.regions import region_weights
-from xflux.regions.coverage import Axis, Rings, polygon_shares
 from xflux.regions.cover import Cells, axis_overlap
+from xflux.regions.coverage import Axis, Rings, polygon_shares
 from xflux.regions.shapes import rings_of, shipped
 
 geopandas = pytest.importorskip("geopandas")
@@ -40,7 +42,7 @@ def dense_area(ring):
     """∮ λ d(sin φ) by trapezoids on 2000 points an edge."""
     points = np.asarray(ring.coords)
     t = np.linspace(0, 1, 2000)[:, None]
-    outline = np.concatenate([a + t * (b - a) for a, b in zip(points[:-1], points[1:], strict=True)])
+    outline = np.concatenate([a + t * (b - a) for a, b in pairwise(points)])
     x, s = outline[:, 0], np.sin(np.radians(outline[:, 1]))
     return abs(np.sum((x[1:] + x[:-1]) * np.diff(s)) / 2)
 
@@ -128,7 +130,8 @@ def test_weights_do_not_depend_on_order_convention_or_extent(name):
     g = grid(2.0)
     w = region_weights(g, name, "land")
     dense = w.copy(data=w.data.todense())
-    for other in (g.isel(lat=slice(None, None, -1)), g.roll(lon=63, roll_coords=True), g.isel(lon=slice(None, None, -1))):
+    turned = (g.isel(lat=slice(None, None, -1)), g.roll(lon=63, roll_coords=True), g.isel(lon=slice(None, None, -1)))
+    for other in turned:
         other_w = region_weights(other, name, "land")
         other_w = other_w.copy(data=other_w.data.todense())
         np.testing.assert_allclose(other_w.reindex_like(dense).values, dense.values, rtol=1e-12, atol=1e-3)
@@ -166,7 +169,8 @@ def test_areas_of_reccap2_match_the_reference(data_folder):
 def test_overseas_parts_are_their_own():
     area = region_weights(grid(1.0), "countries").sum(("lat", "lon"))
     area = dict(zip(area.region.values, area.data.todense() / 1e9, strict=True))  # 1000 km2
-    for code, expected in {"GUF": 83.5, "REU": 2.5, "SJM": 62, "FRA": 547, "NOR": 324, "GRL": 2171, "ATA": 12300}.items():
+    areas = {"GUF": 83.5, "REU": 2.5, "SJM": 62, "FRA": 547, "NOR": 324, "GRL": 2171, "ATA": 12300}
+    for code, expected in areas.items():
         assert area[code] == pytest.approx(expected, rel=0.05), code
     assert area["FRA"] < 560
 
@@ -197,7 +201,8 @@ def test_overlapping_regions_keep_their_own_areas():
 
 def test_regionmask_regions():
     regionmask = pytest.importorskip("regionmask")
-    regions = regionmask.Regions([shapely.box(0, 0, 20, 20), shapely.box(-30, 0, 0, 9)], names=["east", "west"], name="two")
+    boxes = [shapely.box(0, 0, 20, 20), shapely.box(-30, 0, 0, 9)]
+    regions = regionmask.Regions(boxes, names=["east", "west"], name="two")
     w = region_weights(grid(3.0), regions)
     assert list(w.region.values) == ["east", "west"] and w.attrs["regions"] == "two"
     assert float(w.sel(region="west").sum().data) == pytest.approx(band_area(-30, 0, 0, 9), rel=1e-11)

@@ -144,7 +144,7 @@ def area_basis_of(da: xr.DataArray, regions) -> tuple[str, bool]:
         "the flux does not say whether it is per m2 of land or of the whole cell; area_basis 'cell' is assumed. "
         "Set attrs['area_basis'] to 'land' or 'cell'.",
         UserWarning,
-        stacklevel=2,
+        stacklevel=4,
     )
     return "cell", True
 
@@ -175,29 +175,26 @@ def _integrate(da: xr.DataArray, plan: Plan) -> xr.DataArray:
 
 def _lazy(data, plan: Plan):
     """Partial sums of every chunk, added over the chunks of a map; each task gets the part of the plan it needs."""
-    import dask
     import dask.array
 
     lead, (rows, columns) = data.chunks[:-2], data.chunks[-2:]
-    shape, groups = data.shape[-2:], plan.start.size - 1
-    parts = []
-    for south, north in zip(np.cumsum((0, *rows)), np.cumsum(rows), strict=False):
-        for west, east in zip(np.cumsum((0, *columns)), np.cumsum(columns), strict=False):
-            part = plan.window(shape, slice(south, north), slice(west, east))
-            axes = [data.ndim - 2, data.ndim - 1]
-            parts.append(
-                data[..., south:north, west:east].map_blocks(
-                    weighted_sums,
-                    dask.delayed(part, pure=True),
-                    1,
-                    dtype="float64",
-                    chunks=(*lead, (2,), (groups,)),
-                    drop_axis=axes,
-                    new_axis=axes,
-                    meta=np.empty((0,) * data.ndim),
-                )
-            )
-    return sum(parts[1:], parts[0])
+    plans = dask.array.from_array(plan.windows(rows, columns), chunks=1, name=False, asarray=False)
+    single = ((1,) * len(rows), (1,) * len(columns))
+    axes = (data.ndim - 2, data.ndim - 1)
+    parts = data.map_blocks(
+        _partial,
+        plans,
+        dtype="float64",
+        chunks=(*lead, *single, (2,), (plan.start.size - 1,)),
+        new_axis=(data.ndim, data.ndim + 1),
+        meta=np.empty((0,) * (data.ndim + 2)),
+    )
+    return parts.sum(axis=axes)
+
+
+def _partial(block: np.ndarray, plan: np.ndarray) -> np.ndarray:
+    """(…, 1, 1, stat, group) of one chunk; the scheduler runs chunks beside each other, so one thread is enough."""
+    return weighted_sums(np.asarray(block), plan.item(), threads=1)[..., None, None, :, :]
 
 
 def _labelled(sums: xr.DataArray, weights: Weights, plan: Plan, scale: float, include_global: bool) -> xr.DataArray:

@@ -40,6 +40,8 @@ def save_weights(weights: xr.DataArray, path: str | Path) -> None:
     if suffix == ".nc":
         ds.to_netcdf(path, engine="netcdf4", encoding={name: {"zlib": True, "complevel": 4} for name in encoding})
     elif suffix == ".zarr":
+        # Zarr has no settled form for text of fixed length.
+        ds = ds.assign_coords(region=ds["region"].astype(object)) if ds["region"].dtype.kind == "U" else ds
         ds.to_zarr(path, mode="w", consolidated=False)
     else:
         raise ValueError(f"cannot tell the format of {str(path)!r}; expected a path that ends in .nc or .zarr.")

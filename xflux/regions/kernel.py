@@ -42,16 +42,27 @@ class Plan:
         """The plan with the weights of each cell multiplied by a number."""
         return Plan(self.start, self.cell, self.weight * by_cell[self.cell])
 
-    def window(self, shape: tuple[int, int], rows: slice, columns: slice) -> "Plan":
-        """The part of the plan for a window of a (lat, lon) map; cells count from the window's corner."""
-        if (rows.start, rows.stop, columns.start, columns.stop) == (0, shape[0], 0, shape[1]):
-            return self
-        row, column = np.divmod(self.cell, np.int32(shape[1]))
-        inside = (row >= rows.start) & (row < rows.stop) & (column >= columns.start) & (column < columns.stop)
-        width = columns.stop - columns.start
-        cell = (row[inside] - rows.start) * width + (column[inside] - columns.start)
-        start = np.concatenate([[0], np.cumsum(inside)])[self.start]
-        return Plan(start, cell.astype("int32"), self.weight[inside])
+    def windows(self, rows: tuple[int, ...], columns: tuple[int, ...]) -> np.ndarray:
+        """The plan cut into windows of a (lat, lon) map, (len(rows), len(columns)) of plans.
+
+        ``rows`` and ``columns`` are the sizes of the windows; cells then count from the window's own corner.
+        """
+        row, column = np.divmod(self.cell, np.int32(sum(columns)))
+        south, west = np.cumsum((0, *rows)), np.cumsum((0, *columns))
+        i, j = np.searchsorted(south, row, side="right") - 1, np.searchsorted(west, column, side="right") - 1
+        window = i * len(columns) + j
+        cell = ((row - south[i]) * np.array(columns)[j] + column - west[j]).astype("int32")
+        groups, count = self.start.size - 1, len(rows) * len(columns)
+        group = np.repeat(np.arange(groups), np.diff(self.start))
+        order = np.argsort(window, kind="stable")  # the groups stay together within a window
+        cell, weight = cell[order], self.weight[order]
+        sizes = np.bincount(window * groups + group, minlength=count * groups).reshape(count, groups)
+        ends = np.cumsum(sizes.sum(axis=1))
+        plans = np.empty(count, dtype=object)
+        for k, (size, end) in enumerate(zip(sizes, ends, strict=True)):
+            own = slice(end - size.sum(), end)
+            plans[k] = Plan(np.concatenate([[0], np.cumsum(size)]), cell[own], weight[own])
+        return plans.reshape(len(rows), len(columns))
 
 
 @cache

@@ -1,0 +1,389 @@
+"""aggregate_regions: known integrals, conservation, kinds of regions, land, NaN, chunks, units and time."""
+
+import math
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xflux import grid as grids
+from xflux.grid import RADIUS
+from xflux.regions import aggregate_regions, latitude_band_limits, region_labels, region_weights
+from xflux.units import UnitsError
+
+rng = np.random.default_rng(42)
+SETS = ["latitude-bands", "reccap2", "reccap2-chapters", "reccap2-chapters-11", "countries"]
+
+
+def axes(dlat, dlon=None, west=-180.0, down=False, lats=None):
+    dlon = dlon or dlat
+    lat = np.arange(-90 + dlat / 2, 90, dlat) if lats is None else np.asarray(lats)
+    return {"lat": lat[::-1] if down else lat, "lon": np.arange(west + dlon / 2, west + 360, dlon)}
+
+
+def gaussian(n):
+    return np.degrees(np.arcsin(np.polynomial.legendre.leggauss(n)[0]))
+
+
+def flux(coords, steps=1, basis="cell", seed=0, positive=True, units="gC m-2 d-1", dtype="f8", **extra):
+    shape = (steps, coords["lat"].size, coords["lon"].size)
+    values = np.random.default_rng(seed).normal(size=shape)
+    values = np.abs(values) + 0.1 if positive else values
+    coords = {"time": xr.date_range("2001-01-01", periods=steps, freq="MS"), **coords}
+    attrs = {"units": units, **({"area_basis": basis} if basis else {})}
+    da = xr.DataArray(values.astype(dtype), coords, ("time", "lat", "lon"), name="nee", attrs=attrs | extra)
+    return da if steps > 1 else da.isel(time=0, drop=True)
+
+
+def globe(da, land=1.0):
+    return (da.astype("f8") * grids.cell_area(da) * land).sum(("lat", "lon"))
+
+
+GRIDS = {
+    "0.25": axes(0.25),
+    "0.5 north first": axes(0.5, down=True),
+    "1 from 0": axes(1.0, west=0.0),
+    "2.5x3.75": axes(2.5, 3.75),
+    "half polar rows": axes(1, 3.75, lats=[-89.5, *np.arange(-88, 89, 2), 89.5]),
+    "T42": axes(1, 2.8125, 0.0, True, gaussian(64)),
+}
+
+
+@pytest.mark.parametrize("coords", GRIDS.values(), ids=GRIDS)
+@pytest.mark.parametrize("name", SETS)
+def test_regions_and_unassigned_are_the_globe(coords, name):
+    da = flux(coords)
+    out = aggregate_regions(da, name, "PgC d-1", include_global=True)
+    expected = globe(da).item() / 1e15
+    regions = out.sel(region=out.region != "GLOBAL")
+    assert (regions.sum() + out.unassigned).item() == pytest.approx(expected, rel=1e-12)
+    assert out.sel(region="GLOBAL").item() == pytest.approx(expected, rel=1e-12)
+    assert list(regions.region.values) == list(region_labels(name))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_globe_on_land_uses_the_land_fraction(name):
+    coords = axes(2.0)
+    land = xr.DataArray(rng.uniform(size=(90, 180)), coords, ("lat", "lon"))
+    da = flux(coords, basis="land")
+    out = aggregate_regions(da, name, "PgC d-1", land_fraction=land)
+    assert (out.sum() + out.unassigned).item() == pytest.approx(globe(da, land).item() / 1e15, rel=1e-12)
+
+
+@pytest.mark.parametrize("coords", GRIDS.values(), ids=GRIDS)
+def test_sphere(coords):
+    w = region_weights(xr.Dataset(coords=coords), "latitude-bands", "cell")
+    total = w.sum(("lat", "lon")).data.todense()
+    np.testing.assert_allclose(math.fsum(total), 4 * np.pi * RADIUS**2, rtol=1e-12)
+    limits = np.radians(list(latitude_band_limits().values()))
+    np.testing.assert_allclose(total, 2 * np.pi * RADIUS**2 * np.diff(np.sin(limits), axis=1)[:, 0], rtol=1e-12)
+
+
+def test_labels_of_the_sets():
+    assert region_labels("latitude-bands")[:2] == ("90S-80S", "80S-70S")
+    assert region_labels("latitude-bands")[8:10] == ("10S-EQ", "EQ-10N")
+    assert region_labels("reccap2") == tuple(
+        "USA CAN CAM NSA BRA SSA EU NAF EQAF SAF RUS CAS MIDE CHN KAJ SAS SEAS OCE".split()
+    )
+    assert len(region_labels("reccap2-chapters")) == 10 and len(region_labels("reccap2-chapters-11")) == 11
+    with pytest.raises(ValueError, match="is not shipped; expected one of reccap2"):
+        region_labels("transcom")
+
+
+def test_unknown_names_and_kinds():
+    da = flux(axes(10.0))
+    with pytest.raises(ValueError, match="region set 'recap' is unknown; expected one of reccap2, reccap2-chapters"):
+        aggregate_regions(da, "recap", "PgC d-1")
+    with pytest.raises(TypeError, match="regions of type dict are not understood"):
+        aggregate_regions(da, {}, "PgC d-1")
+
+
+# --- order, convention, chunks -------------------------------------------------------------------------------------
+def test_order_of_dims_latitudes_and_longitudes_does_not_matter():
+    da = flux(axes(2.5, 3.75), steps=3)
+    expected = aggregate_regions(da, "reccap2")
+    for other in (
+        da.isel(lat=slice(None, None, -1)),
+        da.transpose("lon", "time", "lat"),
+        da.transpose("lat", "lon", "time"),
+        da.roll(lon=17, roll_coords=True),
+        da.assign_coords(lon=da.lon % 360),
+        da.rename(lat="latitude", lon="longitude"),
+        da.assign_coords(lon=da.lon + np.random.default_rng(1).uniform(-1e-6, 1e-6, da.lon.size)),
+    ):
+        out = aggregate_regions(other, "reccap2")
+        assert out.dims == ("time", "region")
+        np.testing.assert_allclose(out.values, expected.values, rtol=1e-12)
+        np.testing.assert_allclose(out.unassigned.values, expected.unassigned.values, rtol=1e-12)
+
+
+def test_dims_come_back_in_order_with_ensembles_before_time():
+    da = flux(axes(10.0), steps=2).expand_dims(member=3, axis=3).expand_dims(model=2)
+    out = aggregate_regions(da, "latitude-bands")
+    assert out.dims == ("model", "member", "time", "region")
+    assert out.valid_fraction.dims == out.dims and out.unassigned.dims == ("model", "member", "time")
+    one = aggregate_regions(da[1, :, :, :, 2], "latitude-bands")
+    np.testing.assert_allclose(out[1, 2].values, one.values, rtol=1e-12)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 5), st.integers(3, 36), st.integers(5, 48), st.sampled_from(["latitude-bands", "reccap2"]))
+def test_chunks_do_not_matter(time, lat, lon, name):
+    da = flux(axes(5.0, 7.5), steps=5, positive=False, dtype="f4")
+    da = da.where(np.random.default_rng(3).uniform(size=da.shape) > 0.1)
+    expected = aggregate_regions(da, name, include_global=True)
+    lazy = aggregate_regions(da.chunk(time=time, lat=lat, lon=lon), name, include_global=True)
+    for got, wanted in ((lazy, expected), *((lazy[c], expected[c]) for c in ("unassigned", "valid_fraction"))):
+        assert got.chunks is not None
+        np.testing.assert_allclose(got.compute().values, wanted.values, rtol=1e-12, atol=1e-16)
+    assert lazy.dims == expected.dims and lazy.attrs == expected.attrs
+
+
+def test_nothing_is_computed_before_it_is_asked_for():
+    import dask
+
+    def fail(*_):
+        raise AssertionError("computed")
+
+    da = flux(axes(5.0), steps=4).chunk(time=1, lat=9)
+    da.data = da.data.map_blocks(fail, dtype="f8", meta=np.empty((0, 0, 0)))
+    with dask.config.set(scheduler=fail):
+        out = aggregate_regions(da.to_dataset(), "reccap2", include_global=True)
+    assert out.nee.chunks is not None and out.nee_unassigned.chunks is not None
+
+
+def test_float32_is_accumulated_in_float64():
+    coords = axes(0.5)
+    da = flux(coords, dtype="f4")
+    area = grids.cell_area(da).values.ravel()
+    exact = math.fsum(np.float64(v) * a for v, a in zip(da.values.ravel(), area, strict=True)) / 1e15
+    out = aggregate_regions(da, "latitude-bands", "PgC d-1", include_global=True)
+    assert out.dtype == np.float64
+    assert out.sel(region="GLOBAL").item() == pytest.approx(exact, rel=1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", ">f4", "i4", "i2", "f2"])
+def test_dtypes(dtype):
+    da = (flux(axes(10.0)) * 10).round().astype(dtype).assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    expected = aggregate_regions(da.astype("f8"), "latitude-bands", "PgC d-1")
+    np.testing.assert_allclose(aggregate_regions(da, "latitude-bands", "PgC d-1").values, expected.values, rtol=1e-13)
+
+
+def test_text_has_no_integral():
+    da = xr.DataArray(np.full((18, 36), "a"), axes(10.0), ("lat", "lon"), attrs=flux(axes(10.0)).attrs)
+    with pytest.raises(TypeError, match="cannot integrate values of dtype <U1"):
+        aggregate_regions(da, "latitude-bands", "PgC d-1")
+
+
+# --- NaN -----------------------------------------------------------------------------------------------------------
+def test_missing_cells_add_nothing_and_are_reported():
+    da = flux(axes(10.0), steps=2)
+    da[0, :, :18] = np.nan  # the western half of every band
+    out = aggregate_regions(da, "latitude-bands", "PgC d-1", include_global=True)
+    np.testing.assert_allclose(out.valid_fraction[0].values, 0.5, rtol=1e-12)
+    assert (out.valid_fraction[1] == 1).all()
+    np.testing.assert_allclose(out[0, :-1], globe_by_row(da[0]) / 1e15, rtol=1e-12)
+
+
+def globe_by_row(da):
+    return (da * grids.cell_area(da)).sum("lon").values
+
+
+def test_a_region_without_valid_cells_is_nan_and_the_globe_goes_on():
+    da = flux(axes(10.0), steps=2)
+    da[0, 5] = np.nan
+    out = aggregate_regions(da, "latitude-bands", "PgC d-1", include_global=True)
+    assert np.isnan(out[0, 5]) and out.valid_fraction[0, 5] == 0 and np.isfinite(out[1]).all()
+    assert out[0].sel(region="GLOBAL").item() == pytest.approx(globe(da[0]).item() / 1e15, rel=1e-12)
+    da[1] = np.nan
+    nothing = aggregate_regions(da, "latitude-bands", "PgC d-1", include_global=True)[1]
+    assert np.isnan(nothing).all() and np.isnan(nothing.unassigned)
+
+
+def test_nan_on_the_ocean_leaves_a_remainder_that_closes():
+    coords = axes(2.0)
+    w = region_weights(xr.Dataset(coords=coords), "countries")
+    share = xr.DataArray(w.data.todense(), w.coords)
+    green = (share.sum("region") > 0) & ~(share.sel(region=["GRL", "ATA"]) > 0).any("region")
+    da = flux(coords, steps=2, basis="land").where(green)
+    out = aggregate_regions(da, "reccap2", include_global=True)
+    assert np.isfinite(out.unassigned).all()
+    np.testing.assert_allclose(out[:, :-1].sum("region") + out.unassigned, out[:, -1], rtol=1e-12)
+
+
+def test_infinity_stays_infinite():
+    da = flux(axes(10.0))
+    da[4, 7] = np.inf
+    out = aggregate_regions(da, "latitude-bands", "PgC d-1")
+    assert np.isinf(out[4]) and np.isfinite(out[:4]).all()
+
+
+# --- units and time ------------------------------------------------------------------------------------------------
+def test_amount_of_a_month_has_its_true_length():
+    da = flux(axes(10.0), steps=14)
+    da[:] = 1.0
+    out = aggregate_regions(da, "latitude-bands", include_global=True).sel(region="GLOBAL")
+    days = da.time.dt.days_in_month
+    np.testing.assert_allclose(out, days * 4 * np.pi * RADIUS**2 / 1e15, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "units, factor",
+    [("kgC m-2 s-1", 1e3 * 86400), ("gCO2 m-2 d-1", 12.011 / 44.009), ("umolCO2 m-2 s-1", 12.011e-6 * 86400)],
+)
+def test_carbon_units(units, factor):
+    da = flux(axes(10.0))
+    expected = aggregate_regions(da, "latitude-bands", "PgC d-1") * factor
+    out = aggregate_regions(da.assign_attrs(units=units), "latitude-bands", "PgC d-1")
+    np.testing.assert_allclose(out.values, expected.values, rtol=1e-12)
+    assert out.attrs["units"] == "PgC d-1"
+
+
+def test_water_and_energy():
+    da = flux(axes(10.0))
+    total = globe(da).item()
+    water = aggregate_regions(da.assign_attrs(units="mm d-1"), "latitude-bands", "kgH2O d-1", include_global=True)
+    assert water.sel(region="GLOBAL").item() == pytest.approx(total, rel=1e-12)
+    heat = aggregate_regions(da.assign_attrs(units="W m-2"), "latitude-bands", "W", include_global=True)
+    assert heat.sel(region="GLOBAL").item() == pytest.approx(total, rel=1e-12)
+
+
+@pytest.mark.parametrize("units", ["PgC yr-1", "PgC/yr per grid cell", "PgC yr-1 cell-1", "PgC yr-1 gridcell-1"])
+def test_amounts_per_cell_are_added_without_area(units):
+    da = flux(axes(10.0), units=units)
+    out = aggregate_regions(da, "latitude-bands", "PgC yr-1", include_global=True)
+    assert out.sel(region="GLOBAL").item() == pytest.approx(da.sum().item(), rel=1e-12)
+    np.testing.assert_allclose(out[:-1].values, da.sum("lon").values, rtol=1e-12)
+    with pytest.warns(UserWarning, match="area_basis"):
+        aggregate_regions(da.assign_attrs(area_basis=None), "latitude-bands", "PgC yr-1")
+
+
+def test_units_that_have_no_integral():
+    da = flux(axes(10.0))
+    with pytest.raises(UnitsError, match="nee has no units: set attrs"):
+        aggregate_regions(da.drop_attrs(), "latitude-bands")
+    with pytest.raises(UnitsError, match="'1' is no amount of carbon"):
+        aggregate_regions(da.assign_attrs(units="1"), "latitude-bands")
+    with pytest.raises(UnitsError, match="without a time axis: the month or step has no length"):
+        aggregate_regions(da, "latitude-bands", "PgC month-1")
+
+
+def test_without_time_a_rate_stays_a_rate():
+    da = flux(axes(10.0))
+    daily, yearly = (aggregate_regions(da, "latitude-bands", u) for u in ("PgC d-1", "PgC yr-1"))
+    np.testing.assert_allclose(yearly.values, daily.values * 365.2425, rtol=1e-12)
+
+
+@pytest.mark.parametrize("calendar", ["standard", "noleap", "360_day"])
+def test_daily_is_summed_to_months_and_missing_days_count_as_missing_time(calendar):
+    time = xr.date_range("2004-02-01", periods=40, freq="D", calendar=calendar, use_cftime=True)
+    da = xr.DataArray(np.ones((40, 18, 36)), {"time": time, **axes(10.0)}, ("time", "lat", "lon"), name="nee")
+    da = da.assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    da[3, 5] = np.nan
+    out = aggregate_regions(da, "latitude-bands")
+    length = {"standard": 29, "noleap": 28, "360_day": 30}[calendar]
+    area = globe_by_row(da[0])
+    assert out.sizes["time"] == 2
+    np.testing.assert_allclose(out[0, 4], length * area[4] / 1e15, rtol=1e-12)
+    np.testing.assert_allclose(out[0, 5], (length - 1) * area[5] / 1e15, rtol=1e-12)
+    np.testing.assert_allclose(out.valid_fraction[0, 4:6], [1, 1 - 1 / length], rtol=1e-12)
+    last = {"standard": 31, "noleap": 31, "360_day": 30}[calendar]
+    np.testing.assert_allclose(out.valid_fraction[1, 4], (40 - length) / last, rtol=1e-12)
+    lazy = aggregate_regions(da.chunk(time=7, lat=5), "latitude-bands")
+    np.testing.assert_allclose(lazy.values, out.values, rtol=1e-12)
+
+
+def test_valid_fraction_joins_area_and_time():
+    time = xr.date_range("2001-04-01", periods=30, freq="D")
+    da = xr.DataArray(np.ones((30, 18, 36)), {"time": time, **axes(10.0)}, ("time", "lat", "lon"), name="nee")
+    da = da.assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    da[:15, :, :18] = np.nan
+    np.testing.assert_allclose(aggregate_regions(da, "latitude-bands").valid_fraction, 0.75, rtol=1e-12)
+
+
+def test_single_step_needs_bounds_and_takes_them_from_the_dataset():
+    da = flux(axes(10.0), steps=2).isel(time=[0])
+    with pytest.raises(ValueError, match="put it in a Dataset with time_bnds"):
+        aggregate_regions(da, "reccap2")
+    bounds = xr.DataArray(np.array([["2001-01-01", "2001-02-01"]], "M8[ns]"), dims=("time", "bnds"))
+    ds = xr.Dataset({"nee": da, "time_bnds": bounds})
+    ds.time.attrs["bounds"] = "time_bnds"
+    out = aggregate_regions(ds, "reccap2", include_global=True)
+    np.testing.assert_allclose(out.nee.sel(region="GLOBAL"), 31 * globe(da) / 1e15, rtol=1e-12)
+    assert "nee_unassigned" in out.coords and "nee_valid_fraction" in out.coords and "time_bnds" in out
+
+
+def test_cell_bounds_of_a_dataset_are_used():
+    coords = {"lat": [10.0, 11.0], "lon": [5.0, 6.0]}
+    da = xr.DataArray(np.ones((2, 2)), coords, ("lat", "lon"), attrs={"units": "gC m-2 d-1", "area_basis": "cell"})
+    bounds = xr.DataArray([[9.0, 10.5], [10.5, 12.0]], dims=("lat", "bnds"))
+    ds = xr.Dataset({"nee": da, "lat_bnds": bounds})
+    ds.lat.attrs["bounds"] = "lat_bnds"
+    out = aggregate_regions(ds, "latitude-bands", "gC d-1").nee
+    expected = RADIUS**2 * np.radians(2) * (np.sin(np.radians(10)) - np.sin(np.radians(9)))
+    assert out.sel(region="EQ-10N").item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_climatology_keeps_month():
+    da = flux(axes(10.0), steps=12).drop_vars("time").rename(time="month").assign_coords(month=np.arange(1, 13))
+    da[:] = 1.0
+    out = aggregate_regions(da, "latitude-bands", include_global=True)
+    assert out.dims == ("month", "region") and out.unassigned.dims == ("month",)
+    np.testing.assert_allclose(out[1, -1], 28.2425 * 4 * np.pi * RADIUS**2 / 1e15, rtol=1e-12)
+    year = aggregate_regions(da, "latitude-bands", units="PgC yr-1", freq="YS", include_global=True)
+    np.testing.assert_allclose(year.sel(region="GLOBAL"), 365.2425 * 4 * np.pi * RADIUS**2 / 1e15, rtol=1e-12)
+
+
+def test_annual_steps():
+    da = flux(axes(10.0), steps=3)
+    da = da.assign_coords(time=xr.date_range("2003-01-01", periods=3, freq="YS"))
+    out = aggregate_regions(da, "latitude-bands", "PgC yr-1", include_global=True)
+    expected = np.array([365, 366, 365]) * globe(da).values / 1e15
+    np.testing.assert_allclose(out.sel(region="GLOBAL"), expected, rtol=1e-12)
+    with pytest.raises(UnitsError, match="yr-1"):
+        aggregate_regions(da, "latitude-bands")
+
+
+# --- Datasets and attributes ---------------------------------------------------------------------------------------
+def test_dataset_gives_its_fluxes_and_nothing_else():
+    coords = axes(10.0)
+    nee, gpp = flux(coords, steps=2), flux(coords, steps=2, seed=1, units="kgC m-2 s-1")
+    others = {"nee_std": nee, "cell_area": grids.cell_area(nee), "lai": nee.assign_attrs(units="1")}
+    ds = xr.Dataset({"nee": nee, "gpp": gpp, **others})
+    out = aggregate_regions(ds, "reccap2", include_global=True)
+    assert set(out.data_vars) == {"nee", "gpp"}
+    np.testing.assert_array_equal(out.gpp_unassigned.values, aggregate_regions(ds.gpp, "reccap2").unassigned.values)
+    with pytest.raises(ValueError, match="has no gridded flux for 'PgC month-1'"):
+        aggregate_regions(ds[["lai"]], "reccap2")
+
+
+def test_attributes_ride_and_stale_ones_go():
+    da = flux(axes(10.0), steps=2, includes_fire=1, sign_as_published="-1", valid_range=[0.0, 1.0])
+    out = aggregate_regions(da, "reccap2")
+    assert out.attrs["includes_fire"] == 1 and out.attrs["sign_as_published"] == "-1" and out.name == "nee"
+    assert "valid_range" not in out.attrs and '"call": "aggregate_regions' in out.attrs["provenance"]
+    assert out.attrs["units"] == out.unassigned.attrs["units"] == "PgC month-1"
+
+
+def test_the_input_is_not_changed():
+    da = flux(axes(10.0), steps=2)
+    before = da.copy(deep=True)
+    aggregate_regions(da, "reccap2", include_global=True)
+    xr.testing.assert_identical(da, before)
+
+
+def test_longitudes_that_occur_twice_raise():
+    da = flux(axes(10.0))
+    cyclic = xr.concat([da, da.isel(lon=[0]).assign_coords(lon=[185.0])], "lon").assign_attrs(da.attrs)
+    with pytest.raises(ValueError, match="twice modulo 360"):
+        aggregate_regions(cyclic, "reccap2", "PgC d-1")
+
+
+def test_a_region_outside_a_regional_grid_is_nan():
+    da = flux(axes(1.0)).isel(lat=slice(125, 160), lon=slice(170, 220))
+    out = aggregate_regions(da, "reccap2", "PgC d-1", include_global=True)
+    assert np.isfinite(out.sel(region="EU")) and np.isnan(out.sel(region="BRA"))
+    assert out.valid_fraction.sel(region="BRA") == 0
+    assert out.sel(region="GLOBAL").item() == pytest.approx(globe(da).item() / 1e15, rel=1e-12)
