@@ -61,6 +61,21 @@ class Target(_Section):
     """Contents that may differ between the towers' NEE and the target, named on purpose."""
 
 
+class BridgeProduct(_Section):
+    """The flux from which bridges are fitted; by default the EC model's own forward run."""
+
+    file: str | None = None
+    variable: str = "nee"
+    r2: float = Field(0.95, gt=0, lt=1)
+
+
+class Truth(_Section):
+    """The true flux where it is known: the synthetic Earth."""
+
+    file: str
+    variable: str = "nee"
+
+
 class Training(_Section):
     """What :class:`xflux.train.TrainConfig` takes; the defaults are the paper's network (Table B1)."""
 
@@ -106,8 +121,7 @@ class Evaluation(_Section):
     budget: Budget | None = None
     well_observed: tuple[float, float] = (-60.0, 80.0)
     """Latitudes between which the bands' months are scored."""
-    truth: str | None = None
-    """A file with the true flux, where it is known (the synthetic Earth)."""
+    truth: Truth | None = None
 
 
 class StudyConfig(_Section):
@@ -123,10 +137,12 @@ class StudyConfig(_Section):
     """Also train EC on folds blocked by distance."""
     blocked_variants: bool = False
     """Train the EC-ATM variants on the blocked folds too (``--blocked``)."""
-    r2: float = Field(0.95, gt=0, lt=1)
+    limits: list[str] = []
+    """What may not be claimed with these data; printed in the report."""
     towers: Towers
     drivers: Drivers
     target: Target
+    bridge: BridgeProduct = BridgeProduct()
     train: Training = Training()
     evaluation: Evaluation = Evaluation()
 

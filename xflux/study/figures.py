@@ -41,7 +41,8 @@ def mean_flux(study: Study, name: str) -> xr.DataArray:
     flux = pipeline.open_flux(study.run, name).mean("member", keep_attrs=True).load()
     from xflux.temporal import step_days
 
-    mean = flux.weighted(step_days(flux)).mean("month") * 365.2425
+    axis = "month" if "month" in flux.dims else "time"
+    mean = flux.weighted(step_days(flux)).mean(axis) * 365.2425
     return mean.assign_attrs(units="gC m-2 yr-1", long_name="mean annual flux")
 
 
@@ -126,6 +127,6 @@ def _histories(study: Study, folder: Path) -> None:
 
 
 def _bridge(study: Study, folder: Path) -> None:
-    for regions in study.config.evaluation.regions:
+    for regions in study.sets:
         bridge = xflux.load_bridge(study.run / "bridge" / f"{regions}.nc")
         _save(plot.bridge(bridge.pixels, title=f"contributing pixels, {regions}"), folder / f"bridge_{regions}")

@@ -47,7 +47,8 @@ def input_files(config: StudyConfig) -> dict[str, Path]:
         "drivers.base": config.drivers.base,
         "drivers.land_fraction": config.drivers.land_fraction,
         "target.file": config.target.file,
-        "evaluation.truth": config.evaluation.truth,
+        "bridge.file": config.bridge.file,
+        "evaluation.truth.file": config.evaluation.truth.file if config.evaluation.truth else None,
     }
     for comparison in config.evaluation.maps:
         named[f"evaluation.maps ({comparison.name})"] = comparison.file
@@ -68,6 +69,8 @@ def check_variables(config: StudyConfig, files: dict[str, Path]) -> None:
     """Open every file's header and name each column, variable or coordinate value that the study needs and it lacks."""
     wanted = [("target.file", config.target.variable), ("drivers.land_fraction", config.drivers.land_fraction_variable)]
     wanted += [(f"evaluation.maps ({m.name})", m.variable) for m in config.evaluation.maps]
+    wanted += [("bridge.file", config.bridge.variable)] if config.bridge.file else []
+    wanted += [("evaluation.truth.file", config.evaluation.truth.variable)] if config.evaluation.truth else []
     problems = []
     for key, name in wanted:
         with xr.open_dataset(files[key]) as dataset:
@@ -123,13 +126,7 @@ def read_target(target: Target, path: Path) -> xr.DataArray:
             f"target: none of the labels {labels} is a region of {target.regions!r}, which has {list(known)}"
         )
     array = array.sel(region=kept)
-    dims = target.ensemble_dims
-    names = (
-        ["/".join(map(str, names)) for names in pd.MultiIndex.from_product([array[d].values for d in dims])]
-        if len(dims) > 1
-        else [str(name) for name in array[dims[0]].values]
-    )
-    stacked = array.stack(inversion=dims).drop_vars(["inversion", *dims]).assign_coords(inversion=names)
+    stacked = _one_ensemble_dim(array, target.ensemble_dims)
     stacked = stacked.dropna("inversion", how="all").transpose("inversion", "region", "time")
     amounts = temporal.convert_units(stacked, "PgC month-1").astype("float64")
     contents = {
@@ -144,9 +141,23 @@ def read_target(target: Target, path: Path) -> xr.DataArray:
     return amounts.rename("target")
 
 
+def _one_ensemble_dim(array: xr.DataArray, dims: list[str]) -> xr.DataArray:
+    """Ensemble dims as one, ``inversion``, whose labels join theirs by a slash."""
+    if len(dims) == 1:
+        return array.rename({dims[0]: "inversion"}) if dims[0] != "inversion" else array
+    labels = pd.MultiIndex.from_product([array[dim].values for dim in dims])
+    stacked = array.stack(inversion=dims).drop_vars(["inversion", *dims])
+    return stacked.assign_coords(inversion=["/".join(map(str, label)) for label in labels])
+
+
+def seasonal(flux: xr.DataArray) -> xr.DataArray:
+    """Mean seasonal cycle along ``month``; a climatology is one already."""
+    return flux if "month" in flux.dims else temporal.mean_seasonal_cycle(flux)
+
+
 def seasonal_target(target: xr.DataArray) -> xr.DataArray:
     """Mean seasonal cycle of every inversion, (inversion, region, month) PgC month-1."""
-    return temporal.mean_seasonal_cycle(target)
+    return seasonal(target)
 
 
 def make_grid(config: StudyConfig, files: dict[str, Path]) -> xr.Dataset:

@@ -77,7 +77,7 @@ def run_study(
     hashes = {key: file_hash(path) for key, path in files.items()}
     _make_inputs(study, files, hashes)
     _train_and_predict(study, "ec", after=("inputs",))
-    _fit_bridges(study)
+    _fit_bridges(study, files, hashes)
     for variant in config.variants:
         _train_and_predict(study, variant, after=("inputs", "ec", *(("bridges",) if variant == "bridge" else ())))
     models = ("ec", *config.variants)
@@ -210,22 +210,28 @@ def _train_and_predict(study: Study, variant: str, after: tuple[str, ...]) -> No
 
 
 def _forward(study: Study, name: str) -> None:
+    """All members over the grid; days are averaged to months before they are written."""
     model = xflux.load_model(study.run.path / "models" / f"{name}.safetensors")
-    forward.run(study.inputs.driver_grid, model, study.run.fresh(f"flux/{name}.zarr"), members="all", progress=False)
+    grid, out = study.inputs.driver_grid, study.run.fresh(f"flux/{name}.zarr")
+    if "time" not in grid.dims:
+        forward.run(grid, model, out, members="all", progress=False)
+        return
+    daily = forward.predict(grid.chunk(time=92), model, members="all")
+    daily.flux.to_monthly().chunk(time=12).to_dataset(name="nee").to_zarr(out, consolidated=False)
 
 
 def open_flux(run: Path, name: str) -> xr.DataArray:
-    """NEE of a model's forward run, (member, month, lat, lon) gC m-2 d-1."""
+    """NEE of a model's forward run, (member, month | time, lat, lon) gC m-2 d-1, monthly."""
     return xr.open_zarr(Path(run) / "flux" / f"{name}.zarr", consolidated=False)["nee"]
 
 
-def _fit_bridges(study: Study) -> None:
+def _fit_bridges(study: Study, files: dict[str, Path], hashes: dict[str, str]) -> None:
     def make() -> None:
         inputs = study.inputs
-        field = open_flux(study.run.path, "ec").load()
-        for name in study.config.evaluation.regions:
+        field = bridge_field(study, files)
+        for name in _region_sets(study):
             bridge = field.flux.fit_bridge(
-                name, r2=study.config.r2, seed=study.config.seed, land_fraction=inputs.land_fraction
+                name, r2=study.config.bridge.r2, seed=study.config.seed, land_fraction=inputs.land_fraction
             )
             bridge.save(study.run.fresh(f"bridge/{name}.nc"))
 
@@ -233,10 +239,22 @@ def _fit_bridges(study: Study) -> None:
         "bridges",
         make,
         after=("forward-ec",),
-        settings=[study.config.r2, study.config.seed, study.config.evaluation.regions],
-        outputs=[f"bridge/{name}.nc" for name in study.config.evaluation.regions],
-        title="bridges from the EC forward run",
+        settings=[study.config.bridge.model_dump(), hashes.get("bridge.file"), study.config.seed, _region_sets(study)],
+        outputs=[f"bridge/{name}.nc" for name in _region_sets(study)],
+        title="bridges",
     )
+
+
+def _region_sets(study: Study) -> list[str]:
+    return list(dict.fromkeys([study.config.target.regions, *study.config.evaluation.regions]))
+
+
+def bridge_field(study: Study, files: dict[str, Path]) -> xr.DataArray:
+    """The flux from which bridges are fitted: a bottom-up product, or the EC forward run."""
+    if "bridge.file" not in files:
+        return open_flux(study.run.path, "ec").load()
+    with xr.open_dataset(files["bridge.file"]) as dataset:
+        return dataset[study.config.bridge.variable].load()
 
 
 def inversion_halves(target: xr.DataArray, seed: int) -> tuple[list[str], list[str]]:

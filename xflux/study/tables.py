@@ -19,13 +19,14 @@ NBE = "NBE-like (constrained by NBE: fire and rivers in it)"
 
 # ------------------------------------------------------------------------------------- what the run folder holds
 def integrals(run: Path, name: str, regions: str, land_fraction: xr.DataArray) -> xr.DataArray:
-    """Regional integrals of a model's forward run, (member, month, region) PgC month-1, from its Zarr store.
+    """Regional integrals of a model's forward run, (member, month, region) PgC month-1, mean over years.
 
     The integral covers the modelled cells; the coordinate ``valid_fraction`` says which share of a region's land
     they are. Nothing is scaled up.
     """
     flux = pipeline.open_flux(run, name).load()
-    return flux.flux.aggregate_regions(regions, units="PgC month-1", land_fraction=land_fraction)
+    sums = flux.flux.aggregate_regions(regions, units="PgC month-1", land_fraction=land_fraction)
+    return study_inputs.seasonal(sums).transpose("member", "month", "region")
 
 
 def held_out(run: Path, names: list[str], inputs: study_inputs.Inputs) -> xr.Dataset:
@@ -76,7 +77,12 @@ class Study:
 
     def cells(self) -> str:
         """How many cells are modelled, in words."""
-        flux = pipeline.open_flux(self.run, "ec").isel(member=0, month=0).load()
+        flux = (
+            pipeline.open_flux(self.run, "ec")
+            .isel(member=0)
+            .isel({d: 0 for d in ("month", "time")}, missing_dims="ignore")
+            .load()
+        )
         step = abs(float(flux["lat"][1] - flux["lat"][0]))
         return f"{int(np.isfinite(flux).sum())} modelled land cells of {step:g} degrees"
 
@@ -204,7 +210,7 @@ def regions_table(study: Study, regions: str) -> pd.DataFrame:
     """Annual flux by region: every model ± members, the inversions where they know it, maps, modelled share."""
     first = study.integrals[study.names["ec"], regions]
     table = pd.DataFrame(index=pd.Index(first["region"].values, name="region"))
-    table["modelled share of land"] = first["valid_fraction"].isel(member=0, month=0).values
+    table["modelled share of land"] = modelled_share(study, regions)
     if regions == study.config.target.regions:
         annual = study.inversions.sum("month", skipna=False)
         for name, value in (
@@ -221,6 +227,15 @@ def regions_table(study: Study, regions: str) -> pd.DataFrame:
         field = comparison_map(study, comparison)
         table[comparison.name] = field.flux.aggregate_regions(regions, units="PgC yr-1").to_series()
     return table.reset_index()
+
+
+def modelled_share(study: Study, regions: str) -> np.ndarray:
+    """Share of each region's land that the models see, the same for all of them."""
+    flux = pipeline.open_flux(study.run, "ec").isel(member=0)
+    flux = flux.isel({d: slice(0, 1) for d in ("month", "time") if d in flux.dims}).load()
+    rate = flux.mean([d for d in ("month", "time") if d in flux.dims], keep_attrs=True)
+    sums = rate.flux.aggregate_regions(regions, units="PgC yr-1", land_fraction=study.inputs.land_fraction)
+    return sums["valid_fraction"].values
 
 
 def bands_within_range(study: Study) -> pd.DataFrame:
@@ -315,11 +330,11 @@ def paired_table(predictions: xr.Dataset, names: dict[str, str], seed: int) -> p
 def bridge_table(study: Study) -> pd.DataFrame:
     """The post-hoc test (Sect. 3.5): what the bridge says of every model against what the full integral is."""
     rows = []
-    for regions in study.config.evaluation.regions:
+    for regions in study.sets:
         bridge = xflux.load_bridge(study.run / "bridge" / f"{regions}.nc")
         for model, name in study.names.items():
             flux = pipeline.open_flux(study.run, name).load()
-            bridged = bridge.predict(flux).sum("month").mean("member")
+            bridged = study_inputs.seasonal(bridge.predict(flux)).sum("month").mean("member")
             full = study.integrals[name, regions].sum("month").mean("member")
             scores = bridge.diagnose(flux, warn=False)
             for label in bridged["region"].values:
@@ -384,7 +399,7 @@ def half_table(study: Study) -> pd.DataFrame:
 # ----------------------------------------------------------------------------------------------- all of them
 def write_tables(task, models: tuple[str, ...], files: dict[str, Path]) -> None:
     """Write every table of a study as CSV and Markdown, the tower predictions, ``summary.json`` and ``report.md``."""
-    from xflux.study import verdict
+    from xflux.study import truth, verdict
 
     run = task.run.path
     study = Study(run, task.config, models, files)
@@ -408,6 +423,8 @@ def write_tables(task, models: tuple[str, ...], files: dict[str, Path]) -> None:
         "bridge_post_hoc": bridge_table(study),
         "half_of_the_inversions": half_table(study),
         "drivers": drivers_table(study),
+        **({"truth": truth.truth_table(study)} if task.config.evaluation.truth else {}),
+        "monthly_drivers": truth.monthly_drivers_table(study),
     }
     folder = task.run.fresh("tables")
     folder.mkdir()

@@ -5,14 +5,6 @@ import pandas as pd
 
 from xflux.study import pipeline
 
-NOT_CLAIMED = [
-    "Daily weather and interannual variability: the drivers are a monthly climatology of mixed epochs.",
-    "The paper's exact predictors: NDVI stands for EVI, and what the data lack (NDWI, band 4) is left out.",
-    "f(mean x) stands for mean f(x): the network learns from days at towers and runs on monthly means.",
-    "Longitude: a target by latitude band constrains no longitude; the 18 regions are a check, not a fit.",
-    "NEE alone: the target is NBE (fire and rivers in it), so EC-ATM's flux is NBE-like.",
-]
-
 
 def summary(study, tables: dict[str, pd.DataFrame]) -> dict:
     """Numbers of a study by key, the verdict in a paragraph, and what may not be claimed (all JSON-able)."""
@@ -39,7 +31,7 @@ def summary(study, tables: dict[str, pd.DataFrame]) -> dict:
         "title": study.config.title,
         "numbers": numbers,
         "verdict": _verdict(study, numbers, tables),
-        "claims_not_allowed": NOT_CLAIMED,
+        "claims_not_allowed": study.config.limits,
         "models": {model: {"label": pipeline.LABELS[model], "file": name} for model, name in study.names.items()},
     }
 
@@ -73,6 +65,12 @@ def _verdict(study, numbers: dict[str, float], tables: dict[str, pd.DataFrame]) 
             f"integral is {row['full (PgC yr-1)']:.2f}: "
             + ("the link has broken (Sect. 3.5)." if abs(gap) > 1 else "the link holds (Sect. 3.5).")
         )
+    if "truth" in tables:
+        for _, row in tables["truth"].iterrows():
+            text.append(
+                f"Against the truth ({row['truth (PgC yr-1)']:.2f} PgC/yr) {row['model']} is off by "
+                f"{row['bias (PgC yr-1)']:+.2f} PgC/yr, its map by {row['map RMSE (gC m-2 d-1)']:.2f} gC m-2 d-1."
+            )
     half = tables["half_of_the_inversions"]
     if len(half):
         row = half.iloc[0]
@@ -104,6 +102,8 @@ def report(task, summary: dict, tables: dict[str, pd.DataFrame]) -> str:
         "bridge_post_hoc": "What the bridge says against what the full integral is (Sect. 3.5)",
         "half_of_the_inversions": "A test that the model has not seen",
         "drivers": "Drivers",
+        "truth": "Against the truth",
+        "monthly_drivers": "Monthly in place of daily drivers",
     }
     inputs = task.inputs
     counts = (

@@ -26,7 +26,7 @@ class Settings:
     Parameters
     ----------
     night_bias
-        Share of the ecosystem respiration that towers in tropical forest miss (calm nights, storage below the
+        Share of the ecosystem respiration that towers between the tropics miss (calm nights, storage below the
         sensors): the source of EC's tropical sink. 0 switches it off.
     uneven
         How unevenly the towers stand: 1 as the real network (Europe, North America, East Asia, few in the tropics),
@@ -46,7 +46,7 @@ class Settings:
         Global means, PgC yr-1.
     """
 
-    night_bias: float = 0.35
+    night_bias: float = 0.25
     uneven: float = 1.0
     inversion_error: float = 1.0
     tower_noise: float = 1.0

@@ -73,7 +73,7 @@ def towers(earth: Earth, rng: np.random.Generator) -> xr.Dataset:
     step = float(land.grid["lat"][1] - land.grid["lat"][0])
     shift = rng.uniform(-0.45, 0.45, (2, settings.towers)) * step
     own_offset = 0.05 * settings.hidden * rng.standard_normal(settings.towers)
-    tropical = earth._shares[list(TYPES).index("tropical_forest")]
+    tropical = 1 / (1 + np.exp((np.abs(land.lat) - 23) / 2))
     igbp = np.array([t[0] for t in TYPES.values()])[earth._shares.argmax(0)]
     parts = []
     for s, c in enumerate(cell):

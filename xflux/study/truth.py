@@ -1,0 +1,94 @@
+"""Scores against the true flux, where a study knows it: regions, months, and every pixel, better or worse."""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from xflux import evaluate, grid
+from xflux.study import inputs as study_inputs
+from xflux.study import pipeline
+
+
+def true_flux(study) -> xr.DataArray:
+    """The true flux, monthly (time, lat, lon), gC m-2 d-1 of land."""
+    with xr.open_dataset(study.files["evaluation.truth.file"]) as dataset:
+        return dataset[study.config.evaluation.truth.variable].load()
+
+
+def truth_table(study) -> pd.DataFrame:
+    """Every model against the truth: global sum, regions by month, the map of mean fluxes (area-weighted by pixel).
+
+    ``share of EC's bias removed`` is 1 − |bias| / |bias of EC|, of the global annual flux.
+    """
+    truth, fraction = true_flux(study), study.inputs.land_fraction
+    regions = study.config.target.regions
+    sums = truth.flux.aggregate_regions(regions, units="PgC month-1", land_fraction=fraction)
+    true_cycle = study_inputs.seasonal(sums).transpose("month", "region")
+    true_map = _mean(truth)
+    area = (grid.cell_area(truth) * fraction).fillna(0)
+    rows = []
+    for model, name in study.names.items():
+        cycle = study.target_integrals(name).mean("member")
+        error = cycle - true_cycle
+        scores = evaluate.score(
+            _mean(pipeline.open_flux(study.run, name).mean("member").load()), true_map, dim=("lat", "lon"), weights=area
+        )
+        rows.append(
+            {
+                "model": pipeline.LABELS[model],
+                "annual flux (PgC yr-1)": float(cycle.sum()),
+                "truth (PgC yr-1)": float(true_cycle.sum()),
+                "bias (PgC yr-1)": float(error.sum()),
+                "region-month RMSE (PgC month-1)": float(np.sqrt((error**2).mean())),
+                "map RMSE (gC m-2 d-1)": float(scores["rmse"]),
+                "map r": float(scores["r"]),
+            }
+        )
+    table = pd.DataFrame(rows)
+    table["share of EC's bias removed"] = 1 - table["bias (PgC yr-1)"].abs() / abs(table["bias (PgC yr-1)"].iloc[0])
+    return table
+
+
+def monthly_drivers_table(study) -> pd.DataFrame:
+    """What monthly in place of daily drivers do: mean of f(x) against f of the mean x, for the EC model."""
+    import xflux
+
+    drivers = study.inputs.driver_grid
+    if "time" not in drivers.dims:
+        return pd.DataFrame()
+    monthly = xr.Dataset({name: _monthly_climatology(da) for name, da in drivers.data_vars.items()})
+    rows = []
+    for model, name in study.names.items():
+        trained = xflux.load_model(study.run / "models" / f"{name}.safetensors")
+        of_means = monthly.flux.predict(trained, members="mean").compute()
+        sums = of_means.flux.aggregate_regions(
+            study.config.target.regions, units="PgC month-1", land_fraction=study.inputs.land_fraction
+        )
+        daily = study.target_integrals(name).mean("member")
+        rows.append(
+            {
+                "model": pipeline.LABELS[model],
+                "mean of f(x), daily drivers (PgC yr-1)": float(daily.sum()),
+                "f of the mean x, monthly drivers (PgC yr-1)": float(sums.sum()),
+            }
+        )
+    table = pd.DataFrame(rows)
+    table["difference (PgC yr-1)"] = table.iloc[:, 2] - table.iloc[:, 1]
+    return table
+
+
+def _monthly_climatology(da: xr.DataArray) -> xr.DataArray:
+    if "time" in da.dims:
+        return da.groupby("time.month").mean().assign_attrs(da.attrs)
+    if "dayofyear" not in da.dims:
+        return da
+    month = pd.date_range("2001-01-01", periods=365).month
+    months = xr.DataArray(np.append(month, 12)[: da.sizes["dayofyear"]], dims="dayofyear", name="month")
+    return da.drop_vars("dayofyear").groupby(months).mean().assign_attrs(da.attrs)
+
+
+def _mean(flux: xr.DataArray) -> xr.DataArray:
+    from xflux.temporal import step_days
+
+    axis = "month" if "month" in flux.dims else "time"
+    return flux.weighted(step_days(flux)).mean(axis).assign_attrs(units=flux.attrs.get("units", "gC m-2 d-1"))
