@@ -204,6 +204,16 @@ def test_near_equal_coordinates_snap():
         evaluate.score(a, a.assign_coords(lat=lat + 0.5))
 
 
+@pytest.mark.parametrize("west", [0.0, -180.0])
+def test_longitude_conventions_and_names_are_the_same_places(west):
+    lon = np.arange(-177.5, 180, 5)
+    a = xr.DataArray(RNG.random((72, 4)), dims=("lon", "time"), coords={"lon": lon})
+    moved = a.assign_coords(lon=(lon - west) % 360 + west).sortby("lon").rename(lon="longitude")
+    scores = evaluate.score(a, moved)
+    assert float(scores.rmse.max()) == 0 and scores.rmse.dims == ("lon",)
+    np.testing.assert_array_equal(scores.lon, lon)
+
+
 def test_units_are_converted_or_refused():
     units = pytest.importorskip("xflux.units")
     da, reference = pair()
@@ -220,6 +230,8 @@ def test_different_contents_raise_unless_allowed():
     nee, nbe = da.assign_attrs(includes_fire=False), reference.assign_attrs(includes_fire=True)
     with pytest.raises(ValueError, match="includes_fire is False in the array and True in the reference"):
         evaluate.score(nee, nbe)
+    with pytest.raises(ValueError, match="includes_fire"):
+        evaluate.score(nee.assign_attrs(includes_fire="False"), nbe.assign_attrs(includes_fire=1))
     assert "rmse" in evaluate.score(nee, nbe, allow_contents=["fire"])
     assert "rmse" in evaluate.score(nee, reference)  # unknown is not wrong
 
@@ -312,6 +324,8 @@ def test_tables_refuse_other_regions_and_years():
     other = integrals().assign_coords(region=["A", "B", "Z"])
     with pytest.raises(ValueError, match=r"regions of 'EC'.*are not those of the reference"):
         evaluate.monthly_table({"EC": other}, integrals())
+    with pytest.raises(ValueError, match="need units"):
+        evaluate.annual_table({"EC": integrals().drop_attrs()}, integrals())
     with pytest.raises(ValueError, match="no month_of_era in common"):
         evaluate.monthly_table({"EC": integrals(start="1980")}, integrals())
 
@@ -421,6 +435,16 @@ def test_tower_table_and_groups():
     assert "time scale" in evaluate.markdown(table)
     parts = evaluate.tower_components(observed, season, site, time, by=igbp.rename("igbp"))
     assert parts.rmse.dims == ("igbp", "component")
+
+
+def test_towers_in_other_units_are_converted():
+    observed, site, time, season, level = towers(4)
+    other = (season + level).assign_attrs(units="gC m-2 d-1")
+    in_mol = (other / 12.011 / 86400 * 1e6).assign_attrs(units="umol m-2 s-1")
+    expected = evaluate.tower_scores(observed, other, site)
+    xr.testing.assert_allclose(evaluate.tower_scores(observed, in_mol, site), expected)
+    assert abs(float(evaluate.paired_difference(observed, other, in_mol, site, 20).difference)) < 1e-9
+    np.testing.assert_allclose(evaluate.tower_components(observed, in_mol, site, time).rmse[0], expected.rmse)
 
 
 def test_tower_errors_name_the_array():

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 SNAP = 1e-4  # degrees or other coordinate units: coordinates this close are the same (float32 files)
+_ALIASES = {"latitude": "lat", "longitude": "lon"}
 CONTENTS = ("includes_fire", "includes_rivers")
 
 
@@ -18,8 +19,9 @@ def align_pair(
     labels must be the same set, because a silent inner join there would drop cells or regions.
     """
     da, reference = _one_variable(da, "the array"), _one_variable(reference, "the reference")
+    da, reference = (a.rename({k: v for k, v in _ALIASES.items() if k in a.dims}) for a in (da, reference))
     check_contents(da, reference, allow_contents)
-    reference = _same_units(da, reference)
+    reference = same_units(da, reference)
     dims = _scored_dims(da, reference, dim)
     for name in [d for d in da.dims if d in reference.dims]:
         reference = match_labels(da, reference, name, scored=name in dims)
@@ -44,7 +46,7 @@ def check_contents(da: xr.DataArray, reference: xr.DataArray, allow: Iterable[st
     allowed = {allow} if isinstance(allow, str) else set(allow)
     for key in CONTENTS:
         known = da.attrs.get(key), reference.attrs.get(key)
-        if None in known or bool(known[0]) == bool(known[1]) or key.removeprefix("includes_") in allowed:
+        if None in known or _says_yes(known[0]) == _says_yes(known[1]) or key.removeprefix("includes_") in allowed:
             continue
         what = key.removeprefix("includes_")
         raise ValueError(
@@ -53,7 +55,13 @@ def check_contents(da: xr.DataArray, reference: xr.DataArray, allow: Iterable[st
         )
 
 
-def _same_units(da: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:
+def _says_yes(value: object) -> bool:
+    """Files hold such attributes as numbers or words."""
+    return str(value).strip().lower() not in ("false", "0", "no", "none", "")
+
+
+def same_units(da: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:
+    """``reference`` in the units of ``da``, where both say theirs; what cannot be converted raises UnitsError."""
     ours, theirs = da.attrs.get("units"), reference.attrs.get("units")
     if not ours or not theirs or ours == theirs:
         return reference
@@ -82,7 +90,7 @@ def match_labels(da: xr.DataArray, reference: xr.DataArray, name: Hashable, scor
     ours, theirs = da.indexes[name], reference.indexes[name]
     if ours.equals(theirs):
         return reference
-    snapped = _snap(ours, theirs)
+    snapped = _snap(ours, theirs, circle=360.0 if name == "lon" else None)
     if snapped is not None:
         return reference.isel({name: snapped}).assign_coords({name: da[name].variable})
     _same_calendar(ours, theirs, name)
@@ -95,12 +103,15 @@ def match_labels(da: xr.DataArray, reference: xr.DataArray, name: Hashable, scor
     return reference
 
 
-def _snap(ours, theirs) -> np.ndarray | None:
-    """Positions in ``theirs`` of every label of ``ours`` where all agree to within SNAP, else None."""
+def _snap(ours, theirs, circle: float | None = None) -> np.ndarray | None:
+    """Positions in ``theirs`` of the labels of ``ours`` where all agree to within SNAP (on a circle), else None."""
     if len(ours) != len(theirs) or not all(i.dtype.kind in "iuf" for i in (ours, theirs)):
         return None
-    order_ours, order_theirs = np.argsort(ours.to_numpy()), np.argsort(theirs.to_numpy())
-    if not np.allclose(ours.to_numpy()[order_ours], theirs.to_numpy()[order_theirs], rtol=0, atol=SNAP):
+    a, b = ours.to_numpy().astype("float64"), theirs.to_numpy().astype("float64")
+    if circle is not None:  # −180…180 and 0…360 are the same places
+        a, b = (a + SNAP) % circle, (b + SNAP) % circle
+    order_ours, order_theirs = np.argsort(a), np.argsort(b)
+    if not np.allclose(a[order_ours], b[order_theirs], rtol=0, atol=SNAP):
         return None
     positions = np.empty(len(ours), dtype=int)
     positions[order_ours] = order_theirs

@@ -204,6 +204,8 @@ def _by_year(da: xr.DataArray) -> xr.DataArray:
         if len(np.unique(da["time"].dt.year)) < da.sizes["time"]:
             from xflux.temporal import annual
 
+            if not da.attrs.get("units"):
+                raise ValueError("steps shorter than a year need units, such as 'PgC month-1': is this an amount?")
             da = annual(da)
         da = _relabel(da, "year", da["time"].dt.year)
     return _in_units(da, "PgC yr-1")

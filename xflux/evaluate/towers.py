@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from xflux.evaluate.pairs import same_units
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -81,6 +83,7 @@ def tower_scores(
     (1.0, 0.0)
     """
     _same_samples(observed, {"predicted": predicted, "site": site, "by": by}, dim)
+    predicted = same_units(observed, predicted)
     others = [d for d in predicted.dims if d != dim]
     x = np.asarray(observed.astype("float64"))
     y = np.asarray(predicted.transpose(*others, dim).astype("float64"))
@@ -103,9 +106,9 @@ def paired_difference(
     predicted_a: xr.DataArray,
     predicted_b: xr.DataArray,
     site: xr.DataArray,
-    *,
     n_boot: int = 2000,
     seed: int = 0,
+    *,
     dim: str = "sample",
 ) -> xr.Dataset:
     """RMSE of ``b`` minus RMSE of ``a`` on the same samples, with a bootstrap over sites.
@@ -120,6 +123,7 @@ def paired_difference(
     and ``sites``. The same seed gives the same numbers.
     """
     _same_samples(observed, {"predicted_a": predicted_a, "predicted_b": predicted_b, "site": site}, dim)
+    predicted_a, predicted_b = (same_units(observed, p) for p in (predicted_a, predicted_b))
     if n_boot < 1:
         raise ValueError(f"n_boot must be at least 1, got {n_boot}")
     x = np.asarray(observed.astype("float64"))
@@ -187,6 +191,7 @@ def tower_components(
     ``r2``, ``bias``.
     """
     _same_samples(observed, {"predicted": predicted, "site": site, "time": time, "by": by}, dim)
+    predicted = same_units(observed, predicted)
     if by is not None:
         options = {"dim": dim, "min_days": min_days, "min_months": min_months}
         labels = np.unique(np.asarray(by))
