@@ -2,8 +2,11 @@
 
 import importlib
 import json
+import re
 import warnings
+from pathlib import Path
 
+import netCDF4
 import numpy as np
 import pytest
 import write_products as writer
@@ -760,3 +763,25 @@ def test_published_fluxcom_gpp_map(data_folder):
     assert ds.gpp.dims == ("lat", "lon")
     total = float((ds.gpp * ds.cell_area).sum()) * 365.25 / 1e15
     assert total == pytest.approx(ds.attrs["global_total_PgC_yr"], rel=1e-6)
+
+
+# --- the how-tos ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["add_a_product", "regional_budget"])
+def test_the_code_of_the_howtos_runs(page, tmp_path, monkeypatch):
+    """Every Python block of the page, in order, in a folder with small files of the products that it names."""
+    text = (Path(__file__).parents[1] / "docs" / "howto" / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    assert len(blocks) >= 3
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XFLUX_PRODUCTS", "")
+    writer.gcp_inversions(tmp_path)
+    fire = writer.gfas(tmp_path).paths[0]
+    with netCDF4.Dataset(fire, "a") as file:  # the same January, but of the inversions' first year
+        file["time"][:] -= 24 * 730
+    names: dict = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec("\n".join(blocks), names)
+    assert "ds" in names
