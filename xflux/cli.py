@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from xflux.forward.command import predict
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -21,7 +23,7 @@ def main() -> None:
     """Entry point: errors of the user's making are printed without a traceback."""
     try:
         app()
-    except (ValueError, KeyError, FileNotFoundError, ImportError) as error:
+    except (ValueError, KeyError, OSError, ImportError) as error:
         if os.environ.get("XFLUX_DEBUG"):
             raise
         typer.secho(f"xflux: {error}", fg=typer.colors.RED, err=True)
@@ -74,6 +76,20 @@ def report(
     from xflux import report as room
 
     typer.echo(room.write_report(runs[0] if len(runs) == 1 else runs, out))
+
+
+@app.command()
+def new(path: Annotated[Path, typer.Argument(help="Study file to write.")] = Path("study.toml")) -> None:
+    """Write a commented study file to start from."""
+    from importlib import resources
+
+    if path.exists():
+        raise FileExistsError(f"{path} exists already; give another name or remove it")
+    path.write_text(resources.files("xflux.data").joinpath("study_template.toml").read_text())
+    typer.echo(f"{path}: name your files, then `xflux run {path} --dry-run`")
+
+
+app.command()(predict)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 import xflux
-from xflux import forward, provenance
+from xflux import forward, provenance, report
 from xflux.study import inputs as study_inputs
 from xflux.study.config import StudyConfig
 from xflux.study.stages import RunFolder, file_hash, peak_memory_gib, write_json
@@ -95,7 +95,8 @@ def run_study(
             "peak_memory_gib": round(peak_memory_gib(), 2),
         },
     )
-    study.run.say(f"results: {study.run.path / 'report.md'} · tables/ · figures/ · flux/*.zarr · models/")
+    page = report.write_report(study.run.path)
+    study.run.say(f"results: {page} · report.md · tables/ · figures/ · flux/*.zarr · models/")
     return study.run.path
 
 
