@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from xflux.train import files, fused
+from xflux.train import files
 from xflux.train.network import ACTIVATIONS, blocks
 
 KIND = "xflux model"
@@ -100,17 +100,16 @@ class FluxModel:
                 f"{', '.join(self.drivers)}"
             )
         pick = slice(None) if members is None else [members] if isinstance(members, int) else members
-        layers = []
-        for i in range(len(self.weights) // 2):
-            layers.append(tuple(torch.from_numpy(self.weights[f"{kind}{i}"][pick]) for kind in ("weight", "bias")))
-        x = ((rows - self.mean) / self.scale).astype(self.weights["weight0"].dtype)
-        if self.activation == "relu" and x.dtype == np.float32 and self.device == "cpu":
-            everything = np.arange(len(x))[None]
-            out = fused.forward(fused.Packed(layers), x[..., None], everything, len(self.target_names))
-            out = out.transpose(1, 0, 2)
-            # the kernels' ReLU takes NaN to 0
-            out[..., ~np.isfinite(x).all(1)] = np.nan
+        weights, biases = (
+            [self.weights[f"{kind}{i}"][pick] for i in range(len(self.weights) // 2)] for kind in ("weight", "bias")
+        )
+        if self.activation == "relu" and weights[0].dtype == np.float32 and self.device == "cpu":
+            from xflux.forward.kernel import relu_network
+
+            out = relu_network(rows, self.mean, self.scale, weights, biases)
         else:
+            layers = [(torch.from_numpy(w), torch.from_numpy(b)) for w, b in zip(weights, biases, strict=True)]
+            x = ((rows - self.mean) / self.scale).astype(weights[0].dtype)
             out = self._predict_blocks(layers, torch.from_numpy(x))
         return out[0] if len(self.target_names) == 1 else out
 

@@ -1,0 +1,100 @@
+"""The fused network against torch, and the trained model in the forward run."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from forward_world import assert_close
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xflux.forward import predict
+from xflux.forward.kernel import LANES, OUTPUTS, TILE, relu_network
+
+torch = pytest.importorskip("torch")
+
+
+def draw_network(sizes, members, seed=0):
+    rng = np.random.default_rng(seed)
+    weights = [rng.normal(size=(members, a, b)) / np.sqrt(a) for a, b in pairwise(sizes)]
+    biases = [rng.normal(size=(members, 1, b)).astype("float32") for b in sizes[1:]]
+    return [w.astype("float32") for w in weights], biases
+
+
+def sequential(weights, biases, member):
+    """One member as a plain torch.nn.Sequential."""
+    parts = []
+    for w, b in zip(weights, biases, strict=True):
+        layer = torch.nn.Linear(w.shape[1], w.shape[2])
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(w[member].T))
+            layer.bias.copy_(torch.from_numpy(b[member, 0]))
+        parts += [layer, torch.nn.ReLU()]
+    return torch.nn.Sequential(*parts[:-1])
+
+
+def plain(rows, mean, scale, weights, biases):
+    x = torch.from_numpy(((rows - mean) / scale).astype("float32"))
+    with torch.no_grad():
+        members = [sequential(weights, biases, m)(x).numpy().T for m in range(len(weights[0]))]
+    return np.stack(members, axis=1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    hidden=st.lists(st.integers(1, 40), max_size=3),
+    drivers=st.integers(1, 12),
+    targets=st.integers(1, 9),
+    members=st.integers(1, 3),
+    n=st.sampled_from([0, 1, TILE - 1, TILE, LANES - 1, LANES, LANES + 1, 1000]),
+    kind=st.sampled_from(["float32", "float64"]),
+    order=st.sampled_from("CF"),
+)
+def test_equals_torch_for_any_shape(hidden, drivers, targets, members, n, kind, order):
+    weights, biases = draw_network([drivers, *hidden, targets], members)
+    rng = np.random.default_rng(1)
+    rows = np.asarray(rng.normal(size=(n, drivers)), kind, order=order)
+    mean, scale = rng.normal(size=drivers), rng.uniform(0.5, 2, drivers)
+    found = relu_network(rows, mean, scale, weights, biases)
+    assert found.shape == (targets, members, n)
+    expected = plain(rows, mean, scale, weights, biases)
+    np.testing.assert_allclose(found, expected, atol=2e-5 * max(1.0, np.abs(expected).max(initial=0)))
+
+
+def test_nan_stays_in_its_row():
+    weights, biases = draw_network([3, 2 * OUTPUTS + 1, OUTPUTS, 1], 2)
+    rows = np.ones((70, 3), "float32")
+    rows[13, 1] = np.nan
+    found = relu_network(rows, np.zeros(3), np.ones(3), weights, biases)
+    assert np.isnan(found[..., 13]).all() and np.isfinite(np.delete(found, 13, axis=-1)).all()
+
+
+def test_large_offsets_lose_nothing():
+    """A pressure of 101 325 ± 10 Pa is standardised in float64."""
+    weights, biases = draw_network([1, 8, 1], 1)
+    rows = 101_325 + np.linspace(-30, 30, 50, dtype="float64")[:, None]
+    found = relu_network(rows, np.array([101_325.0]), np.array([10.0]), weights, biases)
+    np.testing.assert_allclose(found, plain(rows, 101_325.0, 10.0, weights, biases), atol=1e-5)
+
+
+def test_a_trained_model_in_the_forward_run():
+    """FluxModel, ten members, against ten nn.Sequential on the stacked array, in any chunks."""
+    from xflux.train.model import FluxModel
+
+    weights, biases = draw_network([4, 32, 32, 32, 1], 10)
+    names = ["a", "b", "c", "d"]
+    state = {f"weight{i}": w for i, w in enumerate(weights)} | {f"bias{i}": b for i, b in enumerate(biases)}
+    mean, scale = np.array([10.0, 0, 5, 1]), np.array([8.0, 1, 2, 0.3])
+    model = FluxModel(names, mean, scale, ["nee"], {"nee": "gC m-2 d-1"}, state)
+    rng = np.random.default_rng(0)
+    raw = (mean + scale * rng.normal(size=(30, 8, 9, 4))).astype("float32")
+    raw[:, 2:4, 5, 1] = np.nan
+    grid = xr.Dataset({n: (("time", "lat", "lon"), raw[..., i]) for i, n in enumerate(names)})
+    grid = grid.assign_coords(time=pd.date_range("2001-01-01", periods=30))
+    expected = plain(raw.reshape(-1, 4), mean, scale, weights, biases)[0].reshape(10, 30, 8, 9)
+    for chunks in ({}, {"time": 7, "lat": 3}, {"lon": 1}):
+        assert_close(predict(grid.chunk(chunks), model).compute(scheduler="threads").values, expected)
+    assert_close(predict(grid, model, members="mean").values, expected.mean(axis=0))
+    assert_close(predict(grid, model, members=[3, 1]).values, expected[[3, 1]])
