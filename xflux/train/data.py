@@ -329,4 +329,5 @@ def _days(grid: xr.Dataset, axis: str, steps: xr.DataArray) -> np.ndarray:
         return MONTH_DAYS[steps.values.astype(int) - 1]
     from xflux.temporal import step_days
 
-    return np.asarray(step_days(grid).values, float)
+    others = [d for d in ("time", "dayofyear", "month") if d != axis and d in grid.dims]
+    return np.asarray(step_days(grid.drop_dims(others)).values, float)

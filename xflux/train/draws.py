@@ -82,33 +82,29 @@ def allocate(total: int, share: np.ndarray, available: np.ndarray, floor: int = 
     >>> allocate(100, np.array([1.0, 3.0]), np.array([10, 1000]), floor=5)
     array([10, 90])
     """
-    counts = np.minimum(available, floor)
-    total = min(total, int(available.sum()))
-    open_ = counts < available
-    while open_.any() and counts.sum() < total:
-        # fill up towards the proportional share; what a full stratum cannot take goes to the others
-        scale = (total - counts[~open_].sum()) / share[open_].sum()
-        wanted = np.where(open_, np.maximum(counts, np.floor(share * scale).astype(int)), counts)
-        full = open_ & (wanted >= available)
-        if not full.any():
-            return _trim(wanted, total, share, np.minimum(available, floor), available)
-        counts = np.where(full, available, counts)
-        open_ &= ~full
-    return counts
-
-
-def _trim(wanted, total, share, low, high) -> np.ndarray:
-    """Give back or add single draws, the largest shares first, until the sum is `total`."""
-    by_share = np.argsort(-share, kind="stable")
-    step = 1 if wanted.sum() < total else -1
-    while wanted.sum() != total:
-        before = wanted.sum()
-        room = (wanted < high) if step > 0 else (wanted > low)
-        some = by_share[room[by_share]][: abs(total - before)]
-        wanted[some] += step
-        if wanted.sum() == before:
+    low = np.minimum(available, floor)
+    total = int(np.clip(total, low.sum(), available.sum()))
+    counts, open_ = np.zeros(len(share)), np.ones(len(share), bool)
+    while open_.any():
+        # what a full stratum cannot take goes to the others, what the floor takes comes from them
+        wanted = share * (total - counts.sum()) / max(share[open_].sum(), 1e-300)
+        bound = open_ & (wanted >= available)
+        bound = bound if bound.any() else open_ & (wanted <= low)
+        if not bound.any():
+            counts[open_] = wanted[open_]
             break
-    return wanted
+        counts[bound] = np.clip(wanted, low, available)[bound]
+        open_ &= ~bound
+    return _whole_numbers(counts, total, available)
+
+
+def _whole_numbers(counts: np.ndarray, total: int, available: np.ndarray) -> np.ndarray:
+    """Round so that the sum stays: the largest fractions go up."""
+    whole = np.floor(counts + 1e-9).astype(int)
+    order = np.argsort(-(counts - whole), kind="stable")
+    for number in order[whole[order] < available[order]][: total - whole.sum()]:
+        whole[number] += 1
+    return whole
 
 
 def _morton(lat: np.ndarray, lon: np.ndarray, bits: int = 16) -> np.ndarray:
