@@ -69,9 +69,9 @@ def load_weights(path: str | Path) -> xr.DataArray:
     coords = np.stack(np.unravel_index(ds["entry"].values, shape)).astype(kind)
     data = sparse.COO(coords, ds["weight"].values, shape, has_duplicates=False, sorted=True)
     attrs = {key: value for key, value in ds.attrs.items() if key not in ("format", "name")}
+    if ds["region"].dtype.kind not in "iufU":
+        ds = ds.assign_coords(region=np.array(ds["region"].values.tolist()))
     names = {name: ds[name] for name in ds.coords if name != "entry"}
     if "cell_weight" in ds.variables:
         names["cell_weight"] = ds["cell_weight"].assign_attrs(units="m2").reset_coords(drop=True)
-    if names["region"].dtype == object:
-        names["region"] = names["region"].astype(str)
     return xr.DataArray(data, names, ("region", "lat", "lon"), name=ds.attrs["name"], attrs=attrs)
