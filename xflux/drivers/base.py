@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 import xarray as xr
 
@@ -39,8 +41,8 @@ class Base:
     What is asked for is kept, so that the water balance runs once.
     """
 
-    def __init__(self, data: xr.Dataset, table: dict):
-        self.data, self.table = data, table
+    def __init__(self, data: xr.Dataset | Mapping[str, xr.DataArray] | Iterable[xr.Dataset], table: dict):
+        self.data, self.table = _variables(data), table
         self.cache: dict[str, xr.DataArray] = {}
 
     def find(self, name: str) -> str | None:
@@ -67,7 +69,7 @@ class Base:
     def _axis(self) -> xr.DataArray:
         """The finest time axis of the data: days, else months or days of year, else composites."""
         for axis in ("time", "dayofyear", "month"):
-            having = [v for v in self.data.data_vars.values() if axis in v.dims]
+            having = [v for v in self.data.values() if axis in v.dims]
             if having:
                 finest = min(having, key=lambda v: whole_days(v).min())
                 composites = axis == "time" and whole_days(finest).max() < 28
@@ -75,9 +77,9 @@ class Base:
         raise ValueError("the base data have no time, month or dayofyear axis: potential radiation has no date")
 
     def _sun(self) -> xr.DataArray:
-        if "lat" not in self.data.coords:
+        lat = next((v["lat"] for v in self.data.values() if "lat" in v.coords), None)
+        if lat is None:
             raise ValueError("potential radiation needs the coordinate lat in the base data")
-        lat = self.data["lat"]
         return potential_radiation(lat.drop_vars([c for c in lat.coords if c not in lat.dims]), self._axis())
 
     def _pet(self) -> xr.DataArray:
@@ -88,6 +90,19 @@ class Base:
     def _wai(self) -> xr.DataArray:
         parts = common_axis({"rain": self["PREC"], "pet": self["PET"]})
         return water_availability(parts["rain"].clip(0), parts["pet"])["wai"]
+
+
+def _variables(data) -> dict[str, xr.DataArray]:
+    """Variables by name; several Datasets may have time axes of their own (composites, days)."""
+    if isinstance(data, xr.Dataset | Mapping):
+        return {str(k): data[k] for k in getattr(data, "data_vars", data)}
+    out: dict[str, xr.DataArray] = {}
+    for part in data:
+        twice = out.keys() & set(map(str, part.data_vars))
+        if twice:
+            raise ValueError(f"base variable {', '.join(map(repr, sorted(twice)))} is given twice: drop one of them")
+        out |= _variables(part)
+    return out
 
 
 def common_axis(parts: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:

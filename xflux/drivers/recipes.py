@@ -38,7 +38,9 @@ def recipes() -> list[dict]:
 
 
 def table_a2(
-    base: xr.Dataset, variant: str = "formulas", recipes: str | os.PathLike | Iterable[Mapping] | None = None
+    base: xr.Dataset | Mapping[str, xr.DataArray] | Iterable[xr.Dataset],
+    variant: str = "formulas",
+    recipes: str | os.PathLike | Iterable[Mapping] | None = None,
 ) -> xr.Dataset:
     """The drivers of Table A2 that the base variables allow.
 
@@ -46,8 +48,10 @@ def table_a2(
     ----------
     base
         Dataset of base variables with (time | month | dayofyear, lat, lon), or with towers in place of lat, lon
-        (``lat`` is then a coordinate). Names are those of ``data/drivers.toml`` (EVI, NDVI, FPAR, LST_DAY, RG, TAIR,
-        PREC …); potential radiation, evapotranspiration and water availability are made where they are not given.
+        (``lat`` is then a coordinate). Several Datasets, or a mapping of names to DataArrays, may have time axes of
+        their own: composites of several days are interpolated to days where they meet daily weather. Names are those
+        of ``data/drivers.toml`` (EVI, NDVI, FPAR, LST_DAY, RG, TAIR, PREC …); potential radiation, evapotranspiration
+        and water availability are made where they are not given.
         Units are converted to those the recipes work in (degC, W m-2, mm d-1).
     variant
         The table's names and formulas disagree: ``"formulas"`` follows the formulas as printed (MSC_EVIRpot =
@@ -75,7 +79,11 @@ def table_a2(
     return make(base, _merged(recipes), variant)
 
 
-def make(base: xr.Dataset, recipes: Iterable[Mapping], variant: str = "formulas") -> xr.Dataset:
+def make(
+    base: xr.Dataset | Mapping[str, xr.DataArray] | Iterable[xr.Dataset],
+    recipes: Iterable[Mapping],
+    variant: str = "formulas",
+) -> xr.Dataset:
     """Drivers by any recipes; see ``table_a2``, which uses those of the paper."""
     if variant not in ("formulas", "names"):
         raise ValueError(f"variant is 'formulas' or 'names', got {variant!r}")
@@ -92,7 +100,7 @@ def make(base: xr.Dataset, recipes: Iterable[Mapping], variant: str = "formulas"
         if "proxy_for" in possible:
             proxies.append(f"{possible['name']} for {recipe['name']}")
     if not out:
-        raise ValueError(f"no driver can be made from {', '.join(map(str, base.data_vars))}: {'; '.join(lacking)}")
+        raise ValueError(f"no driver can be made from {', '.join(found.data)}: {'; '.join(lacking)}")
     attrs = {"not_made": "; ".join(lacking), "proxies": "; ".join(proxies), "variant": variant}
     return xr.Dataset(out, attrs=attrs)
 

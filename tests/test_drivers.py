@@ -1,0 +1,511 @@
+"""Drivers: potential radiation, water balance, seasonal cycles, recipes, gaps, coasts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xflux import drivers
+from xflux.towers import read_towers
+
+
+def daily(values, start="2001-01-01", calendar="standard", **coords):
+    time = xr.date_range(start, periods=len(values), freq="D", calendar=calendar, use_cftime=calendar != "standard")
+    return xr.DataArray(values, {"time": time}, ("time",)).assign_coords(**coords)
+
+
+# --- potential radiation -------------------------------------------------------------------------------------------
+
+
+def test_radiation_known_values():
+    # at the equator on an equinox: S0/pi times the distance factor, which is near 1
+    r = drivers.potential_radiation(0.0, dayofyear=np.array([80]))
+    assert abs(float(r[0]) - 1361 / np.pi * 1.008) < 2
+    # polar night, and polar day: S0 E sin(declination) all day long
+    r = drivers.potential_radiation(np.array([-90.0, 90.0]), dayofyear=np.array([172]))
+    assert float(r[0, 0]) == 0
+    np.testing.assert_allclose(r[0, 1], 1361 * 0.9679 * np.sin(np.deg2rad(23.45)), rtol=2e-3)
+
+
+def test_radiation_of_the_year_is_the_planets():
+    lat = np.arange(-89.5, 90)
+    r = drivers.potential_radiation(xr.DataArray(lat, dims="lat"), dayofyear=np.arange(1, 366))
+    mean = r.mean("dayofyear").weighted(xr.DataArray(np.cos(np.deg2rad(lat)), dims="lat")).mean()
+    np.testing.assert_allclose(mean, 1361 / 4, rtol=1e-3)
+
+
+def test_radiation_of_steps_is_the_mean_of_their_days():
+    lat = xr.DataArray([-40.0, 0.0, 65.0], dims="lat")
+    day = drivers.potential_radiation(lat, daily(np.zeros(731), "2003-01-01")["time"])
+    month = drivers.potential_radiation(
+        lat,
+        pd.date_range("2003-01-01", periods=24, freq="MS")
+        .to_series()
+        .to_xarray()["index"]
+        .rename(index="time")
+        .rename("time"),
+    )
+    np.testing.assert_allclose(month, day.resample(time="MS").mean(), rtol=2e-3, atol=0.1)
+    climatology = drivers.potential_radiation(lat, month=np.arange(1, 13))
+    np.testing.assert_allclose(climatology, month[:12], rtol=1e-2, atol=1.5)
+    assert climatology.dims == ("month", "lat") and climatology.attrs["units"] == "W m-2"
+    noleap = drivers.potential_radiation(lat, daily(np.zeros(365), calendar="noleap")["time"])
+    np.testing.assert_allclose(noleap, day[:365], rtol=5e-3, atol=0.5)
+
+
+def test_radiation_agrees_with_the_towers(data_folder):
+    towers = read_towers(data_folder / "towers/fluxnet2015/*.csv", qc=None, sites=data_folder / "towers/sites.csv")
+    for site in sorted(set(towers.site.values)):
+        here = towers.isel(sample=towers.site.values == site)
+        ours = drivers.potential_radiation(float(here.lat[0]), dayofyear=here.time.dt.dayofyear.values)
+        theirs = here.SW_IN_POT.values
+        # the files use another solar constant; shape and size agree
+        assert np.corrcoef(ours, theirs)[0, 1] > 0.999
+        assert abs(np.nanmean(ours) / np.nanmean(theirs) - 1) < 0.02
+
+
+def test_radiation_needs_one_axis():
+    with pytest.raises(ValueError, match="give one of time, month and dayofyear, got 0"):
+        drivers.potential_radiation(0.0)
+
+
+# --- water balance -------------------------------------------------------------------------------------------------
+
+
+def closure(rain, out, days):
+    """rain − et − runoff − change of storage, summed: mm."""
+    axis = rain.dims[0]
+    days = xr.DataArray(days, dims=axis)
+    change = out.storage.isel({axis: -1}) - out.storage_before
+    return np.abs(((rain - out.et - out.runoff) * days).sum(axis) - change).max()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), upper=st.floats(0.5, 60), lower=st.floats(1, 300), wet=st.floats(0, 3))
+def test_water_balance_closes(seed, upper, lower, wet):
+    rng = np.random.default_rng(seed)
+    rain = daily(rng.gamma(0.3, 8, 800) * wet)
+    pet = daily(rng.uniform(0, 9, 800))
+    out = drivers.water_availability(rain, pet, upper=upper, lower=lower, initial=rng.uniform(), spinup_years=0)
+    assert closure(rain, out, np.ones(800)) < 1e-9
+    # and on every single day
+    change = out.storage.diff("time")
+    np.testing.assert_allclose((rain - out.et - out.runoff)[1:], change, atol=1e-9)
+    assert 0 <= out.wai.min() and out.wai.max() <= 1 + 1e-12
+    assert (out.et <= pet + 1e-12).all() and (out.et >= 0).all() and (out.runoff >= 0).all()
+
+
+def test_water_balance_by_hand():
+    rain, pet = daily([30.0, 0.0, 0.0, 0.0]), daily([5.0, 5.0, 20.0, 5.0])
+    out = drivers.water_availability(rain, pet, upper=20, lower=100, initial=0, spinup_years=0)
+    # day 1: 20 stay above, 10 go below, 5 evaporate; day 2: 5 more; day 3: the last 10 and (20 − 10) × 10/100;
+    # day 4: nothing above, 5 × 9/100 from below
+    np.testing.assert_allclose(out.et, [5, 5, 11, 0.45])
+    np.testing.assert_allclose(out.storage, [25, 20, 9, 8.55])
+    np.testing.assert_allclose(out.wai, np.array([25, 20, 9, 8.55]) / 120)
+    flood = drivers.water_availability(
+        daily([300.0, 0]), daily([0.0, 0]), upper=20, lower=100, initial=0.5, spinup_years=0
+    )
+    np.testing.assert_allclose([flood.runoff[0], flood.wai[0]], [300 - 60, 1])
+
+
+@pytest.mark.parametrize("axis", ["month", "dayofyear"])
+def test_climatologies_come_into_balance(axis):
+    n = 12 if axis == "month" else 365
+    coords = {axis: np.arange(1, n + 1)}
+    days = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]) if axis == "month" else np.ones(n)
+    phase = 2 * np.pi * np.arange(n) / n
+    rain = xr.DataArray(np.stack([3 + 2.5 * np.sin(phase), 0.4 + 0 * phase, 9 + phase], 1), coords, (axis, "cell"))
+    pet = xr.DataArray(np.stack([3 - 2 * np.sin(phase), 6 + 0 * phase, 3 + 0 * phase], 1), coords, (axis, "cell"))
+    out = drivers.water_availability(rain, pet)
+    assert closure(rain, out, days) < 1e-9
+    # a year that starts where it ends
+    np.testing.assert_allclose(out.storage.isel({axis: -1}), out.storage_before, atol=1e-8)
+    weights = xr.DataArray(days / days.sum(), dims=axis)
+    np.testing.assert_allclose((rain * weights).sum(axis), ((out.et + out.runoff) * weights).sum(axis), atol=1e-9)
+    # the steppe dries out, the rain forest is full
+    assert out.wai.isel(cell=1).max() < 0.05 and out.wai.isel(cell=2).min() > 0.8
+
+
+def test_composites_and_months_are_run_day_by_day():
+    rain, pet = daily(np.repeat([4.0, 0.0, 9.0], [31, 28, 31])), daily(np.repeat([2.0, 3.0, 1.0], [31, 28, 31]))
+    by_day = drivers.water_availability(rain, pet, initial=0.3, spinup_years=0)
+    months = [v.resample(time="MS").mean() for v in (rain, pet)]
+    by_month = drivers.water_availability(*months, initial=0.3, spinup_years=0)
+    for name in ("wai", "et", "runoff"):
+        np.testing.assert_allclose(by_month[name], by_day[name].resample(time="MS").mean())
+    np.testing.assert_allclose(by_month.storage, by_day.storage.resample(time="MS").last())
+
+
+def test_water_is_lazy_and_does_not_depend_on_chunks():
+    rng = np.random.default_rng(0)
+    time = pd.date_range("2001-01-01", periods=400)
+    shape = (400, 6, 7)
+    rain = xr.DataArray(rng.gamma(0.3, 8, shape).astype("f4"), {"time": time}, ("time", "lat", "lon"))
+    rain[:, 0, 0] = np.nan
+    rain[7, 1, 1] = np.nan
+    pet = xr.DataArray(rng.uniform(0, 9, shape), {"time": time}, ("time", "lat", "lon"))
+    upper = xr.DataArray(rng.uniform(5, 30, (6, 7)), dims=("lat", "lon"))
+    eager = drivers.water_availability(rain, pet, upper=upper)
+    lazy = drivers.water_availability(rain.chunk(time=100, lat=2), pet.chunk(time=90, lon=3), upper=upper)
+    assert all(v.chunks for v in lazy.data_vars.values())
+    xr.testing.assert_allclose(lazy.compute(), eager, rtol=1e-12)
+    assert np.isnan(eager.wai[:, 0, 0]).all()
+    # a gap is a gap from then on
+    assert np.isfinite(eager.wai[:7, 1, 1]).all() and np.isnan(eager.wai[7:, 1, 1]).all()
+
+
+def test_water_needs_the_same_steps():
+    rain = daily(np.ones(30))
+    with pytest.raises(ValueError, match=r"rain \('time',\) and pet \('month',\) need the same time axis"):
+        drivers.water_availability(rain, xr.DataArray(np.ones(12), {"month": np.arange(1, 13)}))
+    with pytest.raises(ValueError, match="different steps along time"):
+        drivers.water_availability(rain, daily(np.ones(30), "2002-01-01"))
+    hourly = rain.assign_coords(time=pd.date_range("2001-01-01", periods=30, freq="h"))
+    with pytest.raises(ValueError, match=r"steps of 1\.0 h: average it to days first"):
+        drivers.water_availability(hourly, hourly)
+
+
+def test_evapotranspiration_is_of_the_right_size():
+    t, rpot = xr.DataArray([26.0, 10.0, -20.0]), xr.DataArray([420.0, 300.0, 80.0])
+    with_rg = drivers.potential_evapotranspiration(t, 0.5 * rpot, rpot=rpot)
+    without = drivers.potential_evapotranspiration(t, rpot=rpot)
+    # equatorial forest 3.5–5 mm, temperate growing season 1.5–3 mm, polar night nothing
+    for pet in (with_rg, without):
+        assert 3.3 < pet[0] < 5 and 1.2 < pet[1] < 3 and 0 <= pet[2] < 0.3
+    assert with_rg.attrs["units"] == "mm d-1" and "Priestley" in with_rg.attrs["method"]
+
+
+# --- seasonal cycles -----------------------------------------------------------------------------------------------
+
+
+def test_29_february_is_day_60():
+    da = daily(np.arange(1461.0), "2001-01-01")  # 2004 is a leap year
+    msc = drivers.seasonal_cycle(da)
+    assert msc.dims == ("dayofyear",) and msc.sizes["dayofyear"] == 365
+    days = da.time.dt.dayofyear.values
+    for number in (1, 59, 60, 61, 364):
+        assert float(msc.sel(dayofyear=number)) == da.values[days == number].mean()
+    # day 60: 1 March of three years and 29 February of one; 31 December of the leap year joins day 365
+    assert float(msc.sel(dayofyear=60)) == np.mean([59, 365 + 59, 730 + 59, 1095 + 59])
+    assert float(msc.sel(dayofyear=365)) == da.values[days >= 365].mean()
+
+
+def test_calendars_and_period():
+    noleap = daily(np.arange(730.0), calendar="noleap")
+    msc = drivers.seasonal_cycle(noleap)
+    np.testing.assert_allclose(msc, np.arange(365) + 182.5)
+    years = daily(np.repeat([1.0, 5.0, 100.0], 365), calendar="noleap")
+    np.testing.assert_allclose(drivers.seasonal_cycle(years, ("2001", "2002")), 3)
+    assert drivers.seasonal_cycle(years, ("2001", "2002")).attrs["msc_period"] == "2001-01-01 to 2002-12-31"
+    np.testing.assert_allclose(drivers.seasonal_cycle(years, ("1980", "1990")), 106 / 3)
+
+
+def test_monthly_input_gives_months_and_climatologies_pass():
+    time = pd.date_range("2001-01-01", periods=24, freq="MS")
+    da = xr.DataArray(np.arange(24.0), {"time": time}, ("time",), attrs={"units": "1"})
+    msc = drivers.seasonal_cycle(da)
+    np.testing.assert_allclose(msc, np.arange(12) + 6)
+    assert msc.attrs["units"] == "1"
+    assert drivers.seasonal_cycle(msc) is msc
+
+
+def test_gaps_are_left_out_of_the_cycle():
+    da = daily(np.r_[np.full(365, 1.0), np.full(365, 3.0)], calendar="noleap")
+    da[10] = np.nan
+    msc = drivers.seasonal_cycle(da)
+    assert float(msc[10]) == 3.0 and float(msc[9]) == 2.0
+
+
+def test_composites_become_days():
+    stamps = pd.to_datetime([f"{y}-{d:03d}" for y in (2001, 2002) for d in range(1, 366, 8)], format="%Y-%j")
+    middle = np.array([(s - stamps[0]).days + (4 if s.dayofyear < 361 else 2.5) for s in stamps])
+    da = xr.DataArray(2 * middle, {"time": stamps}, ("time",))
+    out = drivers.to_daily(da)
+    assert out.sizes["time"] == 730
+    noon = np.arange(730) + 0.5
+    inside = (noon >= middle[0]) & (noon <= middle[-1])
+    np.testing.assert_allclose(out.values[inside], 2 * noon[inside])
+    assert drivers.seasonal_cycle(da).sizes["dayofyear"] == 365
+    np.testing.assert_allclose(drivers.to_daily(da.chunk(time=10)), out)
+
+
+def test_amplitude_minimum_and_mean():
+    da = xr.DataArray([3.0, np.nan, 1.0] + [2.0] * 9, {"month": np.arange(1, 13)}, ("month",))
+    assert float(drivers.amplitude(da)) == 2.0
+    with pytest.raises(ValueError, match="needs a time, month or dayofyear axis"):
+        drivers.amplitude(da[0])
+
+
+def test_gap_filling():
+    da = daily(np.arange(731.0), "2003-01-01")
+    short, long = da.copy(), da.copy()
+    short[100:110] = np.nan
+    np.testing.assert_allclose(drivers.fill_gaps(short, max_gap=10), da)
+    assert np.isnan(drivers.fill_gaps(short, max_gap=9, seasonal=False)[100:110]).all()
+    long[100:200] = np.nan
+    filled = drivers.fill_gaps(long, max_gap=32)
+    # the other year's value on that day
+    np.testing.assert_allclose(filled[100:200], np.arange(100, 200) + 365)
+    assert np.isnan(drivers.fill_gaps(da * np.nan)).all()
+    cyclic = xr.DataArray([np.nan, 2.0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 4.0], {"month": np.arange(1, 13)}, ("month",))
+    # between December's middle (31/2 days before the year's end) and February's, by days
+    np.testing.assert_allclose(drivers.fill_gaps(cyclic)[0], 3, atol=0.06)
+    two = xr.concat([short, long], "cell")
+    np.testing.assert_allclose(drivers.fill_gaps(two.chunk(cell=1, time=100)), drivers.fill_gaps(two))
+
+
+def test_pft_mixing():
+    pft = ["tree", "grass", "crop"]
+    values = xr.DataArray([[10.0, 2.0, 4.0], [10.0, np.nan, 4.0], [np.nan] * 3], {"pft": pft}, ("cell", "pft"))
+    shares = xr.DataArray([0.5, 0.3, 0.2], {"pft": pft}, ("pft",))
+    mixed = drivers.mix_pfts(values, shares)
+    np.testing.assert_allclose(mixed, [6.4, (5 + 0.8) / 0.7, np.nan])
+    np.testing.assert_allclose(drivers.mix_pfts(values, shares[::-1]), mixed)
+    # a share of nothing (lake) stays nothing
+    np.testing.assert_allclose(drivers.mix_pfts(values[0], shares * 0.5), 3.2)
+    with pytest.raises(ValueError, match=r"different types: only values \['crop'\], only shares \[\]"):
+        drivers.mix_pfts(values, shares[:2])
+    with pytest.raises(ValueError, match="shares has no dim 'pft'"):
+        drivers.mix_pfts(values, shares.rename(pft="type"))
+
+
+# --- Table A2 ------------------------------------------------------------------------------------------------------
+
+TEN = ["WAI2", "MSC_EVIRpot", "MSC_FparLST", "MIN_MSC_NDWI", "AMP_Band4", "MSC_LST_Night", "Rg_VIMSC", "AMP_MSC_NDVI",
+       "Tair", "AMP_MSC_WAI"]  # fmt: skip
+
+
+def base(years=2, shape=(2, 3)):
+    """Daily base variables in one Dataset."""
+    return xr.merge(modis_and_weather(years, shape, days=1), join="exact")
+
+
+def modis_and_weather(years=2, shape=(2, 3), days=8):
+    """MODIS-like variables in composites of some days that restart each year, and daily weather."""
+    rng = np.random.default_rng(3)
+    time = pd.date_range("2001-01-01", f"{2000 + years}-12-31")
+    coords = {"lat": np.linspace(-40, 50, shape[0]), "lon": np.linspace(0, 20, shape[1])}
+
+    def var(t, low, high, units):
+        season = 0.5 + 0.5 * np.sin(2 * np.pi * t.dayofyear.values / 365.25)
+        values = low + (high - low) * (0.8 * season[:, None, None] + 0.2 * rng.random((len(t), *shape)))
+        return xr.DataArray(values, {"time": t, **coords}, ("time", "lat", "lon"), attrs={"units": units})
+
+    stamps = pd.DatetimeIndex([d for d in time if (d.dayofyear - 1) % days == 0])
+    modis = {"EVI": (0.1, 0.6, "1"), "NDVI": (0.2, 0.8, "1"), "FPAR": (0.1, 0.9, "1"), "NDWI": (-0.2, 0.4, "1"),
+             "BAND4": (0.05, 0.2, "1"), "LST_DAY": (270, 310, "K"), "LST_NIGHT": (265, 295, "K")}  # fmt: skip
+    met = {"RG": (50, 300, "W m-2"), "TAIR": (-5, 25, "degC"), "PREC": (0, 8, "mm d-1")}
+    return [xr.Dataset({k: var(t, *v) for k, v in d.items()}) for t, d in ((stamps, modis), (time, met))]
+
+
+def test_all_ten_drivers_by_the_printed_formulas():
+    b = base()
+    made = drivers.table_a2(b)
+    assert list(made.data_vars) == TEN and made.attrs["not_made"] == "" and made.attrs["proxies"] == ""
+    doy = b.time.dt.dayofyear.clip(max=365)
+    np.testing.assert_allclose(made.MSC_EVIRpot, (b.EVI * b.RG).groupby(doy).mean(), rtol=1e-10)
+    rpot = drivers.potential_radiation(b.lat, b.time)
+    np.testing.assert_allclose(made.Rg_VIMSC, (b.NDVI * rpot).groupby(doy).mean(), rtol=1e-10)
+    np.testing.assert_allclose(made.MSC_FparLST, (b.FPAR * (b.LST_DAY - 273.15)).groupby(doy).mean(), rtol=1e-8)
+    np.testing.assert_allclose(made.MSC_LST_Night, (b.LST_NIGHT - 273.15).groupby(doy).mean(), rtol=1e-8)
+    np.testing.assert_allclose(made.MIN_MSC_NDWI, b.NDWI.groupby(doy).mean().min("dayofyear"))
+    np.testing.assert_allclose(made.AMP_Band4, b.BAND4.max("time") - b.BAND4.min("time"))
+    ndvi = b.NDVI.groupby(doy).mean()
+    np.testing.assert_allclose(made.AMP_MSC_NDVI, ndvi.max("dayofyear") - ndvi.min("dayofyear"))
+    np.testing.assert_allclose(made.Tair, b.TAIR)
+    pet = drivers.potential_evapotranspiration(b.TAIR, b.RG, rpot=rpot)
+    wai = drivers.water_availability(b.PREC, pet).wai
+    np.testing.assert_allclose(made.WAI2, wai)
+    cycle = wai.groupby(doy).mean()
+    np.testing.assert_allclose(made.AMP_MSC_WAI, cycle.max("dayofyear") - cycle.min("dayofyear"))
+    assert made.WAI2.dims == ("time", "lat", "lon") and made.MSC_EVIRpot.dims == ("dayofyear", "lat", "lon")
+    assert all({"units", "long_name", "formula"} <= set(v.attrs) for v in made.data_vars.values())
+
+
+def test_variant_names_follows_the_names():
+    b = base()
+    made = drivers.table_a2(b, variant="names")
+    doy = b.time.dt.dayofyear.clip(max=365)
+    rpot = drivers.potential_radiation(b.lat, b.time)
+    np.testing.assert_allclose(made.MSC_EVIRpot, (b.EVI * rpot).groupby(doy).mean(), rtol=1e-10)
+    np.testing.assert_allclose(made.Rg_VIMSC, (b.NDVI * b.RG).groupby(doy).mean(), rtol=1e-10)
+    with pytest.raises(ValueError, match="variant is 'formulas' or 'names', got 'name'"):
+        drivers.table_a2(b, variant="name")
+
+
+def test_lazy_input_stays_lazy_and_equals_eager():
+    b = base()
+    eager = drivers.table_a2(b)
+    lazy = drivers.table_a2(b.chunk(time=100, lat=1, lon=2))
+    assert all(v.chunks is not None for v in lazy.data_vars.values())
+    xr.testing.assert_allclose(lazy.compute(), eager, rtol=1e-10)
+
+
+def test_towers_and_grid_come_from_the_same_functions():
+    b = base()
+    at_site = b.isel(lat=1, lon=2).expand_dims("site").drop_vars("lon")
+    at_site = at_site.assign_coords(lat=("site", [float(b.lat[1])]))
+    made, there = drivers.table_a2(b), drivers.table_a2(at_site)
+    for name in TEN:
+        np.testing.assert_allclose(there[name].isel(site=0), made[name].isel(lat=1, lon=2), rtol=1e-10)
+
+
+def test_proxies_are_named_and_what_is_missing_is_listed():
+    b = base()[["NDVI", "LST_DAY", "RG", "TAIR", "PREC"]]
+    made = drivers.table_a2(b)
+    assert "MSC_NDVIRg" in made and made.MSC_NDVIRg.attrs["proxy_for"] == "MSC_EVIRpot"
+    assert "MSC_FparNDVILST" in made and "MSC_EVIRpot" not in made
+    for text in ("MIN_MSC_NDWI (needs NDWI)", "AMP_Band4 (needs BAND4)", "MSC_LST_Night (needs LST_NIGHT)"):
+        assert text in made.attrs["not_made"]
+    assert "MSC_NDVIRg for MSC_EVIRpot" in made.attrs["proxies"]
+    with pytest.raises(ValueError, match="no driver can be made from nothing"):
+        drivers.table_a2(xr.Dataset({"nothing": ("lat", [1.0])}))
+
+
+def test_recipes_are_data(tmp_path):
+    b = base()
+    recipe = {"name": "MSC_DTR", "formula": "msc(LST_DAY - LST_NIGHT) / 2", "units": "K"}
+    made = drivers.table_a2(b, recipes=[recipe])
+    doy = b.time.dt.dayofyear.clip(max=365)
+    np.testing.assert_allclose(made.MSC_DTR, (b.LST_DAY - b.LST_NIGHT).groupby(doy).mean() / 2, rtol=1e-9)
+    assert made.MSC_DTR.attrs["units"] == "K" and list(made.data_vars)[:10] == TEN
+    (tmp_path / "mine.toml").write_text('[[driver]]\nname = "Tair"\nformula = "TAIR + 273.15"\nunits = "K"\n')
+    np.testing.assert_allclose(drivers.table_a2(b, recipes=tmp_path / "mine.toml").Tair, b.TAIR + 273.15)
+    # a base variable that the table does not know is found by its own name
+    own = drivers.make(b.assign(SNOW=b.TAIR * 0), [{"name": "snow", "formula": "msc(SNOW)"}])
+    assert list(own) == ["snow"]
+
+
+@pytest.mark.parametrize(("formula", "message"), [
+    ("__import__('os').system('true')", "is not understood"),
+    ("msc(EVI, how='x')", "is not understood"),
+    ("EVI ** 2", "is not understood"),
+    ("msc(EVI", "cannot be read"),
+])  # fmt: skip
+def test_formulas_that_cannot_be_read(formula, message):
+    with pytest.raises(ValueError, match=message):
+        drivers.table_a2(base(), recipes=[{"name": "x", "formula": formula}])
+
+
+def test_recipes_with_unknown_keys():
+    with pytest.raises(ValueError, match="recipe 'x': needs name and formula"):
+        drivers.table_a2(base(), recipes=[{"name": "x", "formula": "EVI", "unit": "1"}])
+
+
+def test_base_units_are_converted_or_refused():
+    b = base()
+    kelvin = b.assign(TAIR=(b.TAIR + 273.15).assign_attrs(units="K"),
+                      RG=(b.RG * 86400).assign_attrs(units="J m-2 d-1"),
+                      PREC=(b.PREC / 86400).assign_attrs(units="kg m-2 s-1"))  # fmt: skip
+    xr.testing.assert_allclose(drivers.table_a2(kelvin), drivers.table_a2(b), rtol=1e-8)
+    with pytest.raises(ValueError, match="'RG' has the units 'hPa', 'W m-2' is needed"):
+        drivers.table_a2(b.assign(RG=b.RG.assign_attrs(units="hPa")))
+
+
+def test_monthly_climatology_with_rain_per_month():
+    months = {"month": np.arange(1, 13), "lat": [10.0, 50.0], "lon": [0.0]}
+    one = xr.DataArray(np.ones((12, 2, 1)), months)
+    lengths = xr.DataArray([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], {"month": months["month"]})
+    b = xr.Dataset({"PREC": (one * lengths * 2).assign_attrs(units="mm month-1"),
+                    "TAIR": (one * 15).assign_attrs(units="degC"),
+                    "NDVI": (one * 0.5).assign_attrs(units="1")})  # fmt: skip
+    per_day = b.assign(PREC=(one * 2).assign_attrs(units="mm d-1"))
+    made = drivers.table_a2(b)
+    xr.testing.assert_allclose(made, drivers.table_a2(per_day))
+    assert made.WAI2.dims == ("month", "lat", "lon") and made.Rg_VIMSC.dims == ("month", "lat", "lon")
+
+
+def test_composites_beside_daily_weather():
+    modis, met = modis_and_weather()
+    made = drivers.table_a2([modis, met])
+    assert list(made.data_vars) == TEN
+    evi = drivers.to_daily(modis.EVI)
+    doy = evi.time.dt.dayofyear.clip(max=365)
+    np.testing.assert_allclose(made.MSC_EVIRpot, (evi * met.RG).groupby(doy).mean(), rtol=1e-9)
+    np.testing.assert_allclose(made.AMP_Band4, modis.BAND4.max("time") - modis.BAND4.min("time"))
+    lazy = drivers.table_a2([modis.chunk(time=20), met.chunk(time=100, lat=1)])
+    assert lazy.MSC_EVIRpot.chunks
+    xr.testing.assert_allclose(lazy.compute(), made, rtol=1e-9)
+    by_name = drivers.table_a2({**modis.data_vars, **met.data_vars})
+    xr.testing.assert_identical(by_name, made)
+    with pytest.raises(ValueError, match="base variable 'PREC', 'RG', 'TAIR' is given twice"):
+        drivers.table_a2([met, met])
+
+
+def test_real_climatology(data_folder):
+    b = xr.open_dataset(data_folder / "drivers/monthly_climatology_05deg.nc").isel(
+        lat=slice(60, 300, 8), lon=slice(0, 720, 8)
+    )
+    made = drivers.table_a2(b)
+    assert {"WAI2", "MSC_NDVIRg", "MSC_LST_Night", "Rg_VIMSC", "AMP_MSC_NDVI", "Tair", "AMP_MSC_WAI"} <= set(made)
+    assert made.attrs["not_made"] == "MIN_MSC_NDWI (needs NDWI); AMP_Band4 (needs BAND4)"
+    here = made.WAI2.sel(lat=slice(30, 15)).sel(lon=slice(0, 25)).mean()  # the Sahara
+    forest = made.WAI2.sel(lat=slice(2, -6)).sel(lon=slice(-70, -60)).mean()  # Amazonia
+    assert here < 0.1 < 0.6 < forest
+
+
+# --- coasts --------------------------------------------------------------------------------------------------------
+
+
+def coast(lat, lon, seed=0, share=0.5):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(12, len(lat), len(lon)))
+    values[:, rng.random((len(lat), len(lon))) > share] = np.nan
+    coords = {"month": np.arange(1, 13), "lat": lat, "lon": lon}
+    return xr.Dataset({"a": (("month", "lat", "lon"), values), "b": (("lat", "lon"), values[0] * 2)}, coords)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 999), distance=st.sampled_from([0.5, 1.0, 2.5]), high=st.booleans())
+def test_filling_is_nearest_on_the_sphere(seed, distance, high):
+    lat = np.arange(86.0, 90, 1.0) if high else np.arange(-4.0, 4, 1.0)
+    lon = np.r_[-179.5:-174.5:1.0, 175.5:180:1.0]
+    grid = coast(lat, lon, seed, 0.3)
+    land = xr.DataArray(np.random.default_rng(seed + 1).random((len(lat), len(lon))) < 0.7, {"lat": lat, "lon": lon})
+    filled, n = drivers.fill_nearest(grid, land, distance)
+    from xflux.towers.folds import great_circle_km
+
+    y, x = np.meshgrid(lat, lon, indexing="ij")
+    has = grid.b.notnull().values
+    count = 0
+    for i, j in np.argwhere(land.values & ~has):
+        d = np.where(has, np.rad2deg(great_circle_km(y[i, j], x[i, j], y, x) / 6371.0), np.inf)
+        if d.min() <= distance * (1 + 1e-6):
+            count += 1
+            nearest = np.isclose(d, d.min(), rtol=1e-6)
+            assert filled.b.values[i, j] in grid.b.values[nearest]
+        else:
+            assert np.isnan(filled.a.values[:, i, j]).all()
+    assert n == count == filled.attrs["filled_cells"]
+    assert filled.attrs["land_cells_without_drivers"] == int((land.values & ~has).sum()) - count
+    untouched = xr.DataArray(has | ~land.values, {"lat": lat, "lon": lon})
+    xr.testing.assert_identical(filled.a.where(untouched).drop_attrs(), grid.a.where(untouched))
+
+
+def test_own_values_stay_and_lazy_stays_lazy():
+    lat, lon = np.arange(3.0), np.arange(4.0)
+    grid = coast(lat, lon, share=1)
+    grid["a"][3:, 1, 1] = np.nan  # a season is missing
+    land = xr.ones_like(grid.b) * 0.4
+    filled, n = drivers.fill_nearest(grid.chunk(month=4, lat=2), land)
+    assert n == 1 and filled.a.chunks
+    np.testing.assert_array_equal(filled.a[:3, 1, 1], grid.a[:3, 1, 1])
+    assert np.isfinite(filled.a).all()
+    np.testing.assert_array_equal(filled.b, grid.b)
+    assert filled.a.dims == grid.a.dims
+    eager, _ = drivers.fill_nearest(grid, land)
+    xr.testing.assert_identical(filled.compute(), eager)
+
+
+def test_land_must_be_on_the_grid():
+    grid = coast(np.arange(3.0), np.arange(4.0))
+    land = xr.ones_like(grid.b)
+    jitter = land.assign_coords(lon=land.lon + 1e-6)
+    assert drivers.fill_nearest(grid, jitter)[1] == drivers.fill_nearest(grid, land)[1] > 0
+    with pytest.raises(ValueError, match="is not on the grid's cells"):
+        drivers.fill_nearest(grid, land.assign_coords(lon=land.lon + 0.5))
+    with pytest.raises(ValueError, match="land needs the dims lat and lon"):
+        drivers.fill_nearest(grid, land.rename(lat="y"))
