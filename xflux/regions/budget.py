@@ -9,8 +9,9 @@ from xflux import grid as grids
 from xflux.provenance import stamp
 from xflux.regions.aggregate import GLOBAL, TIMES, area_basis_of, integrate, integrated_units
 from xflux.regions.cache import plan_for
-from xflux.temporal import annual, to_amounts
+from xflux.temporal import to_amounts
 from xflux.temporal.bounds import dataset_bounds
+from xflux.temporal.steps import steps_of
 from xflux.units import flux_variables, parse
 
 Periods = Iterable[tuple[int, int]] | Mapping[str, tuple[int, int]]
@@ -122,29 +123,26 @@ def _yearly(da, source, regions, units: str, land_fraction) -> xr.DataArray:
     """(…, time, region) amounts of whole calendar years, or the rate per year where there is no time."""
     timeless = not set(TIMES) & set(da.dims)
     step_units = units if timeless else parse(units).amount
+    bounds = dataset_bounds(source) if "time" in da.dims else None
     if "region" in da.dims:
-        bounds = dataset_bounds(source) if "time" in da.dims else None
         sums = to_amounts(_with_global(da), step_units, None, bounds)[0]
     else:
         sums = _with_global(integrate(da, source, regions, step_units, None, land_fraction, False))
     if timeless:
         return sums
-    sums = sums.drop_vars("valid_fraction", errors="ignore")
-    source = sums if dataset_bounds(source) is None else source[[]].assign(flux_of_regions=sums)
-    yearly = annual(source, complete=True)
-    if isinstance(yearly, xr.Dataset):
-        yearly = yearly["flux_of_regions"].rename(flux_of_regions_valid_fraction="valid_fraction")
+    yearly, share = to_amounts(sums, step_units, "YS", bounds)
     # A year with missing steps is no year: its sum would be too small.
-    return yearly.where(yearly["valid_fraction"] > 1 - 1e-9).drop_vars("valid_fraction")
+    yearly = yearly.where(share > 1 - 1e-9)
+    return yearly.isel(time=steps_of(sums, bounds).covered("year")) if "time" in yearly.dims else yearly
 
 
 def _with_global(sums: xr.DataArray) -> xr.DataArray:
     """With the region GLOBAL: regions and what falls in none; absent where regions overlap."""
     rest = sums.coords["unassigned"].reset_coords(drop=True) if "unassigned" in sums.coords else 0.0
-    sums = sums.drop_vars("unassigned", errors="ignore")
+    sums = sums.drop_vars(("unassigned", "valid_fraction"), errors="ignore")
     if GLOBAL in sums["region"].values or sums.attrs.get("regions_overlap"):
         return sums
-    sums = sums.assign_coords(region=sums["region"].astype(str)).drop_vars("valid_fraction", errors="ignore")
+    sums = sums.assign_coords(region=sums["region"].astype(str))
     whole = (sums.sum("region", min_count=1) + rest).expand_dims(region=[GLOBAL], axis=-1)
     return xr.concat([sums, whole.transpose(*sums.dims)], "region").assign_attrs(sums.attrs)
 

@@ -1,0 +1,125 @@
+"""Budgets: mean ± spread by region and period, the spread computed on the sum."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from test_regions import axes, flux, globe
+
+import xflux
+from xflux.grid import RADIUS
+from xflux.regions import budget_table, regional_budget
+
+rng = np.random.default_rng(5)
+
+
+def members(values, **coords):
+    da = xr.DataArray(values, {"region": ["A", "B"], **coords}, ("member", "region"), attrs={"units": "PgC yr-1"})
+    return da
+
+
+def test_spread_of_the_sum_is_not_the_sum_of_spreads():
+    table = regional_budget(members([[1.0, -1.0], [2.0, -2.0], [4.0, -3.0]]))
+    assert table["mean"].dims == ("period", "region") and list(table.region.values) == ["A", "B", "GLOBAL"]
+    np.testing.assert_allclose(table["mean"][0], [7 / 3, -2, 1 / 3])
+    np.testing.assert_allclose(table["spread"][0], np.std([[1, 2, 4], [-1, -2, -3], [0, 0, 1]], axis=1, ddof=1))
+    assert (table.n_members == 3).all() and table.attrs["spread"] == "ensemble"
+
+
+def test_covariance_of_the_members_gives_the_spread_of_the_members():
+    values = rng.normal(size=(9, 2))
+    cov = xr.DataArray(np.cov(values.T), {"region": ["A", "B"], "region_2": ["A", "B"]}, ("region", "region_2"))
+    by_members = regional_budget(members(values))
+    mean = members(values).mean("member", keep_attrs=True)
+    by_covariance = regional_budget(mean, spread="covariance", covariance=cov)
+    np.testing.assert_allclose(by_covariance["spread"], by_members["spread"], rtol=1e-12)
+    np.testing.assert_allclose(by_covariance["mean"], by_members["mean"], rtol=1e-12)
+
+
+def test_covariance_between_cells():
+    """White noise adds in squares, a common error adds up."""
+    coords = axes(30.0)
+    da = flux(coords)
+    area = xflux.grid.cell_area(da).values.ravel()
+    n = area.size
+    dims = ("lat", "lon", "lat_2", "lon_2")
+    for matrix, globe_variance in ((np.eye(n), (area**2).sum()), (np.ones((n, n)), area.sum() ** 2)):
+        cov = xr.DataArray(matrix.reshape(6, 12, 6, 12), dims=dims)
+        table = regional_budget(da, "latitude-bands", spread="covariance", covariance=cov)
+        expected = np.sqrt(globe_variance) * 365.2425 / 1e15
+        assert table["spread"].sel(region="GLOBAL").item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_years_and_periods_of_a_gridded_ensemble(chunked):
+    da = flux(axes(10.0), steps=30).expand_dims(model=[1.0, 3.0]) * xr.DataArray([1.0, 3.0], dims="model")
+    da = da.assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    da = da.chunk(time=5) if chunked else da
+    table = regional_budget(da, "latitude-bands", {"first": (2001, 2001), "both": (2001, 2002)})
+    days = da.time.dt.days_in_month
+    amounts = (globe(da).isel(model=0) * days / 1e15).values
+    years = np.array([amounts[:12].sum(), amounts[12:24].sum()])  # 2003 is no whole year
+    np.testing.assert_allclose(table["mean"].sel(region="GLOBAL"), [2 * years[0], 2 * years.mean()], rtol=1e-12)
+    spread = np.sqrt(2) * np.array([years[0], years.mean()])
+    np.testing.assert_allclose(table["spread"].sel(region="GLOBAL"), spread, rtol=1e-12)
+    assert list(table.n_years.values) == [1, 2]
+    assert list(regional_budget(da, "latitude-bands").period.values) == ["2001–2002"]
+
+
+def test_budget_of_regional_integrals_equals_that_of_the_grid():
+    da = flux(axes(10.0), steps=24).expand_dims(model=2) * xr.DataArray([1.0, 2.0], dims="model")
+    da = da.assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    direct = regional_budget(da, "reccap2")
+    for units in ("PgC month-1", "PgC d-1", "TgC month-1"):
+        sums = xflux.regions.aggregate_regions(da, "reccap2", units)
+        table = regional_budget(sums)
+        np.testing.assert_allclose(table["mean"].values, direct["mean"].values, rtol=1e-12)
+        np.testing.assert_allclose(table["spread"].values, direct["spread"].values, rtol=1e-12)
+
+
+def test_a_member_counts_only_with_all_its_years():
+    da = flux(axes(10.0), steps=24).expand_dims(model=3) * xr.DataArray([1.0, 2.0, 4.0], dims="model")
+    da = da.where(~((da.time.dt.year == 2001) & (da.time.dt.month == 3) & (xr.DataArray([0, 0, 1], dims="model") == 1)))
+    da = da.assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    table = regional_budget(da, "latitude-bands", [(2001, 2001), (2002, 2002)])
+    assert (table.n_members.sel(period="2001–2001") == 2).all() and (table.n_members.sel(period="2002–2002") == 3).all()
+
+
+def test_budget_of_a_dataset_with_bounds_and_of_a_climatology():
+    da = flux(axes(10.0), steps=12).expand_dims(model=2).assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    da.data = np.ones(da.shape)
+    middle = da.assign_coords(time=da.time + np.timedelta64(14, "D"))
+    bounds = xr.date_range("2001-01-01", periods=13, freq="MS").values
+    ds = xr.Dataset({"nee": middle, "time_bnds": (("time", "bnds"), np.stack([bounds[:-1], bounds[1:]], 1))})
+    ds.time.attrs["bounds"] = "time_bnds"
+    sphere = 4 * np.pi * RADIUS**2 / 1e15
+    assert regional_budget(ds, "reccap2")["mean"].sel(region="GLOBAL").item() == pytest.approx(365 * sphere, rel=1e-12)
+    month = da.drop_vars("time").rename(time="month").assign_coords(month=np.arange(1, 13))
+    table = regional_budget(month, "reccap2")
+    assert table["mean"].sel(region="GLOBAL").item() == pytest.approx(365.2425 * sphere, rel=1e-12)
+
+
+def test_text():
+    text = budget_table(regional_budget(members([[1.0, -1.0], [2.0, -2.0]])), digits=1)
+    assert text.loc["B", "all"] == "−1.5 ± 0.7" and text.loc["GLOBAL", "all"] == "0.0 ± 0.0"
+
+
+def test_errors_say_what_is_missing():
+    one = members([[1.0, 2.0]]).isel(member=0)
+    with pytest.raises(ValueError, match="spread='ensemble' needs a dim of members"):
+        regional_budget(one)
+    with pytest.raises(ValueError, match=r"needs covariance=: \(region, region_2\)"):
+        regional_budget(one, spread="covariance")
+    with pytest.raises(ValueError, match="spread 'sd' is unknown; expected 'ensemble' or 'covariance'"):
+        regional_budget(one, spread="sd")
+    cov = xr.DataArray([[1.0]], {"region": ["A"], "region_2": ["A"]}, ("region", "region_2"))
+    with pytest.raises(ValueError, match=r"covariance lacks the regions \['B'\]"):
+        regional_budget(one, spread="covariance", covariance=cov)
+    with pytest.raises(ValueError, match=r"holds none of the whole years 2001–2001"):
+        regional_budget(flux(axes(10.0), steps=12).expand_dims(m=2).assign_attrs(
+            units="gC m-2 d-1", area_basis="cell"), "reccap2", [(1990, 1999)])  # fmt: skip
+    with pytest.raises(ValueError, match="the time axis covers no whole year"):
+        regional_budget(
+            flux(axes(10.0), steps=5).expand_dims(m=2).assign_attrs(units="gC m-2 d-1", area_basis="cell"), "reccap2"
+        )
+    with pytest.raises(ValueError, match="periods need the dim 'time'"):
+        regional_budget(members([[1.0, 2.0], [1.0, 2.0]]), periods=[(2001, 2002)])
