@@ -17,6 +17,7 @@ from xflux.plot.style import (
     common_units,
     ensemble_dim,
     mean_and_spread,
+    quantity_of,
     style,
 )
 from xflux.plot.style import legend as draw_legend
@@ -38,7 +39,7 @@ def regions(
     spread: str = "std",
     colour: Mapping[str, str] | None = None,
     title: str | None = None,
-    quantity: str = "NEE",
+    quantity: str | None = None,
     label: str | None = None,
     legend: bool = True,
 ) -> "Axes":
@@ -52,7 +53,9 @@ def regions(
         lowest to the highest member, the mean as a line) or "point". Default: "range" for arrays with the dim
         ``inversion``, else "bar"; single values beside other bars with members are "point".
     """
-    products = {name: _by_region(da) for name, da in as_products(data).items()}
+    products = as_products(data)
+    quantity = quantity or quantity_of(products)
+    products = {name: _by_region(da) for name, da in products.items()}
     units, paint = common_units(products), colours(products, colour)
     kinds = {name: (kinds or {}).get(name) or _default_kind(da, products) for name, da in products.items()}
     wrong = {name: kind for name, kind in kinds.items() if kind not in KINDS}

@@ -8,7 +8,18 @@ import xarray as xr
 
 from xflux.plot.maps import _field, colour_scale, draw_field
 from xflux.plot.series import Products, _yearly, annual, draw_lines_of_years
-from xflux.plot.style import CM, PAGE, as_products, axis_label, colours, common_units, ensemble_dim, style, unit_label
+from xflux.plot.style import (
+    CM,
+    PAGE,
+    as_products,
+    axis_label,
+    colours,
+    common_units,
+    ensemble_dim,
+    quantity_of,
+    style,
+    unit_label,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,17 +43,19 @@ def global_flux(
     """
     import matplotlib.pyplot as plt
 
-    products = {name: _yearly(da) for name, da in as_products(data).items()}
+    products = as_products(data)
+    quantity = quantity_of(products)
+    products = {name: _yearly(da) for name, da in products.items()}
     units, paint = common_units(products), colours(products, colour)
     with style():
         figure = figure or plt.figure(figsize=(PAGE, 10.5 * CM), layout="constrained")
         axes = figure.subplots(2, 2, width_ratios=(2.2, 1))
-        options = {"errors": errors, "members": members, "colour": colour, "legend": False}
+        options = {"errors": errors, "members": members, "colour": colour, "legend": False, "quantity": quantity}
         annual(products, axes[0, 0], title="(a) annual flux", **options)
         rest = {name: detrended(da) for name, da in products.items()}
         draw_lines_of_years(axes[1, 0], rest, paint)
         axes[1, 0].set_title("(c) detrended anomalies")
-        axes[1, 0].set_ylabel(axis_label("NEE", units))
+        axes[1, 0].set_ylabel(axis_label(quantity, units))
         axes[1, 0].axhline(0, color="#A0A0A0", linewidth=0.5, zorder=0)
         _bars(axes[0, 1], {n: da.mean("year") for n, da in products.items()}, paint, "(b) mean", units)
         variability = {n: da.std("year", ddof=1) for n, da in rest.items()}
@@ -115,7 +128,7 @@ def selected_months(
         a, b = (c.sel(month=month) for c in cycles)
         rows.append({names[0]: a, names[1]: b, f"{names[1]} − {names[0]}": b - a})
         labels.append(MONTH_NAMES[month - 1])
-    scale = axis_label("NEE", first.attrs.get("units"))
+    scale = axis_label(quantity_of({"": first}), first.attrs.get("units"))
     return map_rows(rows, labels, [0.0] * len(rows), one_scale=scale, figure=figure)
 
 

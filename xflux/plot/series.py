@@ -19,6 +19,7 @@ from xflux.plot.style import (
     line_width,
     mean_and_spread,
     new_axes,
+    quantity_of,
     style,
 )
 from xflux.plot.style import legend as draw_legend
@@ -42,7 +43,7 @@ def seasonal_cycle(
     colour: Mapping[str, str] | None = None,
     dashed: Iterable[str] = (),
     title: str | None = None,
-    quantity: str = "NEE",
+    quantity: str | None = None,
     legend: bool = True,
 ) -> "Axes | Figure":
     """Mean seasonal cycles, one line a product, with the spread over its members or inversions shaded.
@@ -55,12 +56,15 @@ def seasonal_cycle(
     regions : the regions to draw, one panel each; by default all. With ``ax`` there must be exactly one.
     spread : "std" (mean ± one standard deviation) or "range".
     dashed : products drawn with dotted lines (references).
+    quantity : word of the axis; default the name that all arrays share (NEE, GPP, …), else "Flux".
 
     Returns
     -------
     The Axes for one panel, the Figure for several.
     """
-    products = {name: _monthly(da) for name, da in as_products(data).items()}
+    products = as_products(data)
+    quantity = quantity or quantity_of(products)
+    products = {name: _monthly(da) for name, da in products.items()}
     units, paint = common_units(products), colours(products, colour)
     names = _region_names(products, regions)
     if ax is not None and len(names) > 1:
@@ -162,7 +166,7 @@ def annual(
     spread: str = "std",
     colour: Mapping[str, str] | None = None,
     title: str | None = None,
-    quantity: str = "NEE",
+    quantity: str | None = None,
     legend: bool = True,
 ) -> "Axes":
     """Annual values by year, one line a product, with the spread over members or inversions shaded (Fig. 2a).
@@ -174,7 +178,9 @@ def annual(
     errors : published ± of a product without members (the budget), a number or an array by year.
     members : products whose single members are drawn as thin dotted lines instead of a shade.
     """
-    products = {name: _yearly(da) for name, da in as_products(data).items()}
+    products = as_products(data)
+    quantity = quantity or quantity_of(products)
+    products = {name: _yearly(da) for name, da in products.items()}
     units, paint = common_units(products), colours(products, colour)
     with style():
         own, ax = ax is None, new_axes(ax)

@@ -99,6 +99,8 @@ def line_width(product: str) -> float:
 def colours(products: Iterable[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
     """One colour for each product; ``chosen`` wins."""
     products = list(products)
+    if len(products) == 1 and colour(products[0]) in _OTHERS:
+        return {products[0]: (chosen or {}).get(products[0], BLUE)}
     return {p: (chosen or {}).get(p, colour(p, products)) for p in products}
 
 
@@ -109,6 +111,15 @@ def unit_label(units: str | None) -> str:
     'gC m$^{-2}$ d$^{-1}$'
     """
     return re.sub(r"(?<=[A-Za-z])\^?(-?\d+)\b", r"$^{\1}$", units) if units else ""
+
+
+_QUANTITIES = ("nee", "nbe", "nbp", "gpp", "ter", "reco", "le", "et")
+
+
+def quantity_of(products: Mapping[str, xr.DataArray], otherwise: str = "Flux") -> str:
+    """The flux that all arrays are named after, in capitals, or ``otherwise``."""
+    names = {str(da.name).lower() for da in products.values()}
+    return names.pop().upper() if len(names) == 1 and names <= set(_QUANTITIES) else otherwise
 
 
 def axis_label(quantity: str, units: str | None) -> str:

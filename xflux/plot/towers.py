@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xflux.plot.style import CM, COLUMN, PAGE, axis_label, colours, legend, new_axes, one_variable, style, unit_label
+from xflux.plot.style import (
+    CM,
+    COLUMN,
+    PAGE,
+    axis_label,
+    colours,
+    legend,
+    new_axes,
+    one_variable,
+    quantity_of,
+    style,
+    unit_label,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +31,7 @@ def scatter(
     ax: "Axes | None" = None,
     *,
     title: str | None = None,
-    quantity: str = "NEE",
+    quantity: str | None = None,
     limits: tuple[float, float] | None = None,
     gridsize: int = 70,
     fit: bool = True,
@@ -40,6 +52,7 @@ def scatter(
     if observed_units and units and observed_units != units:
         raise ValueError(f"observed is in {observed_units!r} and predicted in {units!r}: convert one of them first")
     x, y = _pairs(observed, predicted)
+    quantity = quantity or quantity_of({"": observed}, "NEE")
     with style():
         colourbar = ax is None if colourbar is None else colourbar
         ax = new_axes(ax, 0.9 * COLUMN, 7 * CM)
