@@ -9,6 +9,8 @@ import xflux
 from xflux import plot
 from xflux.study import pipeline
 from xflux.study.tables import Study, comparison_map
+from xflux.study.truth import true_flux
+from xflux.temporal import MEAN_YEAR, step_days
 
 
 def write_figures(task, models: tuple[str, ...]) -> None:
@@ -38,17 +40,20 @@ def _save(drawn, path: Path) -> None:
 
 def mean_flux(study: Study, name: str) -> xr.DataArray:
     """Mean annual flux of a model, averaged over members: (lat, lon) gC m-2 yr-1."""
-    flux = pipeline.open_flux(study.run, name).mean("member", keep_attrs=True).load()
-    from xflux.temporal import step_days
+    return _per_year(pipeline.open_flux(study.run, name).mean("member", keep_attrs=True).load())
 
+
+def _per_year(flux: xr.DataArray) -> xr.DataArray:
     axis = "month" if "month" in flux.dims else "time"
-    mean = flux.weighted(step_days(flux)).mean(axis) * 365.2425
+    mean = flux.weighted(step_days(flux)).mean(axis) * MEAN_YEAR
     return mean.assign_attrs(units="gC m-2 yr-1", long_name="mean annual flux")
 
 
 def _mean_maps(study: Study, folder: Path) -> None:
     fields = {pipeline.LABELS[model]: mean_flux(study, name) for model, name in study.names.items()}
     fields |= {f"{m.name} ({m.period})": comparison_map(study, m) for m in study.config.evaluation.maps}
+    if study.config.evaluation.truth:
+        fields["truth"] = _per_year(true_flux(study))
     _save(
         plot.maps(fields, columns=2, label="mean annual flux (gC m$^{-2}$ yr$^{-1}$)", vmin=-600, vmax=600),
         folder / "mean_flux_maps",

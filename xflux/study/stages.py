@@ -91,8 +91,8 @@ class RunFolder:
         )
 
     def _clock(self) -> str:
-        seconds = time.perf_counter() - self._started
-        return f"{seconds // 60:3.0f}:{seconds % 60:02.0f}"
+        minutes, seconds = divmod(int(time.perf_counter() - self._started), 60)
+        return f"{minutes:3d}:{seconds:02d}"
 
     def fresh(self, name: str) -> Path:
         """The path of an output that is about to be made; what was there before is removed."""
