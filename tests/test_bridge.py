@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import xflux
 from xflux.bridge import fit_bridge, load_bridge
-from xflux.bridge.samples import MEAN_MONTH
+from xflux.bridge.samples import MEAN_MONTH, take_regions
 from xflux.grid import cell_area
 from xflux.regions import aggregate_regions, region_weights
 
@@ -278,7 +278,8 @@ def test_land_fraction_and_missing_pixels_as_in_aggregate_regions():
     nee = field(36, basis="land")
     land = xr.DataArray(rng.uniform(0, 1, (LAT.size, LON.size)).round(1), {"lat": LAT, "lon": LON}, ("lat", "lon"))
     nee = nee.where(rng.uniform(size=land.shape) > 0.2)  # pixels without data
-    nee = nee.where((rng.uniform(size=nee.shape) > 0.02) | (nee["lon"] < 0))  # and some gaps in the east
+    gap = xr.DataArray(rng.uniform(size=nee.shape) < 0.02, nee.coords, nee.dims)
+    nee = nee.where(~gap | (nee["lon"] < 0))  # and some gaps in the east
     bridge = fit_bridge(nee, "latitude-bands", land_fraction=land)
     full = aggregate_regions(nee, "latitude-bands", land_fraction=land)
     known = bridge.regions["n_valid"].values > 0
@@ -332,7 +333,7 @@ def test_unreachable_r2_gives_least_squares_and_a_warning():
     rng = np.random.default_rng(0)
     nee = field(120, noise=1.0)
     kept = (nee["lon"] == 5.0) & (abs(nee["lat"]) == 45.0)  # one complete pixel a region
-    nee = nee.where((rng.uniform(size=nee.shape) > 0.05) | kept.transpose("lat", "lon"))
+    nee = nee.where(~xr.DataArray(rng.uniform(size=nee.shape) < 0.05, nee.coords, nee.dims) | kept)
     with pytest.warns(UserWarning, match=r"regions north \(0\.\d+\), south .* do not reach R² 0.95.*lower r2="):
         bridge = fit_bridge(nee, halves())
     assert (bridge.regions["status"] == "unreached").all() and (bridge.regions["n_pixels"] == 1).all()
@@ -370,7 +371,7 @@ def test_unknown_basis_is_assumed_to_be_cell_and_said(nee):
 
 # --- other grids ------------------------------------------------------------------------------------------------------
 def test_prediction_on_another_grid(nee, bridge):
-    fine = nee.interp(lat=np.arange(77.5, -88, -5), lon=np.arange(-177.5, 180, 5), method="nearest",
+    fine = nee.interp(lat=np.arange(87.5, -90, -5), lon=np.arange(-177.5, 180, 5), method="nearest",
                       kwargs={"fill_value": "extrapolate"}).assign_attrs(nee.attrs)  # fmt: skip
     assert np.isfinite(bridge.predict(fine)).all()
     coarse = nee.coarsen(lat=2, lon=2, boundary="trim").mean().assign_attrs(nee.attrs)
@@ -388,7 +389,12 @@ def test_full_integral_on_another_grid_needs_the_regions(nee, bridge):
     with pytest.raises(ValueError, match=r"is not that of the fit .*give regions="):
         bridge.diagnose(coarse)
     named = fit_bridge(nee, "latitude-bands")
-    assert np.isfinite(named.full(coarse).sel(region="40N-50N")).all()
+    expected = aggregate_regions(coarse, "latitude-bands").sel(region="40N-50N").reset_coords(drop=True)
+    np.testing.assert_allclose(named.full(coarse).sel(region="40N-50N"), expected, rtol=1e-12)
+    bands = region_weights(nee, "latitude-bands")
+    backwards = fit_bridge(nee, take_regions(bands, bands["region"].values[::-1]))
+    assert relative(backwards.full(nee, regions="latitude-bands"), named.full(nee)) < 1e-12
+    assert backwards.full(nee, regions="latitude-bands")["region"].values[0] == "80N-90N"
 
 
 def test_basis_that_differs_is_refused(nee, bridge):

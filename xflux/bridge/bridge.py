@@ -10,7 +10,7 @@ import xarray as xr
 
 from .. import grid
 from .. import regions as region_sets
-from .samples import MEAN_MONTH, RATE, Rate, integrate, monthly_rate
+from .samples import MEAN_MONTH, RATE, Rate, integrate, monthly_rate, take_regions
 from .states import UNITS
 
 
@@ -156,7 +156,7 @@ class Bridge:
                 )
         made = region_sets.region_weights(rate.source, regions, self.weights.attrs["area_basis"], land_fraction)
         _known_labels(list(known), made["region"].values)
-        return made.sel(region=known)
+        return take_regions(made, known)
 
     def diagnose(
         self,

@@ -13,7 +13,7 @@ from .. import regions as region_sets
 from . import lasso
 from .bridge import Bridge
 from .candidates import ALL_PIXELS, LANDMARKS, rounded, spectral_clusters, stratified_draw, z_normalised
-from .samples import RATE, RegionSamples, Samples, collect, monthly_rate
+from .samples import RATE, RegionSamples, Samples, collect, monthly_rate, region_sums
 from .states import CONSTANT, EMPTY, OK, UNITS, UNREACHED
 
 _log = logging.getLogger("xflux.bridge")
@@ -181,7 +181,7 @@ def prepare(
         "provenance": provenance.stamp(f"fit_bridge({_describe(regions)}, {opts})"),
     }
     kept = weights.drop_vars([c for c in weights.coords if c not in weights.dims])
-    return Prepared(kept, np.asarray(land.sum(["lat", "lon"]).data.todense(), float), samples, attrs)
+    return Prepared(kept, region_sums(land), samples, attrs)
 
 
 def _own_basis(regions: Any) -> str | None:

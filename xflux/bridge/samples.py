@@ -189,6 +189,30 @@ def collect(rate: Rate, weights: xr.DataArray, *, month_lengths: bool, folds: in
     )  # fmt: skip
 
 
+def region_sums(weights: xr.DataArray) -> np.ndarray:
+    """Area (region,) in m2 of sparse region weights, without sparse's just-in-time compiled reductions (seconds)."""
+    coo = weights.transpose("region", "lat", "lon").data
+    return np.bincount(coo.coords[0], coo.data, minlength=coo.shape[0])
+
+
+def take_regions(weights: xr.DataArray, labels: np.ndarray) -> xr.DataArray:
+    """The named regions of sparse weights, in this order."""
+    import sparse
+
+    weights = weights.transpose("region", "lat", "lon")
+    have = list(weights["region"].values)
+    if have == list(labels):
+        return weights
+    place = np.full(len(have), -1)
+    place[[have.index(label) for label in labels]] = np.arange(len(labels))
+    coo = weights.data
+    kept = place[coo.coords[0]] >= 0
+    where = np.stack([place[coo.coords[0][kept]], coo.coords[1][kept], coo.coords[2][kept]])
+    chosen = sparse.COO(where, coo.data[kept], shape=(len(labels), *coo.shape[1:]), has_duplicates=False)
+    coords = {"region": labels, "lat": weights["lat"], "lon": weights["lon"]}
+    return xr.DataArray(chosen, coords, weights.dims, attrs=weights.attrs)
+
+
 def _labels(weights: xr.DataArray) -> np.ndarray:
     """The regions' labels as ``aggregate_regions`` gives them; text as fixed-width text."""
     labels = np.asarray(weights["region"].values)
