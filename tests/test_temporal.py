@@ -226,6 +226,17 @@ def test_bounds_are_kept_and_follow_the_new_axis():
     assert (amounts.time_bnds[:, 1] - amounts.time_bnds[:, 0]).dt.days.values.tolist() == NOLEAP * 2
 
 
+def test_steps_with_bounds_may_come_in_any_order():
+    starts = months(2001, 2)
+    order = np.random.default_rng(0).permutation(23)
+    da = series(np.arange(23.0), starts[:23]).isel(time=order)
+    ds = with_bounds(da, starts[:-1][order], starts[1:][order])
+    np.testing.assert_allclose(ds.flux.to_monthly().nee, np.arange(23.0))
+    np.testing.assert_array_equal(ds.flux.to_monthly().time, starts[:23])
+    np.testing.assert_allclose(ds.flux.convert_units("gC m-2 month-1").nee, da * step_days(ds))
+    np.testing.assert_allclose(ds.flux.annual().nee[0], annual(series(np.arange(23.0), starts[:23]))[0])
+
+
 def test_bounds_that_end_a_second_early_are_months():
     starts = months(2001, 2)
     low, high = starts[:-1], starts[1:] - np.timedelta64(1, "s")

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from ..units import UnitsError, parse
-from .convert import each_flux, finish, integrals, to_amounts, valid_share
+from .convert import each_flux, finish, integrals, restamped, to_amounts, valid_share
 from .steps import Steps, needed_steps
 
 _FREQ = {"month": "MS", "year": "YS"}
@@ -31,6 +31,8 @@ def _by_period(da: xr.DataArray, bounds: xr.DataArray | None, period: str) -> tu
     units = _summed_units(da, steps, period)
     if units is not None:
         return to_amounts(da, units, _FREQ[period], bounds)
+    if steps.are(period):
+        return finish(restamped(da, steps, period), da), restamped(da.notnull().astype("float64"), steps, period)
     total, covered, full = integrals(da, steps, period)
     return finish(total / covered.where(covered > 0), da), covered / full
 
@@ -115,16 +117,19 @@ def _seasonal(da: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
     steps = needed_steps(da, bounds)
     month = xr.DataArray([t.month for t in monthly.indexes["time"]], dims="time", name="month")
 
-    def mean(x: xr.DataArray) -> xr.DataArray:
-        by_month = x.reset_coords(drop=True).drop_vars("time").groupby(month).mean()
+    def mean(x: xr.DataArray, skipna: bool) -> xr.DataArray:
+        with xr.set_options(use_flox=False):
+            by_month = x.reset_coords(drop=True).drop_vars("time").groupby(month).mean(skipna=skipna)
         return by_month.transpose(*["month" if d == "time" else d for d in x.dims]).reindex(month=np.arange(1, 13))
 
     values = monthly
     if _summed_units(da, steps, "month") is not None:
         values = monthly.where(xr.DataArray(steps.covered("month"), dims="time"))
     share = monthly["valid_fraction"]
-    result = finish(mean(values).assign_coords({c: v for c, v in monthly.coords.items() if "time" not in v.dims}), da)
-    return result.assign_coords(valid_fraction=mean(share).fillna(0.0).assign_attrs(share.attrs))
+    result = finish(
+        mean(values, True).assign_coords({c: v for c, v in monthly.coords.items() if "time" not in v.dims}), da
+    )
+    return result.assign_coords(valid_fraction=mean(share, False).fillna(0.0).assign_attrs(share.attrs))
 
 
 def annual_anomalies(obj: xr.DataArray | xr.Dataset, detrend: bool = True) -> xr.DataArray | xr.Dataset:

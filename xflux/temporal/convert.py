@@ -35,7 +35,9 @@ def integrals(da: xr.DataArray, steps: Steps, period: str) -> tuple[xr.DataArray
     def gathered(x: xr.DataArray) -> xr.DataArray:
         if labels.size == index.size:  # one piece a period: nothing to add up
             return x.rename({steps.dim: "_period"}).assign_coords(_period=np.arange(labels.size))
-        return x.groupby(by).sum()
+        # NaN was taken out above. Slices are two to three times as fast here as flox, and as lazy.
+        with xr.set_options(use_flox=False):
+            return x.groupby(by).sum(skipna=False)
 
     weights, valid = along(days, steps.dim), pieces.notnull()
     total = gathered(pieces.where(valid, 0).astype("float64") * weights)
@@ -49,6 +51,15 @@ def integrals(da: xr.DataArray, steps: Steps, period: str) -> tuple[xr.DataArray
         return x.drop_vars("_period").rename(_period=stamps.name).assign_coords({stamps.name: stamps}).transpose(*order)
 
     return finish(total), finish(covered), along(full, stamps.name)
+
+
+def restamped(da: xr.DataArray, steps: Steps, period: str) -> xr.DataArray:
+    """Steps that are months or years already, stamped as such."""
+    if steps.calendar is None:
+        return da
+    _, label, _ = steps.split(period)
+    kept = da.drop_vars([name for name, coord in da.coords.items() if "time" in coord.dims])
+    return kept.assign_coords(time=steps.periods(label, period)[0])
 
 
 def finish(result: xr.DataArray, da: xr.DataArray, units: str | None = None) -> xr.DataArray:
@@ -173,6 +184,9 @@ def to_amounts(
     period = _period(freq, target, steps)
     if period is None:
         return finish(da * _ratio(source, target, steps), da, units), da.notnull().astype("float64")
+    if steps.are(period):
+        result = restamped(da * _ratio(source, target, steps), steps, period)
+        return finish(result, da, units), restamped(da.notnull().astype("float64"), steps, period)
     daily = replace(target, text=units, time="fixed", expression=f"({_amount(target).expression}) / day")
     total, covered, full = integrals(da * _ratio(source, daily, steps), steps, period)
     if target.time in (None, period):

@@ -50,6 +50,11 @@ class Steps:
     calendar: Calendar | None = None
     labels: np.ndarray | None = None
 
+    def are(self, period: str) -> bool:
+        """Whether the steps are "month"s or "year"s already, each once and in order."""
+        position = self.labels if self.calendar is None else self.start
+        return self.kind == period and bool((np.diff(position) > 0).all())
+
     def split(self, period: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(step, period, days) of every piece of a step in a "month" or "year", sorted by period."""
         if self.calendar is None:
