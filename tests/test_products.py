@@ -760,7 +760,7 @@ def test_published_openghg_files(data_folder):
 
 def test_published_fluxcom_gpp_map(data_folder):
     ds = xflux.open_product("fluxcom", data_folder / "products" / "fluxcom_gpp_climatology_05deg.nc")
-    assert ds.gpp.dims == ("lat", "lon")
+    assert ds.gpp.dims == ds.cell_area.dims == ("lat", "lon")
     total = float((ds.gpp * ds.cell_area).sum()) * 365.25 / 1e15
     assert total == pytest.approx(ds.attrs["global_total_PgC_yr"], rel=1e-6)
 

@@ -16,7 +16,7 @@ import xarray as xr
 
 from xflux.provenance import stamp
 
-from .combine import combine, labels_of, only
+from .combine import combine, labels_of
 from .fractions import with_land_fraction
 from .table import Product, ProductError, find_product, load_table
 
@@ -75,10 +75,11 @@ def open_product(
 
     product = find_product(name, load_table(table))
     files = _files(paths, product)
+    wanted = {variables} if isinstance(variables, str) else None if variables is None else set(variables)
     opened = []
     for path, label in files:
-        ds = open_file(path, product)
-        opened.append((path, {**labels_of(path, product), **label}, _keep(ds, variables)))
+        ds = open_file(path, product, wanted)
+        opened.append((path, {**labels_of(path, product), **label}, ds))
     ds, notes = combine(_nonempty(opened, variables, product), product)
     for note in notes:
         warnings.warn(note, stacklevel=2)
@@ -163,13 +164,6 @@ def _files(paths: Paths, product: Product) -> list[tuple[Path, dict[str, str]]]:
     if not found:
         raise FileNotFoundError(f"no files given for {product.name}: paths is empty")
     return [(path, {}) for path in dict.fromkeys(found)]
-
-
-def _keep(ds: xr.Dataset, variables: Iterable[str] | None) -> xr.Dataset:
-    if variables is None:
-        return ds
-    wanted = {variables} if isinstance(variables, str) else set(variables)
-    return only(ds, wanted)
 
 
 def _nonempty(opened: list, variables: Iterable[str] | None, product: Product) -> list:

@@ -1,7 +1,7 @@
 """One published file → one lazy Dataset in the schema. Whatever a product calls its things is in the table."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,22 +20,25 @@ _COORD_ATTRS = {
 }
 
 
-def open_file(path: Path, product: Product) -> xr.Dataset:
+def open_file(path: Path, product: Product, variables: Collection[str] | None = None) -> xr.Dataset:
     """The file's variables under their schema names, dims (inversion|member, time, …, lat, lon), values lazy."""
-    raw = _raw(path, product)
-    raw = _rename_dims(raw, product, path)
-    chosen = _choose(raw, product, path)
-    ds = _with_time(raw, chosen, product, path)
-    data = {v.name: _variable(ds[name], v, ds, product, path) for name, v in chosen.items()}
-    coords = {c: ds[c] for c in ("time", "time_bnds") if c in ds.variables}
-    out = xr.Dataset(data, coords=coords, attrs=_text_attrs(raw.attrs))
-    out = out.assign_coords({d: _horizontal(raw[d], d) for d in ("lat", "lon")})
-    out = out.assign_coords(_cell_bounds(raw))
-    out = _member_names(out, raw, product)
-    out = _physical(out, product, path)
-    out = _valid_years(out, raw, product, path)
-    statics = [v.name for v in chosen.values() if v.kind in ("area", "fraction")]
-    return out.set_coords(statics)
+    raw = _rename_dims(_raw(path, product), product, path)
+    chosen = {name: v for name, v in _choose(raw, product, path).items() if _is_wanted(v, variables)}
+    time = _time(raw, product, path)
+    lazy = {name: _lazy(raw[name], f"{path}:{name}", path, product) for name in chosen}
+    if "time" in time and "time" not in raw.sizes:
+        moving = [n for n, v in chosen.items() if v.kind in ("flux", "other") and not v.static]
+        lazy |= {n: _with_step(lazy[n]) for n in moving}
+    data = {v.name: _variable(name, lazy[name], v, raw, product, path) for name, v in chosen.items()}
+    statics = {v.name for v in chosen.values() if v.kind in ("area", "fraction")}
+    coords = {"lat": _horizontal(raw, "lat"), "lon": _horizontal(raw, "lon"), **time, **_cell_bounds(raw)}
+    coords |= _member_names(raw, product) | {n: data.pop(n) for n in statics}
+    out = _physical(xr.Dataset(data, coords=coords, attrs=_text_attrs(raw.attrs)), product, path)
+    return _valid_years(out, raw, product, path)
+
+
+def _is_wanted(v: Variable, variables: Collection[str] | None) -> bool:
+    return variables is None or v.kind in ("area", "fraction") or v.name in variables
 
 
 def _raw(path: Path, product: Product) -> xr.Dataset:
@@ -44,7 +47,7 @@ def _raw(path: Path, product: Product) -> xr.Dataset:
         from .groups import open_groups
 
         return open_groups(path, product)
-    options = {"decode_times": False, "decode_coords": False, "concat_characters": False, "chunks": {}}
+    options = {"decode_times": False, "decode_coords": False, "concat_characters": False, "cache": False}
     if path.suffix == ".zarr" or path.is_dir():
         options["engine"] = "zarr"
     try:
@@ -111,26 +114,27 @@ def _check_attributes(da: xr.DataArray, product: Product, path: Path) -> None:
             )
 
 
-def _with_time(raw: xr.Dataset, chosen: Mapping[str, Variable], product: Product, path: Path) -> xr.Dataset:
-    """Decoded ``time`` (the start of each step) and ``time_bnds``; a file with one month and no axis gets one."""
+def _time(raw: xr.Dataset, product: Product, path: Path) -> dict[str, xr.Variable]:
+    """Decoded ``time`` (the start of each step) and ``time_bnds``; nothing for a file without time."""
     time = _stamps(raw, product, path)
     if time is None:
-        return raw
+        return {}
     hints = " ".join([path.name, *(str(v.attrs.get("source", "")) for v in raw.data_vars.values())])
     step = times.find_step(time, product, hints)
     bounds = _published_bounds(raw, product, path)
     if bounds is None and step:
         bounds = times.step_bounds(time, step, product.stamp)
-    ds = raw.drop_vars(["time"], errors="ignore")
-    if "time" not in ds.dims:
-        moving = [name for name, v in chosen.items() if v.kind in ("flux", "other") and not v.static]
-        ds = ds.assign({name: ds[name].expand_dims("time") for name in moving})
     attrs = {"standard_name": "time", "long_name": "start of the step", "axis": "T"}
     if bounds is None:
-        return ds.assign_coords(time=("time", time.values, {**attrs, "long_name": "time as published"}))
+        return {"time": xr.Variable("time", time.values, {**attrs, "long_name": "time as published"})}
     _check_bounds(bounds, product, path)
-    ds = ds.assign_coords(time=("time", bounds[:, 0], {**attrs, "bounds": "time_bnds"}))
-    return ds.assign_coords(time_bnds=(("time", "bnds"), bounds, {"long_name": "start and end of the step"}))
+    ends = xr.Variable(("time", "bnds"), bounds, {"long_name": "start and end of the step"})
+    return {"time": xr.Variable("time", bounds[:, 0], {**attrs, "bounds": "time_bnds"}), "time_bnds": ends}
+
+
+def _with_step(array: xr.Variable) -> xr.Variable:
+    """One step along time for a file without a time axis."""
+    return array.set_dims({"time": 1, **array.sizes})
 
 
 def _stamps(raw: xr.Dataset, product: Product, path: Path) -> xr.DataArray | None:
@@ -193,46 +197,48 @@ def _check_bounds(bounds: np.ndarray, product: Product, path: Path) -> None:
         raise ProductError(f"{product.name}: {path.name} has the same step more than once: {twice}")
 
 
-def _variable(da: xr.DataArray, v: Variable, ds: xr.Dataset, product: Product, path: Path) -> xr.DataArray:
+def _variable(name: str, array: xr.Variable, v: Variable, raw: xr.Dataset, product: Product, path: Path) -> xr.Variable:
     """One variable: selected, un-extensified, sign turned, with the schema's attributes."""
-    da = da.isel({d: i for d, i in v.select.items() if d in da.dims}, drop=True)
+    published = _published_units(raw[name], v)
+    attrs = _attributes(raw[name], v, product, published, _schema_units(published, v, product, path))
+    array = array.isel({d: i for d, i in v.select.items() if d in array.dims})
     kept = ("time", "lat", "lon", product.ensemble)
-    da = da.squeeze([d for d in da.dims if d not in kept and da.sizes[d] == 1], drop=True)
-    if v.kind == "flux" and not {"lat", "lon"} <= set(da.dims):
-        raise ProductError(
-            f"{path.name} does not look like {product.name}: variable {da.name!r} expected dims (…, lat, lon), "
-            f"found {da.dims}"
-        )
-    published = _published_units(da, v)
-    unit = _schema_units(published, v, product, path)
-    if v.static and "time" in da.dims:
-        da = da.isel(time=0, drop=True)
-    order = [d for d in (product.ensemble, "time") if d in da.dims]
-    rest = [d for d in da.dims if d not in (*order, "lat", "lon")]
-    da = da.transpose(*order, *rest, *(d for d in ("lat", "lon") if d in da.dims))
-    attrs = _attributes(da, v, product, published, unit)
+    array = array.squeeze([d for d, n in array.sizes.items() if d not in kept and n == 1])
+    array = array.isel(time=0) if v.static and "time" in array.dims else array
+    _check_dims(name, array, v, product, path)
     for value in product.missing:
-        da = da.where(abs(da) < 1e19) if abs(value) >= 1e19 else da.where(da != value)
+        array = array.where(abs(array) < 1e19 if abs(value) >= 1e19 else array != value)
     if v.extensive:
-        da = da / _cell_area_of(v, ds, product, path)
+        array = array / _cell_area_of(v, raw, product, path)
     percent = v.kind == "fraction" and published.lower() in ("%", "percent", "per cent")
     factor = v.sign * v.scale * (0.01 if percent else 1)
-    da = da * factor if factor != 1 else da
-    if v.kind == "area" and da.dims == ("lat",):
-        da = da.expand_dims(lon=ds["lon"]).transpose("lat", "lon")
-    da = _chunk(da, product.ensemble).drop_vars([c for c in da.coords if c not in da.dims])
-    da.attrs, da.encoding = attrs, {}
-    return da
+    array = array * factor if factor != 1 else array
+    order = [d for d in (product.ensemble, "time") if d in array.dims]
+    rest = [d for d in array.dims if d not in (*order, "lat", "lon")]
+    array = array.transpose(*order, *rest, *(d for d in ("lat", "lon") if d in array.dims))
+    if v.kind == "area" and array.dims == ("lat",):
+        array = array.set_dims({"lon": raw.sizes["lon"], **array.sizes}).transpose("lat", "lon")
+    if "time" in array.dims and v.kind == "flux":
+        attrs["cell_methods"] = "time: mean"
+    return xr.Variable(array.dims, array.data, attrs)
 
 
-def _cell_area_of(v: Variable, ds: xr.Dataset, product: Product, path: Path) -> xr.DataArray:
-    if v.extensive not in ds.variables:
+def _check_dims(name: str, array: xr.Variable, v: Variable, product: Product, path: Path) -> None:
+    if v.kind == "flux" and not {"lat", "lon"} <= set(array.dims):
+        raise ProductError(
+            f"{path.name} does not look like {product.name}: variable {name!r} expected dims (…, lat, lon), "
+            f"found {array.dims}"
+        )
+
+
+def _cell_area_of(v: Variable, raw: xr.Dataset, product: Product, path: Path) -> xr.Variable:
+    if v.extensive not in raw.variables:
         raise ProductError(
             f"{path.name} does not look like {product.name}: {v.name!r} is an amount per grid cell and needs the cell "
-            f"area {v.extensive!r}, which is not in the file; found {', '.join(map(str, ds.data_vars))}"
+            f"area {v.extensive!r}, which is not in the file; found {', '.join(map(str, raw.data_vars))}"
         )
-    area = ds[v.extensive]
-    return area.isel({d: 0 for d in area.dims if d not in ("lat", "lon")}, drop=True).astype("float64")
+    area = raw[v.extensive].variable
+    return area.isel({d: 0 for d in area.dims if d not in ("lat", "lon")}).astype("float64")
 
 
 def _published_units(da: xr.DataArray, v: Variable) -> str:
@@ -294,8 +300,7 @@ def _attributes(da: xr.DataArray, v: Variable, product: Product, published: str,
             attrs[content] = int(known)
     if v.adjusted_for:
         attrs["adjusted_for"] = v.adjusted_for
-    attrs["cell_methods"] = "time: mean" if "time" in da.dims else ""
-    return {k: a for k, a in attrs.items() if a != ""}
+    return attrs
 
 
 def _published_sign(v: Variable) -> str:
@@ -311,34 +316,33 @@ def _area_basis(da: xr.DataArray, product: Product) -> str:
     return "land" if "where land" in methods else ("cell" if "area: mean" in methods else "")
 
 
-def _horizontal(coord: xr.DataArray, dim: str) -> xr.DataArray:
+def _horizontal(raw: xr.Dataset, dim: str) -> xr.Variable:
     """lat or lon with the attributes that published files may lack; float32 is rounded to what it stands for."""
-    values = coord.values
+    values = raw[dim].values
     values = np.round(values.astype("float64"), 5) if values.dtype == np.float32 else values.astype("float64")
-    attrs = _COORD_ATTRS[dim]
-    return xr.DataArray(values, dims=dim, attrs=attrs)
+    return xr.Variable(dim, values, _COORD_ATTRS[dim])
 
 
-def _cell_bounds(raw: xr.Dataset) -> dict[str, xr.DataArray]:
+def _cell_bounds(raw: xr.Dataset) -> dict[str, xr.Variable]:
     """The file's own lat_bnds and lon_bnds, where it has them."""
     found = {}
     for dim in ("lat", "lon"):
         names = (raw[dim].attrs.get("bounds"), f"{dim}_bnds", f"{dim}_bounds", f"{dim}itude_bnds")
         name = next((n for n in names if n in raw.variables and raw[n].ndim == 2 and dim in raw[n].dims), None)
         if name is not None and raw[name].size == 2 * raw.sizes[dim]:
-            found[f"{dim}_bnds"] = xr.DataArray(raw[name].transpose(dim, ...).values, dims=(dim, "bnds"))
+            found[f"{dim}_bnds"] = xr.Variable((dim, "bnds"), raw[name].transpose(dim, ...).values)
     return found
 
 
-def _member_names(out: xr.Dataset, raw: xr.Dataset, product: Product) -> xr.Dataset:
+def _member_names(raw: xr.Dataset, product: Product) -> dict[str, xr.Variable]:
     """Labels of an ensemble dim inside the file: published names (char arrays too), else numbers."""
     dim = product.ensemble
-    if dim not in out.dims:
-        return out
+    if dim not in raw.dims:
+        return {}
     for name in (*product.member_names, dim):
         if name in raw.variables and dim in raw[name].dims:
-            return out.assign_coords({dim: (dim, _labels(raw[name].transpose(dim, ...)))})
-    return out.assign_coords({dim: (dim, [f"{dim} {i + 1}" for i in range(out.sizes[dim])])})
+            return {dim: xr.Variable(dim, _labels(raw[name].transpose(dim, ...)))}
+    return {dim: xr.Variable(dim, [f"{dim} {i + 1}" for i in range(raw.sizes[dim])])}
 
 
 def _labels(names: xr.DataArray) -> np.ndarray:
@@ -383,14 +387,18 @@ def _text_attrs(attrs: Mapping) -> dict:
     return {k: v for k, v in attrs.items() if isinstance(v, str | int | float | np.integer | np.floating)}
 
 
-def _chunk(da: xr.DataArray, ensemble: str) -> xr.DataArray:
-    """Chunks by time of about 32 MiB of whole maps, in whole numbers of the file's own chunks where these are small."""
-    if "time" not in da.dims:
-        return da.chunk({d: -1 for d in da.dims})
-    row = da.dtype.itemsize * int(np.prod([da.sizes[d] for d in da.dims if d not in ("time", ensemble)]))
-    steps = max(1, _CHUNK_BYTES // row)
-    own = max(da.chunksizes.get("time", (1,)), default=1)
-    if own * row <= 8 * _CHUNK_BYTES:
-        steps = max(steps // own, 1) * own
-    sizes = {d: -1 for d in da.dims} | {"time": max(1, min(steps, da.sizes["time"]))}
-    return da.chunk(sizes | ({ensemble: 1} if ensemble in da.dims else {}))
+def _lazy(da: xr.DataArray, name: str, path: Path, product: Product) -> xr.Variable:
+    """The variable in chunks by time of about 32 MiB of whole maps, in whole numbers of the file's own small chunks."""
+    from dask.base import tokenize
+
+    chunks: dict = {d: -1 for d in da.dims} | {d: 1 for d in da.dims if d == product.ensemble}
+    if "time" in da.dims:
+        row = da.dtype.itemsize * int(np.prod([n for d, n in da.sizes.items() if d not in ("time", product.ensemble)]))
+        steps = max(1, _CHUNK_BYTES // row)
+        stored = da.encoding.get("chunksizes") or da.encoding.get("chunks") or ()
+        own = int(stored[da.dims.index("time")]) if len(stored) == da.ndim else 1
+        if own * row <= 8 * _CHUNK_BYTES:
+            steps = max(steps // own, 1) * own
+        chunks["time"] = max(1, min(steps, da.sizes["time"]))
+    token = tokenize(name, path.stat().st_mtime_ns, path.stat().st_size, chunks)
+    return da.variable.chunk(chunks, name=f"xflux-{token}")
