@@ -330,6 +330,19 @@ def test_tables_refuse_other_regions_and_years():
         evaluate.monthly_table({"EC": integrals(start="1980")}, integrals())
 
 
+def test_incomplete_years_and_missing_months_are_no_annual_values():
+    reference = integrals()
+    short = integrals().isel(time=slice(3, None))
+    table = evaluate.annual_table({"EC": short}, reference, metrics=("rmse", "n"))
+    assert table.attrs["period"] == "2002–2005"
+    np.testing.assert_allclose(table["RMSE"], 0, atol=1e-12)
+    gap = integrals().copy()
+    gap[30] = np.nan  # in 2003
+    table = evaluate.annual_table({"EC": gap}, reference, metrics=("rmse", "n"))
+    np.testing.assert_allclose(table["RMSE"], 0, atol=1e-12)
+    assert set(table["n"].to_numpy().ravel()) == {4}
+
+
 def test_unassigned_counts_in_global():
     with_rest = integrals().assign_coords(unassigned=("time", np.full(60, 5.0)))
     table = evaluate.monthly_table({"EC": with_rest}, integrals())

@@ -206,7 +206,8 @@ def _by_year(da: xr.DataArray) -> xr.DataArray:
 
             if not da.attrs.get("units"):
                 raise ValueError("steps shorter than a year need units, such as 'PgC month-1': is this an amount?")
-            da = annual(da)
+            da = annual(da.drop_vars("valid_fraction", errors="ignore"), complete=True)
+            da = da.where(da["valid_fraction"] > 1 - 1e-6)  # a sum with a month missing is no annual value
         da = _relabel(da, "year", da["time"].dt.year)
     return _in_units(da, "PgC yr-1")
 
@@ -224,6 +225,7 @@ def _by_month(da: xr.DataArray) -> xr.DataArray:
 
 
 def _relabel(da: xr.DataArray, name: str, labels: xr.DataArray) -> xr.DataArray:
+    da = da.drop_vars([name, "valid_fraction"], errors="ignore")
     da = da.assign_coords({name: ("time", np.asarray(labels))}).swap_dims(time=name)
     return da.drop_vars("time").sortby(name)
 

@@ -108,7 +108,7 @@ def _annual_maps(da: xr.DataArray) -> xr.DataArray:
     if "year" in da.dims:
         return da
     if len(np.unique(da["time"].dt.year)) < da.sizes["time"]:
-        da = to_annual(da)
+        da = to_annual(da, complete=True)
     return da.assign_coords(year=("time", np.asarray(da["time"].dt.year))).swap_dims(time="year").drop_vars("time")
 
 

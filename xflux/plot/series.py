@@ -248,7 +248,9 @@ def _yearly(da: xr.DataArray) -> xr.DataArray:
     if len(np.unique(years)) < da.sizes["time"]:
         from xflux.temporal import annual as to_annual
 
-        da = to_annual(da)
+        da = to_annual(da, complete=True)
+        if not da.sizes["time"]:
+            raise ValueError("the time axis covers no year from end to end: there are no annual values to draw")
         years = da["time"].dt.year
     return da.assign_coords(year=("time", np.asarray(years))).swap_dims(time="year").drop_vars("time").sortby("year")
 
