@@ -144,6 +144,18 @@ def test_map_numbers_are_those_of_the_store(run, page):
     assert {"BRA", "NAF", "EU"} <= set(layer["regions"])
 
 
+def test_a_flux_of_another_name_without_members_or_months_is_shown(tmp_path):
+    (tmp_path / "flux").mkdir()
+    gpp = flux(0, 3.0).isel(member=0, month=0, drop=True).rename(nee="gpp")
+    turned = gpp.assign_coords(lon=gpp.lon % 360).sortby("lon").sortby("lat", ascending=False)
+    turned.to_zarr(tmp_path / "flux" / "gpp.zarr")
+    layer = map_data(report.write_report(tmp_path).read_text(encoding="utf-8"))["layers"][0]
+    assert layer["members"] == [] and layer["periods"] == ["year"] and layer["lon_edges"][0] == -180
+    values = unpack(layer["values"], "<i2") * layer["scale"]
+    expected = gpp.gpp.values.ravel()
+    np.testing.assert_allclose(values, expected[np.isfinite(expected)], atol=layer["scale"])
+
+
 def test_coarsening_keeps_the_global_integral(tmp_path):
     folder = write_run(tmp_path / "fine")
     page = report.write_report(folder, tmp_path / "coarse.html", resolution=6.0).read_text(encoding="utf-8")

@@ -38,11 +38,7 @@ def map_data(runs: list[Run], resolution: float) -> tuple[dict | None, list[str]
 
 def _layer(path: Path, resolution: float) -> dict:
     with xr.open_zarr(path) as store:
-        if "nee" in store:
-            flux = store["nee"]
-        else:
-            (name,) = [v for v in store.data_vars if {"lat", "lon"} <= set(store[v].dims)]
-            flux = store[name]
+        flux = store["nee" if "nee" in store else _only_flux(store)]
         weight = store.get("land_fraction")
         values, lat, lon = _coarse_cycle(flux, weight, resolution)
         units = str(flux.attrs.get("units", "unknown"))
@@ -68,6 +64,15 @@ def _layer(path: Path, resolution: float) -> dict:
         "size": cells.size,
         "limit": float(np.nanpercentile(np.abs(chosen[0]), 98)),
     }
+
+
+def _only_flux(store: xr.Dataset) -> str:
+    from xflux.units import flux_variables
+
+    names = flux_variables(store)
+    if len(names) != 1:
+        raise ValueError(f"the map shows one flux; this store has {names or 'none'} among {list(store.data_vars)}")
+    return str(names[0])
 
 
 def _pack(values: np.ndarray) -> str:
