@@ -1,4 +1,4 @@
-"""The synthetic Earth: schema, known sums, biases that can be switched off, and what a regression on its towers does."""
+"""The synthetic Earth: schema, known sums, biases that can be switched off, a regression on its towers."""
 
 import dataclasses
 
@@ -28,7 +28,8 @@ def test_everything_is_in_the_schema(world):
     assert world.drivers.WAI2.dims == ("time", "lat", "lon") and world.drivers.WAI2.chunks
     assert world.drivers.Rg_VIMSC.dims == ("dayofyear", "lat", "lon") and world.drivers.AMP_Band4.dims == ("lat", "lon")
     assert all("units" in v.attrs for v in world.drivers.data_vars.values())
-    for flux in (world.nee, world.gpp, world.ter, world.inversions.nbe, world.bottom_up.nee, world.fire, world.nee_monthly):
+    made = (world.inversions.nbe, world.bottom_up.nee, world.fire, world.nee_monthly)
+    for flux in (world.nee, world.gpp, world.ter, *made):
         assert flux.attrs["units"] == "gC m-2 d-1" and flux.attrs["area_basis"] == "land"
         assert flux.dims[-3:] == ("time", "lat", "lon")
     assert world.inversions.nbe.attrs["includes_fire"] and not world.nee.attrs["includes_fire"]
@@ -155,7 +156,8 @@ def test_a_regression_on_the_towers_has_the_papers_bias_or_none(biases):
     at = xflux.colocate(earth.towers, earth.drivers, max_distance=1e3, keep=["Tair"])
     pick = np.random.default_rng(0).permutation(at.sizes["sample"])[:30_000]
     x = np.stack([at[n].values for n in TEN], 1)[pick]
-    model = HistGradientBoostingRegressor(max_iter=120, min_samples_leaf=200, random_state=0).fit(x, at.nee.values[pick])
+    model = HistGradientBoostingRegressor(max_iter=120, min_samples_leaf=200, random_state=0)
+    model.fit(x, at.nee.values[pick])
     rows, days = rows_of(earth, TEN)
     mean = model.predict(rows).reshape(days, -1).mean(0)
     error = (mean * earth._land.area).sum() * 365.2425 / 1e15 + 3
