@@ -2,11 +2,13 @@
 
 import json
 import platform
+from functools import cache
 from importlib import metadata
 
 _PACKAGES = ("xflux", "xarray", "numpy", "dask", "torch", "scikit-learn", "numba")
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of Python, xflux and the packages that shape its numbers; a package that is absent is left out.
 
