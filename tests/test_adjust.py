@@ -301,6 +301,13 @@ def test_rivers_by_year_on_a_flux_by_month():
     np.testing.assert_allclose(change.values, 3.65e-3 * nbe.time.dt.days_in_month.values / 365.2425, rtol=1e-8)
 
 
+def test_rivers_on_a_seasonal_cycle():
+    nbe = flux_on(6, 8, months=12, units="gC m-2 month-1").rename(time="month").assign_coords(month=range(1, 13))
+    rivers = xr.full_like(flux_on(6, 8), -1.0)
+    change = (remove_rivers(nbe, rivers) - nbe).isel(lat=0, lon=0)
+    np.testing.assert_allclose(change.values[:3], [31, 28.2425, 31], rtol=1e-10)
+
+
 def test_rivers_with_the_wrong_sign_are_noticed():
     with pytest.warns(UserWarning, match="rivers add up to a source"):
         remove_rivers(flux_on(6, 8, includes_rivers=1), abs(flux_on(6, 8, seed=1)))
@@ -315,6 +322,14 @@ def test_a_fossil_difference_moves_to_the_land():
     assert result.attrs["adjusted_for"] == "fossil" and "includes_fossil" not in result.attrs
     with pytest.raises(ContentsError, match="is adjusted for fossil already"):
         adjust_fossil(result, prescribed, reference)
+
+
+def test_nee_of_a_product_is_its_flux(tmp_path):
+    fixture = writer.carbontracker_europe(tmp_path)
+    ds = xflux.open_product("cte", fixture.paths)
+    nbe = add_fire(ds, ds)
+    np.testing.assert_allclose(nbe.nee.values, fixture.values["nee"] + fixture.values["fire"], rtol=1e-12)
+    np.testing.assert_array_equal(nbe.fire.values, ds.fire.values)
 
 
 def test_a_dataset_keeps_its_other_variables_and_bounds():

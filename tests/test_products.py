@@ -354,6 +354,9 @@ def test_a_zarr_store_is_a_file_too(fixtures, tmp_path):
     np.testing.assert_allclose(ds.nee.values, fixtures["x_base"].values["nee"][24:])
 
 
+MOL = {"units": "mol m-2 s-1"}
+
+
 def _monthly(tmp_path, name, variable, units, time, dims=("time", "latitude", "longitude"), extra=None, count=12):
     """A file with one variable of ones, and whatever time axis is asked for."""
     lat, lon = writer.axes(6, 8)
@@ -445,6 +448,32 @@ def test_the_order_of_files_does_not_matter(fixtures, order):
     fixture = fixtures["x_base"]
     ds = xflux.open_product("x-base", [fixture.paths[i] for i in order])
     np.testing.assert_array_equal(ds.nee.values, fixture.values["nee"])
+
+
+def test_steps_within_a_file_are_put_in_order(tmp_path):
+    time = (np.array([31.0, 0.0, 60.0]), {"units": "days since 2000-01-01"})
+    ds = xflux.open_product("carbontracker", _monthly(tmp_path, "CT.nc", "bio_flux_opt", MOL, time, count=3))
+    assert [t.month for t in ds.indexes["time"]] == [1, 2, 3] and (np.diff(ds.time_bnds.values) > 0).all()
+
+
+def test_single_steps_in_many_files_tell_their_length_together(tmp_path):
+    for day in range(3):
+        time = (np.array([24.0 * day]), {"units": "hours since 2003-01-01 00:00:0.0"})
+        _monthly(tmp_path, f"remake_{day}.nc", "fire", {"units": "kg m**-2 s**-1"}, time, count=1)
+    ds = xflux.open_product("gfas", str(tmp_path / "remake_*.nc"))
+    assert (np.diff(ds.time_bnds.values, axis=1) == np.timedelta64(1, "D")).all()
+    assert ds.time.attrs["bounds"] == "time_bnds"
+
+
+def test_months_and_years_are_not_mixed(tmp_path):
+    months = (np.array([0.0, 31.0]), {"units": "days since 2001-01-01"})
+    years = (np.array([0.0, 365.0]), {"units": "days since 2001-01-01"})
+    paths = [
+        _monthly(tmp_path, f"{name}_S3_nbp.nc", "nbp", {"units": "kg m-2 s-1"}, time, count=2)
+        for name, time in (("A", months), ("B", years))
+    ]
+    with pytest.raises(ProductError, match=r"steps of different length from 2001-01-01 \(to 2001-02-01 and to 2002-01"):
+        xflux.open_product("trendy", paths)
 
 
 def test_a_pattern_finds_all_files(fixtures):

@@ -202,7 +202,7 @@ def adjust_fossil(
     ContentsError
         The flux is adjusted for fossil emissions already.
     """
-    da, bounds = _one_flux(flux, "nbe")
+    da, bounds = _one_flux(flux, "nbe", "nee")
     if "fossil" in _adjusted(da):
         raise ContentsError(f"{_name(da, 'the flux')} is adjusted for fossil already: {da.attrs['adjusted_for']!r}")
     swapped = _combine(
@@ -214,7 +214,7 @@ def adjust_fossil(
 
 def _apply(flux: xr.DataArray | xr.Dataset, component: xr.DataArray | xr.Dataset, kind: str, sign: int):
     """``flux ± component`` if that was not done already."""
-    da, bounds = _one_flux(flux, "nbe")
+    da, bounds = _one_flux(flux, "nbe", "nee")
     has = contents(da)[kind]
     if has is (sign > 0) or (has is None and sign < 0 and kind in _adjusted(da)):
         done = "includes" if has else "does not include"
@@ -247,17 +247,18 @@ def _mark(result: xr.DataArray, flux: xr.DataArray, kind: str, includes: int | N
 # --- one component on the flux's steps, unit and cells ----------------------------------------------------------------
 
 
-def _one_flux(obj: xr.DataArray | xr.Dataset, kind: str) -> tuple[xr.DataArray, xr.DataArray | None]:
-    """The flux and its time bounds: an array, or the Dataset's variable of that name, or its only flux."""
+def _one_flux(obj: xr.DataArray | xr.Dataset, *names: str) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """The flux and its time bounds: an array, or the Dataset's variable of one of the names, or its only flux."""
     if isinstance(obj, xr.DataArray):
         return grid.standardise(obj), None
     if not isinstance(obj, xr.Dataset):
-        raise TypeError(f"expected a DataArray such as ds[{kind!r}], or a Dataset, not {type(obj).__name__}")
+        raise TypeError(f"expected a DataArray such as ds[{names[0]!r}], or a Dataset, not {type(obj).__name__}")
     obj = grid.standardise(obj)
     fluxes = units.flux_variables(obj)
-    name = kind if kind in fluxes else fluxes[0] if len(fluxes) == 1 else None
+    name = next((n for n in names if n in fluxes), fluxes[0] if len(fluxes) == 1 else None)
     if name is None:
-        raise ValueError(f"which variable is meant? expected {kind!r} or a single flux, found {fluxes}: pass ds[name]")
+        wanted = " or ".join(map(repr, names))
+        raise ValueError(f"which variable is meant? expected {wanted} or a single flux, found {fluxes}: pass ds[name]")
     bounds = temporal.time_bounds(obj) if "time" in obj[name].dims else None
     return obj[name], bounds
 
@@ -358,8 +359,8 @@ def _check_cover(steps: np.ndarray, parts: np.ndarray, kind: str) -> None:
 
 def _in_units(part: xr.DataArray, flux: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
     """The component in the flux's unit, by the true lengths of the flux's steps."""
-    if "time" in flux.dims and "time" not in part.dims:
-        part = part.expand_dims(time=flux["time"]).assign_attrs(part.attrs)
+    for dim in {"time", "month", "dayofyear"} & set(flux.dims) - set(part.dims):
+        part = part.expand_dims({dim: flux[dim]}).assign_attrs(part.attrs)
     if "time" in part.dims:
         ds = part.to_dataset(name="part").assign_coords(time_bnds=(("time", "bnds"), bounds.values))
         return temporal.convert_units(ds, flux.attrs["units"])["part"]

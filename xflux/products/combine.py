@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from . import times
 from .table import Product, ProductError
 
 _OPTIONS = {"compat": "override", "combine_attrs": "drop_conflicts", "coords": "minimal"}
@@ -71,7 +72,13 @@ def _own_bounds(joined: xr.Dataset, parts: list[xr.Dataset]) -> xr.Dataset:
     """Bounds of every step of the union of the parts' times."""
     if "time" not in joined.dims or not all("time_bnds" in p.coords for p in parts):
         return joined.drop_vars("time_bnds", errors="ignore")
-    ends = {s: e for p in parts for s, e in p["time_bnds"].values}
+    ends: dict = {}
+    for start, end in (pair for p in parts for pair in p["time_bnds"].values):
+        if ends.setdefault(start, end) != end:
+            raise ProductError(
+                f"steps of different length from {str(start)[:10]} (to {str(ends[start])[:10]} and to {str(end)[:10]})"
+                ": open monthly, annual, … files one kind at a time"
+            )
     bounds = np.array([[t, ends[t]] for t in joined["time"].values], dtype=joined["time"].dtype)
     return joined.assign_coords(time_bnds=(("time", "bnds"), bounds, parts[0]["time_bnds"].attrs))
 
@@ -107,7 +114,7 @@ def _one_member(files: list[tuple[Path, xr.Dataset]], product: Product, notes: l
 def _along_time(files: list[tuple[Path, xr.Dataset]], product: Product, notes: list[str]) -> xr.Dataset:
     """Files of the same variables, in the order of their dates."""
     if len(files) == 1:
-        return _note_gaps(files[0][1], product, notes)
+        return _note_gaps(_in_order(files[0][1]), product, notes)
     if any("time" not in ds.dims for _, ds in files):
         raise ProductError(f"{product.name}: {len(files)} files hold the same variables without time: {_names(files)}")
     _check_duplicates(files, product)
@@ -118,9 +125,17 @@ def _along_time(files: list[tuple[Path, xr.Dataset]], product: Product, notes: l
     joined = xr.concat(parts, dim="time", data_vars="minimal", join="override", **_OPTIONS)
     if "time_bnds" in first.coords:
         joined = _own_bounds(joined.drop_vars("time_bnds"), parts)
-    if not joined.indexes["time"].is_monotonic_increasing:
-        joined = joined.sortby("time")
-    return _note_gaps(joined, product, notes)
+    elif step := times.find_step(joined["time"], product, ""):
+        joined = joined.assign_coords(
+            time_bnds=(("time", "bnds"), times.step_bounds(joined["time"], step, product.stamp))
+        )
+        joined = joined.assign_coords(time=("time", joined["time_bnds"].values[:, 0], {"bounds": "time_bnds"}))
+    return _note_gaps(_in_order(joined), product, notes)
+
+
+def _in_order(ds: xr.Dataset) -> xr.Dataset:
+    """Steps in the order of time."""
+    return ds if "time" not in ds.dims or ds.indexes["time"].is_monotonic_increasing else ds.sortby("time")
 
 
 def _names(files: list[tuple[Path, xr.Dataset]]) -> str:

@@ -170,11 +170,7 @@ def _published_bounds(raw: xr.Dataset, product: Product, path: Path) -> np.ndarr
     if "time" not in raw.variables:
         return None
     name = next(
-        (
-            n
-            for n in (raw["time"].attrs.get("bounds"), raw["time"].attrs.get("climatology"), "time_bnds", "time_bounds")
-            if n in raw.variables
-        ),
+        (n for n in (raw["time"].attrs.get("bounds"), "time_bnds", "time_bounds") if n in raw.variables),
         None,
     )
     if name is None or raw[name].ndim != 2 or "time" not in raw[name].dims:
