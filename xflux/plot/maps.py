@@ -1,6 +1,6 @@
 """Maps of (lat, lon) fields: equal-area, without a seam, with offline coastlines."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -108,6 +108,7 @@ def maps(
         everything = np.concatenate([finite(f) for f in reduced.values()])
         limits = colour_scale(xr.DataArray(everything, name="_".join(str(a.name) for a in products.values())),
                               vmin, vmax, centre, cmap)
+        limits["south"] = southern_edge(reduced.values())
         for ax, (name, field) in zip(axes, reduced.items(), strict=False):
             mesh = draw_field(field, ax, projection, limits, coast)
             ax.set_title(name)
@@ -180,6 +181,7 @@ def _new_map_axes(field: xr.DataArray) -> "Axes":
 
 
 def draw_field(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, coast: bool | str):
+    """Cells, frame and coastlines of a (lat, lon) field; ``limits`` of ``colour_scale`` [and ``south``, lower edge]."""
     from xflux.grid import edges
 
     lat, lon = edges(field["lat"]), edges(field["lon"])
@@ -195,7 +197,7 @@ def draw_field(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, c
         return _draw_geo(ax, borders, lat, columns, options, coast)
     x, y = project(*np.meshgrid(borders, lat), projection, central)
     mesh = ax.pcolormesh(x, y, np.ma.masked_invalid(columns), shading="flat", rasterized=True, **options)
-    box = (-180.0 + central, 180.0 + central, -60.0 if _no_south(field) else -90.0, 90.0)
+    box = (-180.0 + central, 180.0 + central, limits.get("south", southern_edge([field])), 90.0)
     if not everywhere:
         box = (float(borders[0]), float(borders[-1]), float(lat.min()), float(lat.max()))
     frame = rim(projection, *box, central)
@@ -207,10 +209,10 @@ def draw_field(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, c
     return mesh
 
 
-def _no_south(field: xr.DataArray) -> bool:
-    """Whether nothing is known south of 60° S, so that the map may stop there."""
-    south = field.sel(lat=field["lat"] < -60.0)
-    return not bool(south.notnull().any())
+def southern_edge(fields: Iterable[xr.DataArray]) -> float:
+    """−60° where no field knows anything south of it, so that the map may stop there, else −90°."""
+    known = any(bool(f.sel(lat=f["lat"] < -60.0).notnull().any()) for f in fields)
+    return -90.0 if known else -60.0
 
 
 def decorate(ax: "Axes", frame: np.ndarray) -> None:

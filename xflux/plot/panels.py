@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xflux.plot.maps import _field, colour_scale, draw_field
+from xflux.plot.maps import _field, colour_scale, draw_field, southern_edge
 from xflux.plot.series import Products, _yearly, annual, draw_lines_of_years
 from xflux.plot.style import (
     CM,
@@ -182,9 +182,10 @@ def map_rows(
         figure = figure or plt.figure(figsize=(PAGE, height), layout="compressed")
         axes = figure.subplots(len(rows), columns, squeeze=False)
         everything = [f for row in fields for f in row.values()]
+        south = southern_edge(everything)
         shared = _scale(everything, centres[0], limit) if one_scale else None
         for number, (row, label) in enumerate(zip(fields, labels, strict=True)):
-            scale = shared or _scale(list(row.values()), centres[number], limit)
+            scale = dict(shared or _scale(list(row.values()), centres[number], limit), south=south)
             for ax, (name, field) in zip(axes[number], row.items(), strict=False):
                 mesh = draw_field(field, ax, "equal-earth", scale, True)
                 ax.set_title(name if number == 0 or set(row) != set(fields[0]) else "")

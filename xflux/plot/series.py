@@ -266,6 +266,7 @@ def history(history: xr.Dataset, figure: "Figure | None" = None, *, title: str |
         training, and the name without these words is the panel.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     panels = _history_panels(history)
     if not panels:
@@ -282,8 +283,11 @@ def history(history: xr.Dataset, figure: "Figure | None" = None, *, title: str |
         for ax, (name, curves) in zip(axes, panels.items(), strict=False):
             _curves(ax, curves)
             ax.set_title(name)
-            ax.set_ylabel("Loss")
-            ax.set_xlabel("Epoch" if "epoch" in next(iter(curves.values())).dims else "Step")
+            first = next(iter(curves.values()))
+            is_loss = "term" in first.coords or name == PICKS or "loss" in name
+            ax.set_ylabel("Loss" if is_loss else axis_label(name, first.attrs.get("units")))
+            ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+            ax.set_xlabel("Epoch" if "epoch" in first.dims else "Step")
         if PICKS in panels and "best_epoch" in history:
             where = axes[list(panels).index(PICKS)]
             for epoch in np.atleast_1d(history["best_epoch"].values):

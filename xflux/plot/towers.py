@@ -17,7 +17,6 @@ from xflux.plot.style import (
     one_variable,
     quantity_of,
     style,
-    unit_label,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def scatter(
         if fit and np.ptp(x) > 0:
             slope, start = np.polyfit(x, y, 1)
             ax.plot([low, high], [start + slope * low, start + slope * high], color="#D55E00", linewidth=1.1)
-        _corner(ax, x, y, units or observed_units)
+        _corner(ax, x, y)
         ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", title=title or "")
         ax.set_yticks([t for t in ax.get_xticks() if low <= t <= high])
         ax.set_xlabel(axis_label(f"Observed {quantity}", observed_units or units))
@@ -94,9 +93,10 @@ def _limits(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def _corner(ax: "Axes", x: np.ndarray, y: np.ndarray, units: str | None) -> None:
+def _corner(ax: "Axes", x: np.ndarray, y: np.ndarray) -> None:
+    """RMSE (in the units of the axes), R² and n."""
     sse, sst = float(((y - x) ** 2).sum()), float(((x - x.mean()) ** 2).sum())
-    lines = [f"RMSE {np.sqrt(sse / x.size):.2f} {unit_label(units)}"]
+    lines = [f"RMSE {np.sqrt(sse / x.size):.2f}"]
     if sst > 0:
         lines.append(f"R² {1 - sse / sst:.2f}")
     lines.append(f"n {x.size:,}".replace(",", "\u2009"))

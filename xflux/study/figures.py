@@ -106,23 +106,10 @@ def _bars(study: Study, folder: Path) -> None:
 
 
 def _towers(study: Study, folder: Path) -> None:
-    import matplotlib.pyplot as plt
-
     with xr.open_dataset(study.run / "towers" / "held_out.nc") as dataset:
         predictions = dataset.load()
-    names = list(study.names.items())
-    figure, axes = plt.subplots(
-        1,
-        len(names),
-        figsize=(plot.PAGE, plot.PAGE / len(names)),
-        layout="constrained",
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-    )
-    for ax, (model, name) in zip(axes[0], names, strict=True):
-        plot.scatter(predictions["observed"], predictions[name], ax=ax, title=pipeline.LABELS[model])
-    _save(figure, folder / "towers")
+    models = {pipeline.LABELS[model]: predictions[name] for model, name in study.names.items()}
+    _save(plot.tower_scatter(predictions["observed"], models), folder / "towers")
 
 
 def _histories(study: Study, folder: Path) -> None:
