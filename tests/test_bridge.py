@@ -223,6 +223,8 @@ def test_without_years_or_members_cross_validation_is_nan():
     bridge = fit_bridge(field(12), halves())
     assert np.isnan(bridge.regions["r2_cv"]).all() and np.isnan(bridge.regions["r2_anomaly"]).all()
     assert (bridge.regions["r2"] >= 0.95).all()
+    with pytest.raises(ValueError, match="needs every calendar month twice"):
+        fit_bridge(field(12), halves(), target="anomalies")
 
 
 # --- options ----------------------------------------------------------------------------------------------------------

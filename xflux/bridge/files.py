@@ -22,10 +22,11 @@ def save(bridge: Bridge, path: str | Path) -> None:
     ds["cell_weight"] = ("cell", coo.data, {"units": "m2", "long_name": "area of the region in the cell"})
     for axis in ("lat", "lon"):
         ds[f"grid_{axis}"] = (f"grid_{axis}", weights[axis].values, {"units": weights[axis].attrs.get("units", "")})
+    options = {k: v for k, v in bridge.attrs.items() if k != "provenance"}
     ds.attrs = {
         "title": FORMAT,
         "Conventions": "CF-1.11",
-        "options": json.dumps({k: v for k, v in bridge.attrs.items() if k != "provenance"}),
+        "options": json.dumps(options, default=lambda v: v.item() if hasattr(v, "item") else str(v)),
         "provenance": bridge.attrs.get("provenance", ""),
         "weights_attrs": json.dumps(bridge.weights.attrs, default=str),
     }

@@ -128,6 +128,8 @@ def fit_bridge(
     )
     start = prepare(da, regions, land_fraction, opts, var=var, area_basis=area_basis)
     samples, fits = start.samples, []
+    if target == "anomalies" and np.unique(samples.month, return_counts=True)[1].max() < 2:
+        raise ValueError("target='anomalies' needs every calendar month twice: a second year, or members.")
     for k, label in enumerate(samples.labels):
         fits.append(_fit_region(samples.region(k), samples.steps, opts))
         _log.info("bridge: %s, %d of %d: %s", label, k + 1, len(samples.labels), fits[-1].summary["status"])

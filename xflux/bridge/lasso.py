@@ -6,7 +6,7 @@ the largest α that reaches the target is the root of that quadratic: no grid of
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def lasso_segments(x: np.ndarray, y: np.ndarray, positive: bool = False) -> Iter
     path = _ActiveSet(x, xty, norms, positive)
     if lam <= 0 or not path.enter(int(np.argmax(xty if positive else np.abs(xty)))):
         return
-    for _ in range(10 * min(x.shape) + 100):
+    for _ in range(10 * min(x.shape) + x.shape[1] + 100):  # a guard: copies of columns cost a step each
         u, v, a, b = path.solve()
         entering, lam_in = path.next_in(a, b, lam)
         leaving, lam_out = path.next_out(u, v, lam)
@@ -195,17 +195,39 @@ def largest_alpha(
     total = float(_project(yc, groups) @ _project(yc, groups))
     if total <= _rounding(y):
         return LassoFit(np.zeros(x.shape[1]), float(y_mean), np.inf, np.nan, False)
-    allowed = (1.0 - r2) * total
+    for jitter in (0.0, 1e-10, 1e-9):  # columns that tie exactly can lead the path astray: then break the ties
+        fit = _follow(_jittered(xc, jitter), yc, (r2, total, groups), positive)
+        if not fit.reached or _violation(xc, yc, fit, positive) < 1e-6:
+            break
+    return replace(fit, intercept=float(y_mean - x_mean @ fit.coef))
+
+
+def _follow(x: np.ndarray, y: np.ndarray, target: tuple, positive: bool) -> LassoFit:
+    """Down the path of centred data until the target (r2, total sum of squares, groups) is reached."""
+    r2, total, groups = target
     segment, lam, reached = None, 0.0, False
-    for segment in lasso_segments(xc, yc, positive):
-        found = _crossing(segment, xc, yc, allowed, groups)
+    for segment in lasso_segments(x, y, positive):
+        found = _crossing(segment, x, y, (1.0 - r2) * total, groups)
         if found is not None:
             lam, reached = found, True
             break
         lam = segment.lower
     if segment is None:
-        return LassoFit(np.zeros(x.shape[1]), float(y_mean), np.inf, 0.0, False)
-    return _finish(segment, lam, reached, x_mean, y_mean, xc, yc, (r2, total, groups))
+        return LassoFit(np.zeros(x.shape[1]), 0.0, np.inf, 0.0, False)
+    return _finish(segment, lam, reached, x, y, target)
+
+
+def _jittered(x: np.ndarray, size: float) -> np.ndarray:
+    return x * (1 + size * np.random.default_rng(0).standard_normal(x.shape[1])) if size else x
+
+
+def _violation(x: np.ndarray, y: np.ndarray, fit: LassoFit, positive: bool) -> float:
+    """Largest violation of Eq. 1's optimality, 2 X'r = α sign(β) and |2 X'r| ≤ α elsewhere, as a share of α."""
+    gradient = 2 * x.T @ (y - x @ fit.coef)
+    active = fit.coef != 0
+    on = np.abs(gradient[active] - fit.alpha * np.sign(fit.coef[active])).max(initial=0.0)
+    off = ((gradient if positive else np.abs(gradient)) - fit.alpha).max(initial=0.0)
+    return float(max(on, off) / fit.alpha) if fit.alpha > 0 else 0.0
 
 
 def _crossing(
@@ -228,17 +250,16 @@ def _crossing(
     return float(min(largest, segment.upper)) if segment.lower <= largest else None
 
 
-def _finish(segment, lam, reached, x_mean, y_mean, x, y, target) -> LassoFit:
+def _finish(segment: Segment, lam: float, reached: bool, x: np.ndarray, y: np.ndarray, target: tuple) -> LassoFit:
     """Weights at λ; λ gives way by rounding errors until the R² that comes out is not below the one asked for."""
     r2, total, groups = target
-    for shave in (0.0, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10):
+    for shave in (0.0, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8):
         coef = segment.coef(lam * (1 - shave), x.shape[1])
         misfit = _project(y - x @ coef, groups)
         if not reached or 1 - misfit @ misfit / total >= r2:
             break
-    intercept = float(y_mean - x_mean @ coef)
     residual = y - x @ coef
-    return LassoFit(coef, intercept, 2 * lam, float(1 - residual @ residual / (y @ y)), reached)
+    return LassoFit(coef, 0.0, 2 * lam, float(1 - residual @ residual / (y @ y)), reached)
 
 
 def _without_constants(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
