@@ -50,6 +50,18 @@ def test_folds_are_by_site_and_validation_is_on_the_own_fold(earth):
         )
 
 
+def test_folds_by_distance_keep_neighbours_together(earth):
+    near = earth.towers.assign_coords(lat=earth.towers.lat * 0.01, lon=earth.towers.lon * 0 + 10)
+    place = near.lat.values
+    model = train.fit(
+        near.assign_coords(lat=("sample", place + 5 * (earth.towers.site.values < "S-12"))),
+        DRIVERS,
+        config=dataclasses.replace(SMALL, folds=2, block_distance=100),
+    )
+    assert {model.folds[f"S-{n:02d}"] for n in range(12)} != {model.folds[f"S-{n:02d}"] for n in range(12, 24)}
+    assert len({model.folds[f"S-{n:02d}"] for n in range(12)}) == 1
+
+
 def test_an_epoch_is_rows_over_batch_steps(earth):
     model = train.fit(earth.towers, DRIVERS, config=SMALL)
     fold = np.array([model.folds[s] for s in earth.towers.site.values])

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -38,6 +38,23 @@ class Setting:
     block_rows: int
     targets: tuple[str, ...]
     resample_inversions: bool = False
+    units: dict[str, str] = field(default_factory=dict)
+
+    def grams(self, name: str | None) -> float:
+        """gC m-2 d-1 in one unit of the flux `name`; raises where it is no carbon flux."""
+        name = self.targets[self.flux_number(name)]
+        text = self.units.get(name, "")
+        if not text:
+            return 1.0
+        from xflux import units
+
+        try:
+            return units.factor(text, "gC m-2 d-1")
+        except ValueError as error:
+            raise ValueError(
+                f"the towers' {name} is in {text!r}, which is no flux of carbon per area and time: a regional "
+                f"constraint cannot add it up ({error})"
+            ) from error
 
     def flux_number(self, name: str | None) -> int:
         """Which output of the network is the flux `name` (None: the first)."""

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FLOOR = 64  # draws that a region gets at least (or all its pixels, where it has fewer)
-
 
 @dataclass(frozen=True)
 class Design:
@@ -76,12 +74,15 @@ class Curve:
         return Design(*(np.concatenate(parts) for parts in (start, jitter, area, stratum)))
 
 
-def allocate(total: int, share: np.ndarray, available: np.ndarray, floor: int = FLOOR) -> np.ndarray:
+def allocate(total: int, share: np.ndarray, available: np.ndarray, floor: int | None = None) -> np.ndarray:
     """Draws of each stratum: in proportion to `share`, at least `floor`, at most all its pixels; `total` in sum.
+
+    The floor is a third of an equal share if it is not given: small regions have small ranges.
 
     >>> allocate(100, np.array([1.0, 3.0]), np.array([10, 1000]), floor=5)
     array([10, 90])
     """
+    floor = max(2, total // (3 * len(share))) if floor is None else floor
     low = np.minimum(available, floor)
     total = int(np.clip(total, low.sum(), available.sum()))
     counts, open_ = np.zeros(len(share)), np.ones(len(share), bool)

@@ -17,7 +17,7 @@ from xflux.train import files
 from xflux.train.constraints import LinearConstraint, RegionalConstraint
 from xflux.train.data import Setting, TowerRows, tower_rows
 from xflux.train.linear import LinearTerm
-from xflux.train.model import FluxModel
+from xflux.train.model import GPU_BLOCK, FluxModel
 from xflux.train.network import ACTIVATIONS, Network, generator
 from xflux.train.objective import loss_weight, mean_squared_error, total_loss
 from xflux.train.regional import RegionalTerm
@@ -130,13 +130,14 @@ def fit(
     targets = [target] if isinstance(target, str) else list(target)
     device = _device(config.device)
     setting = Setting(
-        config.seed,
-        config.validation_years,
-        getattr(torch, config.dtype),
-        device,
-        config.block_rows,
-        tuple(targets),
-        config.resample_inversions,
+        seed=config.seed,
+        validation_years=config.validation_years,
+        torch_dtype=getattr(torch, config.dtype),
+        torch_device=device,
+        block_rows=config.block_rows if device.type == "cpu" else max(config.block_rows, GPU_BLOCK),
+        targets=tuple(targets),
+        resample_inversions=config.resample_inversions,
+        units={name: str(towers[name].attrs.get("units", "")) for name in targets if name in towers},
     )
     rows = tower_rows(towers, list(drivers), targets, config.folds, config.seed, config.block_distance)
     terms = _terms(towers, constraints, rows, config, setting)
@@ -184,7 +185,7 @@ class Training:
         dtype, device = setting.torch_dtype, setting.torch_device
         sizes = (rows.x.shape[1], *config.hidden, rows.y.shape[1])
         seeds = [(config.seed, m) for m in self.members]
-        self.network = Network(sizes, seeds, config.activation, config.dropout, dtype, device, config.block_rows)
+        self.network = Network(sizes, seeds, config.activation, config.dropout, dtype, device, setting.block_rows)
         self.x = torch.tensor(rows.x, dtype=dtype, device=device)[..., None]
         self.y = torch.tensor(rows.y, dtype=dtype, device=device)
         self.term_names = _tower_terms(setting.targets) + [n for t in terms for n in t.names]

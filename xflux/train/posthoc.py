@@ -35,7 +35,10 @@ def regional_integrals(model: FluxModel, constraint: RegionalConstraint, draws: 
         within the regions, gC m-2.
     """
     network = _network(model)
-    setting = Setting(seed, 0, network.layers[0][0].dtype, torch.device("cpu"), 1024, tuple(model.target_names))
+    setting = Setting(
+        seed, 0, network.layers[0][0].dtype, torch.device("cpu"), 1024, tuple(model.target_names),
+        units=model.target_units,
+    )  # fmt: skip
     scaling = Scaling(tuple(model.drivers), model.mean, model.scale, model.driver_units)
     term = RegionalTerm(replace(constraint, control_variate=False), scaling, list(range(model.members)), 0, setting)
     dims, labels = ("member", "region", "step"), {"member": np.arange(model.members), "region": list(term.regions)}

@@ -1,6 +1,7 @@
 """A regional constraint made ready for training: each member's target, the integral, losses and validation."""
 
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -69,7 +70,9 @@ class RegionalTerm:
 
     def _integral(self, pixels: Pixels) -> Integral:
         output = self.config.flux_number(self.constraint.flux)
-        return Integral(keep_regions(pixels, self.kept), len(self.members), len(self.kept), output)
+        grams = self.config.grams(self.constraint.flux)
+        scaled = replace(keep_regions(pixels, self.kept), area=pixels.area * grams)
+        return Integral(scaled, len(self.members), len(self.kept), output)
 
     def _whole(self, pixels: Pixels, target: xr.DataArray) -> Integral | None:
         """The integral over all pixels; beside a bridge it says how far the two are apart."""
@@ -281,6 +284,10 @@ class RegionalTerm:
             if key in records:
                 attrs = {"units": "PgC yr-1", "long_name": text}
                 found[f"{name}_{key}"] = (("epoch", "member"), records[key], attrs)
+        if "integral" in records:
+            tenth = records["integral"][-max(2, -(-len(epochs) // 10)) :]
+            attrs = {"units": "PgC yr-1", "long_name": "change of the full integral over the last tenth of the epochs"}
+            found[f"{name}_drift"] = ("member", tenth[-1] - tenth[0], attrs)
         if "sampling_error" in records:
             error = np.sqrt((records["sampling_error"] ** 2).mean(1))
             found[f"{name}_sampling_error"] = xr.DataArray(
@@ -334,6 +341,7 @@ class RegionalTerm:
         steps = self.whole_calendar.all_steps(self.training)
         at, _ = self.whole.everything()
         mean = self.whole.change(network, at, steps, None) / steps.slot.sum(1, keepdim=True)
+        mean = mean * self.config.grams(self.constraint.flux)
         shape = (len(self.members), mean.shape[-1], grid.sizes["lat"], grid.sizes["lon"])
         values = np.full((*shape[:2], shape[2] * shape[3]), np.nan, np.float32)
         values[..., rows.cells] = mean.transpose(1, 2).cpu().numpy()
