@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from itertools import pairwise, product
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import xarray as xr
@@ -165,9 +166,22 @@ def _array(driver: Driver, laid: Plan, chunks: tuple[tuple[int, ...], ...]) -> A
         wanted[driver.axis] = chunks[0]
     elif driver.axis and not data.chunks:
         wanted[driver.axis] = preferred(data, driver.axis) or data.sizes[driver.axis]
-    array = data.chunk({d: c for d, c in wanted.items() if d in data.dims}).data
+    wanted = {d: c for d, c in wanted.items() if d in data.dims}
+    array = _views(data.values, [wanted[d] for d in data.dims]) if data.variable._in_memory else data.chunk(wanted).data
     dims = (driver.axis, *laid.space)
     return array[tuple(slice(None) if d in data.dims else None for d in dims)]
+
+
+def _views(values: np.ndarray, chunks: list) -> Any:
+    """Dask array over blocks of an array in memory: views, neither hashed nor copied as dask.array.from_array would."""
+    from dask.array import Array
+    from dask.array.core import normalize_chunks, slices_from_chunks
+
+    name = f"xflux-driver-{uuid4().hex}"
+    normal = normalize_chunks(tuple(chunks), values.shape)
+    places = product(*(range(len(c)) for c in normal))
+    blocks = {(name, *at): values[s] for at, s in zip(places, slices_from_chunks(normal), strict=True)}
+    return Array(blocks, name, normal, dtype=values.dtype)
 
 
 def preferred(data: xr.DataArray, dim: str) -> int | None:
