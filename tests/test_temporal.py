@@ -625,6 +625,37 @@ def test_area_share_and_unassigned_ride_along():
     assert set(da.flux.mean_seasonal_cycle().coords) >= {"valid_fraction", "unassigned", "month"}
 
 
+def test_in_a_dataset_each_variable_keeps_its_own_shares():
+    def region(units, share):
+        da = xr.DataArray(np.ones((24, 1)), {"time": months(2003, 2), "region": ["A"]}, ("time", "region"))
+        da = da.assign_attrs(units=units)
+        rest = ("time", np.ones(24), {"units": units})
+        return da.assign_coords(valid_fraction=(("time", "region"), np.full((24, 1), share)), unassigned=rest)
+
+    parts = {"land": region("PgC month-1", 0.5), "ocean": region("TgC month-1", 0.25)}
+    coords = ("valid_fraction", "unassigned")
+    ds = xr.Dataset({name: da.rename({c: f"{name}_{c}" for c in coords}) for name, da in parts.items()})
+    yearly, converted = ds.flux.annual(), ds.flux.convert_units("PgC d-1")
+    for name, da in parts.items():
+        np.testing.assert_allclose(yearly[name], da.flux.annual())
+        np.testing.assert_allclose(yearly[f"{name}_valid_fraction"], da.valid_fraction[:2])
+        np.testing.assert_allclose(yearly[f"{name}_unassigned"], da.flux.annual().unassigned)
+        np.testing.assert_allclose(converted[f"{name}_unassigned"], da.flux.convert_units("PgC d-1").unassigned)
+        np.testing.assert_allclose(converted[f"{name}_valid_fraction"], da.valid_fraction)
+    assert set(converted.coords) == set(ds.coords)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_means_under_time_varying_masks_stay_in_the_range_of_the_data(seed):
+    rng = np.random.default_rng(seed)
+    da = days("2001-01-01", "2002-06-30")
+    da = da.where(xr.DataArray(rng.random(da.size) > 0.7, dims="time"))
+    for result in (annual(da), to_monthly(da), mean_seasonal_cycle(da)):
+        assert float(result.min()) >= float(da.min()) - 1e-12
+        assert float(result.max()) <= float(da.max()) + 1e-12
+
+
 def test_states_and_unitless_values_average():
     for attrs in ({"units": "degC"}, {"units": "1"}, {}):
         da = xr.DataArray(np.arange(12.0), {"time": months(2001, 1)}, ("time",), attrs=attrs)

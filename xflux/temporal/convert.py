@@ -11,6 +11,7 @@ from .bounds import dataset_bounds, time_bounds
 from .steps import MEAN_YEAR, Steps, needed_steps, steps_of
 
 _PERIODS = {"MS": "month", "ME": "month", "M": "month", "YS": "year", "YE": "year", "Y": "year"}
+_RIDING = ("unassigned", "valid_fraction")  # coordinates of a flux; "<variable>_unassigned" in a Dataset
 _STALE = ("valid_min", "valid_max", "valid_range", "actual_range", "scale_factor", "add_offset")
 
 
@@ -168,6 +169,14 @@ def to_amounts(
     >>> to_amounts(da, "PgC month-1")[0].values
     array([31., 28.])
     """
+    result, share = _amounts(da, units, freq, bounds)
+    return result, result.notnull().astype("float64") if share is None else share
+
+
+def _amounts(
+    da: xr.DataArray, units: str, freq: str | None, bounds: xr.DataArray | None
+) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """As :func:`to_amounts`; no share where every step stays one, valid or not."""
     if "units" not in da.attrs:
         raise UnitsError(f"{da.name or 'the data'} has no units: set e.g. da.attrs['units'] = 'gC m-2 d-1'.")
     source, target = parse(da.attrs["units"], da.attrs), parse(units, da.attrs)
@@ -175,18 +184,17 @@ def to_amounts(
     lone = bounds is None and da.sizes.get("time") == 1
     if freq is None and source.time == target.time and (source.time != "month" or lone):
         # No length is needed: nor are bounds, regular steps or even dates.
-        return finish(da * factor(source, target), da, units), da.notnull().astype("float64")
+        return finish(da * factor(source, target), da, units), None
     steps = steps_of(da, bounds)
     if steps is None:
         if freq is not None:
             raise ValueError(f"freq={freq!r} needs a dimension time, month or dayofyear among {tuple(da.dims)}.")
-        return finish(da * _timeless(source, target), da, units), da.notnull().astype("float64")
+        return finish(da * _timeless(source, target), da, units), None
     period = _period(freq, target, steps)
     if period is None:
-        return finish(da * _ratio(source, target, steps), da, units), da.notnull().astype("float64")
+        return finish(da * _ratio(source, target, steps), da, units), None
     if steps.are(period):
-        result = restamped(da * _ratio(source, target, steps), steps, period)
-        return finish(result, da, units), restamped(da.notnull().astype("float64"), steps, period)
+        return finish(restamped(da * _ratio(source, target, steps), steps, period), da, units), None
     daily = replace(target, text=units, time="fixed", expression=f"({_amount(target).expression}) / day")
     total, covered, full = integrals(da * _ratio(source, daily, steps), steps, period)
     if target.time in (None, period):
@@ -197,23 +205,24 @@ def to_amounts(
 
 # --- Datasets, and the coordinates that ride along ---
 def with_unassigned(da: xr.DataArray, function: Callable, bounds: xr.DataArray | None) -> xr.DataArray:
-    """Apply to a flux and to the coordinate ``unassigned``, the flux outside all regions, which takes part."""
+    """Apply to a flux and to its coordinate ``unassigned``, the flux outside all regions, which takes part."""
     result = function(da, bounds)
-    for name, coord in da.coords.items():
-        if name == "unassigned" or str(name).endswith("_unassigned"):
-            units = coord.attrs.get("units", da.attrs.get("units"))
-            extra = function(coord.reset_coords(drop=True).assign_attrs(units=units), bounds)
-            result = result.assign_coords({name: extra.reset_coords(drop=True)})
-    return result
+    if "unassigned" not in da.coords:
+        return result
+    rest = da["unassigned"].reset_coords(drop=True)
+    rest = function(rest.assign_attrs(units=rest.attrs.get("units", da.attrs.get("units"))), bounds)
+    return result.assign_coords(unassigned=rest.reset_coords(drop=True))
+
+
+def _variable(ds: xr.Dataset, name: Hashable) -> xr.DataArray:
+    """One variable with its own riding coordinates under their common names, and without those of the others."""
+    own = {f"{name}_{c}": c for c in _RIDING if f"{name}_{c}" in ds[name].coords}
+    others = [c for c in ds[name].coords if c not in own and str(c).endswith(tuple(f"_{c}" for c in _RIDING))]
+    return ds[name].drop_vars([*others, *own.values()], errors="ignore").rename(own)
 
 
 def _described(ds: xr.Dataset) -> str:
     return ", ".join(f"{name} ({da.attrs.get('units', 'no units')})" for name, da in ds.data_vars.items())
-
-
-def own_names(name: Hashable, result: xr.DataArray) -> dict[str, str]:
-    """Coordinates of one variable take its name in a Dataset."""
-    return {c: f"{name}_{c}" for c in ("unassigned", "valid_fraction") if c in result.coords}
 
 
 def each_flux(obj: xr.DataArray | xr.Dataset, function: Callable) -> xr.DataArray | xr.Dataset:
@@ -226,8 +235,9 @@ def each_flux(obj: xr.DataArray | xr.Dataset, function: Callable) -> xr.DataArra
         raise ValueError(f"no variable of this Dataset is a flux (e.g. 'gC m-2 d-1') with a time: {_described(obj)}.")
     bounds, results = dataset_bounds(obj), {}
     for name in names:
-        result = with_unassigned(obj[name], function, bounds if "time" in obj[name].dims else None)
-        results[name] = result.rename(own_names(name, result))
+        da = _variable(obj, name)
+        result = with_unassigned(da, function, bounds if "time" in da.dims else None)
+        results[name] = result.rename({c: f"{name}_{c}" for c in _RIDING if c in result.coords})
     return with_bounds(xr.Dataset(results, attrs=obj.attrs), obj)
 
 
@@ -281,21 +291,25 @@ def convert_units(obj: xr.DataArray | xr.Dataset, units: str) -> xr.DataArray | 
         raise UnitsError(f"no variable of this Dataset is a flux that converts to {units!r}: {_described(obj)}.")
     bounds, converted = dataset_bounds(obj), {}
     for name in names:
-        own = bounds if "time" in obj[name].dims else None
+        da = _variable(obj, name)
+        own = bounds if "time" in da.dims else None
         try:
-            result = with_unassigned(obj[name], lambda da, own: _converted(da, units, own), own)
+            result = with_unassigned(da, lambda da, own: _converted(da, units, own), own)
         except UnitsError as error:
             raise UnitsError(f"{name!r}: {error}") from None
-        converted[name] = result.rename({k: v for k, v in own_names(name, result).items() if k not in obj[name].coords})
+        named = {c: f"{name}_{c}" for c in _RIDING if c in result.coords and c not in obj[name].coords}
+        converted[name] = result.rename(named)
     if all(result.dims == obj[name].dims and result.sizes == obj[name].sizes for name, result in converted.items()):
-        return obj.assign(converted)
+        # A Dataset keeps its own coordinates over those of what is assigned to it, so these are set apart.
+        riding = {c: x for r in converted.values() for c, x in r.coords.items() if str(c).endswith(_RIDING)}
+        return obj.assign(converted).assign_coords(riding)
     # The axis became months: what lies along the old one cannot stay.
     kept = [v for v in obj.data_vars if v not in names and not {"time", "dayofyear"} & set(obj[v].dims)]
     return with_bounds(xr.Dataset({**converted, **{v: obj[v] for v in kept}}, attrs=obj.attrs), obj)
 
 
 def _converted(da: xr.DataArray, units: str, bounds: xr.DataArray | None) -> xr.DataArray:
-    result, share = to_amounts(da, units, bounds=bounds)
-    if result.dims != da.dims or result.sizes != da.sizes:
+    result, share = _amounts(da, units, None, bounds)
+    if share is not None:
         return result.assign_coords(valid_fraction=valid_share(da, share, bounds, "month"))
     return result.astype(da.dtype, copy=False) if da.dtype.kind == "f" else result
