@@ -46,7 +46,7 @@ class Settings:
         Global means, PgC yr-1.
     """
 
-    night_bias: float = 0.25
+    night_bias: float = 0.32
     uneven: float = 1.0
     inversion_error: float = 1.0
     tower_noise: float = 1.0
@@ -202,6 +202,13 @@ class Earth:
         return share.rename("land_fraction").assign_attrs(units="1", long_name="share of land in the cell")
 
     @cached_property
+    def land_area(self) -> xr.DataArray:
+        """Area of the land in each cell (lat, lon), m2."""
+        area = xr.zeros_like(self.land_fraction, dtype=float)
+        area.values[self._land.row, self._land.col] = self._land.area
+        return area.rename("land_area").assign_attrs(units="m2", long_name="area of the land in the cell")
+
+    @cached_property
     def drivers(self) -> xr.Dataset:
         """The ten drivers of Table A2: WAI2 and Tair (time, lat, lon), lazy; seasonal cycles (dayofyear, lat, lon)."""
         out = {}
@@ -291,9 +298,8 @@ class Earth:
 
     def global_mean(self, flux: xr.DataArray) -> float:
         """Global sum of a flux per m2 of land, mean over all its other dims but members, in PgC yr-1."""
-        area = self._map(self._land.area, None).fillna(0).astype(float)
         mean = flux.mean("time", dtype=float) if "time" in flux.dims else flux
         if "month" in mean.dims:
             mean = mean.weighted(xr.DataArray(observe.MONTH_DAYS, dims="month")).mean("month")
-        total = xr.dot(mean.fillna(0), area, dim=["lat", "lon"]) * PG_PER_YEAR
+        total = xr.dot(mean.fillna(0), self.land_area, dim=["lat", "lon"]) * PG_PER_YEAR
         return float(total.mean())
