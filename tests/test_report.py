@@ -117,6 +117,12 @@ def test_no_network_address_is_in_the_page(page):
     assert not re.search(r"https?://|@import|url\(", page)
 
 
+def test_numbers_stand_by_model(page):
+    part = page[page.index("id='numbers'"):page.index("id='limits'")]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", part)]
+    assert ["EC", "−20.1"] in rows and ["EC-ATM", "−2.1"] in rows and ["missing", "–"] in rows
+
+
 def test_text_is_escaped(page):
     assert "<EC-ATM>" not in page and "&lt;EC-ATM&gt;" in page
 

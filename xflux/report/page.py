@@ -77,12 +77,29 @@ def _numbers(runs: list[Run]) -> str:
     table = pd.DataFrame({run_name(run, runs): numbers_of(run) for run in runs})
     if not len(table):
         return _absent("numbers", "summary.json")
-    if len(runs) > 1:
-        first = table.columns[0]
-        for name in list(table.columns[1:]):
-            table[f"{name} − {first}"] = table[name] - table[first]
+    if len(runs) == 1:
+        return _by_model(numbers_of(runs[0]))
+    first = table.columns[0]
+    for name in list(table.columns[1:]):
+        table[f"{name} − {first}"] = table[name] - table[first]
     table.index.name = "quantity"
     return table_html(table.reset_index(), "summary.json")
+
+
+def _by_model(numbers: dict[str, float]) -> str:
+    """Keys "model: quantity" as a row a model and a column a quantity; the rest below one another."""
+    import pandas as pd
+
+    models: dict[str, dict[str, float]] = {}
+    for key, value in numbers.items():
+        model, colon, quantity = key.partition(": ")
+        if colon:
+            models.setdefault(model, {})[quantity] = value
+    rest = {key: value for key, value in numbers.items() if ": " not in key}
+    tables = [pd.DataFrame(list(rest.items()), columns=["quantity", "value"])] if rest else []
+    if models:
+        tables.append(pd.DataFrame.from_dict(models, orient="index").rename_axis("model").reset_index())
+    return "".join(table_html(table, "summary.json") for table in tables)
 
 
 def run_name(run: Run, runs: list[Run]) -> str:
