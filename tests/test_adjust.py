@@ -286,6 +286,7 @@ def test_rivers_are_constant_and_taken_out_once(tmp_path):
     fixture = writer.gcp_inversions(tmp_path)
     ds = xflux.open_product("gcp-inversions", fixture.paths)
     without = remove_rivers(ds.nbe, ds.rivers)
+    np.testing.assert_array_equal(remove_rivers(ds, ds).nbe.values, without.values)
     np.testing.assert_allclose(without.values, ds.nbe_river_adjusted.values, rtol=1e-10)
     assert without.attrs["includes_rivers"] == 0 and without.attrs["adjusted_for"] == "fossil, rivers"
     assert check_contents(without, ds.nbe_river_adjusted) == {"fire": "same", "rivers": "same"}

@@ -255,7 +255,8 @@ def _one_flux(obj: xr.DataArray | xr.Dataset, *names: str) -> tuple[xr.DataArray
         raise TypeError(f"expected a DataArray such as ds[{names[0]!r}], or a Dataset, not {type(obj).__name__}")
     obj = grid.standardise(obj)
     fluxes = units.flux_variables(obj)
-    name = next((n for n in names if n in fluxes), fluxes[0] if len(fluxes) == 1 else None)
+    named = [n for n in names if n in obj.variables and units.is_flux(obj[n].attrs.get("units", ""), obj[n].attrs)]
+    name = named[0] if named else fluxes[0] if len(fluxes) == 1 else None
     if name is None:
         wanted = " or ".join(map(repr, names))
         raise ValueError(f"which variable is meant? expected {wanted} or a single flux, found {fluxes}: pass ds[name]")

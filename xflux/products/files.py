@@ -31,6 +31,8 @@ def open_file(path: Path, product: Product, variables: Collection[str] | None = 
         lazy |= {n: _with_step(lazy[n]) for n in moving}
     data = {v.name: _variable(name, lazy[name], v, raw, product, path) for name, v in chosen.items()}
     statics = {v.name for v in chosen.values() if v.kind in ("area", "fraction")}
+    # a flux that is constant in time (rivers) has no months of its own: it rides as a coordinate, not among the fluxes
+    statics |= {n for n, a in data.items() if "time" in time and a.dims == ("lat", "lon")}
     coords = {"lat": _horizontal(raw, "lat"), "lon": _horizontal(raw, "lon"), **time, **_cell_bounds(raw)}
     coords |= _member_names(raw, product) | {n: data.pop(n) for n in statics}
     out = _physical(xr.Dataset(data, coords=coords, attrs=_text_attrs(raw.attrs)), product, path)
