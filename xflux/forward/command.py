@@ -42,7 +42,8 @@ def predict(
         overwrite=overwrite,
         progress=not quiet,
     )
-    typer.echo(f"{out}: {', '.join(n for n in map(str, done.data_vars) if not n.endswith('_bnds'))} {dict(done.sizes)}")
+    names = sorted(n for n in map(str, done.data_vars) if not n.endswith("_bnds"))
+    typer.echo(f"{out}: {', '.join(names)} {dict(done.sizes)}")
 
 
 def open_drivers(paths: list[str]) -> xr.Dataset:
@@ -51,8 +52,9 @@ def open_drivers(paths: list[str]) -> xr.Dataset:
     for path in paths:
         if "://" not in path and not Path(path).exists():
             raise FileNotFoundError(f"predict: there is no file {path}")
-        is_zarr = "://" in path or Path(path).is_dir()
-        opened.append(xr.open_dataset(path, chunks=None, **({"engine": "zarr"} if is_zarr else {})))
+        remote = "://" in path
+        zarr = {"engine": "zarr", "consolidated": None if remote else False} if remote or Path(path).is_dir() else {}
+        opened.append(xr.open_dataset(path, chunks=None, **zarr))
     try:
         return xr.merge(opened, join="exact", compat="override", combine_attrs="drop_conflicts")
     except ValueError as error:

@@ -1,0 +1,66 @@
+"""``xflux predict`` from files to a store."""
+
+import numpy as np
+import pytest
+import typer
+import xarray as xr
+from forward_world import DRIVERS, assert_close, grid
+from typer.testing import CliRunner
+
+from xflux.forward import command, predict
+
+pytest.importorskip("torch")
+
+
+@pytest.fixture
+def files(tmp_path):
+    from xflux.train.model import FluxModel
+
+    rng = np.random.default_rng(0)
+    state = {
+        "weight0": rng.normal(size=(2, 5, 8)).astype("float32"),
+        "bias0": rng.normal(size=(2, 1, 8)).astype("float32"),
+        "weight1": rng.normal(size=(2, 8, 1)).astype("float32"),
+        "bias1": rng.normal(size=(2, 1, 1)).astype("float32"),
+    }
+    units = {"tair": "degC"}
+    model = FluxModel(list(DRIVERS), np.zeros(5), np.ones(5), ["nee"], {"nee": "gC m-2 d-1"}, state, driver_units=units)
+    model.save(tmp_path / "model.xflux")
+    ds = grid()
+    ds[["tair", "wai"]].to_zarr(tmp_path / "daily.zarr", zarr_format=3, consolidated=False)
+    ds[["rg", "lai", "sand"]].to_netcdf(tmp_path / "climate.nc")
+    return tmp_path, model, ds
+
+
+def call(*words):
+    app = typer.Typer()
+    app.command()(command.predict)
+    return CliRunner().invoke(app, [str(w) for w in words])
+
+
+def test_from_files_to_a_store(files):
+    folder, model, ds = files
+    given = [folder / "model.xflux", folder / "daily.zarr", folder / "climate.nc", folder / "out.zarr"]
+    done = call(*given, "--members", "mean+std", "--chunks", "time=50", "--time", "2004", "--quiet")
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "nee, nee_std" in done.output
+    out = xr.open_zarr(folder / "out.zarr", consolidated=False)
+    expected = predict(ds, model, members="mean+std", time="2004")
+    assert_close(out.nee.values, expected.nee.values)
+    assert out.sizes["time"] == expected.sizes["time"] > 300
+
+
+def test_errors_name_the_file_the_driver_and_the_units(files):
+    folder, _, ds = files
+    damaged = folder / "damaged.xflux"
+    damaged.write_bytes((folder / "model.xflux").read_bytes()[:200])
+    error = call(damaged, folder / "climate.nc", folder / "out.zarr").exception
+    assert isinstance(error, ValueError) and "damaged" in str(error)
+    error = call(folder / "model.xflux", folder / "climate.nc", folder / "out.zarr").exception
+    assert "lacks driver 'tair'" in str(error)
+    ds.assign(tair=ds.tair.assign_attrs(units="K")).to_netcdf(folder / "kelvin.nc")
+    error = call(folder / "model.xflux", folder / "kelvin.nc", folder / "out.zarr").exception
+    assert "'tair' has units 'K', the model was trained with 'degC'" in str(error)
+    error = call(folder / "model.xflux", folder / "climate.nc", folder / "out.zarr", "--chunks", "50").exception
+    assert "expected e.g. time=31" in str(error)
+    assert not (folder / "out.zarr").exists()
