@@ -12,6 +12,11 @@ On the invented bottom-up product of `bottom_up.py` and the 18 RECCAP2 regions, 
 Judged by the number of contributing pixels at R² 0.95 (fewer is better), R² of held-out blocks of years, the same for
 deseasonalised anomalies, and the share of fits that reach R² at all. Means over draws; the paired difference to
 `random` with its standard error over draws × regions.
+
+What a run at 2° showed (`--resolution 2 --sizes 30 100 --draws 6`, real climatology): no way of drawing differs from a
+plain random draw beyond its standard error in pixels (dtw −0.17 ± 0.16 of 6.9 with 30 candidates, −0.20 ± 0.20 of 8.5
+with 100) or in R² of held-out years (0.0000 ± 0.0003); with 30 candidates dtw has a lower R² of held-out anomalies
+(−0.064 ± 0.024), with 100 it does not (−0.014 ± 0.021).
 """
 
 import argparse

@@ -119,7 +119,7 @@ def test_planted_pixels_come_back(calendar, refit):
     chunks=st.fixed_dictionaries({"time": st.integers(7, 24), "lat": st.integers(5, 17), "lon": st.integers(11, 36)}),
     roll=st.integers(0, 35), flip=st.booleans(), east=st.booleans(), order=st.permutations(["time", "lat", "lon"]),
 )  # fmt: skip
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_order_chunks_and_conventions_change_nothing(chunks, roll, flip, east, order):
     nee = field(24, seed=5)
     options = {"candidates": 100, "clusters": 3, "landmarks": 120}
