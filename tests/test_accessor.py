@@ -35,6 +35,7 @@ FUNCTIONS = {
     "aggregate_regions": regions.aggregate_regions,
     "annual": temporal.annual,
     "annual_anomalies": temporal.annual_anomalies,
+    "bridge_stability": bridge.bridge_stability,
     "cell_area": grid.cell_area,
     "convert_units": temporal.convert_units,
     "fit_bridge": bridge.fit_bridge,

@@ -172,7 +172,7 @@ class FluxPlots:
         *,
         spread: str = "std",
         title: str | None = None,
-        quantity: str = "NEE",
+        quantity: str | None = None,
         label: str | None = None,
         legend: bool = True,
     ) -> "Axes":
@@ -189,7 +189,7 @@ class FluxPlots:
         columns: int | None = None,
         spread: str = "std",
         title: str | None = None,
-        quantity: str = "NEE",
+        quantity: str | None = None,
         legend: bool = True,
     ) -> "Axes | Figure":
         """Mean seasonal cycle with its spread, one panel a region: :func:`xflux.plot.seasonal_cycle`."""
@@ -207,7 +207,7 @@ class FluxPlots:
         errors: Mapping[str, xr.DataArray | float] | None = None,
         spread: str = "std",
         title: str | None = None,
-        quantity: str = "NEE",
+        quantity: str | None = None,
         legend: bool = True,
     ) -> "Axes":
         """Annual series with its spread: :func:`xflux.plot.annual`."""
@@ -221,7 +221,7 @@ class FluxPlots:
         ax: "Axes | None" = None,
         *,
         title: str | None = None,
-        quantity: str = "NEE",
+        quantity: str | None = None,
         limits: tuple[float, float] | None = None,
         gridsize: int = 70,
         fit: bool = True,
