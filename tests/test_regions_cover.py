@@ -247,3 +247,15 @@ def test_weights_are_remembered_per_grid(monkeypatch):
     first = xflux.regions.aggregate_regions(da, "reccap2", "PgC d-1")
     monkeypatch.setattr(cache, "weights_for", lambda *_: pytest.fail("made twice"))
     xr.testing.assert_identical(first, xflux.regions.aggregate_regions(da, "reccap2", "PgC d-1"))
+
+
+def test_polygons_with_other_names_are_other_regions():
+    box, other = shapely.box(0, 0, 20, 20), shapely.box(30, 0, 40, 20)
+    da = xr.DataArray(np.ones((18, 36)), grid(10.0).coords, ("lat", "lon"), attrs={"units": "gC m-2 d-1"})
+    da = da.assign_attrs(area_basis="land")
+    for names in (["a", "b"], ["c", "d"]):
+        out = xflux.regions.aggregate_regions(da, frame(box, other, names=names), "PgC d-1")
+        assert list(out.region.values) == names
+    series = xflux.regions.aggregate_regions(da, geopandas.GeoSeries([box, other], index=["x", "y"]), "PgC d-1")
+    assert list(series.region.values) == ["x", "y"]
+    np.testing.assert_array_equal(series.values, out.values)

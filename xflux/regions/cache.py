@@ -9,6 +9,7 @@ import xarray as xr
 from xflux import grid as grids
 from xflux.regions.cover import Cells
 from xflux.regions.kernel import Plan
+from xflux.regions.sets import polygons_of
 from xflux.regions.weights import Weights, own_land, weights_for
 
 _MAX_ENTRIES = 16
@@ -26,9 +27,8 @@ def _fingerprint(regions, grid, basis: str, land_fraction: xr.DataArray | None) 
     elif hasattr(regions, "polygons") or hasattr(regions, "geometry"):
         import shapely
 
-        shapes = getattr(regions, "polygons", None)
-        shapes = shapes if shapes is not None else regions.geometry
-        content = b"".join(shapely.to_wkb(list(shapes))) + repr(_label_source(regions)).encode()
+        shapes, labels, name = polygons_of(regions)
+        content = b"".join(shapely.to_wkb(shapes)) + repr((labels.tolist(), name)).encode()
     else:
         return None
     digest = hashlib.blake2b(content)
@@ -40,10 +40,6 @@ def _fingerprint(regions, grid, basis: str, land_fraction: xr.DataArray | None) 
         for values in (land["lat"].values, land["lon"].values, land.values):
             digest.update(values.tobytes())
     return digest.digest()
-
-
-def _label_source(regions) -> list:
-    return [list(regions.names)] if hasattr(regions, "names") else [list(regions.index), list(regions.columns)]
 
 
 def plan_for(

@@ -8,7 +8,6 @@ does not depend on the extent of the grid.
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
@@ -74,93 +73,6 @@ class Axis:
         return cls(np.array(edges), np.array(cell))
 
 
-@cache
-def _compiled():
-    import numba
-
-    @numba.njit(nogil=True, cache=True)
-    def piece(lon0, lat0, lon1, lat1, row, height, edges, own, west):
-        """One straight piece within one row, cut at the columns: adds to ``own`` and ``west``."""
-        columns = edges.size - 1
-        step = 1 if lon1 >= lon0 else -1
-        k = np.searchsorted(edges, lon0, side="right") - 1
-        if step < 0 and k >= 0 and edges[k] == lon0:
-            k -= 1
-        x0, y0 = lon0, lat0
-        while True:
-            if step > 0:
-                last = k >= columns or lon1 <= edges[k + 1]
-                x1 = lon1 if last else edges[k + 1]
-            else:
-                last = k < 0 or lon1 >= edges[k]
-                x1 = lon1 if last else edges[k]
-            y1 = lat1 if last else lat0 + (lat1 - lat0) * ((x1 - lon0) / (lon1 - lon0))
-            half = (y1 - y0) / 2
-            middle = (y1 + y0) / 2
-            rise = 2 * np.cos(middle) * np.sin(half) / height  # of sin φ, as a share of the row
-            if k >= columns:
-                west[row, columns] += rise
-            elif k >= 0:
-                # ∫ (λ − λ_mid) d(sin φ) = −Δλ sin φ_mid (sin h − h cos h) / h, with h half the piece's height
-                h2 = half * half
-                if h2 < 0.01:
-                    bend = h2 / 3 * (1 - h2 / 10 * (1 - h2 / 28 * (1 - h2 / 54)))
-                else:
-                    bend = np.sin(half) / half - np.cos(half)
-                skew = -(x1 - x0) * np.sin(middle) * bend / height
-                own[row, k] += (((x0 + x1) / 2 - edges[k]) * rise + skew) / (edges[k + 1] - edges[k])
-                west[row, k] += rise
-            if last:
-                break
-            x0, y0 = x1, y1
-            k += step
-
-    @numba.njit(nogil=True, cache=True)
-    def accumulate(lon, lat, start, shift, rows, edges, heights, own, west):
-        """All rings, shifted in longitude, on rows of edges ``rows`` (radians): fills ``own`` and ``west``."""
-        for ring in range(start.size - 1):
-            for i in range(start[ring], start[ring + 1] - 1):
-                x0, y0, x1, y1 = lon[i] + shift, lat[i], lon[i + 1] + shift, lat[i + 1]
-                if y0 == y1 or (x0 <= edges[0] and x1 <= edges[0]):
-                    continue
-                low, high = min(y0, y1), max(y0, y1)
-                if high <= rows[0] or low >= rows[-1]:
-                    continue
-                first = max(np.searchsorted(rows, low, side="right") - 1, 0)
-                row = first
-                while row < rows.size - 1 and rows[row] < high:
-                    # Where the edge enters and leaves the row, from south to north.
-                    south, north = max(low, rows[row]), min(high, rows[row + 1])
-                    xs = x0 + (x1 - x0) * ((south - y0) / (y1 - y0))
-                    xn = x0 + (x1 - x0) * ((north - y0) / (y1 - y0))
-                    if south == y0:
-                        xs = x0
-                    elif south == y1:
-                        xs = x1
-                    if north == y0:
-                        xn = x0
-                    elif north == y1:
-                        xn = x1
-                    if y1 > y0:
-                        piece(xs, south, xn, north, row, heights[row], edges, own, west)
-                    else:
-                        piece(xn, north, xs, south, row, heights[row], edges, own, west)
-                    row += 1
-
-    @numba.njit(nogil=True, cache=True)
-    def sweep(own, west, nothing):
-        """From the pieces to the shares, in place in ``own``."""
-        for row in range(own.shape[0]):
-            east = west[row, own.shape[1]]
-            for k in range(own.shape[1] - 1, -1, -1):
-                share = own[row, k] + east
-                east += west[row, k]
-                share = 0.0 if abs(share) < nothing else share
-                own[row, k] = 1.0 if abs(share - 1) < nothing else share
-
-    return accumulate, sweep
-
-
 def polygon_shares(
     rings: Rings, lat: np.ndarray, lon: np.ndarray, groups: int, block_rows: int = 512
 ) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -203,7 +115,8 @@ def _region(rings: Rings, rows: Axis, columns: Axis, nlon: int, block_rows: int)
 
 
 def _block(rings: Rings, row_edges: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    accumulate, sweep = _compiled()
+    from xflux.regions.compiled import accumulate, sweep
+
     # The rings as they are and turned by whole circles, wherever they then meet the grid.
     low = int(np.ceil((edges[0] - rings.lon.max()) / 360))
     high = int(np.floor((edges[-1] - rings.lon.min()) / 360))

@@ -7,12 +7,10 @@ accumulates in float64; threads share the leading axis, so the result does not d
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 _BLOCK_BYTES = 16 * 2**20
-_PIECE = 64
 
 
 @dataclass(frozen=True)
@@ -65,44 +63,6 @@ class Plan:
         return plans.reshape(len(rows), len(columns))
 
 
-@cache
-def _compiled():
-    import numba
-
-    # Every fast-math flag but "no NaN" and "no infinity": a short sum may be reordered, a NaN stays one.
-    @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
-    def piece(row, cell, weight, first, last):
-        total = 0.0
-        valid = 0.0
-        for k in range(first, last):
-            value = np.float64(row[cell[k]])
-            ok = value == value
-            total += value * weight[k] if ok else 0.0
-            valid += weight[k] if ok else 0.0
-        return total, valid
-
-    # The pieces are added with what rounding loses carried along (Neumaier), so that neither the number of cells nor
-    # chunks matter even where sources and sinks cancel.
-    @numba.njit(nogil=True, cache=True)
-    def sums(values, start, cell, weight, out):
-        for step in range(values.shape[0]):
-            row = values[step]
-            for group in range(start.size - 1):
-                total = valid = lost = 0.0
-                for first in range(start[group], start[group + 1], _PIECE):
-                    last = min(first + _PIECE, start[group + 1])
-                    part, weights = piece(row, cell, weight, first, last)
-                    new = total + part
-                    if np.isfinite(new):
-                        lost += (total - new) + part if abs(total) >= abs(part) else (part - new) + total
-                    total = new
-                    valid += weights
-                out[step, 0, group] = total + lost
-                out[step, 1, group] = valid
-
-    return sums
-
-
 def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -124,13 +84,14 @@ def weighted_sums(values: np.ndarray, plan: Plan, threads: int | None = None) ->
     numpy.ndarray
         (…, 2, groups) float64: sum, valid weight.
     """
+    from xflux.regions.compiled import group_sums
+
     lead = values.shape[:-2]
     cells = values.shape[-2] * values.shape[-1]
     if values.dtype.kind not in "fiub":
         raise TypeError(f"cannot integrate values of dtype {values.dtype}; expected real numbers.")
     steps = int(np.prod(lead, dtype="int64"))
     out = np.empty((steps, 2, plan.start.size - 1))
-    kernel = _compiled()
     # A view where the memory allows it; otherwise each block is copied on its own, never the whole array.
     flat = values.reshape(steps, *values.shape[-2:]) if values.flags.c_contiguous or len(lead) <= 1 else None
     threads = threads or _threads()
@@ -144,7 +105,7 @@ def weighted_sums(values: np.ndarray, plan: Plan, threads: int | None = None) ->
             part = part.astype(np.float32 if part.dtype == np.float16 else np.float64)
         if not part.dtype.isnative:
             part = part.astype(part.dtype.newbyteorder("="))
-        kernel(part, plan.start, plan.cell, plan.weight, out[first:last])
+        group_sums(part, plan.start, plan.cell, plan.weight, out[first:last])
 
     firsts = range(0, steps, block)
     if threads == 1 or len(firsts) <= 1:

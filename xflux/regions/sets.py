@@ -77,7 +77,7 @@ def polygon_cover(regions, cells: Cells) -> Cover:
     """
     import shapely
 
-    geometries, labels, name = _polygons(regions)
+    geometries, labels, name = polygons_of(regions)
     rings = rings_of(geometries)
     share = rows_of(polygon_shares(rings, cells.lat, cells.lon, len(labels)), cells.count)
     overlapping = _overlap(geometries)
@@ -103,7 +103,7 @@ def _world_land(key: bytes, cells: Cells) -> np.ndarray:
     return _land[key]
 
 
-def _polygons(regions) -> tuple[list, np.ndarray, str]:
+def polygons_of(regions) -> tuple[list, np.ndarray, str]:
     """Geometries, labels and a name."""
     if hasattr(regions, "polygons"):
         return list(regions.polygons), np.array(list(regions.names)), str(regions.name or "regions")

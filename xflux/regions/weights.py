@@ -204,5 +204,7 @@ def to_dataarray(weights: Weights, grid: xr.DataArray | xr.Dataset) -> xr.DataAr
     attrs = {"units": "m2", "long_name": "weight of the cell in the region", "regions": weights.name}
     if weights.overlapping:
         attrs["regions_overlap"] = 1
-    attrs |= {"area_basis": weights.basis, "provenance": stamp(f"region_weights(regions={weights.name!r})")}
+    if weights.basis is not None:
+        attrs["area_basis"] = weights.basis
+    attrs |= {"provenance": stamp(f"region_weights(regions={weights.name!r})")}
     return xr.DataArray(data, coords, ("region", "lat", "lon"), name="region_weight", attrs=attrs)
