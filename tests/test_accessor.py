@@ -64,7 +64,7 @@ def test_plots_take_what_their_function_takes(name):
 
 
 def test_both_accessors_offer_the_contract():
-    shared = {"convert_units", "cell_area", "aggregate_regions", "mean_seasonal_cycle", "annual", "annual_anomalies",
+    shared = {"bridge_stability", "convert_units", "cell_area", "aggregate_regions", "mean_seasonal_cycle", "annual", "annual_anomalies",
               "interannual_variability", "score", "fit_bridge", "plot", "to_monthly"}  # fmt: skip
     da, ds = xr.DataArray(0.0), xr.Dataset()
     assert {n for n in dir(da.flux) if not n.startswith("_")} == shared
