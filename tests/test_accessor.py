@@ -64,8 +64,20 @@ def test_plots_take_what_their_function_takes(name):
 
 
 def test_both_accessors_offer_the_contract():
-    shared = {"bridge_stability", "convert_units", "cell_area", "aggregate_regions", "mean_seasonal_cycle", "annual", "annual_anomalies",
-              "interannual_variability", "score", "fit_bridge", "plot", "to_monthly"}  # fmt: skip
+    shared = {
+        "bridge_stability",
+        "convert_units",
+        "cell_area",
+        "aggregate_regions",
+        "mean_seasonal_cycle",
+        "annual",
+        "annual_anomalies",
+        "interannual_variability",
+        "score",
+        "fit_bridge",
+        "plot",
+        "to_monthly",
+    }
     da, ds = xr.DataArray(0.0), xr.Dataset()
     assert {n for n in dir(da.flux) if not n.startswith("_")} == shared
     assert {n for n in dir(ds.flux) if not n.startswith("_")} == shared | {"predict"}
