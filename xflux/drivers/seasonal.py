@@ -78,8 +78,8 @@ def _needs_axis(da: xr.DataArray, what: str) -> str:
 def to_daily(da: xr.DataArray) -> xr.DataArray:
     """Composites of several days → days, linearly between the middles of the composites (constant beyond the ends).
 
-    Daily input is returned as it is. A composite is taken to last to the next one; the last, and one that the end of
-    the year cuts short (MODIS' 46th), end there.
+    Daily input is returned as it is. Composites last as ``temporal.time_bounds`` says: one that the end of the year
+    cuts short (MODIS' 46th) ends there; one that is missing is bridged.
     """
     days = whole_days(da)
     if axis_of(da) != "time" or (days == 1).all():
@@ -88,7 +88,7 @@ def to_daily(da: xr.DataArray) -> xr.DataArray:
     if not np.issubdtype(time.dtype, np.datetime64):
         time = time.convert_calendar("standard", align_on="date")
     start = time.values.astype("datetime64[D]")
-    end = np.append(start[1:], start[-1] + days[-1])
+    end = start + days.astype("timedelta64[D]")
     middle = (start - start[0]).astype(float) + (end - start).astype(float) / 2
     day = np.arange(start[0], end[-1])
     noon = (day - start[0]).astype(float) + 0.5

@@ -79,8 +79,10 @@ def read(name: str, source: pd.DataFrame | Path, variable, variables, units: Map
     known = column_table()["variables"]
     out_units = {k: v["units"] for k, v in known.items() if k in frame}
     out_units |= {k: "1" for k in frame if k.endswith("_qc")} | {k: u for k in frame if (u := units.get(wanted[k]))}
-    out_units |= {k: "gC m-2 d-1" for k in frame if k.startswith("nee") and not k.endswith("_qc")}
-    out_units |= {k: _target_units(c) for k, c in targets.items()}
+    for target, column in targets.items():
+        # uncertainties and percentiles have the units of what they belong to
+        own = [k for k in frame if k == target or (k.startswith(f"{target}_") and not k.endswith("_qc"))]
+        out_units |= dict.fromkeys(own, _target_units(column))
     long_names = {k: v["long_name"] for k, v in known.items() if k in frame}
     long_names |= {k: f"{c}" for k, c in wanted.items() if k not in long_names}
     if step in ("HH", "HR"):
