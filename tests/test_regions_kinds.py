@@ -179,6 +179,9 @@ def test_where_nothing_says_the_basis_cell_is_assumed_once():
     da = flux(axes(10.0), basis=None)
     with pytest.warns(UserWarning, match="area_basis 'cell' is assumed") as caught:
         out = aggregate_regions(da, "reccap2", "PgC d-1")
+    with pytest.warns(UserWarning, match="area_basis 'cell' is assumed") as of_dataset:
+        aggregate_regions(xr.Dataset({"a": da, "b": da}), "reccap2", "PgC d-1")
+    assert len(of_dataset) == 1
     assert len(caught) == 1 and out.attrs["area_basis_assumed"] == 1 and out.attrs["area_basis"] == "cell"
     with warnings.catch_warnings():
         warnings.simplefilter("error")

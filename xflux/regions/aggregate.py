@@ -88,7 +88,9 @@ def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global)
     results = {}
     for name in names:
         da = ds[name].assign_attrs(inherited | ds[name].attrs)
-        result = integrate(da, ds, regions, target, freq, land_fraction, include_global)
+        # One warning about the basis is enough for a Dataset.
+        quiet = any("area_basis_assumed" in other.attrs for other in results.values())
+        result = integrate(da, ds, regions, target, freq, land_fraction, include_global, quiet)
         own = [c for c in ("unassigned", "valid_fraction") if c in result.coords]
         results[name] = result.rename({c: f"{name}_{c}" for c in own})
     provenance = results[names[0]].attrs["provenance"]
@@ -110,10 +112,10 @@ def _substances(target: str) -> tuple[str, ...]:
     return CARBON_SUBSTANCES if substance in CARBON_SUBSTANCES else (substance,)
 
 
-def integrate(da, source, regions, target, freq, land_fraction, include_global) -> xr.DataArray:
+def integrate(da, source, regions, target, freq, land_fraction, include_global, quiet=False) -> xr.DataArray:
     """Integrals of one flux; ``source`` (the flux, or its Dataset) has the bounds and the land fraction."""
     da, source = grids.standardise(da), grids.standardise(source)
-    basis, assumed = area_basis_of(da, regions)
+    basis, assumed = area_basis_of(da, regions, quiet)
     scale, integrated, per_cell = integrated_units(da)
     weights, plan = plan_for(source, regions, basis, land_fraction)
     if include_global and weights.globe is None:
@@ -129,7 +131,7 @@ def integrate(da, source, regions, target, freq, land_fraction, include_global) 
     return result.rename(da.name).assign_attrs(_attrs(weights, basis, assumed, target, freq))
 
 
-def area_basis_of(da: xr.DataArray, regions) -> tuple[str, bool]:
+def area_basis_of(da: xr.DataArray, regions, quiet: bool = False) -> tuple[str, bool]:
     """Area basis of the flux, and whether it had to be assumed; weights made earlier know theirs."""
     own = da.attrs.get("area_basis")
     made = regions.attrs.get("area_basis") if is_weights(regions) else None
@@ -140,12 +142,13 @@ def area_basis_of(da: xr.DataArray, regions) -> tuple[str, bool]:
         )
     if own or made:
         return check_basis(own or made), False
-    warnings.warn(
-        "the flux does not say whether it is per m2 of land or of the whole cell; area_basis 'cell' is assumed. "
-        "Set attrs['area_basis'] to 'land' or 'cell'.",
-        UserWarning,
-        stacklevel=4,
-    )
+    if not quiet:
+        warnings.warn(
+            "the flux does not say whether it is per m2 of land or of the whole cell; area_basis 'cell' is assumed. "
+            "Set attrs['area_basis'] to 'land' or 'cell'.",
+            UserWarning,
+            stacklevel=4,
+        )
     return "cell", True
 
 

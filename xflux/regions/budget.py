@@ -211,7 +211,7 @@ def _from_covariance(covariance, means, da, source, regions, units, land_fractio
 def _from_cells(covariance, means, da, source, regions, units, land_fraction) -> xr.DataArray:
     """Variance W C Wᵀ of the integrals over cells, W the region weights and the globe's."""
     source = grids.standardise(source)
-    weights = plan_for(source, regions, area_basis_of(da, regions)[0], land_fraction)[0]
+    weights = plan_for(source, regions, area_basis_of(da, regions, quiet=True)[0], land_fraction)[0]
     scale, integrated, per_cell = integrated_units(da)
     one = xr.DataArray(scale, attrs={"units": integrated})
     rows = weights.rows.toarray()
