@@ -215,8 +215,8 @@ def _check(values: np.ndarray, name: Hashable, axis: str) -> None:
     if values.size > 1 and gaps.min() < 1e-5:
         repeated = wrapped[gaps.argmin()]
         raise ValueError(
-            f"{full} {repeated:g} occurs twice{' modulo 360' if axis == 'lon' else ''} in {name!r}: the same cells would "
-            f"count twice. Drop the repeated one, as in obj.isel({name}=slice(None, -1))."
+            f"{full} {repeated:g} occurs twice{' modulo 360' if axis == 'lon' else ''} in {name!r}: the same cells "
+            f"would count twice. Drop the repeated one, as in obj.isel({name}=slice(None, -1))."
         )
 
 
