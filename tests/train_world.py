@@ -36,7 +36,9 @@ def world(
     for number, (south, north) in enumerate([(-90, -25), (-25, 25), (25, 90)]):
         weights[number] = area * ((lat > south) & (lat < north))[:, None]
     coords = {"region": BANDS, "lat": lat, "lon": lon}
-    weights = xr.DataArray(weights, dims=("region", "lat", "lon"), coords=coords, attrs={"units": "m2"})
+    weights = xr.DataArray(
+        weights, dims=("region", "lat", "lon"), coords=coords, attrs={"units": "m2", "area_basis": "land"}
+    )
     flux = truth(grid.warm, grid.wet, grid.green).transpose("month", "lat", "lon")
     regional = (flux * xr.DataArray(DAYS, dims="month") * weights).sum(("lat", "lon")) * 1e-15
     return World(grid, _towers(samples, sites, noise, bias, rng), weights, flux, regional, _target(regional, rng))

@@ -267,6 +267,7 @@ def match_regions(target: tuple[str, ...], given: tuple[str, ...], what: str) ->
         raise ValueError(
             f"the target's regions differ from those of {what}: only in the target {only_target}, only in {what} "
             f"{only_given}. The target has {list(target)}; {what} has {list(given)}"
+            + (". The sum is no region: drop GLOBAL and set total=True" if "GLOBAL" in only_target else "")
         )
     return np.array([given.index(name) for name in target])
 

@@ -225,20 +225,16 @@ def grid_rows(
     _require(grid, scaling.drivers, "the constraint's drivers (drivers=)")
     _check_units(grid, scaling)
     axis, steps = _step_axis(grid, scaling.drivers)
-    columns: dict[str, list[np.ndarray]] = {}
-    numbers: dict[str, list[int]] = {}
+    owns = {}
     for i, name in enumerate(scaling.drivers):
-        own, values = _cell_values(grid[name], name, wanted)
-        columns.setdefault(own, []).append(scaling(values, name).astype(_numpy(dtype)))
-        numbers.setdefault(own, []).append(i)
+        owns.setdefault(_own_axis(grid[name], name), []).append(i)
     present = np.ones((len(wanted), steps.size), bool)
     groups = {}
-    for own, parts in columns.items():
-        values = np.stack(parts, axis=1)
+    for own, numbers in owns.items():
+        values, there = _group(grid, [scaling.drivers[i] for i in numbers], own, wanted, scaling, _numpy(dtype))
         index = _own_index(own, axis, steps, values.shape[2])
-        there = np.isfinite(values).all(1)
         present &= there if index is None else there[:, index]
-        groups[own] = (numbers[own], values, index)
+        groups[own] = (numbers, values, index)
     kept = present.any(1)
     merged = _tensors(groups, kept, steps.size, len(scaling.drivers), dtype, device)
     lat, lon = np.meshgrid(grid["lat"].values, grid["lon"].values, indexing="ij")
@@ -290,17 +286,28 @@ def _step_axis(grid: xr.Dataset, drivers: Sequence[str]) -> tuple[str, xr.DataAr
     return "month", xr.DataArray(np.arange(1, 13), dims="month", name="month")
 
 
-def _cell_values(da: xr.DataArray, name: str, wanted: np.ndarray) -> tuple[str, np.ndarray]:
-    """Own axis ("" for a map) and values ``(cell, own step)`` of one driver."""
+def _own_axis(da: xr.DataArray, name: str) -> str:
+    """The driver's own axis; "" for a map."""
     own = [str(d) for d in da.dims if d not in ("lat", "lon")]
     if len(own) > 1 or {"lat", "lon"} - set(da.dims) or (own and own[0] not in ("time", "dayofyear", "month")):
         raise ValueError(
             f"driver {name} has the dims {tuple(da.dims)}; expected (lat, lon), (month | dayofyear, lat, lon) "
             "or (time, lat, lon)"
         )
-    values = da.transpose("lat", "lon", *own).values
-    values = values.reshape(-1, values.shape[2] if own else 1)[wanted]
-    return (own[0] if own else ""), values
+    return own[0] if own else ""
+
+
+def _group(grid: xr.Dataset, names: list[str], own: str, wanted: np.ndarray, scaling: Scaling, kind: type):
+    """Standardised drivers of one axis ``(cell, driver, own step)``, read one by one, and where all are there."""
+    n_own = grid.sizes[own] if own else 1
+    values = np.empty((len(wanted), len(names), n_own), kind)
+    there = np.ones((len(wanted), n_own), bool)
+    for k, name in enumerate(names):
+        da = grid[name].transpose("lat", "lon", *([own] if own else []))
+        cells = da.values.reshape(-1, n_own)[wanted]
+        there &= np.isfinite(cells)
+        values[:, k] = scaling(cells, name)
+    return values, there
 
 
 def _own_index(own: str, axis: str, steps: xr.DataArray, n_own: int) -> np.ndarray | None:
@@ -324,20 +331,30 @@ def _tensors(groups: dict, kept: np.ndarray, n_steps: int, n_drivers: int, dtype
     """The groups as tensors over the kept cells (NaN → 0, masked elsewhere); joined to one where that is small."""
 
     def tensor(values):
-        return torch.tensor(np.nan_to_num(values, copy=False), dtype=dtype, device=device)
+        return torch.from_numpy(np.nan_to_num(values, copy=False)).to(device=device, dtype=dtype)
 
+    groups = {own: (numbers, _compact(values, kept), index) for own, (numbers, values, index) in groups.items()}
     if len(groups) > 1 and kept.sum() * n_steps * n_drivers <= 5e7:
         joined = np.empty((int(kept.sum()), n_drivers, n_steps), _numpy(dtype))
         for columns, values, index in groups.values():
-            joined[:, columns] = values[kept] if index is None else values[kept][..., index]
+            joined[:, columns] = values if index is None else values[..., index]
         return ((list(range(n_drivers)), tensor(joined), None),)
     result = []
     for columns, values, index in groups.values():
         own = None if index is None else torch.as_tensor(index, device=device)
-        result.append((columns, tensor(values[kept]), own))
-    if len(result) == 1 and result[0][0] != list(range(n_drivers)):
-        raise AssertionError("columns of a single group are in order")
+        result.append((columns, tensor(values), own))
     return tuple(result)
+
+
+def _compact(values: np.ndarray, kept: np.ndarray, rows: int = 4096) -> np.ndarray:
+    """The kept rows, moved to the front in place, so that there are never two copies of a large array."""
+    if kept.all():
+        return values
+    source = np.flatnonzero(kept)
+    for start in range(0, len(source), rows):
+        some = source[start : start + rows]
+        values[start : start + len(some)] = values[some]
+    return values[: len(source)]
 
 
 def _days(grid: xr.Dataset, axis: str, steps: xr.DataArray) -> np.ndarray:

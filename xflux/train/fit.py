@@ -125,9 +125,28 @@ def fit(
         True writes a line per epoch to stderr; a function gets the lines instead.
     checkpoint
         File from which an interrupted run goes on exactly, and where it keeps its state after each epoch.
+
+    Raises
+    ------
+    KeyError, ValueError
+        Before training starts: a missing variable, one site, more folds than sites, a constant driver, a target whose
+        regions, units or contents do not fit, drivers in other units than the towers'.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> towers = xr.Dataset({"x": ("sample", rng.normal(size=90))}).assign_coords(
+    ...     site=("sample", np.repeat(["A", "B", "C"], 30)), lat=("sample", np.zeros(90)), lon=("sample", np.zeros(90))
+    ... )
+    >>> towers["nee"] = (towers.x * 2).assign_attrs(units="gC m-2 d-1")
+    >>> model = fit(towers, ["x"], config=TrainConfig(folds=3, max_epochs=2, activation="tanh"))
+    >>> model.predict(np.zeros((5, 1))).shape, dict(model.history.sizes)
+    ((3, 5), {'epoch': 2, 'member': 3, 'term': 1})
     """
     config = config or TrainConfig()
     targets = [target] if isinstance(target, str) else list(target)
+    if isinstance(constraints, RegionalConstraint | LinearConstraint):
+        constraints = [constraints]
     device = _device(config.device)
     setting = Setting(
         seed=config.seed,
@@ -323,7 +342,7 @@ class Training:
 
     def _identity(self) -> dict:
         """What must be the same for a checkpoint to go on."""
-        constraints = [[t.constraint.kind, t.names, list(t.regions)] for t in self.terms]
+        constraints = [term.identity() for term in self.terms]
         data = [float(self.x.double().sum()), float(torch.nansum(self.y.double())), list(self.y.shape)]
         config = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.config).items()}
         return {"config": config, "data": data, "constraints": constraints}

@@ -82,6 +82,11 @@ class LinearTerm:
         used = self.held_out if self.held_out.any() else ~self.held_out
         return self._loss(self.estimate(network), used)
 
+    def identity(self) -> list:
+        """What tells this constraint from another, for checkpoints."""
+        sums = [float(torch.nansum(self.observed)), float(self.entries[2].sum()), float(self.sigma.sum())]
+        return ["linear", self.names, len(self.values), sums]
+
     def state(self) -> dict[str, np.ndarray]:
         return {}
 

@@ -24,7 +24,7 @@ from xflux.train.objective import (
 )
 from xflux.train.pixels import Pixels, bridge_pixels, keep_regions, regional_pixels, whole_of_bridge
 
-CONTROL_LIMIT = 4e8  # numbers of a stored field (member × pixel × step) beyond which there is no control variate
+CONTROL_LIMIT = 2e8  # numbers of a stored field (member × pixel × step) beyond which there is no control variate
 
 
 class RegionalTerm:
@@ -314,6 +314,11 @@ class RegionalTerm:
         names = tuple(map(str, self.constraint.target["region"].values))
         pixels, _ = bridge_pixels(self.constraint, names, self.scaling, self.config, bridge)
         self.integral, self.refitted = self._integral(pixels), bridge
+
+    def identity(self) -> list:
+        """What tells this constraint from another, for checkpoints."""
+        sums = [float(torch.nansum(self.training)), float(self.integral.pixels.area.sum()), float(self.area.sum())]
+        return [self.constraint.kind, self.names, list(self.regions), self.constraint.pixels, sums]
 
     def state(self) -> dict[str, np.ndarray]:
         """What a checkpoint has to keep: the bridge, where it has been fitted anew."""
