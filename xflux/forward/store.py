@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterable
 from functools import cached_property
 from itertools import product
@@ -85,8 +86,13 @@ class Store:
                 yield array.store_path / array.metadata.encode_chunk_key(where)
 
     def finish(self) -> None:
-        """Note in the store that every chunk is there."""
+        """Note in the store that every chunk is there, and gather its metadata, so that it opens in one read."""
+        import zarr
+
         self._mark(state="complete")
+        with warnings.catch_warnings():  # zarr warns that others may not read the gathered copy; the rest is as before
+            warnings.simplefilter("ignore")
+            zarr.consolidate_metadata(self.path)
 
     def _mark(self, **changes: Any) -> None:
         import zarr

@@ -1,5 +1,6 @@
 """The stages of a study in their order: inputs, EC, bridge, EC-ATM in its variants, forward runs, tables, figures."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,12 +219,14 @@ def _forward(study: Study, name: str) -> None:
         forward.run(grid, model, out, members="all", progress=False)
         return
     daily = forward.predict(grid.chunk(time=92), model, members="all")
-    daily.flux.to_monthly().chunk(time=12).to_dataset(name="nee").to_zarr(out, consolidated=False)
+    with warnings.catch_warnings():  # zarr's about gathered metadata
+        warnings.simplefilter("ignore", UserWarning)
+        daily.flux.to_monthly().chunk(time=12).to_dataset(name="nee").to_zarr(out)
 
 
 def open_flux(run: Path, name: str) -> xr.DataArray:
     """NEE of a model's forward run, (member, month | time, lat, lon) gC m-2 d-1, monthly."""
-    return xr.open_zarr(Path(run) / "flux" / f"{name}.zarr", consolidated=False)["nee"]
+    return xr.open_zarr(Path(run) / "flux" / f"{name}.zarr")["nee"]
 
 
 def _fit_bridges(study: Study, files: dict[str, Path], hashes: dict[str, str]) -> None:
