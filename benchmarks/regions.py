@@ -180,17 +180,23 @@ def zarr(args) -> None:
         ds = xr.open_zarr(path, consolidated=False)
 
         def read():
-            ds.nbe.data.map_blocks(lambda block: block[:, :1, :1], chunks=(ds.nbe.chunks[0], (1,), (1,))).compute()
+            # A copy, because a view would keep the whole chunk in memory.
+            corner = ds.nbe.data.map_blocks(lambda b: b[:, :1, :1].copy(), chunks=(ds.nbe.chunks[0], (1,), (1,)))
+            corner.compute()
 
-        watch = Peak()
-        watch.start()
-        seconds = best(
-            {"reading": read, "regions": lambda: aggregate_regions(ds.nbe, "reccap2").compute()}, args.repeats
-        )
-        watch.stop = True
+        peaks = []
+
+        def regions():
+            watch = Peak()
+            watch.start()
+            aggregate_regions(ds.nbe, "reccap2").compute()
+            watch.stop = True
+            peaks.append(watch.mib)
+
+        seconds = best({"reading": read, "regions": regions}, args.repeats)
     ratio = seconds["regions"] / seconds["reading"]
     print(f"reading {seconds['reading']:.2f} s, regions {seconds['regions']:.2f} s: ratio {ratio:.2f} (limit 1.3), "
-          f"peak {watch.mib:.0f} MiB (limit 1024)")  # fmt: skip
+          f"peak {max(peaks):.0f} MiB (limit 1024)")  # fmt: skip
 
 
 def weights(args) -> None:
