@@ -1,5 +1,6 @@
 """The lazy forward run against the plain network on the stacked array."""
 
+import datetime
 import pickle
 import subprocess
 import sys
@@ -190,12 +191,36 @@ def test_months_of_days_of_year():
     np.testing.assert_array_equal(out.values, ds.lai.transpose("month", "lat", "lon").values[months - 1])
 
 
+@pytest.mark.parametrize("days", [range(1, 101), range(1, 361), range(20, 200), range(300, 366), range(1, 367)])
+def test_months_of_a_part_of_the_days_of_year(days):
+    """Only a climatology of just 360 days is of a 360-day year, where all months have 30."""
+    last = max(366, max(days)) if max(days) > 365 else 365
+    ds = grid(dayofyear=last, holes=False)[["lai", "rg"]].sel(dayofyear=list(days))
+    out = predict(ds, echo("lai", "rg"))
+    year = "2004" if last == 366 else "2001"
+    months = pd.date_range(f"{year}-01-01", periods=last).month[np.array(days) - 1]
+    if list(days) == list(range(1, 361)):
+        months = (np.array(days) - 1) // 30 + 1
+    np.testing.assert_array_equal(out.values, ds.lai.transpose("month", "lat", "lon").values[months - 1])
+
+
+@pytest.mark.parametrize("labels", [np.arange(12), np.arange(12) + 0.5, pd.date_range("2001", periods=12, freq="MS")])
+def test_months_that_do_not_count_from_one_are_refused(ds, labels):
+    january = pd.date_range("2004-01-01", periods=3)
+    with pytest.raises(ValueError, match="coordinate 'month' goes from .* expected whole numbers from 1 to 12"):
+        predict(ds.assign_coords(month=labels), echo("lai"), time=january)
+
+
 def test_time_selects_the_drivers_steps(ds, truth):
     some = ds.time[[5, 50, 51, 300]]
     assert_close(predict(ds.chunk(time=30), Net(), time=some).values, truth[:, [5, 50, 51, 300]])
     part = predict(ds, Net(), time="2004-02")
     assert part.sizes["time"] == 29
     assert predict(ds, Net(), time=slice("2004-01-01", "2004-12-31")).sizes["time"] == 366
+    days = [datetime.date(2004, 2, 28), datetime.date(2004, 2, 29)]
+    assert_close(predict(ds, Net(), time=days).values, truth[:, [70, 71]])
+    with pytest.raises(ValueError, match="time='1999' is not in the drivers' time, 2003-12-20"):
+        predict(ds, Net(), time="1999")
     with pytest.raises(ValueError, match="driver 'tair' has no value at 1999-01-01"):
         predict(ds, Net(), time=pd.to_datetime(["1999-01-01"]))
 
@@ -288,6 +313,9 @@ def test_a_missing_driver_is_named_with_its_nearest(ds):
         predict(ds.rename(tair="Tair"), Net())
     with pytest.raises(ValueError, match=r"lacks driver 'wai'.*Missing: \['wai'\]"):
         predict(ds.drop_vars("wai"), Net())
+    with pytest.raises(KeyError) as error:
+        predict(ds.drop_vars("tair"), Net())
+    assert "nearest" not in str(error.value)  # 'wai' is a driver of its own
 
 
 def test_wrong_units_are_named_at_the_call(ds):
@@ -295,7 +323,7 @@ def test_wrong_units_are_named_at_the_call(ds):
     for given_grid in (kelvin, kelvin.chunk()):
         with pytest.raises(ValueError, match="driver 'tair' has units 'K', the model was trained with 'degC'"):
             predict(given_grid, Net())
-    for spelling in ("celsius", "C", "°C", "degrees_Celsius", "degC"):
+    for spelling in ("celsius", "C", "°C", "degrees_Celsius", "degC", "degree Celsius", "deg_C", "degrees_C"):
         predict(ds.assign(tair=ds.tair.assign_attrs(units=spelling)), Net())
     unknown = ds.tair.copy()
     unknown.attrs = {}
@@ -316,6 +344,9 @@ def test_wrong_units_are_named_at_the_call(ds):
         ("-", "fraction", True),
         ("%", "1", False),
         ("K", "degC", False),
+        ("K", "degF", False),
+        ("degreesK", "kelvin", True),
+        ("(0 - 1)", "1", True),
         ("m3 m-3", "1", True),
         ("J m-2 s-1", "W m-2", True),
         ("furlongs of fog", "1", False),
@@ -372,6 +403,10 @@ def test_choices_that_make_no_sense(ds):
         predict(ds, Net(), members="some")
     with pytest.raises(ValueError, match="the model has 3 members"):
         predict(ds, Net(), members=[0, 3])
+    assert predict(ds, Net(), members=slice(1, 3)).member.values.tolist() == [1, 2]
+    for choice in ([True, False, True], 1.5, [], slice(5, 9)):  # a mask would be taken for the members 1, 0 and 1
+        with pytest.raises(ValueError, match="expected .* indices|the model has 3 members"):
+            predict(ds, Net(), members=choice)
     with pytest.raises(ValueError, match="one member and so no spread"):
         predict(ds, echo("sand"), members="mean+std")
     with pytest.raises(TypeError, match=r"dict is no flux model .*xflux\.wrap"):
@@ -425,6 +460,9 @@ def test_wrap_says_what_is_wrong():
         wrap(len, "tair", "1")
     with pytest.raises(TypeError, match="no predict"):
         wrap(3, ["tair"], "1")
+    for drivers in ([], ["tair", "tair"]):
+        with pytest.raises(ValueError, match="expected one name or more, each once"):
+            wrap(len, drivers, "1")
     with pytest.raises(ValueError, match="the list of models is empty"):
         wrap([], ["tair"], "1")
     with pytest.raises(ValueError, match="units are given for"):

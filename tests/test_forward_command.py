@@ -64,3 +64,15 @@ def test_errors_name_the_file_the_driver_and_the_units(files):
     error = call(folder / "model.xflux", folder / "climate.nc", folder / "out.zarr", "--chunks", "50").exception
     assert "expected e.g. time=31" in str(error)
     assert not (folder / "out.zarr").exists()
+
+
+def test_a_driver_in_two_files_and_a_file_that_is_none_are_refused(files):
+    folder, _, ds = files
+    ds[["tair"]].to_netcdf(folder / "more.nc")
+    given = [folder / "model.xflux", folder / "daily.zarr", folder / "more.nc", folder / "climate.nc"]
+    error = call(*given, folder / "out.zarr").exception
+    assert "driver 'tair' is in" in str(error) and "daily.zarr" in str(error) and "more.nc" in str(error)
+    (folder / "text.nc").write_text("no netCDF")
+    error = call(folder / "model.xflux", folder / "text.nc", folder / "out.zarr").exception
+    assert "text.nc cannot be read as netCDF or Zarr" in str(error)
+    assert not (folder / "out.zarr").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -28,10 +29,11 @@ def predict(
     import xflux
     from xflux.forward.writer import run
 
-    grid = open_drivers(drivers)
+    loaded = xflux.load_model(model)
+    grid = open_drivers(drivers, loaded.drivers)
     done = run(
         grid,
-        xflux.load_model(model),
+        loaded,
         out,
         members=parse_members(members),
         time=slice(*(t or None for t in time.split(":"))) if time and ":" in time else time,
@@ -46,15 +48,28 @@ def predict(
     typer.echo(f"{out}: {', '.join(names)} {dict(done.sizes)}")
 
 
-def open_drivers(paths: list[str]) -> xr.Dataset:
-    """The driver files as one Dataset, read when a region needs them; their grids must be the same."""
+def open_drivers(paths: list[str], names: Sequence[str] = ()) -> xr.Dataset:
+    """The driver files as one Dataset, read when a region needs them; their grids must be the same.
+
+    Each driver in ``names`` must be in one file only; of other variables (bounds, land masks) the first is taken.
+    """
     opened = []
     for path in paths:
         if "://" not in path and not Path(path).exists():
             raise FileNotFoundError(f"predict: there is no file {path}")
         remote = "://" in path
         zarr = {"engine": "zarr", "consolidated": None if remote else False} if remote or Path(path).is_dir() else {}
-        opened.append(xr.open_dataset(path, chunks=None, **zarr))
+        try:
+            opened.append(xr.open_dataset(path, chunks=None, **zarr))
+        except (ValueError, OSError) as error:
+            raise ValueError(f"predict: {path} cannot be read as netCDF or Zarr: {error}") from error
+    for name in names:
+        having = [path for path, ds in zip(paths, opened, strict=True) if name in ds.variables]
+        if len(having) > 1:
+            raise ValueError(
+                f"predict: driver {name!r} is in {' and '.join(having)}; give files that have each driver once, or "
+                "concatenate files of different years first"
+            )
     try:
         return xr.merge(opened, join="exact", compat="override", combine_attrs="drop_conflicts")
     except ValueError as error:

@@ -7,10 +7,10 @@ from functools import cache
 from typing import Any
 
 _SPELLINGS = {
-    "c": "degC", "°c": "degC", "deg c": "degC", "degc": "degC", "celsius": "degC", "degree_celsius": "degC",
-    "degrees_celsius": "degC", "degrees celsius": "degC", "k": "K", "kelvin": "K", "degk": "K",
-    "": "1", "-": "1", "none": "1", "unitless": "1", "fraction": "1", "dimensionless": "1", "%": "percent",
+    "": "1", "-": "1", "none": "1", "unitless": "1", "fraction": "1", "dimensionless": "1", "0-1": "1", "(0 - 1)": "1",
+    "%": "percent",
 }  # fmt: skip
+_TEMPERATURE = re.compile(r"(?:°|deg(?:ree)?s?)?[ _]?(c|celsius|k|kelvin)", re.IGNORECASE)
 
 
 def same_units(given: str, expected: str) -> bool:
@@ -36,6 +36,9 @@ def same_units(given: str, expected: str) -> bool:
 def _normal(text: str) -> str:
     text = " ".join(text.split())
     text = _SPELLINGS.get(text.lower(), text)
+    temperature = _TEMPERATURE.fullmatch(text)
+    if temperature:
+        return "K" if temperature[1][0] in "kK" else "degC"
     text = re.sub(r"\^|\*\*", "", text)
     return re.sub(r"([A-Za-z%)])([+-]?\d+)", r"\1**\2", text)
 

@@ -83,6 +83,8 @@ def wrap(
     """
     if isinstance(drivers, str):
         raise TypeError(f"wrap: drivers is the string {drivers!r}; give a list of names, as in drivers=[{drivers!r}]")
+    if not len(drivers) or len(set(drivers)) < len(drivers):
+        raise ValueError(f"wrap: drivers={list(drivers)}; expected one name or more, each once")
     names = (targets,) if isinstance(targets, str) else tuple(targets)
     if isinstance(units, Mapping) and set(units) != set(names):
         raise ValueError(f"wrap: units are given for {sorted(units)}, the targets are {sorted(names)}")
@@ -115,6 +117,16 @@ class _Framed:
         return self.model.predict(pd.DataFrame(rows, columns=list(self.columns)))
 
 
+@dataclass(frozen=True)
+class _Boosted:
+    """A bare XGBoost booster: its ``predict`` takes matrices of its own kind, and its names are checked already."""
+
+    model: Any
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        return self.model.inplace_predict(np.ascontiguousarray(rows), validate_features=False)
+
+
 def _rows_function(model: Any, drivers: tuple[str, ...]) -> Callable[[np.ndarray], np.ndarray]:
     if any(base.__module__.startswith("torch.") for base in type(model).__mro__):
         raise TypeError(
@@ -126,17 +138,29 @@ def _rows_function(model: Any, drivers: tuple[str, ...]) -> Callable[[np.ndarray
             return model
         raise TypeError(f"wrap: {type(model).__name__} has no predict(rows) and is not a function")
     _check_fitted_columns(model, drivers)
+    if hasattr(model, "inplace_predict"):
+        return _Boosted(model)
     return _Framed(model, drivers) if hasattr(model, "feature_names_in_") else model.predict
 
 
 def _check_fitted_columns(model: Any, drivers: tuple[str, ...]) -> None:
     """Columns in another order than at the fit give wrong fluxes without an error: refuse them."""
-    fitted = getattr(model, "feature_names_in_", None)
-    if fitted is not None and tuple(fitted) != drivers:
+    fitted = _fitted_names(model)
+    if fitted and fitted != drivers:
         raise ValueError(f"wrap: the model was fitted on {list(fitted)}, drivers are {list(drivers)}; give that order")
-    count = getattr(model, "n_features_in_", None)
+    counts = (getattr(model, name, None) for name in ("n_features_in_", "num_features", "num_feature"))
+    count = next((c for c in counts if c is not None), None)
+    count = count() if callable(count) else count
     if count is not None and count != len(drivers):
         raise ValueError(f"wrap: the model was fitted on {count} columns, {len(drivers)} drivers are given")
+
+
+def _fitted_names(model: Any) -> tuple[str, ...]:
+    """Names of the columns at the fit (scikit-learn; boosters of XGBoost and LightGBM); empty where they had none."""
+    kinds = (getattr(model, name, None) for name in ("feature_names_in_", "feature_names", "feature_name"))
+    names = next((n for n in kinds if n is not None), ())
+    found = tuple(str(n) for n in (names() if callable(names) else names))
+    return () if found == tuple(f"Column_{i}" for i in range(len(found))) else found  # LightGBM's own, for arrays
 
 
 def _as_targets(values: Any, n: int, k: int) -> np.ndarray:
@@ -200,7 +224,10 @@ def outputs(model: Model, members: Any) -> Outputs:
         return Outputs(targets, count, members)
     if members is None:
         return Outputs(targets, count, "all")
-    chosen = tuple(int(m) for m in np.atleast_1d(members))
+    chosen = np.arange(count or 0)[members] if isinstance(members, slice) else np.atleast_1d(members)
+    if chosen.dtype.kind not in "iu":
+        raise ValueError(f'predict: members={members!r}; expected "all", "mean", "mean+std" or indices from 0')
+    chosen = tuple(int(m) for m in chosen)
     if count is None or not all(0 <= m < count for m in chosen) or not chosen:
         raise ValueError(f"predict: members={members!r}; the model has {count or 'no'} members, counted from 0")
     return Outputs(targets, count, chosen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,8 @@ def _find(grid: xr.Dataset, name: str, model: Model) -> xr.DataArray:
         return da
     lacking = [d for d in model.drivers if d not in grid.variables]
     known = {v.lower(): v for v in map(str, grid.data_vars)}
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
+    others = [low for low, v in known.items() if v not in model.drivers]  # another driver is no misspelling
+    near = difflib.get_close_matches(name.lower(), others, n=1, cutoff=0.4)
     hint = f'; nearest is {known[near[0]]!r}: grid.rename({{"{known[near[0]]}": "{name}"}})' if near else ""
     has = f"the grid has {sorted(known.values())}"
     raise DriverError(f"predict: the grid lacks driver {name!r}{hint}. Missing: {lacking}; {has}")
@@ -170,13 +172,18 @@ def _requested_time(grid: xr.Dataset, time: Any, has_time: bool) -> xr.DataArray
     if isinstance(time, (str, slice)):
         if not has_time:
             raise ValueError(f"predict: time={time!r}, but no driver has a time dim; give the dates themselves")
-        coord = grid["time"].sel(time=time)
+        try:
+            coord = grid["time"].sel(time=time)
+        except KeyError as error:
+            ends = grid["time"].values[[0, -1]]
+            raise ValueError(f"predict: time={time!r} is not in the drivers' time, {ends[0]} to {ends[1]}") from error
         coord = coord if coord.ndim else coord.expand_dims("time")
     elif isinstance(time, xr.DataArray):
         coord = time if time.ndim else time.expand_dims("time")
     else:
         values = np.atleast_1d(np.asarray(time))
-        values = values.astype("datetime64[ns]") if values.dtype.kind == "U" else values
+        plain = values.dtype.kind == "U" or all(isinstance(v, date) for v in values.flat)
+        values = values.astype("datetime64[ns]") if plain else values
         coord = xr.DataArray(values, dims="time", coords={"time": values})
     if coord.dims != ("time",) or not coord.size or not _is_date(coord):
         raise ValueError(f"predict: time= has dims {coord.dims}, type {coord.dtype}; expected one or more dates")
@@ -190,7 +197,8 @@ def _is_date(coord: xr.DataArray) -> bool:
 def _labels(grid: xr.Dataset, axis: str) -> xr.DataArray:
     """Coordinate of an axis; a climatology without labels counts from 1."""
     if axis in grid.coords:
-        return grid[axis].reset_coords(drop=True)
+        coord = grid[axis].reset_coords(drop=True)
+        return coord if axis == "time" else _counted(coord, axis)
     if axis == "time":
         return xr.DataArray(np.arange(grid.sizes["time"]), dims="time")
     if grid.sizes[axis] not in _LENGTHS[axis]:
@@ -200,6 +208,17 @@ def _labels(grid: xr.Dataset, axis: str) -> xr.DataArray:
         )
     values = np.arange(1, grid.sizes[axis] + 1)
     return xr.DataArray(values, dims=axis, coords={axis: values})
+
+
+def _counted(coord: xr.DataArray, axis: str) -> xr.DataArray:
+    """A climatology's coordinate, after a check that it counts months or days from 1."""
+    last = max(_LENGTHS[axis])
+    if coord.dtype.kind not in "iuf" or not bool(((coord >= 1) & (coord <= last) & (coord % 1 == 0)).all()):
+        raise ValueError(
+            f"predict: the coordinate {axis!r} goes from {coord.values[0]} to {coord.values[-1]}; expected whole "
+            f"numbers from 1 to {last}: set it with grid.assign_coords({axis}=…)"
+        )
+    return coord
 
 
 def _lookup(
@@ -264,8 +283,9 @@ def _months(axis: str, coord: xr.DataArray) -> np.ndarray:
 
 
 def _year_length(coord: xr.DataArray) -> int:
-    """Length of the year that a day-of-year axis counts."""
-    return next((n for n in (360, 365) if coord.max() <= n), 366)
+    """Length of the year that a day-of-year axis counts: 360 only where it has just these days; a part is of 365."""
+    last = int(coord.max())
+    return 360 if last == coord.size == 360 else max(365, last)
 
 
 def _month_lengths(year_length: int) -> np.ndarray:
