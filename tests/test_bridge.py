@@ -158,6 +158,29 @@ def test_seed_draws_other_candidates(nee):
     assert not one.pixels.equals(other.pixels)
 
 
+def test_weights_without_a_basis_take_that_of_the_flux(nee, bridge):
+    made = region_weights(nee, halves())
+    bare = made.copy()
+    bare.attrs = {"units": "m2"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = fit_bridge(nee, bare)
+    xr.testing.assert_equal(found.pixels, bridge.pixels)
+    assert found.weights.attrs["area_basis"] == "cell"
+    assert relative(found.full(nee), aggregate_regions(nee, halves())) < 1e-12
+    unknown = nee.drop_attrs(deep=False).assign_attrs(units=nee.attrs["units"])
+    with pytest.warns(UserWarning, match="'cell' is assumed"):
+        found = fit_bridge(unknown, bare)
+    assert relative(found.full(unknown), aggregate_regions(nee, halves())) < 1e-12
+
+
+def test_weights_of_another_basis_than_the_flux_are_refused(nee):
+    land = region_weights(nee, halves(), area_basis="land")
+    with pytest.raises(ValueError, match="flux is per m2 of 'cell', the weights were made for area_basis='land'"):
+        fit_bridge(nee, land)
+    assert fit_bridge(nee, land, area_basis="land").attrs["area_basis"] == "land"
+
+
 # --- months, members, days --------------------------------------------------------------------------------------------
 def test_prediction_has_the_months_true_length(nee, bridge):
     flat = nee.isel(time=slice(0, 14)) * 0 + 1.0

@@ -86,8 +86,23 @@ def test_more_trials_are_added_and_strangers_refused(nee, mask, counts, tmp_path
         bridge_stability(nee, mask, trials=12, path=path, r2=0.9, **OPTIONS)
     with pytest.raises(ValueError, match="trials of other data or options"):
         bridge_stability((2 * nee).assign_attrs(nee.attrs), mask, trials=12, path=path, **OPTIONS)
+    turned = nee.isel(lat=slice(None, None, -1)).transpose("lon", "time", "lat")
+    again = bridge_stability(turned, mask, trials=12, path=path, **OPTIONS)  # the same data in another order
+    xr.testing.assert_equal(again.sortby("lat"), counts.sortby("lat"))
     with pytest.raises(ValueError, match="already holds 12 trials; expected at most trials=4"):
         bridge_stability(nee, mask, trials=4, path=path, **OPTIONS)
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"", b"PK\x03\x04 cut off"])
+def test_a_damaged_file_of_trials_is_named(nee, mask, tmp_path, content):
+    path = tmp_path / "trials.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="trials.npz is damaged or no file of bridge_stability; remove it"):
+        bridge_stability(nee, mask, trials=2, path=path, **OPTIONS)
+    with path.open("wb") as file:
+        np.savez(file, other=1)
+    with pytest.raises(ValueError, match="trials.npz is no file of bridge_stability"):
+        bridge_stability(nee, mask, trials=2, path=path, **OPTIONS)
 
 
 def test_small_regions_vary_too_and_empty_ones_are_nan(nee, mask):

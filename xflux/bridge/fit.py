@@ -161,7 +161,7 @@ def prepare(
     rate = monthly_rate(da, var)
     if not rate.samples:
         raise ValueError(f"a bridge needs samples: dims {rate.field.dims}, expected (…, time or month, lat, lon).")
-    basis = area_basis or _own_basis(regions) or rate.field.attrs.get("area_basis")
+    basis = _basis(area_basis, regions, rate.field)
     if basis is None:
         warnings.warn(
             "fit_bridge: nothing says whether the flux is per area of land or of cell; 'cell' is assumed. Set "
@@ -170,8 +170,9 @@ def prepare(
             stacklevel=3,
         )
     weights = region_sets.region_weights(rate.source, regions, basis or "cell", land_fraction)
+    weights = weights.assign_attrs(area_basis=basis or "cell")  # weights made earlier may not know theirs
     land = weights
-    if weights.attrs["area_basis"] != "land" and _own_basis(regions) is None:
+    if weights.attrs["area_basis"] != "land" and not _are_weights(regions):
         land = region_sets.region_weights(rate.source, regions, "land", land_fraction)
     attrs = {name: getattr(opts, name) for name in FitOptions.__dataclass_fields__}
     samples = collect(rate, weights, month_lengths=opts.month_lengths, folds=opts.folds)
@@ -186,10 +187,20 @@ def prepare(
     return Prepared(kept, region_sums(land), samples, attrs)
 
 
-def _own_basis(regions: Any) -> str | None:
-    """The basis of region weights made earlier."""
-    is_weights = isinstance(regions, xr.DataArray) and regions.attrs.get("units") == "m2"
-    return regions.attrs.get("area_basis") if is_weights else None
+def _are_weights(regions: Any) -> bool:
+    """Whether ``regions`` are region weights made earlier."""
+    return isinstance(regions, xr.DataArray) and regions.attrs.get("units") == "m2"
+
+
+def _basis(asked: str | None, regions: Any, field: xr.DataArray) -> str | None:
+    """The area basis asked for, else that of weights made earlier, which must be the flux's, else the flux's own."""
+    own, made = field.attrs.get("area_basis"), regions.attrs.get("area_basis") if _are_weights(regions) else None
+    if asked is None and own and made and own != made:
+        raise ValueError(
+            f"the flux is per m2 of {own!r}, the weights were made for area_basis={made!r}: make them with "
+            f"region_weights(grid, regions, area_basis={own!r}), or give area_basis={made!r} if that is what it is."
+        )
+    return asked or made or own
 
 
 def _describe(regions: Any) -> str:

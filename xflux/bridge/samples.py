@@ -182,9 +182,11 @@ def collect(rate: Rate, weights: xr.DataArray, *, month_lengths: bool, folds: in
     values, sums = dask.compute(data, target.data)
     lat, lon, half = _cells_of(rate, cells)
     order = np.lexsort((np.round(np.mod(lon + 180, 360), 6), np.round(lat, 6)))
+    matrix = matrix[:, cells[order]]
+    matrix.sort_indices()
     month, fold = _months_and_folds(field, folds)
     return Samples(
-        np.asarray(values)[:, order], np.asarray(sums).reshape(-1, weights.sizes["region"]), matrix[:, cells[order]],
+        np.asarray(values)[:, order], np.asarray(sums).reshape(-1, weights.sizes["region"]), matrix,
         lat[order], lon[order], half[order], _labels(weights), field.sizes[front[-1]], month, fold,
     )  # fmt: skip
 

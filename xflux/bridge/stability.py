@@ -103,7 +103,7 @@ class _State:
 
     def resume(self, path: Path) -> "_State":
         """The state of ``path`` with room for this call's trials."""
-        with np.load(path) as kept:
+        with _opened(path) as kept:
             if str(kept["fingerprint"]) != self.fingerprint:
                 raise ValueError(
                     f"{path} holds the trials of other data or options; give another path=, or remove the file."
@@ -127,6 +127,19 @@ class _State:
                 file, fingerprint=self.fingerprint, n_pixels=self.n_pixels, reached=self.reached, **whole
             )
         os.replace(partial, path)
+
+
+def _opened(path: Path) -> Any:
+    """The file of trials; an error that names it where it is none."""
+    from zipfile import BadZipFile
+
+    try:
+        kept = np.load(path)
+        if "fingerprint" in kept:
+            return kept
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path} is damaged or no file of bridge_stability; remove it, or give another.") from error
+    raise ValueError(f"{path} is no file of bridge_stability; give another path=.")
 
 
 def _fingerprint(samples: Samples, opts: FitOptions) -> str:
