@@ -315,6 +315,11 @@ class TestModelFile:
         cut.write_bytes(path.read_bytes()[:500])
         with pytest.raises(ValueError, match="damaged"):
             train.load_model(cut)
+        flipped = bytearray(path.read_bytes())
+        flipped[-9] ^= 1  # a bit of a weight, which changes the fluxes and nothing else
+        cut.write_bytes(flipped)
+        with pytest.raises(ValueError, match="damaged: its contents do not have the checksum"):
+            train.load_model(cut)
         (tmp_path / "text").write_text("not a model")
         with pytest.raises(ValueError, match="damaged or no xflux model"):
             train.load_model(tmp_path / "text")

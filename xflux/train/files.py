@@ -1,5 +1,6 @@
 """One file of named arrays with a JSON text in its header (safetensors): for models and checkpoints. Never pickle."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -15,9 +16,11 @@ def write(path: str | Path, kind: str, text: dict, arrays: dict[str, np.ndarray]
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = {"kind": kind, "format": str(FORMAT), "json": json.dumps(text, default=_plain)}
+    arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+    body = json.dumps(text, default=_plain)
+    header = {"kind": kind, "format": str(FORMAT), "json": body, "sha256": _digest(body, arrays)}
     part = path.with_name(path.name + ".part")
-    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, part, metadata=header)
+    save_file(arrays, part, metadata=header)
     os.replace(part, path)
     return path
 
@@ -46,10 +49,22 @@ def read(path: str | Path, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
     version = header.get("format", "")
     if not version.isdigit() or int(version) > FORMAT:
         raise ValueError(f"{path} has format {version!r}; this xflux reads up to {FORMAT}: install a newer xflux")
+    if "sha256" in header and header["sha256"] != _digest(header.get("json", ""), arrays):
+        raise ValueError(f"{path} is damaged: its contents do not have the checksum that was written; write it again")
     try:
         return json.loads(header["json"]), arrays
     except (KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is damaged: its description is no JSON text ({error})") from error
+
+
+def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 of the text and of every array with its name: safetensors itself notices lengths only."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def _plain(value):
