@@ -207,7 +207,7 @@ def test_months_of_a_part_of_the_days_of_year(days):
 @pytest.mark.parametrize("labels", [np.arange(12), np.arange(12) + 0.5, pd.date_range("2001", periods=12, freq="MS")])
 def test_months_that_do_not_count_from_one_are_refused(ds, labels):
     january = pd.date_range("2004-01-01", periods=3)
-    with pytest.raises(ValueError, match="coordinate 'month' goes from .* expected whole numbers from 1 to 12"):
+    with pytest.raises(ValueError, match=r"coordinate 'month' goes from .* expected whole numbers from 1 to 12"):
         predict(ds.assign_coords(month=labels), echo("lai"), time=january)
 
 
@@ -405,7 +405,7 @@ def test_choices_that_make_no_sense(ds):
         predict(ds, Net(), members=[0, 3])
     assert predict(ds, Net(), members=slice(1, 3)).member.values.tolist() == [1, 2]
     for choice in ([True, False, True], 1.5, [], slice(5, 9)):  # a mask would be taken for the members 1, 0 and 1
-        with pytest.raises(ValueError, match="expected .* indices|the model has 3 members"):
+        with pytest.raises(ValueError, match=r"expected .* indices|the model has 3 members"):
             predict(ds, Net(), members=choice)
     with pytest.raises(ValueError, match="one member and so no spread"):
         predict(ds, echo("sand"), members="mean+std")
