@@ -1,7 +1,7 @@
 """A regional constraint made ready for training: each member's target, the integral, losses and validation."""
 
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -303,11 +303,11 @@ class RegionalTerm:
         every = self.constraint.refit_bridge
         if not every or (epoch + 1) % every:
             return
-        from xflux.bridge import fit_bridge
+        from xflux.bridge import FitOptions, fit_bridge
 
-        bridge = fit_bridge(
-            self._gridded(network), self.constraint.bridge.weights, seed=self.config.seed, area_basis="land"
-        )
+        given = getattr(self.constraint.bridge, "attrs", {})  # the first bridge's options: R², months, window …
+        options = {f.name: given[f.name] for f in fields(FitOptions) if f.name in given} | {"seed": self.config.seed}
+        bridge = fit_bridge(self._gridded(network), self.constraint.bridge.weights, area_basis="land", **options)
         self._use(bridge)
 
     def _use(self, bridge) -> None:
