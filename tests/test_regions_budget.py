@@ -98,6 +98,20 @@ def test_budget_of_a_dataset_with_bounds_and_of_a_climatology():
     assert table["mean"].sel(region="GLOBAL").item() == pytest.approx(365.2425 * sphere, rel=1e-12)
 
 
+def test_budget_of_what_a_dataset_was_aggregated_to():
+    """Each variable's `nee_unassigned`, … belongs to GLOBAL as `unassigned` does; other variables' do not."""
+    one = flux(axes(10.0), steps=24).assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    nee = xr.concat([one, 3 * one], "model").assign_attrs(one.attrs)
+    ds = xr.Dataset({"nee": nee, "gpp": (nee + 1).assign_attrs(one.attrs)}).flux.aggregate_regions("reccap2")
+    expected = regional_budget(nee, "reccap2")
+    alone = ds[["nee"]]
+    for made in (alone, ds.nee, alone.flux.annual(), ds.nee.flux.annual(), ds.nee.flux.convert_units("TgC")):
+        table = regional_budget(made)
+        np.testing.assert_allclose(table["mean"], expected["mean"], rtol=1e-12)
+        np.testing.assert_allclose(table["spread"], expected["spread"], rtol=1e-12)
+    np.testing.assert_allclose(regional_budget(ds, var="nee")["mean"], expected["mean"], rtol=1e-12)
+
+
 def test_text():
     text = budget_table(regional_budget(members([[1.0, -1.0], [2.0, -2.0]])), digits=1)
     assert text.loc["B", "all"] == "−1.5 ± 0.7" and text.loc["GLOBAL", "all"] == "0.0 ± 0.0"

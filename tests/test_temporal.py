@@ -220,6 +220,7 @@ def test_bounds_are_kept_and_follow_the_new_axis():
     assert monthly.time.attrs["bounds"] == "time_bnds"
     assert (monthly.time_bnds[:, 1] - monthly.time_bnds[:, 0]).dt.days.values.tolist() == NOLEAP * 2
     assert ds.flux.annual().time_bnds.shape == (2, 2)
+    assert set(monthly.data_vars) == set(ds.flux.annual().data_vars) == {"nee"}
     assert "time_bnds" not in ds.drop_vars("time_bnds").drop_attrs().assign(nee=ds.nee).flux.annual()
     amounts = ds.flux.convert_units("gC m-2 month-1")
     assert amounts.sizes["time"] == 24
@@ -643,6 +644,10 @@ def test_in_a_dataset_each_variable_keeps_its_own_shares():
         np.testing.assert_allclose(converted[f"{name}_unassigned"], da.flux.convert_units("PgC d-1").unassigned)
         np.testing.assert_allclose(converted[f"{name}_valid_fraction"], da.valid_fraction)
     assert set(converted.coords) == set(ds.coords)
+    alone = ds.land.flux.convert_units("TgC month-1")
+    np.testing.assert_allclose(alone.land_unassigned, 1000)
+    assert alone.land_unassigned.attrs["units"] == "TgC month-1"
+    np.testing.assert_allclose(ds.land.flux.annual().land_unassigned, 12)
 
 
 @given(st.integers(0, 1000))

@@ -103,7 +103,7 @@ def _keep_bounds(result: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
     if bounds is None or "time" not in result.dims:
         return result
     if result.indexes["time"].equals(source.indexes["time"]) and "period" not in result["time"].attrs:
-        return result.assign({bounds.name: bounds})
+        return result.assign_coords({bounds.name: bounds})
     return with_bounds(result, source)
 
 

@@ -11,6 +11,7 @@ from xflux.regions.aggregate import GLOBAL, TIMES, area_basis_of, integrate, int
 from xflux.regions.cache import plan_for
 from xflux.temporal import to_amounts
 from xflux.temporal.bounds import dataset_bounds
+from xflux.temporal.convert import own_riding, variable_of
 from xflux.temporal.steps import steps_of
 from xflux.units import flux_variables, parse
 
@@ -111,12 +112,13 @@ def budget_table(table: xr.Dataset, digits: int = 2):
 
 def _flux(obj, var: Hashable | None) -> tuple[xr.DataArray, xr.DataArray | xr.Dataset]:
     if isinstance(obj, xr.DataArray):
-        return obj, obj
+        return obj.rename({name: c for name, c in own_riding(obj).items() if c not in obj.coords}), obj
     names = [var] if var is not None else flux_variables(obj)
     if len(names) != 1:
         raise ValueError(f"a budget is of one flux, but the Dataset has {names or 'none'}; give var=.")
     inherited = {key: value for key, value in obj.attrs.items() if key == "area_basis"}
-    return obj[names[0]].assign_attrs(inherited | obj[names[0]].attrs), obj
+    da = variable_of(obj, names[0])
+    return da.assign_attrs(inherited | da.attrs), obj
 
 
 def _yearly(da, source, regions, units: str, land_fraction) -> xr.DataArray:
@@ -139,7 +141,8 @@ def _yearly(da, source, regions, units: str, land_fraction) -> xr.DataArray:
 def _with_global(sums: xr.DataArray) -> xr.DataArray:
     """With the region GLOBAL: regions and what falls in none; absent where regions overlap."""
     rest = sums.coords["unassigned"].reset_coords(drop=True) if "unassigned" in sums.coords else 0.0
-    sums = sums.drop_vars(("unassigned", "valid_fraction"), errors="ignore")
+    beside = [c for c, coord in sums.coords.items() if c == "unassigned" or ("region" in coord.dims and c != "region")]
+    sums = sums.drop_vars(beside)
     if GLOBAL in sums["region"].values or sums.attrs.get("regions_overlap"):
         return sums
     sums = sums.assign_coords(region=sums["region"].astype(str))

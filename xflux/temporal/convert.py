@@ -214,11 +214,24 @@ def with_unassigned(da: xr.DataArray, function: Callable, bounds: xr.DataArray |
     return result.assign_coords(unassigned=rest.reset_coords(drop=True))
 
 
-def _variable(ds: xr.Dataset, name: Hashable) -> xr.DataArray:
+def own_riding(da: xr.DataArray) -> dict[str, str]:
+    """The riding coordinates that a variable of a Dataset has under its own name → their common names."""
+    return {f"{da.name}_{c}": c for c in _RIDING if f"{da.name}_{c}" in da.coords}
+
+
+def variable_of(ds: xr.Dataset, name: Hashable) -> xr.DataArray:
     """One variable with its own riding coordinates under their common names, and without those of the others."""
-    own = {f"{name}_{c}": c for c in _RIDING if f"{name}_{c}" in ds[name].coords}
-    others = [c for c in ds[name].coords if c not in own and str(c).endswith(tuple(f"_{c}" for c in _RIDING))]
-    return ds[name].drop_vars([*others, *own.values()], errors="ignore").rename(own)
+    da = ds[name]
+    own = own_riding(da)
+    others = [c for c in da.coords if c not in own and str(c).endswith(tuple(f"_{c}" for c in _RIDING))]
+    return da.drop_vars([*others, *own.values()], errors="ignore").rename(own)
+
+
+def _of_array(da: xr.DataArray, function: Callable) -> xr.DataArray:
+    """``function(da, None)``; what rides under the name of a variable that was taken from a Dataset rides on."""
+    own = {name: c for name, c in own_riding(da).items() if c not in da.coords}
+    result = with_unassigned(da.rename(own), function, None)
+    return result.rename({c: name for name, c in own.items() if c in result.coords})
 
 
 def _described(ds: xr.Dataset) -> str:
@@ -228,24 +241,24 @@ def _described(ds: xr.Dataset) -> str:
 def each_flux(obj: xr.DataArray | xr.Dataset, function: Callable) -> xr.DataArray | xr.Dataset:
     """``function(da, bounds)`` of a DataArray, or of every flux of a Dataset with a time axis; bounds are kept."""
     if isinstance(obj, xr.DataArray):
-        return with_unassigned(obj, function, None)
+        return _of_array(obj, function)
     names = flux_variables(obj) or flux_variables(obj, ("energy", "water"))
     names = [n for n in names if {"time", "month", "dayofyear"} & set(obj[n].dims)]
     if not names:
         raise ValueError(f"no variable of this Dataset is a flux (e.g. 'gC m-2 d-1') with a time: {_described(obj)}.")
     bounds, results = dataset_bounds(obj), {}
     for name in names:
-        da = _variable(obj, name)
+        da = variable_of(obj, name)
         result = with_unassigned(da, function, bounds if "time" in da.dims else None)
         results[name] = result.rename({c: f"{name}_{c}" for c in _RIDING if c in result.coords})
     return with_bounds(xr.Dataset(results, attrs=obj.attrs), obj)
 
 
 def with_bounds(ds: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
-    """Bounds for the new time axis, where the source had some."""
+    """Bounds for the new time axis, where the source had some: a coordinate, as they are no flux."""
     if dataset_bounds(source) is None or "time" not in ds.dims or ds.sizes["time"] == 0:
         return ds
-    ds = ds.assign(time_bnds=time_bounds(ds).drop_attrs())
+    ds = ds.assign_coords(time_bnds=time_bounds(ds).drop_attrs())
     ds["time"].attrs["bounds"] = "time_bnds"
     return ds
 
@@ -284,14 +297,14 @@ def convert_units(obj: xr.DataArray | xr.Dataset, units: str) -> xr.DataArray | 
     365.2425
     """
     if isinstance(obj, xr.DataArray):
-        return with_unassigned(obj, lambda da, bounds: _converted(da, units, bounds), None)
+        return _of_array(obj, lambda da, bounds: _converted(da, units, bounds))
     substance = parse(units).substance
     names = flux_variables(obj, CARBON_SUBSTANCES if substance in CARBON_SUBSTANCES else (substance,))
     if not names:
         raise UnitsError(f"no variable of this Dataset is a flux that converts to {units!r}: {_described(obj)}.")
     bounds, converted = dataset_bounds(obj), {}
     for name in names:
-        da = _variable(obj, name)
+        da = variable_of(obj, name)
         own = bounds if "time" in da.dims else None
         try:
             result = with_unassigned(da, lambda da, own: _converted(da, units, own), own)
