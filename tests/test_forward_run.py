@@ -129,6 +129,13 @@ def test_a_second_call_computes_nothing_and_other_runs_are_refused(ds, tmp_path)
         quiet(ds.isel(time=slice(100)), Net(), path)
     with pytest.raises(FileExistsError, match="other chunks of time"):
         quiet(ds, Net(), path, chunks={"time": 10})
+    warmer = ds.assign(tair=ds.tair + 5)
+    with pytest.raises(FileExistsError, match="holds a run with other values of tair; give another path"):
+        quiet(warmer, Net(), path)
+    warmer.to_zarr(tmp_path / "warmer.zarr", zarr_format=3, consolidated=False)
+    with pytest.raises(FileExistsError, match="holds a run with other values of tair; give"):
+        quiet(open_drivers([str(tmp_path / "warmer.zarr")]), Net(), path)
+    quiet(ds.chunk(time=50), Net(), path)  # a computation is not looked into
     quiet(ds, Net(seed=5), path, overwrite=True, chunks=CHUNKS)
     assert chunk_bytes(path) != before
     (tmp_path / "mine").mkdir()
@@ -228,6 +235,8 @@ def test_no_land_and_no_axis(ds, tmp_path):
         quiet(ds, wrap(lambda r: r[:, 0], ["sand"], "1"), tmp_path / "a.zarr")
     with pytest.raises(ValueError, match=r"expected lengths from 1 along \['time', 'lat', 'lon'\]"):
         quiet(ds, Net(), tmp_path / "a.zarr", chunks={"day": 3})
+    with pytest.raises(ValueError, match="workers=0; expected 1 or more"):
+        quiet(ds, Net(), tmp_path / "a.zarr", workers=0)
     with pytest.raises(ValueError, match="scheduler='cluster'; expected"):
         quiet(ds, Net(), tmp_path / "a.zarr", scheduler="cluster")
 

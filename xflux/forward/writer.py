@@ -20,8 +20,10 @@ from xflux.forward.land import NO_LAND, require_land
 from xflux.forward.lazy import CELLS, PLANES, assemble, on_device, preferred
 from xflux.forward.metadata import with_cf
 from xflux.forward.model import Model, Outputs, outputs
-from xflux.forward.plan import Plan, plan
+from xflux.forward.plan import Driver, Plan, plan
 from xflux.forward.store import Region, Store
+
+PROBE = 2**25  # values of a file's chunk, at most, of which a run reads some to know the drivers again
 
 
 def run(
@@ -67,7 +69,8 @@ def run(
     Raises
     ------
     FileExistsError
-        ``out`` holds something else, or a run with another model, grid, members or chunks.
+        ``out`` holds something else, or a run with another model, grid, members or chunks, or (as far as a sample of
+        drivers in memory or in files tells) with other values of the drivers.
     OSError
         The disk is full: what is written is kept and the same call goes on from there.
     """
@@ -78,6 +81,8 @@ def run(
     require_land(laid)
     model = on_device(model, device)
     path = str(out)
+    if workers is not None and workers < 1:
+        raise ValueError(f"run: workers={workers}; expected 1 or more")
     n_workers = workers or os.cpu_count() or 1
     sizes = _region_sizes(laid, chosen, n_workers, chunks)
     with _disk(path):
@@ -148,12 +153,13 @@ def _open(
 
 def _identity(laid: Plan, model: Model, out: Outputs, result: xr.Dataset) -> dict[str, Any]:
     """What must agree for a run to be taken up: names, coordinates, and how the model answers to fixed rows."""
+    samples = [_sample(d) for d in laid.drivers]
     rng = np.random.default_rng(0)
     size = 10.0 ** rng.uniform(-2, 3, (32, 1))
     rows = size * rng.standard_normal((32, len(laid.drivers)))
     answer = np.asarray(model.predict(rows.astype(np.float32)), np.float64).reshape(-1, 32)
     answer = np.linspace(1, 2, len(answer)) @ answer  # unequal, so that members cannot cancel or swap
-    coords = {str(d): [str(c.values[0]), str(c.values[-1]), c.size] for d, c in result.coords.items() if c.ndim == 1}
+    coords = {str(d): [*_ends(c), c.size] for d, c in result.coords.items() if c.ndim == 1}
     steps = [int(np.sum(d.steps * np.arange(1, d.steps.size + 1) % 1_000_003)) for d in laid.drivers]
     return {
         "drivers": [d.name for d in laid.drivers],
@@ -162,11 +168,36 @@ def _identity(laid: Plan, model: Model, out: Outputs, result: xr.Dataset) -> dic
         "coords": coords,
         "steps": steps,
         "answer": [float(f"{v:.6g}") for v in answer],
+        "samples": samples,
     }
 
 
+def _ends(coord: xr.DataArray) -> list[str]:
+    """First and last label; dates to the second, since files bring them in other resolutions than memory."""
+    ends = coord.values[[0, -1]]
+    return [str(v) for v in (ends.astype("datetime64[s]") if ends.dtype.kind == "M" else ends)]
+
+
+def _sample(driver: Driver) -> list[float] | None:
+    """Number and weighted sum of some values of a driver; None where looking at them could cost much."""
+    data = driver.data
+    blocks = data.encoding.get("preferred_chunks", {})
+    read = np.prod([blocks.get(d, 1) for d in data.dims], dtype=np.int64)
+    if data.chunks or read > PROBE:  # a lazy driver may be the end of a long computation
+        return None
+    pick = {d: np.unique(np.linspace(0, n - 1, 16).astype(int)) for d, n in data.sizes.items()}
+    if driver.axis:
+        pick[driver.axis] = np.unique(driver.steps[[0, len(driver.steps) // 2, -1]])
+    values = np.asarray(data.isel(pick).values, np.float64).ravel()
+    weighted = np.linspace(1, 2, values.size) * values
+    finite = np.isfinite(values)
+    return [float(finite.sum()), float(weighted[finite].sum()), float(np.abs(weighted[finite]).sum())]
+
+
 def _same_run(path: str, found: dict, mark: dict, asked: dict) -> None:
-    other = [k for k in mark if k != "answer" and found.get(k) != mark[k]]
+    other = [k for k in mark if k not in ("answer", "samples") and found.get(k) != mark[k]]
+    pairs = zip(mark["drivers"], found.get("samples") or [], mark["samples"], strict=False)
+    other += [f"values of {name}" for name, then, now in pairs if then and now and not np.allclose(then, now, rtol=1e-6, atol=0)]
     if not np.allclose(found["answer"], mark["answer"], rtol=1e-3, atol=1e-6, equal_nan=True):
         other.append("model")
     other += [f"chunks of {d}" for d, n in asked.items() if found["chunks"].get(d) != n]
