@@ -197,7 +197,8 @@ def _sample(driver: Driver) -> list[float] | None:
 def _same_run(path: str, found: dict, mark: dict, asked: dict) -> None:
     other = [k for k in mark if k not in ("answer", "samples") and found.get(k) != mark[k]]
     pairs = zip(mark["drivers"], found.get("samples") or [], mark["samples"], strict=False)
-    other += [f"values of {name}" for name, then, now in pairs if then and now and not np.allclose(then, now, rtol=1e-6, atol=0)]
+    known = [(name, then, now) for name, then, now in pairs if then and now]
+    other += [f"values of {name}" for name, then, now in known if not np.allclose(then, now, rtol=1e-6, atol=0)]
     if not np.allclose(found["answer"], mark["answer"], rtol=1e-3, atol=1e-6, equal_nan=True):
         other.append("model")
     other += [f"chunks of {d}" for d, n in asked.items() if found["chunks"].get(d) != n]
