@@ -205,6 +205,21 @@ def test_literal_form_regresses_months_on_rates(nee):
     np.testing.assert_allclose(*literal.predict(two).values, rtol=1e-12)  # January = February in this form
 
 
+@pytest.mark.parametrize("place", ["variable", "coordinate", "another name"])
+def test_a_single_month_of_a_dataset_has_the_length_of_its_bounds(nee, bridge, place):
+    name = "tb" if place == "another name" else "time_bnds"
+    one = nee.isel(time=[1]).to_dataset()
+    one[name] = (("time", "nv"), np.array([["2001-02-01", "2001-03-01"]], "M8[ns]"))
+    one["time"].attrs["bounds"] = name
+    one = one.set_coords(name) if place == "coordinate" else one
+    for found, whole in ((bridge.predict(one), bridge.predict(nee)), (bridge.full(one), bridge.full(nee))):
+        np.testing.assert_allclose(found.values, whole.isel(time=[1]).values, rtol=1e-12)
+    assert bridge.diagnose(one, warn=False)["n"].values.tolist() == [1, 1]
+    many = one.assign(nee=one["nee"] * xr.DataArray(np.linspace(0.5, 2, 30), dims="inversion"))
+    many["nee"].attrs = nee.attrs
+    assert (fit_bridge(many, halves()).regions["r2"] >= 0.95).all()
+
+
 def test_members_times_months_of_a_climatology():
     rng = np.random.default_rng(2)
     base = field(12, seed=1).rename(time="month").assign_coords(month=np.arange(1, 13))
@@ -488,6 +503,13 @@ def test_save_and_load(nee, bridge, tmp_path):
     xr.Dataset({"x": 1}).to_netcdf(tmp_path / "other.nc")
     with pytest.raises(ValueError, match="is not a bridge"):
         load_bridge(tmp_path / "other.nc")
+    whole = (tmp_path / "bridge.nc").read_bytes()
+    for rest in (b"", whole[:3000], whole[:-2000]):
+        (tmp_path / "cut.nc").write_bytes(rest)
+        with pytest.raises(ValueError, match=r"cut\.nc is damaged or no bridge"):
+            load_bridge(tmp_path / "cut.nc")
+    with pytest.raises(FileNotFoundError):
+        load_bridge(tmp_path / "absent.nc")
 
 
 def test_empty_bridge_can_be_saved(nee, tmp_path):

@@ -11,6 +11,8 @@ Rules, where the paper gives none:
   that cost and memory grow with n, not n². With every pixel a landmark it is the full computation.
 """
 
+import warnings
+
 import numpy as np
 
 ALL_PIXELS = 300
@@ -112,6 +114,7 @@ def spectral_clusters(
     landmarks (Nyström; Fowlkes et al. 2004); rows of its leading eigenvectors, scaled to length 1, go to k-means.
     """
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     rng = np.random.default_rng(seed)
     n = len(series)
@@ -121,7 +124,9 @@ def spectral_clusters(
     chosen = np.sort(rng.choice(n, landmarks, replace=False)) if n > landmarks else np.arange(n)
     embedding = _embedding(series, chosen, clusters, window)
     means = KMeans(clusters, n_init=5, random_state=int(rng.integers(2**31)))
-    return means.fit_predict(embedding)
+    with warnings.catch_warnings():  # pixels may repeat each other: then there are fewer clusters
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return means.fit_predict(embedding)
 
 
 def _embedding(series: np.ndarray, landmarks: np.ndarray, size: int, window: int | None) -> np.ndarray:

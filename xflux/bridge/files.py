@@ -35,8 +35,13 @@ def save(bridge: Bridge, path: str | Path) -> None:
 
 def load(path: str | Path) -> Bridge:
     """Read what :func:`save` wrote."""
-    with xr.open_dataset(path, engine="netcdf4") as opened:
-        ds = opened.load()
+    try:
+        with xr.open_dataset(path, engine="netcdf4") as opened:
+            ds = opened.load()
+    except FileNotFoundError:
+        raise
+    except (OSError, RuntimeError) as error:  # netCDF4 raises either, by the place of the damage
+        raise ValueError(f"{path} is damaged or no bridge: {error}; save the bridge again.") from error
     if ds.attrs.get("title") != FORMAT:
         raise ValueError(f"{path} is not a bridge: its title is {ds.attrs.get('title')!r}, expected {FORMAT!r}.")
     own = [name for name in ds.data_vars if name.startswith("pixel_")]

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from .. import grid, regions, temporal, units
+from ..temporal.bounds import dataset_bounds
 
 MEAN_MONTH = 30.436875
 """Days of the mean month: 365.2425 / 12."""
@@ -89,17 +90,23 @@ def _as_rate(obj: xr.DataArray | xr.Dataset, name: str | None) -> xr.DataArray:
 
 
 def _with_bounds(obj: xr.Dataset, name: str) -> xr.Dataset:
-    """The Dataset of one variable and the time bounds."""
-    bounds = obj["time"].attrs.get("bounds", obj["time"].encoding.get("bounds")) if "time" in obj.coords else None
-    names = [v for v in (bounds, "time_bnds", "time_bounds") if v in obj.data_vars]
-    return obj[[name, *names[:1]]]
+    """The Dataset of one variable and the time bounds, which may be a coordinate."""
+    bounds = dataset_bounds(obj) if "time" in obj[name].dims else None
+    return obj[[name]] if bounds is None else obj[[name]].assign({bounds.name: bounds.variable})
 
 
 def integrate(field: xr.DataArray, weights: xr.DataArray) -> xr.DataArray:
-    """Regional integrals as ``aggregate_regions`` makes them, as rates: (…, time, region) in PgC d-1."""
-    field = field.assign_attrs(area_basis=weights.attrs["area_basis"])
-    sums = regions.aggregate_regions(field, weights, units="PgC d-1")
-    return sums.drop_vars([c for c in sums.coords if c not in sums.dims])
+    """Regional integrals as ``aggregate_regions`` makes them, as rates: (…, time, region) in PgC d-1.
+
+    Rates need no lengths of steps, which the field, parted from its Dataset's bounds, may not tell any more: its steps
+    are samples here.
+    """
+    axis = next((dim for dim in _STEPS if dim in field.dims), None)
+    plain = field if axis is None else field.drop_vars(axis).rename({axis: "_step"})
+    plain = plain.assign_attrs(area_basis=weights.attrs["area_basis"])
+    sums = regions.aggregate_regions(plain, weights, units="PgC d-1")
+    sums = sums.drop_vars([c for c in sums.coords if c not in sums.dims])
+    return sums if axis is None else sums.rename(_step=axis).assign_coords({axis: field[axis].variable})
 
 
 @dataclass(frozen=True)
