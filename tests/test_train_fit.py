@@ -1,6 +1,7 @@
 """Training on towers: recovery of a planted function, members batched or alone, pairing, resume, early errors."""
 
 import dataclasses
+import json
 import warnings
 
 import numpy as np
@@ -70,8 +71,9 @@ def test_an_epoch_is_rows_over_batch_steps(earth):
 
 
 @pytest.mark.parametrize("constrained", [False, True])
-def test_batched_members_equal_members_alone_over_100_steps(earth, constrained):
-    config = dataclasses.replace(SMALL, dtype="float64", max_epochs=20)
+def test_batched_members_equal_members_alone_over_100_steps(constrained):
+    earth = world(step=15, samples=1200)
+    config = dataclasses.replace(SMALL, dtype="float64", max_epochs=20, batch=180, hidden=(8, 8))
     top = [constraint(earth, total=True, pixels=60)] if constrained else []
     together = train.fit(earth.towers, DRIVERS, constraints=top, config=config)
     assert together.history.attrs["steps_per_epoch"] * 20 >= 100
@@ -172,6 +174,11 @@ def test_a_checkpoint_of_another_run_is_refused(earth, tmp_path):
     train.fit(earth.towers, DRIVERS, config=SMALL, checkpoint=path)
     with pytest.raises(ValueError, match=r"checkpoint .* is of another run \(its config differ\)"):
         train.fit(earth.towers, DRIVERS, config=dataclasses.replace(SMALL, batch=500), checkpoint=path)
+    with pytest.raises(ValueError, match=r"another run \(its drivers, towers differ\)"):
+        train.fit(earth.towers, DRIVERS[::-1], config=SMALL, checkpoint=path)
+    other = earth.towers.assign_coords(site=("sample", np.roll(earth.towers.site.values, 1)))
+    with pytest.raises(ValueError, match=r"another run \(its towers differ\)"):
+        train.fit(other, DRIVERS, config=SMALL, checkpoint=path)
 
 
 def test_best_epoch_is_kept_by_member_and_patience_stops(earth):
@@ -237,10 +244,31 @@ class TestErrors:
         towers = earth.towers.assign(wet=xr.full_like(earth.towers.wet, 7.1))
         with pytest.raises(ValueError, match="driver wet is constant"):
             train.fit(towers, DRIVERS, config=SMALL)
+        small = earth.towers.assign(wet=earth.towers.wet * 1e-12 + 1e-9)
+        assert train.fit(small, DRIVERS, config=dataclasses.replace(SMALL, max_epochs=1)).scale[1] < 2e-12
 
     def test_missing_column(self, earth):
         with pytest.raises(KeyError, match="tower table has no variable snow; it has warm"):
             train.fit(earth.towers, [*DRIVERS, "snow"], config=SMALL)
+
+    @pytest.mark.parametrize(
+        ("towers", "drivers", "target", "message"),
+        [
+            (lambda t: t, [], "nee", r"drivers=\[\]: expected one name at least"),
+            (lambda t: t, ["wet", "wet"], "nee", "and none twice"),
+            (lambda t: t, ["wet"], [], r"target=\[\]"),
+            (lambda t: t.drop_vars("site"), ["wet"], "nee", "no variable site"),
+            (lambda t: t.rename(sample="row"), ["wet"], "nee", r"dims \('row',\); expected sample"),
+        ],
+    )
+    def test_what_a_table_needs(self, earth, towers, drivers, target, message):
+        with pytest.raises((ValueError, KeyError), match=message):
+            train.fit(towers(earth.towers), drivers, target, config=SMALL)
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+    def test_no_gpu(self, earth):
+        with pytest.raises(ValueError, match="device='cuda', but this PyTorch sees no GPU"):
+            train.fit(earth.towers, DRIVERS, config=dataclasses.replace(SMALL, device="cuda"))
 
     def test_nan_rows_are_dropped_with_a_count(self, earth):
         towers = earth.towers.copy(deep=True)
@@ -264,6 +292,9 @@ class TestErrors:
             ({"batch": 0}, "batch is 0; expected at least 1"),
             ({"members": (5,)}, r"members \(5,\).*folds=3"),
             ({"dropout": 1.0}, "dropout is 1.0"),
+            ({"hidden": 32}, "hidden is 32; expected the widths"),
+            ({"learning_rate": -1.0}, "learning_rate=-1.0"),
+            ({"validation_years": -1}, "validation_years=-1"),
         ],
     )
     def test_configuration(self, change, message):
@@ -296,6 +327,12 @@ class TestModelFile:
         assert np.array_equal(model.predict(rows, members=[2])[0], out[2], equal_nan=True)
         assert np.allclose(model.predict(rows[10:11]), out[:, 10:11], rtol=1e-5, atol=1e-6)
 
+    def test_a_prediction_goes_to_netcdf(self, model, earth, tmp_path):
+        nee = earth.grid.flux.predict(model, members="mean").rename("nee")
+        nee.to_netcdf(tmp_path / "nee.nc")
+        with xr.open_dataarray(tmp_path / "nee.nc") as back:
+            assert json.loads(back.attrs["constraints"]) == model.attrs["constraints"]
+
     def test_predict_is_thread_safe(self, model):
         from concurrent.futures import ThreadPoolExecutor
 
@@ -325,6 +362,13 @@ class TestModelFile:
             train.load_model(tmp_path / "text")
         with pytest.raises(FileNotFoundError, match="no file"):
             train.load_model(tmp_path / "absent")
+
+    def test_parts_that_do_not_fit(self, model, tmp_path):
+        first = {name: weights[:2] if name == "bias0" else weights for name, weights in model.weights.items()}
+        for change in ({"weights": first}, {"last_weights": first}, {"scale": model.scale[:2]}, {"target_units": {}}):
+            path = dataclasses.replace(model, **change).save(tmp_path / "model.safetensors")
+            with pytest.raises(ValueError, match=r"damaged: (layer 0|scaling or units)"):
+                train.load_model(path)
 
     def test_newer_version(self, model, tmp_path, monkeypatch):
         from xflux.train import files

@@ -95,7 +95,7 @@ def test_a_planted_bias_is_removed_by_footprints(earth):
     operator = footprints(earth, 120)
     noise = np.random.default_rng(1).normal(size=120) * 0.02
     top = train.LinearConstraint(operator, observe(operator, earth) + noise, 0.02, earth.grid, name="TALL")
-    config = dataclasses.replace(SMALL, max_epochs=25, batch=500)
+    config = dataclasses.replace(SMALL, max_epochs=15, batch=500)
     rows = xr.broadcast(*[earth.grid[n] for n in DRIVERS])
     rows = np.stack([a.transpose("month", "lat", "lon").values.ravel() for a in rows], 1)
     bias = []

@@ -442,7 +442,7 @@ class TestErrors:
             term(earth, target=earth.target.sel(time=slice("2015", "2016")))
 
     def test_same_name_twice(self, earth):
-        with pytest.raises(ValueError, match="two constraints have the same name"):
+        with pytest.raises(ValueError, match="two losses have the same name"):
             train.fit(earth.towers, DRIVERS, constraints=[constraint(earth)] * 2, config=SMALL)
 
     @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from xflux.train.data import GridRows, Setting, month_of_day
 from xflux.train.network import generator
 from xflux.train.pixels import MEAN_MONTH
 
+LONGEST_MONTH = 31.5  # d; longer steps are no parts of months
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -65,23 +67,23 @@ class Calendar:
     def of(cls, target: Target, rows: GridRows, mean_months: bool) -> "Calendar":
         device, dtype = rows.groups[0][1].device, rows.groups[0][1].dtype
         month = _months(rows)
-        days = _in_mean_months(rows, month) if mean_months else rows.days
+        days, counts = _days_of_months(rows, month, mean_months)
         weight = days / (MONTHS if target.annual else 1)
         common = {"annual": target.annual, "device": device, "dtype": dtype, "weight": weight}
         if rows.axis != "time" or target.year is None:
-            n_years = 1 if rows.axis != "time" else len(np.unique(rows.steps.dt.year.values))
             slot = np.zeros_like(month) if target.annual else month - 1
             n_slots = 1 if target.annual else MONTHS
             matrix = np.zeros((len(month), n_slots))
-            matrix[np.arange(len(month)), slot] = weight / n_years
+            matrix[np.arange(len(month)), slot] = weight / _times_there(rows, month, counts)
             order = np.argsort(target.month) if target.year is None else np.arange(n_slots)
             return cls(True, torch.tensor(matrix, dtype=dtype, device=device)[None], (), year=None, column=order,
                        n_slots=n_slots, **common)  # fmt: skip
         step_year = rows.steps.dt.year.values
+        whole_years = _whole_years(rows, month, counts)
         own, column = [], []
         for i, (y, m) in enumerate(zip(target.year, target.month, strict=True)):
-            at = np.flatnonzero((step_year == y) & ((month == m) | target.annual))
-            if len(at):
+            at = np.flatnonzero((step_year == y) & counts & ((month == m) | target.annual))
+            if len(at) and (y in whole_years or not target.annual):
                 own.append(at)
                 column.append(i)
         column = np.array(column, int)
@@ -129,7 +131,8 @@ class Calendar:
             yield self.all_steps(validation)
             return
         for k in range(max(len(held_out) for _, held_out in years) or 1):
-            pick = [(held_out if len(held_out) else train)[k] for train, held_out in years]
+            own = [held_out if len(held_out) else train for train, held_out in years]
+            pick = [some[k % len(some)] for some in own]
             yield self._gather([np.flatnonzero(self.year == year) for year in pick], validation)
 
     def _gather(self, chosen: list[np.ndarray], target: torch.Tensor) -> Steps:
@@ -158,8 +161,35 @@ def _months(rows: GridRows) -> np.ndarray:
     return month_of_day(rows.steps.values, rows.steps.size)
 
 
-def _in_mean_months(rows: GridRows, month: np.ndarray) -> np.ndarray:
-    """Length of every step where each calendar month counts as one mean month."""
+def _days_of_months(rows: GridRows, month: np.ndarray, mean_months: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Days that every step stands for in its month, and whether they count ``(step,)``.
+
+    Steps in time that do not fill a month (composites, gaps) stand for all of it; a month of which less than half is
+    there does not count. With `mean_months` each calendar month has the length of the mean month.
+    """
     label = month if rows.axis != "time" else rows.steps.dt.year.values * MONTHS + month
     _, number = np.unique(label, return_inverse=True)
-    return rows.days / np.bincount(number, rows.days)[number] * MEAN_MONTH
+    there = np.bincount(number, rows.days)[number]
+    if mean_months:
+        return rows.days / there * MEAN_MONTH, np.ones(len(month), bool)
+    if rows.axis != "time" or rows.days.max() > LONGEST_MONTH:
+        return rows.days, np.ones(len(month), bool)
+    length = rows.steps.dt.days_in_month.values
+    return rows.days * (length / there), there >= 0.5 * length
+
+
+def _times_there(rows: GridRows, month: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """In how many years the calendar month of every step is there ``(step,)``; infinite where it does not count."""
+    if rows.axis != "time":
+        return np.ones(len(month))
+    years = np.unique(np.stack([month[counts], rows.steps.dt.year.values[counts]]), axis=1)
+    found = np.bincount(years[0], minlength=MONTHS + 1)[month].astype(float)
+    return np.where(counts, found, np.inf)
+
+
+def _whole_years(rows: GridRows, month: np.ndarray, counts: np.ndarray) -> set[int]:
+    """Years of which the drivers have every month (steps longer than a month: any year)."""
+    year = rows.steps.dt.year.values
+    if rows.days.max() > LONGEST_MONTH:
+        return set(year.tolist())
+    return {int(y) for y in np.unique(year) if len(np.unique(month[(year == y) & counts])) == MONTHS}

@@ -7,6 +7,8 @@ import xarray as xr
 
 INTEGRALS = ("bridge", "sampled", "full")
 MONTHS = 12
+DAYS = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])  # the mean Gregorian year
+MEAN_YEARS = {"noleap": 365, "365_day": 365, "all_leap": 366, "366_day": 366, "360_day": 360, "julian": 365.25}
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,11 +198,11 @@ def read_target(target: xr.DataArray) -> Target:
         raise ValueError(f"the target has the dims {tuple(target.dims)}; expected (inversion, region, time | month)")
     values = target.transpose("inversion", "region", *step).values.astype(float)
     if not step:
-        year, month, annual, days = None, np.zeros(1, int), True, None
+        year, month, annual, of_year = None, np.zeros(1, int), True, 1 / MONTHS
         values = values[..., None]
     else:
-        year, month, annual, days = _steps(target, str(step[0]))
-    values = values * _per_month(target, annual, days)
+        year, month, annual, of_year = _steps(target, str(step[0]))
+    values = values * _per_month(target, of_year)
     if not np.isfinite(values).any():
         raise ValueError("the target has no finite value")
     names = tuple(map(str, target["inversion"].values))
@@ -210,39 +212,33 @@ def read_target(target: xr.DataArray) -> Target:
     return Target(values, regions, names, year, month, annual)
 
 
-def _steps(target: xr.DataArray, dim: str) -> tuple[np.ndarray | None, np.ndarray, bool, np.ndarray | None]:
+def _steps(target: xr.DataArray, dim: str) -> tuple[np.ndarray | None, np.ndarray, bool, np.ndarray | float]:
+    """Year and month of every step, whether it is a year, and what share of a year's rate it is (of its mean month)."""
     if dim == "month":
         months = target["month"].values.astype(int)
         if sorted(months) != list(range(1, 13)):
             raise ValueError(f"the target's months are {months.tolist()}; expected 1 … 12")
-        return None, months, False, None
+        return None, months, False, DAYS[months - 1] / DAYS.sum()
     if dim == "year":
-        return target["year"].values.astype(int), np.zeros(target.sizes["year"], int), True, None
+        return target["year"].values.astype(int), np.zeros(target.sizes["year"], int), True, 1 / MONTHS
     time = target["time"]
     year, month = time.dt.year.values, time.dt.month.values
     if len(np.unique(year)) == time.size:
         if time.size == 1:
             raise ValueError("the target has one time step: give it months, years (dim year) or no time at all")
-        return year, np.zeros(time.size, int), True, None
+        return year, np.zeros(time.size, int), True, 1 / MONTHS
     if len(np.unique(year * MONTHS + month)) < time.size:
         raise ValueError("the target has several steps in a month: sum it to months first (freq='MS')")
-    return year, month, False, time.dt.days_in_month.values.astype(float)
+    return year, month, False, time.dt.days_in_month.values / MEAN_YEARS.get(time.dt.calendar, DAYS.sum())
 
 
-def _per_month(target: xr.DataArray, annual: bool, days: np.ndarray | None) -> np.ndarray | float:
+def _per_month(target: xr.DataArray, of_year: np.ndarray | float) -> np.ndarray | float:
     """Factor (per step) from the target's units to PgC per month."""
     text = target.attrs.get("units")
     if text is None:
         raise ValueError("the target has no units; expected an amount of carbon per time, e.g. 'PgC month-1'")
     mass, per = _split_units(str(text))
-    if per == "month" and annual:
-        return mass
-    if per == "month":
-        return mass
-    if annual:
-        return mass / MONTHS
-    length = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]) if days is None else days
-    return mass * length / 365.2425
+    return mass if per == "month" else mass * of_year
 
 
 def _split_units(text: str) -> tuple[float, str]:

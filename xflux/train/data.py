@@ -99,7 +99,12 @@ def tower_rows(
     Rows without a driver or without any target are dropped, with one warning that counts them; more than half of
     them is an error. Values are kept in float64 until they are standardised.
     """
-    _require(towers, [*drivers, *targets], "the tower table")
+    for what, names in (("drivers", drivers), ("target", targets)):
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"{what}={list(names)}: expected one name at least, and none twice")
+    _require(towers, [*drivers, *targets, "site"], "the tower table")
+    if "sample" not in towers.dims:
+        raise ValueError(f"the tower table has the dims {tuple(towers.dims)}; expected sample (rename it)")
     x = np.stack([np.asarray(towers[name].values, float) for name in drivers], axis=1)
     y = np.stack([np.asarray(towers[name].values, float) for name in targets], axis=1)
     complete = np.isfinite(x).all(1) & np.isfinite(y).any(1)
@@ -144,7 +149,9 @@ def _report_dropped(x, y, complete, drivers, targets) -> None:
 
 def _scaling(x: np.ndarray, towers: xr.Dataset, drivers: Sequence[str]) -> Scaling:
     mean, scale = x.mean(0), x.std(0)
-    constant = [name for name, m, s in zip(drivers, mean, scale, strict=True) if not s > 1e-10 * max(1.0, abs(m))]
+    # relative to the values, whatever their units: rounding leaves a spread of about 1e-16
+    largest = np.abs(x).max(0)
+    constant = [name for name, m, s in zip(drivers, largest, scale, strict=True) if not s > 1e-10 * m]
     if constant:
         raise ValueError(
             f"driver {', '.join(constant)} is constant over the training towers, so it cannot be standardised "
@@ -259,24 +266,15 @@ def _numpy(dtype: torch.dtype) -> type:
 
 
 def _check_units(grid: xr.Dataset, scaling: Scaling) -> None:
+    from xflux.forward.driver_units import same_units
+
     for name, expected in scaling.units.items():
         given = grid[name].attrs.get("units")
-        if given is None or expected == "" or str(given).replace(" ", "") == expected.replace(" ", ""):
-            continue
-        if not _same_units(str(given), expected):
+        if given is not None and expected != "" and not same_units(str(given), expected):
             raise ValueError(
                 f"driver {name} is in {given!r} on the grid but in {expected!r} at the towers: "
                 "convert one of them (.flux.convert_units) or take away the attribute that is wrong"
             )
-
-
-def _same_units(given: str, expected: str) -> bool:
-    from xflux import units
-
-    try:
-        return bool(np.isclose(units.factor(given, expected), 1.0))
-    except ValueError:
-        return False
 
 
 def _step_axis(grid: xr.Dataset, drivers: Sequence[str]) -> tuple[str, xr.DataArray]:

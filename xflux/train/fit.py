@@ -1,10 +1,12 @@
 """`fit`: the training loop, read from top to bottom: batch, losses, backward, step, validate."""
 
+import hashlib
 import json
 import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from xflux.provenance import stamp
 from xflux.train import files
 from xflux.train.constraints import LinearConstraint, RegionalConstraint
 from xflux.train.data import Setting, TowerRows, tower_rows
+from xflux.train.fused import threads_for_kernels
 from xflux.train.linear import LinearTerm
 from xflux.train.model import GPU_BLOCK, FluxModel
 from xflux.train.network import ACTIVATIONS, Network, generator
@@ -86,6 +89,13 @@ class TrainConfig:
         for name in ("folds", "batch", "max_epochs", "block_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if isinstance(self.hidden, int) or any(width < 1 for width in self.hidden):
+            raise ValueError(f"hidden is {self.hidden!r}; expected the widths of the hidden layers, e.g. (32, 32, 32)")
+        if not self.learning_rate > 0 or self.log_variance_rate < 0 or self.validation_years < 0:
+            raise ValueError(
+                f"learning_rate={self.learning_rate}, log_variance_rate={self.log_variance_rate}, "
+                f"validation_years={self.validation_years}: expected above 0, at least 0, at least 0"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; expected a share of at least 0 and below 1")
         if self.members is not None and not set(self.members) <= set(range(self.folds)):
@@ -147,6 +157,7 @@ def fit(
     targets = [target] if isinstance(target, str) else list(target)
     if isinstance(constraints, RegionalConstraint | LinearConstraint):
         constraints = [constraints]
+    drivers = [drivers] if isinstance(drivers, str) else list(drivers)
     device = _device(config.device)
     setting = Setting(
         seed=config.seed,
@@ -158,16 +169,19 @@ def fit(
         resample_inversions=config.resample_inversions,
         units={name: str(towers[name].attrs.get("units", "")) for name in targets if name in towers},
     )
-    rows = tower_rows(towers, list(drivers), targets, config.folds, config.seed, config.block_distance)
+    rows = tower_rows(towers, drivers, targets, config.folds, config.seed, config.block_distance)
     terms = _terms(towers, constraints, rows, config, setting)
     run = Training(rows, terms, config, setting)
-    run.train(_teller(progress), checkpoint)
+    with threads_for_kernels() if run.network.fused(run.x) else nullcontext():
+        run.train(_teller(progress), checkpoint)
     return run.model(towers, constraints)
 
 
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.device(name).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={name!r}, but this PyTorch sees no GPU: use device='auto' or 'cpu'")
     return torch.device(name)
 
 
@@ -190,8 +204,8 @@ def _terms(
             _check_contents(towers, constraint.flux or setting.targets[0], constraint)
         terms.append(make(constraint, rows.scaling, config.trained, number, setting))
     names = [name for term in terms for name in term.names]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two constraints have the same name ({', '.join(names)}): give each its own name=")
+    if len(set(names) - set(_tower_terms(setting.targets))) < len(names):
+        raise ValueError(f"two losses have the same name ({', '.join(names)}): give each its own name=")
     return terms
 
 
@@ -343,9 +357,10 @@ class Training:
     def _identity(self) -> dict:
         """What must be the same for a checkpoint to go on."""
         constraints = [term.identity() for term in self.terms]
-        data = [float(self.x.double().sum()), float(torch.nansum(self.y.double())), list(self.y.shape)]
+        digest = hashlib.sha256(self.rows.x.tobytes() + self.rows.y.tobytes() + self.rows.fold.tobytes()).hexdigest()
+        data = {"drivers": list(self.rows.scaling.drivers), "targets": list(self.rows.units), "towers": digest}
         config = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.config).items()}
-        return {"config": config, "data": data, "constraints": constraints}
+        return {"config": config, "constraints": constraints} | data
 
     def _keep(self, path: str | Path | None) -> None:
         """Write the whole state; the random streams need none, they restart with each epoch's number."""

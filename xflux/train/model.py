@@ -182,11 +182,16 @@ def load_model(path: str | Path) -> FluxModel:
 def _check_shapes(model: FluxModel, path: Path) -> None:
     if model.activation not in ACTIVATIONS:
         raise ValueError(f"{path}: unknown activation {model.activation!r}; this xflux has {sorted(ACTIVATIONS)}")
-    width = len(model.drivers)
-    for i in range(len(model.weights) // 2):
-        weight, bias = model.weights.get(f"weight{i}"), model.weights.get(f"bias{i}")
-        if weight is None or bias is None or weight.shape[1] != width or bias.shape[2] != weight.shape[2]:
-            raise ValueError(f"{path}: the model file is damaged: layer {i} does not fit {width} inputs")
-        width = weight.shape[2]
-    if not model.weights or width != len(model.target_names) or len(model.mean) != len(model.drivers):
-        raise ValueError(f"{path}: the model file is damaged: {width} outputs for targets {model.target_names}")
+    n, members = len(model.drivers), len(model.weights.get("weight0", ()))
+    for weights in (model.weights, model.last_weights or model.weights):
+        width = n
+        for i in range(max(1, len(weights) // 2)):
+            weight, bias = weights.get(f"weight{i}"), weights.get(f"bias{i}")
+            fits = weight is not None and bias is not None and weight.ndim == 3
+            if not fits or weight.shape[:2] != (members, width) or bias.shape != (members, 1, weight.shape[2]):
+                raise ValueError(f"{path}: the model file is damaged: layer {i} does not fit {width} inputs")
+            width = weight.shape[2]
+        if width != len(model.target_names):
+            raise ValueError(f"{path}: the model file is damaged: {width} outputs for targets {model.target_names}")
+    if model.mean.shape != (n,) or model.scale.shape != (n,) or set(model.target_names) != set(model.target_units):
+        raise ValueError(f"{path}: the model file is damaged: scaling or units do not fit {n} drivers")

@@ -56,9 +56,10 @@ def regional_loss(
 def area_mean(loss: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
     """Eq. 11, L_ATM: the regions' losses weighted by their modelled land ``area (region,)`` → ``(member,)``.
 
-    The areas are normalised over the target's regions; ``(member, region)`` where they differ by member.
+    The areas are normalised over the target's regions; ``(member, region)`` where they differ by member. 0 where no
+    region has a target.
     """
-    return (loss * area).sum(-1) / area.sum(-1)
+    return (loss * area).sum(-1) / area.sum(-1).clamp(min=torch.finfo(area.dtype).tiny)
 
 
 def atmospheric_loss(
@@ -75,18 +76,19 @@ def shrunk_precision(target: torch.Tensor, shrinkage: float, floor: float = 0.01
 
     The sample covariance of a few inversions has no inverse: its correlations are shrunk towards zero,
     ``(1 − λ)·S + λ·diag(S)``, and every variance is at least (floor × the largest standard deviation)². A gap of an
-    inversion counts as its being at the others' mean.
+    inversion counts as its being at the others' mean. Where the inversions do not differ at all (or there is one),
+    every variance is 1 (PgC per month)², as in Eq. 10, where the 1 stands alone.
     """
     values = target.flatten(2)
     valid = torch.isfinite(values)
     count = valid.sum(1)
     mean = torch.where(valid, values, 0.0).sum(1) / count.clamp(min=1)
     anomaly = torch.where(valid, values - mean[:, None], 0.0)
-    sample = anomaly.transpose(1, 2) @ anomaly / (target.shape[1] - 1)
+    sample = anomaly.transpose(1, 2) @ anomaly / max(target.shape[1] - 1, 1)
     variance = sample.diagonal(dim1=1, dim2=2)
-    shrunk = (1 - shrinkage) * sample + torch.diag_embed(
-        shrinkage * variance + floor**2 * variance.amax(1, keepdim=True)
-    )
+    largest = variance.amax(1, keepdim=True)
+    least = torch.where(largest > 0, floor**2 * largest, 1.0)
+    shrunk = (1 - shrinkage) * sample + torch.diag_embed(shrinkage * variance + least)
     return torch.linalg.inv(shrunk)
 
 

@@ -85,14 +85,28 @@ class RegionalTerm:
     def _targets(self, target: Target) -> tuple[torch.Tensor, torch.Tensor]:
         """Training and validation target of every member ``(member, inversion, region, slot)``."""
         training, validation = [], []
-        for member, (years, held_out) in zip(self.members, self.years, strict=True):
+        for i, member in enumerate(self.members):
             own = target
             if self.config.resample_inversions:
                 rng = generator(self.config.seed, 4, member, self.number)
                 own = target.of_inversions(rng.integers(len(target.inversions), size=len(target.inversions)))
+                self.years[i] = self._years_there(own, member, *self.years[i])
+            years, held_out = self.years[i]
             training.append(self.calendar.target(own, years))
             validation.append(self.calendar.target(own, held_out) if len(held_out) else training[-1])
         return tuple(torch.tensor(np.stack(t), device=self.device) for t in (training, validation))
+
+    def _years_there(self, own: Target, member: int, training, held_out) -> tuple:
+        """The member's years in which one of the inversions that it has drawn has a value."""
+        if own.year is None:
+            return training, held_out
+        there = own.year[np.isfinite(own.values).any((0, 1))]
+        if not np.isin(training, there).any():
+            raise ValueError(
+                f"resample_inversions: member {member} has drawn only inversions without a value in its training "
+                f"years ({', '.join(sorted(set(own.inversions)))}): use another seed, or inversions of one period"
+            )
+        return training[np.isin(training, there)], held_out[np.isin(held_out, there)]
 
     def _stratify(self) -> tuple[Curve, Design]:
         """The draws of a step: each region's share is in proportion to its modelled land, with a floor."""
@@ -129,14 +143,16 @@ class RegionalTerm:
         return torch.as_tensor(np.stack(drawn), device=self.device), area, steps
 
     def _some_regions(self, target: torch.Tensor) -> torch.Tensor:
-        """The target with all but ``regions_per_step`` regions, drawn anew, taken out."""
+        """The target with all but ``regions_per_step`` of the regions that have one, drawn anew, taken out."""
         n, wanted = len(self.regions), self.constraint.regions_per_step
         if wanted == "all" or wanted >= n:
             return target
-        out = np.stack([rng.permutation(n)[wanted:] for rng in self._rng])
+        there = torch.isfinite(target).any(-1).any(1).expand(len(self._rng), -1).cpu().numpy()
         target = target.clone()
-        for member, regions in enumerate(out):
-            target[member][:, regions] = torch.nan
+        for member, rng in enumerate(self._rng):
+            order = rng.permutation(n)
+            order = np.concatenate([order[there[member][order]], order[~there[member][order]]])
+            target[member][:, order[wanted:]] = torch.nan
         return target
 
     # --- losses ------------------------------------------------------------------------------------------------

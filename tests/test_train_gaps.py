@@ -1,0 +1,121 @@
+"""Targets and drivers that do not fit each other's years: gaps, incomplete years and months, calendars."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+torch = pytest.importorskip("torch")
+
+from train_world import DAYS, DRIVERS, world  # noqa: E402
+
+from xflux import train  # noqa: E402
+from xflux.train.constraints import read_target  # noqa: E402
+
+SMALL = {"folds": 3, "max_epochs": 2, "batch": 50, "hidden": (8,)}
+
+
+@pytest.fixture(scope="module")
+def earth():
+    return world(step=15, samples=300)
+
+
+@pytest.fixture(scope="module")
+def model(earth):
+    return train.fit(earth.towers, DRIVERS, config=train.TrainConfig(**SMALL, dtype="float64"))
+
+
+def in_time(earth, time):
+    """The month's drivers repeated over `time`."""
+    grid = earth.grid.sel(month=time.month).rename(month="time").assign_coords(time=time)
+    return grid.assign(warm=grid.warm + 0.1 * (grid.time.dt.year - 2015))
+
+
+def full(model, earth, grid, target):
+    constraint = train.RegionalConstraint(target, grid, regions=earth.weights, integral="full")
+    return train.regional_integrals(model, constraint).full
+
+
+def with_values(earth, dim, labels):
+    values = np.arange(3.0 * len(labels)).reshape(3, len(labels))
+    coords = {"region": earth.target.region.values, dim: labels}
+    return xr.DataArray(values, coords, ("region", dim), attrs={"units": "PgC month-1"})
+
+
+def by_hand(model, earth, grid):
+    """Amounts of the drivers' months (member, region, time), PgC, without the trainer."""
+    rows = np.stack(xr.broadcast(*(grid[n] for n in DRIVERS))).reshape(3, -1).T
+    dims = xr.broadcast(*(grid[n] for n in DRIVERS))[0]
+    flux = xr.concat([dims.copy(data=part.reshape(dims.shape)) for part in model.predict(rows)], "member")
+    amounts = (flux * grid.time.dt.days_in_month * earth.weights).sum(("lat", "lon")) * 1e-15
+    return amounts.transpose("member", "region", "time")
+
+
+def test_a_climatology_meets_drivers_whose_years_begin_in_july(earth, model):
+    grid = in_time(earth, xr.date_range("2015-07-01", periods=36, freq="MS"))
+    amounts = by_hand(model, earth, grid)
+    found = full(model, earth, grid, with_values(earth, "month", np.arange(1, 13)))
+    np.testing.assert_allclose(found, amounts.groupby("time.month").mean(), rtol=1e-6)
+    found = full(model, earth, grid, with_values(earth, "year", [2015, 2016, 2017, 2018]))
+    np.testing.assert_allclose(found, amounts.sel(time=slice("2016", "2017")).groupby("time.year").mean(), rtol=1e-6)
+
+
+def test_months_that_the_steps_do_not_fill(earth, model):
+    """Composites stand for the whole month; a month of which little is there is none."""
+    days = xr.date_range("2015-01-20", "2016-12-31", freq="D")
+    target = with_values(earth, "time", xr.date_range("2015-01-01", periods=24, freq="MS"))
+    grid = in_time(earth, days)
+    monthly = by_hand(model, earth, in_time(earth, xr.date_range("2015-01-01", periods=24, freq="MS")))
+    np.testing.assert_allclose(full(model, earth, grid, target), monthly[..., 1:], rtol=1e-6)
+    eight = in_time(earth, xr.date_range("2015-01-01", periods=92, freq="8D"))
+    np.testing.assert_allclose(full(model, earth, eight, target), monthly, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("calendar", "year"), [("standard", 365.2425), ("noleap", 365), ("360_day", 360)])
+def test_a_rate_per_year_on_months_is_of_the_calendars_mean_year(calendar, year):
+    time = xr.date_range("2015-01-01", periods=12, freq="MS", calendar=calendar, use_cftime=calendar != "standard")
+    target = xr.DataArray(np.ones((1, 12)), {"region": ["a"], "time": time}, attrs={"units": "PgC yr-1"})
+    np.testing.assert_allclose(read_target(target).values[0, 0], target.time.dt.days_in_month / year, rtol=1e-12)
+    month = [*range(7, 13), *range(1, 7)]
+    target = xr.DataArray(np.ones((1, 12)), {"region": ["a"], "month": month}, attrs={"units": "PgC yr-1"})
+    np.testing.assert_allclose(read_target(target).values[0, 0], DAYS[np.array(month) - 1] / 365.2425, rtol=1e-12)
+
+
+def gappy(earth, kind):
+    target = earth.target.copy()
+    if kind == "regions":
+        target.values[:, :2, 12:36] = np.nan
+    elif kind == "periods":
+        target = target.isel(inversion=[0, 1])
+        target.values[0, :, 24:], target.values[1, :, :24] = np.nan, np.nan
+    elif kind == "one":
+        target = target.isel(inversion=[0])
+    return target
+
+
+@pytest.mark.parametrize("months", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("regions", {"regions_per_step": 1}), ("periods", {"misfit": "covariance"}), ("one", {"misfit": "covariance"})],
+)
+def test_gaps_never_become_nan(earth, kind, options, months):
+    grid = earth.grid if months else in_time(earth, xr.date_range("2015-01-01", periods=48, freq="MS"))
+    options |= {"regions": earth.weights, "integral": "full", "total": True}
+    config = train.TrainConfig(**SMALL, resample_inversions=kind == "periods", validation_years=1)
+    constraint = train.RegionalConstraint(gappy(earth, kind), grid, **options)
+    history = train.fit(earth.towers, DRIVERS, constraints=[constraint], config=config).history
+    assert np.isfinite(history.loss).all() and np.isfinite(history.validation).all()
+    assert (history.loss.sel(term="ATM") > 0).all() and (history.validation_loss.sel(term="ATM") > 0).all()
+
+
+def test_a_bootstrap_without_a_value_in_the_training_years_is_named(earth):
+    grid = in_time(earth, xr.date_range("2015-01-01", periods=48, freq="MS"))
+    target = gappy(earth, "periods")
+    target.values[0, :, :12], target.values[1, :, 36:] = np.nan, np.nan
+    target.values[0, :, 12:24] = 0.0
+    constraint = train.RegionalConstraint(target, grid, regions=earth.weights, integral="full")
+    with pytest.raises(ValueError, match="has drawn only inversions without a value in its training"):
+        for seed in range(20):
+            config = train.TrainConfig(
+                **SMALL | {"max_epochs": 1}, seed=seed, resample_inversions=True, validation_years=1
+            )
+            train.fit(earth.towers, DRIVERS, constraints=[constraint], config=config)
