@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from itertools import pairwise, product
 from typing import Any
@@ -247,6 +248,8 @@ def attributes(model: Model, target: str, out: Outputs) -> dict[str, Any]:
     """Units, what the flux contains, and where it comes from."""
     units = model.units if isinstance(model.units, str) else model.units[target]
     rides = {k: v for k, v in (getattr(model, "attrs", None) or {}).items() if v is not None}
+    # netCDF holds text and numbers only
+    rides = {k: json.dumps(v) if isinstance(v, list | tuple | dict) else v for k, v in rides.items()}
     call = f"predict({type(model).__name__}, members={out.choice!r})"
     inputs = {"drivers": list(model.drivers)} | ({"model": rides["provenance"]} if "provenance" in rides else {})
     return rides | {"units": units, "area_basis": "land", "provenance": stamp(call, inputs)}

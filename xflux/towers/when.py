@@ -18,7 +18,7 @@ def match_times(series: xr.DataArray, axis: str, grid: xr.Dataset, towers: xr.Da
     if axis == "dayofyear":
         monthly = towers.attrs.get("time_step") == "month"
         if not monthly:
-            wanted = np.minimum(when.dayofyear.to_numpy(), int(series["dayofyear"].max()))
+            wanted = np.minimum(when.day_of_year.to_numpy(), int(series["dayofyear"].max()))
             return series.values, _lookup(series["dayofyear"].values, wanted)
         months = (pd.Timestamp("2001-01-01") + pd.to_timedelta(series["dayofyear"].values - 1, "D")).month
         mean = series.assign_coords(month=("dayofyear", np.asarray(months))).groupby("month").mean()
