@@ -683,8 +683,28 @@ def test_names_and_paths_that_are_not_there(tmp_path):
 
 
 def test_variables_that_are_not_there(fixtures):
-    with pytest.raises(ProductError, match=r"none of variables=\['latent'\].*the row has nee, gpp"):
-        opened(fixtures["x_base"], variables=["latent"])
+    with pytest.raises(ProductError, match=r"none of variables=\['gpp'\].*the row has nee, gpp"):
+        opened(fixtures["x_base"], variables=["gpp"])
+    with pytest.raises(ProductError, match=r"variables=\['latent'\] are not in its row, which has nee, gpp"):
+        opened(fixtures["x_base"], variables=["nee", "latent"])
+
+
+INVERSIONS = ["gcp_inversions", "carbontracker", "carbontracker_europe", "jena_carboscope", "cams", "miroc4_actm"]
+
+
+@pytest.mark.parametrize("name", [*INVERSIONS, "oco2_mip", "gcp2018_atlas"])
+def test_files_without_what_makes_the_product(fixtures, tmp_path, name):
+    """A file that lost its main flux is not taken for the product because its other fluxes are there."""
+    fixture = fixtures[name]
+    product = load_table()[fixture.product]
+    main = next(v for v in product.variables if v.name == product.requires[0])
+    other = next(v for v in product.variables if v.kind == "flux" and v is not main and v.name in fixture.values)
+    path = tmp_path / fixture.paths[0].name
+    with xr.open_dataset(fixture.paths[0], decode_times=False, mask_and_scale=False) as ds:
+        ds.rename({main.names[0]: "renamed"}).to_netcdf(path)
+    with pytest.raises(ProductError, match=rf"{path.name} does not look like {product.name}.*{main.names[0]}.*found"):
+        quietly(product.name, path)
+    assert other.name in quietly(product.name, path, variables=[other.name])
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -751,6 +771,7 @@ def test_a_user_adds_a_product_with_a_row(mine, tmp_path, way, monkeypatch):
         ({"variables": {}}, r"a row needs at least one \[p.variables.<name>\]"),
         ({"area_bases": "land", "variables": {"nee": {"units": "gC m-2 d-1"}}}, "did you mean 'area_basis'"),
         ({"area_basis": "both", "variables": {"nee": {"units": "gC m-2 d-1"}}}, "area_basis is 'land', 'cell'"),
+        ({"requires": ["gpp"], "variables": {"nee": {"units": "gC m-2 d-1"}}}, "requires .*gpp.*none of its variables"),
         ({"step": "fortnight", "variables": {"nee": {"units": "gC m-2 d-1"}}}, "a step is month, year, day"),
         ({"time": "guess", "variables": {"nee": {"units": "gC m-2 d-1"}}}, "time is one of decode"),
         ({"variables": {"nee": {"units": "gC m-2 d-1", "sign": 2}}}, "sign is 1 or -1, got 2"),

@@ -258,6 +258,10 @@ def test_amounts_per_cell_are_added_without_area(units):
     np.testing.assert_allclose(out[:-1].values, da.sum("lon").values, rtol=1e-12)
     with pytest.warns(UserWarning, match="area_basis"):
         aggregate_regions(da.assign_attrs(area_basis=None), "latitude-bands", "PgC yr-1")
+    # What a cell emits is not halved where half of the cell is land.
+    half = xr.full_like(da, 0.5).assign_attrs(units="1")
+    land = aggregate_regions(da.assign_attrs(area_basis="land"), "reccap2", "PgC yr-1", None, half, include_global=True)
+    assert land.sel(region="GLOBAL").item() == pytest.approx(da.sum().item(), rel=1e-12)
 
 
 def test_units_that_have_no_integral():
@@ -359,6 +363,8 @@ def test_dataset_gives_its_fluxes_and_nothing_else():
     np.testing.assert_array_equal(out.gpp_unassigned.values, aggregate_regions(ds.gpp, "reccap2").unassigned.values)
     with pytest.raises(ValueError, match="has no gridded flux for 'PgC month-1'"):
         aggregate_regions(ds[["lai"]], "reccap2")
+    with pytest.raises(UnitsError, match=r"'nee': cannot convert .* without a dimension time"):
+        aggregate_regions(ds.assign(nee=nee.isel(time=0, drop=True)), "reccap2")
 
 
 def test_attributes_ride_and_stale_ones_go():

@@ -76,10 +76,12 @@ def open_product(
     product = find_product(name, load_table(table))
     files = _files(paths, product)
     wanted = {variables} if isinstance(variables, str) else None if variables is None else set(variables)
+    _check_wanted(wanted, product)
     opened = []
     for path, label in files:
         ds = open_file(path, product, wanted)
         opened.append((path, {**labels_of(path, product), **label}, ds))
+    _check_required([(path, ds) for path, _, ds in opened], wanted, product)
     ds, notes = combine(_nonempty(opened, variables, product), product)
     for note in notes:
         warnings.warn(note, stacklevel=2)
@@ -164,6 +166,28 @@ def _files(paths: Paths, product: Product) -> list[tuple[Path, dict[str, str]]]:
     if not found:
         raise FileNotFoundError(f"no files given for {product.name}: paths is empty")
     return [(path, {}) for path in dict.fromkeys(found)]
+
+
+def _check_wanted(wanted: set[str] | None, product: Product) -> None:
+    """A name that the row does not know is a slip, not a variable that these files happen to lack."""
+    known = [v.name for v in product.variables]
+    strangers = sorted((wanted or set()) - set(known))
+    if strangers:
+        raise ProductError(f"{product.name}: variables={strangers} are not in its row, which has {', '.join(known)}")
+
+
+def _check_required(opened: list[tuple[Path, xr.Dataset]], wanted: set[str] | None, product: Product) -> None:
+    """What makes the product is in one of the files, unless other variables are asked for."""
+    for variable in product.variables:
+        if variable.name not in product.requires or (wanted is not None and variable.name not in wanted):
+            continue
+        if not any(variable.name in ds.variables for _, ds in opened):
+            found = dict.fromkeys(ds[n].attrs.get("name_as_published", n) for _, ds in opened for n in ds.data_vars)
+            raise ProductError(
+                f"{', '.join(path.name for path, _ in opened[:3])} does not look like {product.name}: expected the "
+                f"variable {' or '.join(variable.names)} ({variable.name}), found {', '.join(map(str, found))}; "
+                "name with variables= what is to be read without it"
+            )
 
 
 def _nonempty(opened: list, variables: Iterable[str] | None, product: Product) -> list:

@@ -54,7 +54,10 @@ class Variable:
 
 @dataclass(frozen=True)
 class Product:
-    """One row of the table. ``name``, ``title`` and ``variables`` are required; the rest has plain defaults."""
+    """One row of the table. ``name``, ``title`` and ``variables`` are required; the rest has plain defaults.
+
+    ``requires`` names the variables without which the files are not this product.
+    """
 
     name: str
     title: str
@@ -68,6 +71,7 @@ class Product:
     checked: str = "on its description"
     sign: str = "positive into the atmosphere"
     area_basis: str = ""
+    requires: tuple[str, ...] = ()
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     member_names: tuple[str, ...] = ()
     ensemble: str = "member"
@@ -201,6 +205,9 @@ def _check_keys(where: str, row: Mapping, cls: type) -> None:
 
 def _check_choices(product: Product) -> None:
     where = f"product {product.name!r}"
+    strangers = [n for n in product.requires if n not in {v.name for v in product.variables}]
+    if strangers:
+        raise ProductError(f"{where}: requires {strangers}, which are none of its variables")
     if product.time not in _KINDS:
         raise ProductError(f"{where}: time is one of {', '.join(_KINDS)}, got {product.time!r}")
     if product.area_basis not in ("", "land", "cell", "cell_methods"):

@@ -90,7 +90,10 @@ def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global)
         da = ds[name].assign_attrs(inherited | ds[name].attrs)
         # One warning about the basis is enough for a Dataset.
         quiet = any("area_basis_assumed" in other.attrs for other in results.values())
-        result = integrate(da, ds, regions, target, freq, land_fraction, include_global, quiet)
+        try:
+            result = integrate(da, ds, regions, target, freq, land_fraction, include_global, quiet)
+        except UnitsError as error:
+            raise UnitsError(f"{name!r}: {error}") from None
         own = [c for c in ("unassigned", "valid_fraction") if c in result.coords]
         results[name] = result.rename({c: f"{name}_{c}" for c in own})
     provenance = results[names[0]].attrs["provenance"]
@@ -117,7 +120,8 @@ def integrate(da, source, regions, target, freq, land_fraction, include_global, 
     da, source = grids.standardise(da), grids.standardise(source)
     basis, assumed = area_basis_of(da, regions, quiet)
     scale, integrated, per_cell = integrated_units(da)
-    weights, plan = plan_for(source, regions, basis, land_fraction)
+    # An amount per cell is the whole of it, whatever the land: it is shared, not scaled.
+    weights, plan = plan_for(source, regions, "cell" if per_cell and not is_weights(regions) else basis, land_fraction)
     if include_global and weights.globe is None:
         raise ValueError(
             f"include_global needs to know what falls in no region, but the regions of {weights.name!r} overlap (or "

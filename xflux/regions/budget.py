@@ -9,6 +9,7 @@ from xflux import grid as grids
 from xflux.provenance import stamp
 from xflux.regions.aggregate import GLOBAL, TIMES, area_basis_of, integrate, integrated_units
 from xflux.regions.cache import plan_for
+from xflux.regions.weights import is_weights
 from xflux.temporal import to_amounts
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.convert import own_riding, variable_of
@@ -214,8 +215,9 @@ def _from_covariance(covariance, means, da, source, regions, units, land_fractio
 def _from_cells(covariance, means, da, source, regions, units, land_fraction) -> xr.DataArray:
     """Variance W C Wᵀ of the integrals over cells, W the region weights and the globe's."""
     source = grids.standardise(source)
-    weights = plan_for(source, regions, area_basis_of(da, regions, quiet=True)[0], land_fraction)[0]
     scale, integrated, per_cell = integrated_units(da)
+    basis = "cell" if per_cell and not is_weights(regions) else area_basis_of(da, regions, quiet=True)[0]
+    weights = plan_for(source, regions, basis, land_fraction)[0]
     one = xr.DataArray(scale, attrs={"units": integrated})
     rows = weights.rows.toarray()
     if weights.globe is not None:
