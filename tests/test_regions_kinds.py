@@ -63,6 +63,8 @@ def test_masks_that_are_no_masks():
         aggregate_regions(da, percent, "PgC d-1")
     with pytest.raises(ValueError, match=r"fraction mask has the dims \(region, lat, lon\)"):
         aggregate_regions(da, mask_of(coords, np.ones((18, 36))).expand_dims(region=1, time=2), "PgC d-1")
+    with pytest.raises(ValueError, match=r"label mask has the dims \(lat, lon\), not \('time', 'lat', 'lon'\)"):
+        aggregate_regions(da, mask_of(coords, np.ones((18, 36))).expand_dims(time=2), "PgC d-1")
 
 
 def fractions(coords, regions, cover=1.0, dtype="f8", seed=1):
@@ -223,6 +225,8 @@ def test_land_fraction_in_percent_on_another_grid_and_wrong():
         aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=coarse * 100)
     with pytest.raises(ValueError, match=r"expected \(lat, lon\): select one of 'time'"):
         aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=coarse.expand_dims(time=2))
+    with pytest.raises(TypeError, match=r"land_fraction must be a DataArray .* not float"):
+        aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=0.5)
 
 
 # --- weights made earlier ------------------------------------------------------------------------------------------

@@ -37,6 +37,9 @@ SPELLINGS = {
         "gC_m-2_d-1": 1,
         "gC*m-2*d-1": 1,
         "gC/(m2 d)": 1,
+        "gC m(-2) d(-1)": 1,
+        "g[C] m-2 d-1": 1,
+        "grams of carbon per m2 per day": 1,
         "gC/(m2*day)": 1,
         "gC per m2 per day": 1,
         "grams C m-2 day-1": 1,
@@ -201,12 +204,14 @@ def test_carbon_is_not_grams():
 
 @pytest.mark.parametrize(
     ("source", "target"),
-    [("PgC month-1", "PgC yr-1"), ("PgC month-1", "PgC d-1"), ("PgC yr-1", "PgC d-1"), ("PgC", "PgC d-1")],
+    [("PgC month-1", "PgC yr-1"), ("PgC month-1", "PgC d-1"), ("PgC yr-1", "PgC d-1")],
 )
 def test_months_and_years_have_no_fixed_length(source, target):
     for pair in ((source, target), (target, source)):
         with pytest.raises(UnitsError, match=r"months and years differ in length; use \.flux\.convert_units"):
             factor(*pair)
+    with pytest.raises(UnitsError, match="only one is per time"):
+        factor("PgC", "PgC d-1")
 
 
 def test_per_area_is_not_per_region():

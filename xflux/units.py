@@ -69,7 +69,7 @@ _TIMES = {
 _WORDS = {
     "gram": "g", "grams": "g", "kilogram": "kg", "kilograms": "kg", "milligram": "mg", "milligrams": "mg",
     "petagram": "Pg", "petagrams": "Pg", "teragram": "Tg", "teragrams": "Tg", "gigagram": "Gg", "gigagrams": "Gg",
-    "megagram": "Mg", "megagrams": "Mg", "gigaton": "Gt", "gigatons": "Gt", "gigatonne": "Gt", "gigatonnes": "Gt",
+    "megagram": "Mg", "megagrams": "Mg", "gigaton": "Gt", "gigatons": "Gt", "gigatonne": "Gt", "gigatonnes": "Gt", "gton": "Gt", "mton": "Mt",
     "megaton": "Mt", "megatons": "Mt", "megatonne": "Mt", "megatonnes": "Mt", "ton": "t", "tonne": "t",
     "tonnes": "t", "moles": "mol", "mole": "mol", "mols": "mol", "micromol": "umol", "micromole": "umol",
     "micromoles": "umol", "mumol": "umol", "millimol": "mmol", "nanomol": "nmol", "kilomol": "kmol",
@@ -84,6 +84,9 @@ _SPELLINGS = (
     (r"grid[ _-]?(cell|box)", r"grid\1"),
     (r"\s*\*\*\s*|\s*\^\s*", "^"),
     (r"\^[({]?\s*([+-]?\d+)(?:\s*[)}])?", r"^\1"),
+    (r"\[(CO2|C|H2O)\]", r"\1"),  # g[C]
+    (r"\bof\b", " "),
+    (r"\^?\(\s*([+-]\d+)\s*\)", r"^\1"),  # m(-2)
     (r"\bper\b|/", " / "),
     (r"(?<=[A-Za-z])-(?=[A-Za-z])|[._*](?=[A-Za-z])|\*", " "),
 )
@@ -361,6 +364,8 @@ def _mismatch(source: Units, target: Units) -> str:
         return head + f"one is {source.substance}, the other {target.substance}."
     if source.per_area != target.per_area:
         return head + "only one is per area; multiply or divide by .flux.cell_area(), or use .flux.aggregate_regions."
+    if None in (source.time, target.time) and source.time != target.time:
+        return head + "only one is per time; the length of a step is needed, as .flux.convert_units has it."
     if source.time != target.time:
         return head + "months and years differ in length; use .flux.convert_units on data with a time axis."
     return head + "different quantities."

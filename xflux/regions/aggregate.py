@@ -50,7 +50,7 @@ def aggregate_regions(
     land_fraction
         (lat, lon), 0–1, for fluxes per m2 of land. Default: the product's own, else the polygons' land.
     include_global
-        Adds the region "GLOBAL": all regions and what falls in none.
+        Adds the region "GLOBAL": all regions and what falls in none; the integer labels of a mask become text then.
 
     Returns
     -------

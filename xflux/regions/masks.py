@@ -77,8 +77,11 @@ def land_on(land_fraction: xr.DataArray, cells: Cells) -> np.ndarray:
     Raises
     ------
     ValueError
-        Values outside 0–1, or dims other than lat and lon.
+        Values outside 0–1, or dims other than lat and lon. ``TypeError``: no DataArray.
     """
+    if not isinstance(land_fraction, xr.DataArray):
+        kind = type(land_fraction).__name__
+        raise TypeError(f"land_fraction must be a DataArray (lat, lon) with its coordinates, not {kind}.")
     land = grids.standardise(land_fraction)
     extra = [dim for dim in land.dims if dim not in ("lat", "lon")]
     if extra:
@@ -117,7 +120,13 @@ def label_mask(mask: xr.DataArray, cells: Cells, name: str | None = None) -> Cov
     ValueError
         Values that are no integers, or no region at all.
     """
-    mask = grids.standardise(mask).transpose("lat", "lon")
+    mask = grids.standardise(mask)
+    if set(mask.dims) != {"lat", "lon"}:
+        raise ValueError(
+            f"a label mask has the dims (lat, lon), not {mask.dims}: select one of the others, or, if it holds shares "
+            f"of the cell, name its dim of regions 'region'."
+        )
+    mask = mask.transpose("lat", "lon")
     field = np.asarray(mask.values)
     if field.dtype.kind in "OUS":
         names, codes = np.unique(field.astype(str), return_inverse=True)
