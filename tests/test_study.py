@@ -182,3 +182,22 @@ def test_dry_run_says_what_would_be_done(small):
 
     result = CliRunner().invoke(app, ["run", str(small), "--dry-run"])
     assert result.exit_code == 0 and "would train EC, EC-ATM bridge" in result.output
+
+
+def test_a_checkpoint_belongs_to_the_settings_that_made_it(tmp_path):
+    run, kept = RunFolder(tmp_path, say=lambda text: None), []
+
+    def make():
+        path = run.checkpoint("models/ec")
+        kept.append((path, path.exists()))
+        path.write_text("state")
+        if len(kept) < 3:
+            raise KeyboardInterrupt
+
+    for setting in (1, 1, 2):
+        try:
+            run.stage("ec", make, outputs=["models"], settings=setting)
+        except KeyboardInterrupt:
+            pass
+    assert [was_there for _, was_there in kept] == [False, True, False]
+    assert len(list((tmp_path / "models").glob("*.checkpoint"))) == 1

@@ -169,7 +169,7 @@ def _train(study: Study, name: str, constraints: list, **changes) -> None:
 
     inputs = study.inputs
     path = study.run.fresh(f"models/{name}.safetensors")
-    checkpoint = study.run.path / "models" / f"{name}.checkpoint"
+    checkpoint = study.run.checkpoint(f"models/{name}")
     model = train.fit(
         inputs.towers,
         drivers=inputs.drivers,

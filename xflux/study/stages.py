@@ -50,6 +50,7 @@ class RunFolder:
         self.say = say or (lambda text: print(text, file=sys.stderr, flush=True))
         self.hashes: dict[str, str] = {}
         self.timings: dict[str, float] = {}
+        self.current = ""
         self._started = time.perf_counter()
 
     def stage(
@@ -73,6 +74,7 @@ class RunFolder:
             return
         self.say(f"[{self._clock()}] {title or name} …")
         note.unlink(missing_ok=True)
+        self.current = made_from
         start = time.perf_counter()
         make()
         missing = [str(file) for file in files if not file.exists()]
@@ -98,11 +100,24 @@ class RunFolder:
         """The path of an output that is about to be made; what was there before is removed."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
         return path
+
+    def checkpoint(self, name: str) -> Path:
+        """Where the stage that runs keeps a state to go on from; states of other settings are removed."""
+        path = self.path / f"{name}.{self.current[:12]}.checkpoint"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for other in path.parent.glob(f"{path.name.split('.')[0]}.*.checkpoint"):
+            if other != path:
+                _remove(other)
+        return path
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def peak_memory_gib() -> float:
