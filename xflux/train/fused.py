@@ -1,6 +1,9 @@
 """The fused CPU path of the network: all members' rows through `kernels`, in threads that share out the work."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from threading import current_thread, main_thread
 
@@ -8,6 +11,26 @@ import numpy as np
 import torch
 
 CHUNKS = 4  # pieces of each member's rows; fixed, so that sums do not depend on the number of threads
+
+
+_threads: ContextVar[int | None] = ContextVar("threads of the kernels", default=None)
+
+
+@contextmanager
+def threads_for_kernels() -> Iterator[None]:
+    """The cores for the kernels, one thread for torch's own operations.
+
+    Beside the kernels torch has only small arrays. Its threads wait for each other after every operation on them, which
+    on a machine that does other things too takes longer than all the arithmetic, and sums would depend on their number.
+    """
+    threads = torch.get_num_threads()
+    token = _threads.set(threads)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _threads.reset(token)
 
 
 @cache
@@ -72,7 +95,7 @@ def _tasks(members: int, n: int, whole: int):
 
 def _run(work, tasks) -> None:
     # in a worker thread (dask's, say) the others have their own work
-    threads = torch.get_num_threads() if current_thread() is main_thread() else 1
+    threads = (_threads.get() or torch.get_num_threads()) if current_thread() is main_thread() else 1
     if threads == 1:
         for task in tasks:
             work(task)

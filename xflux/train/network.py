@@ -102,7 +102,7 @@ class Network:
 
     def outputs(self, values: torch.Tensor, pixels: torch.Tensor, drop: list[int] | None = None) -> torch.Tensor:
         """First pass, without a graph: outputs ``(member, target, row)``."""
-        if self._fused(values):
+        if self.fused(values):
             out = fused.forward(fused.Packed(self.layers), values.numpy(), pixels.numpy(), self.sizes[-1])
             return torch.from_numpy(out)
         per = values.shape[2]
@@ -122,7 +122,7 @@ class Network:
 
         ``slope (member, target, row)`` is the loss's gradient with respect to `outputs`.
         """
-        if self._fused(values):
+        if self.fused(values):
             found = fused.backward(fused.Packed(self.layers), values.numpy(), pixels.numpy(), slope.numpy())
             for tensors, slopes in zip(self.layers, found, strict=True):
                 for tensor, own in zip(tensors, slopes, strict=True):
@@ -134,7 +134,7 @@ class Network:
             own = slope[..., part.start * per : part.stop * per]
             self(_rows(values, pixels[:, part]), generators).backward(own.transpose(1, 2))
 
-    def _fused(self, values: torch.Tensor) -> bool:
+    def fused(self, values: torch.Tensor) -> bool:
         """Whether the fused kernels serve: ReLU in float32 on a CPU, without dropout."""
         fits = self.activation == "relu" and values.dtype == torch.float32 and values.device.type == "cpu"
         return self.fuse and fits and not self.dropout
