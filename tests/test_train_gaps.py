@@ -119,3 +119,14 @@ def test_a_bootstrap_without_a_value_in_the_training_years_is_named(earth):
                 **SMALL | {"max_epochs": 1}, seed=seed, resample_inversions=True, validation_years=1
             )
             train.fit(earth.towers, DRIVERS, constraints=[constraint], config=config)
+
+
+def test_climatologies_beside_time_are_found_by_their_labels(earth, model):
+    """Months in any order; a month that is not there is named."""
+    time = xr.date_range("2015-01-01", periods=24, freq="MS")
+    grid = earth.grid.assign(warm=in_time(earth, time).warm)
+    target = with_values(earth, "time", time)
+    expected = full(model, earth, grid, target)
+    np.testing.assert_array_equal(full(model, earth, grid.isel(month=[*range(6, 12), *range(6)]), target), expected)
+    with pytest.raises(ValueError, match=r"by month have 6 steps \(1 … 6\) and lack month 7, 8"):
+        full(model, earth, grid.isel(month=slice(6)), target)

@@ -118,6 +118,19 @@ def test_missing_observations_and_cells_without_drivers(earth):
         term(holed, operator)
 
 
+def test_observations_are_matched_by_their_labels(earth):
+    operator = footprints(earth, 6).assign_coords(obs=list("abcdef"))
+    seen = observe(operator, earth).assign_coords(obs=operator.obs)
+    sigma = xr.DataArray(np.arange(1.0, 7), {"obs": operator.obs})
+    top = train.LinearConstraint(operator, seen[::-1], sigma[[3, 1, 0, 5, 2, 4]], earth.grid)
+    assert np.array_equal(top.observations, seen) and np.array_equal(top.sigma, sigma)
+    with pytest.raises(ValueError, match="labels obs of observations are not those of the operator"):
+        train.LinearConstraint(operator, seen.assign_coords(obs=list("abcdex")), 1.0, earth.grid)
+    named = train.LinearConstraint(operator, seen[::-1].drop_vars("obs"), 1.0, earth.grid.rename(lat="latitude"))
+    assert "lat" in named.drivers.dims
+    assert train.fit(earth.towers, DRIVERS, constraints=[named], config=dataclasses.replace(SMALL, max_epochs=1))
+
+
 def test_errors(earth):
     operator = footprints(earth)
     with pytest.raises(ValueError, match=r"60 rows .* but there are 3 observations"):

@@ -417,6 +417,10 @@ class TestErrors:
         weights[0] = weights.sum("region").values
         with pytest.raises(ValueError, match=r"regions overlap: in .* cells"):
             term(earth, regions=weights)
+        # where there is little land the two together are still smaller than the cell
+        shares, little = xr.ones_like(earth.weights), xr.full_like(earth.weights[0].drop_vars("region"), 0.2)
+        with pytest.raises(ValueError, match=r"regions overlap: in .* cells"):
+            term(earth, regions=shares.drop_attrs(), land_fraction=little)
 
     def test_no_cell_with_drivers(self, earth):
         with pytest.raises(ValueError, match="no cell of the regions has all drivers"):

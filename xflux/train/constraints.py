@@ -134,6 +134,10 @@ class LinearConstraint:
     name: str = "LINEAR"
 
     def __post_init__(self):
+        from xflux.grid import standardise
+
+        object.__setattr__(self, "drivers", standardise(self.drivers))
+        object.__setattr__(self, "operator", standardise(self.operator))
         if "obs" not in self.operator.dims or {"lat", "lon"} - set(self.operator.dims):
             raise ValueError(
                 f"the operator has the dims {tuple(self.operator.dims)}; expected (obs, lat, lon) or "
@@ -144,11 +148,25 @@ class LinearConstraint:
                 f"the operator has {self.operator.sizes['obs']} rows (obs) but there are {self.observations.size} "
                 "observations"
             )
+        for name in ("observations", "sigma"):
+            object.__setattr__(self, name, _by_label(getattr(self, name), self.operator, name))
         sigma = np.asarray(self.sigma, float)
         if not (np.isfinite(sigma).all() and (sigma > 0).all()):
             raise ValueError("sigma must be finite and above 0 for every observation")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}; expected a share of at least 0 and below 1")
+
+
+def _by_label(values, operator: xr.DataArray, name: str):
+    """Observations or their errors in the order of the operator's rows, where both have labels."""
+    if not isinstance(values, xr.DataArray) or "obs" not in values.coords or "obs" not in operator.coords:
+        return values
+    if not values.get_index("obs").is_unique or set(values["obs"].values) != set(operator["obs"].values):
+        raise ValueError(
+            f"the labels obs of {name} are not those of the operator ({values['obs'].values[:4]} … and "
+            f"{operator['obs'].values[:4]} …): give both the same, or drop them where the order is the same"
+        )
+    return values.sel(obs=operator["obs"].values)
 
 
 @dataclass(frozen=True)

@@ -239,7 +239,7 @@ def grid_rows(
     groups = {}
     for own, numbers in owns.items():
         values, there = _group(grid, [scaling.drivers[i] for i in numbers], own, wanted, scaling, _numpy(dtype))
-        index = _own_index(own, axis, steps, values.shape[2])
+        index = _own_index(own, axis, steps, grid)
         present &= there if index is None else there[:, index]
         groups[own] = (numbers, values, index)
     kept = present.any(1)
@@ -308,16 +308,26 @@ def _group(grid: xr.Dataset, names: list[str], own: str, wanted: np.ndarray, sca
     return values, there
 
 
-def _own_index(own: str, axis: str, steps: xr.DataArray, n_own: int) -> np.ndarray | None:
-    """Number of the driver's own step at every step; None where they are the same."""
+def _own_index(own: str, axis: str, steps: xr.DataArray, grid: xr.Dataset) -> np.ndarray | None:
+    """Number of the driver's own step at every step, found by its label; None where they are the same."""
     if own == axis:
         return None
     if own == "":
         return np.zeros(steps.size, int)
+    labels = grid[own].values.astype(int)
     if own == "dayofyear":
-        return np.minimum(steps.dt.dayofyear.values, n_own) - 1
-    months = steps.dt.month.values if axis == "time" else month_of_day(steps.values, steps.size)
-    return months - 1
+        wanted = np.minimum(steps.dt.dayofyear.values, labels.max())
+    else:
+        wanted = steps.dt.month.values if axis == "time" else month_of_day(steps.values, steps.size)
+    order = np.argsort(labels)
+    at = order[np.searchsorted(labels, wanted, sorter=order).clip(max=len(labels) - 1)]
+    lacking = np.unique(wanted[labels[at] != wanted])
+    if len(lacking):
+        raise ValueError(
+            f"the drivers by {own} have {len(labels)} steps ({labels.min()} … {labels.max()}) and lack {own} "
+            f"{', '.join(map(str, lacking[:12]))}, which their {axis} needs"
+        )
+    return at
 
 
 def month_of_day(day: np.ndarray, n_days: int) -> np.ndarray:

@@ -25,7 +25,7 @@ class LinearTerm:
         entries = _by_step(constraint, rows, entries)
         self.values, self.entries, self.lost = _view(constraint, rows, entries, self.device)
         self.rows = torch.arange(len(self.values), device=self.device)[None]
-        self.observed = torch.tensor(np.asarray(constraint.observations.values, float), device=self.device)
+        self.observed = torch.tensor(np.array(constraint.observations.values, float), device=self.device)
         sigma = np.broadcast_to(np.asarray(constraint.sigma, float), self.observed.shape)
         self.sigma = torch.tensor(sigma.copy(), device=self.device)
         self.held_out = self._hold_out(config.seed, number)

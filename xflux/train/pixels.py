@@ -32,7 +32,7 @@ def regional_pixels(
     order = match_regions(names, tuple(map(str, weights["region"].values)), "regions=")
     table = _sparse(weights)[order].tocsc()
     table.eliminate_zeros()
-    _check_overlap(constraint, table)
+    _check_overlap(constraint, weights, table)
     counts = np.diff(table.indptr)
     wanted = np.flatnonzero(counts)
     rows = grid_rows(constraint.drivers, scaling, wanted, config.torch_dtype, config.torch_device)
@@ -62,15 +62,17 @@ def keep_regions(pixels: Pixels, kept: np.ndarray) -> Pixels:
     return replace(pixels, region=region.clamp(min=0), share=share, intercept=pixels.intercept[index])
 
 
-def _check_overlap(constraint: RegionalConstraint, table) -> None:
-    """Raise where the regions of a cell are together larger than the cell: their sum would count land twice."""
+def _check_overlap(constraint: RegionalConstraint, weights: xr.DataArray, table) -> None:
+    """Raise where the regions of a cell are together larger than it, or the set overlaps: land would count twice."""
     from xflux.grid import cell_area
 
     area = cell_area(constraint.drivers).transpose("lat", "lon").values.ravel()
     over = np.asarray(table.sum(0)).ravel() > area * (1 + 1e-6)
+    if weights.attrs.get("regions_overlap") and not over.any():
+        over = np.diff(table.indptr) > 1
     if over.any():
         raise ValueError(
-            f"the regions overlap: in {over.sum()} cells they add up to more than the cell (e.g. number "
+            f"the regions overlap: in {over.sum()} cells they add up to more than the cell's land (e.g. number "
             f"{np.flatnonzero(over)[0]}); give the constraint regions that do not overlap, or one constraint each"
         )
 
