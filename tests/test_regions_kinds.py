@@ -293,6 +293,15 @@ def test_transcom_from_the_data_folder(data_folder, monkeypatch):
     np.testing.assert_allclose(gauss.sum(("lat", "lon")).data.todense(), expected, rtol=1e-12)
 
 
+def test_a_mask_file_that_changes_is_read_again(tmp_path):
+    coords, path = axes(10.0), tmp_path / "regions.nc"
+    da = flux(coords)
+    for labels in ([1, 2], [1, 2, 3]):
+        field = np.resize(labels, (18, 36))
+        mask_of(coords, field).rename("region_map").to_netcdf(path)
+        assert aggregate_regions(da, str(path), "PgC d-1").region.values.tolist() == labels
+
+
 def test_transcom_says_where_to_get_it(monkeypatch):
     monkeypatch.delenv("XFLUX_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match=r"not shipped.*regions='transcom:PATH'.*\$XFLUX_DATA/regions/transcom"):

@@ -69,11 +69,12 @@ _TIMES = {
 _WORDS = {
     "gram": "g", "grams": "g", "kilogram": "kg", "kilograms": "kg", "milligram": "mg", "milligrams": "mg",
     "petagram": "Pg", "petagrams": "Pg", "teragram": "Tg", "teragrams": "Tg", "gigagram": "Gg", "gigagrams": "Gg",
-    "megagram": "Mg", "megagrams": "Mg", "gigaton": "Gt", "gigatons": "Gt", "gigatonne": "Gt", "gigatonnes": "Gt", "gton": "Gt", "mton": "Mt",
-    "megaton": "Mt", "megatons": "Mt", "megatonne": "Mt", "megatonnes": "Mt", "ton": "t", "tonne": "t",
-    "tonnes": "t", "moles": "mol", "mole": "mol", "mols": "mol", "micromol": "umol", "micromole": "umol",
-    "micromoles": "umol", "mumol": "umol", "millimol": "mmol", "nanomol": "nmol", "kilomol": "kmol",
-    "meter": "m", "metre": "m", "meters": "m", "metres": "m", "sqm": "m2", "hectare": "ha", "hectares": "ha",
+    "megagram": "Mg", "megagrams": "Mg", "gigaton": "Gt", "gigatons": "Gt", "gigatonne": "Gt", "gigatonnes": "Gt",
+    "gton": "Gt", "mton": "Mt", "megaton": "Mt", "megatons": "Mt", "megatonne": "Mt", "megatonnes": "Mt",
+    "ton": "t", "tonne": "t", "tonnes": "t", "moles": "mol", "mole": "mol", "mols": "mol", "micromol": "umol",
+    "micromole": "umol", "micromoles": "umol", "mumol": "umol", "millimol": "mmol", "nanomol": "nmol",
+    "kilomol": "kmol", "meter": "m", "metre": "m", "meters": "m", "metres": "m", "sqm": "m2",
+    "hectare": "ha", "hectares": "ha",
     "watt": "W", "watts": "W", "joule": "J", "joules": "J", "carbon": "C", "co2": "CO2", "water": "H2O",
     "h2o": "H2O",
 }  # fmt: skip

@@ -6,9 +6,9 @@ from threading import Lock
 
 import xarray as xr
 
-from xflux import grid as grids
 from xflux.regions.cover import Cells
 from xflux.regions.kernel import Plan
+from xflux.regions.masks import land_array
 from xflux.regions.sets import polygons_of
 from xflux.regions.weights import Weights, own_land, weights_for
 
@@ -21,7 +21,7 @@ _lock = Lock()
 def _fingerprint(regions, grid, basis: str, land_fraction: xr.DataArray | None) -> bytes | None:
     """Key of the weights, None for regions that are made faster than they are recognised."""
     if isinstance(regions, str):
-        if "transcom" in regions:  # a file, which may change
+        if "transcom" in regions or regions.endswith(".nc"):  # a file, which may change
             return None
         content = regions.encode()
     elif hasattr(regions, "polygons") or hasattr(regions, "geometry"):
@@ -35,7 +35,7 @@ def _fingerprint(regions, grid, basis: str, land_fraction: xr.DataArray | None) 
     digest.update(Cells.of(grid).key + basis.encode())
     land_fraction = own_land(grid) if land_fraction is None else land_fraction
     if land_fraction is not None:
-        land = grids.standardise(land_fraction)
+        land = land_array(land_fraction)
         digest.update(repr((land.dims, land.attrs.get("units"))).encode())
         for values in (land["lat"].values, land["lon"].values, land.values):
             digest.update(values.tobytes())

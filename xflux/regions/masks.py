@@ -71,18 +71,23 @@ def _clean(field: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(field), 0, field) if field.dtype.kind == "f" and np.isnan(field).any() else field
 
 
+def land_array(land_fraction: xr.DataArray) -> xr.DataArray:
+    """A land fraction with the dims lat and lon; ``TypeError`` for anything without coordinates."""
+    if not isinstance(land_fraction, xr.DataArray):
+        kind = type(land_fraction).__name__
+        raise TypeError(f"land_fraction must be a DataArray (lat, lon) with its coordinates, not {kind}.")
+    return grids.standardise(land_fraction)
+
+
 def land_on(land_fraction: xr.DataArray, cells: Cells) -> np.ndarray:
     """(cell) land fraction on a grid; NaN is no land.
 
     Raises
     ------
     ValueError
-        Values outside 0–1, or dims other than lat and lon. ``TypeError``: no DataArray.
+        Values outside 0–1, or dims other than lat and lon.
     """
-    if not isinstance(land_fraction, xr.DataArray):
-        kind = type(land_fraction).__name__
-        raise TypeError(f"land_fraction must be a DataArray (lat, lon) with its coordinates, not {kind}.")
-    land = grids.standardise(land_fraction)
+    land = land_array(land_fraction)
     extra = [dim for dim in land.dims if dim not in ("lat", "lon")]
     if extra:
         raise ValueError(f"land_fraction has the dims {land.dims}; expected (lat, lon): select one of {extra[0]!r}.")
