@@ -469,3 +469,20 @@ def test_one_site_cannot_be_split():
 
 def test_the_public_names_are_these():
     assert xflux.read_towers is read_towers and xflux.colocate is colocate
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [([], "no tower file was given"), ("folder", r"is a folder: give a pattern, e\.g\. .*FLX_\*_DD")],
+)
+def test_no_file_and_a_folder(tmp_path, paths, message):
+    with pytest.raises(FileNotFoundError, match=message):
+        read_towers(paths if isinstance(paths, list) else tmp_path)
+
+
+def test_quality_in_percent_is_refused():
+    table = pd.DataFrame({"site": "A", "time": ["2005-01-01", "2005-01-02"], "NEE": 1.0, "NEE_QC": [90.0, 10.0]})
+    with pytest.raises(ValueError, match=r"quality of nee goes up to 90; expected the share of good half hours"):
+        read_towers(table)
+    with pytest.warns(UserWarning, match="no coordinates"):
+        assert read_towers(table, qc=None).sizes["sample"] == 2

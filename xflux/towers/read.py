@@ -103,9 +103,15 @@ def _files(paths) -> list[tuple[str, pd.DataFrame | Path]]:
     if isinstance(paths, pd.DataFrame):
         return [("the table", paths)]
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if not given:
+        raise FileNotFoundError("no tower file was given: paths is empty")
     found = []
     for one in given:
         text = os.fspath(one)
+        if os.path.isdir(text):
+            raise FileNotFoundError(
+                f"{text!r} is a folder: give a pattern, e.g. {os.path.join(text, 'FLX_*_DD_*.csv')!r}"
+            )
         matches = [text] if os.path.exists(text) else sorted(glob.glob(text, recursive=True))
         if not matches:
             raise FileNotFoundError(f"no tower file matches {text!r}: check the path or the pattern")
@@ -150,6 +156,11 @@ def _select(table: pd.DataFrame, targets: list[str], qc: float | None, start, en
         if unknown:
             warnings.warn(f"no quality flag for {', '.join(unknown)}: no quality control (qc={qc})", stacklevel=3)
         for target in set(targets) - set(unknown):
+            if (highest := table[f"{target}_qc"].max()) > 1 + 1e-6:
+                raise ValueError(
+                    f"the quality of {target} goes up to {highest:g}; expected the share of good half hours, 0–1: "
+                    "divide percentages by 100, turn flags into shares, or read all with qc=None"
+                )
             quality[target] &= table[f"{target}_qc"] >= qc
     table = table.copy()
     table[targets] = table[targets].where(quality)
