@@ -208,3 +208,14 @@ def test_settings_are_checked(arguments, error, message):
 def test_settings_are_documented():
     for field in dataclasses.fields(synthetic.Settings):
         assert field.name in synthetic.Settings.__doc__
+
+
+def test_towers_say_that_they_see_no_fires():
+    """So that a target with fires is refused unless it is adjusted."""
+    train = pytest.importorskip("xflux.train")
+    world = xflux.synthetic.earth(resolution=15, years=1, towers=20)
+    towers = xflux.colocate(world.towers, world.drivers, max_distance=1500)
+    sums = world.inversions.nbe.flux.aggregate_regions("reccap2", land_fraction=world.land_fraction)
+    top = train.RegionalConstraint(sums, world.drivers, regions="reccap2", land_fraction=world.land_fraction)
+    with pytest.raises(ValueError, match="has includes_fire=1 but the towers' nee has includes_fire=0"):
+        train.fit(towers, list(world.drivers), constraints=[top], config=train.TrainConfig(folds=2, max_epochs=1))

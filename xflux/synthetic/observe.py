@@ -95,7 +95,10 @@ def towers(earth: Earth, rng: np.random.Generator) -> xr.Dataset:
     coords = {k: ("sample", table.pop(k)) for k in ("site", "time", "lat", "lon", "igbp")}
     units = {"nee": "gC m-2 d-1", "nee_true": "gC m-2 d-1", "Tair": "degC", "nee_qc": "1"}
     data = {k: ("sample", v.astype(np.float32), {"units": units[k]}) for k, v in table.items()}
-    return xr.Dataset(data, coords, {"time_step": "day", "sources": "synthetic Earth"})
+    found = xr.Dataset(data, coords, {"time_step": "day", "sources": "synthetic Earth"})
+    # a tower sees no fires: a target with fires must be adjusted, or allowed by name
+    found["nee"].attrs |= {"includes_fire": 0, "includes_rivers": 0}
+    return found
 
 
 def fires(wai: np.ndarray, gpp: np.ndarray, shares: np.ndarray, land: Land, total: float) -> np.ndarray:
