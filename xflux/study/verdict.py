@@ -52,19 +52,7 @@ def _verdict(study, numbers: dict[str, float], tables: dict[str, pd.DataFrame]) 
             f"(last epoch: {numbers[f'{label}: tower RMSE, last epoch']:.3f} against "
             f"{numbers['EC: tower RMSE, last epoch']:.3f})."
         )
-    posthoc = tables["bridge_post_hoc"]
-    rows = posthoc[
-        (posthoc["region"] == "sum")
-        & (posthoc["regions"] == study.config.target.regions)
-        & (posthoc["model"] == pipeline.LABELS["bridge"])
-    ]
-    for _, row in rows.iterrows():
-        gap = row["bridge (PgC yr-1)"] - row["full (PgC yr-1)"]
-        text.append(
-            f"After training through the bridge it says {row['bridge (PgC yr-1)']:.2f} PgC/yr where the full "
-            f"integral is {row['full (PgC yr-1)']:.2f}: "
-            + ("the link has broken (Sect. 3.5)." if abs(gap) > 1 else "the link holds (Sect. 3.5).")
-        )
+    text += _bridge_verdict(study, tables["bridge_post_hoc"])
     if "truth" in tables:
         for _, row in tables["truth"].iterrows():
             text.append(
@@ -80,6 +68,23 @@ def _verdict(study, numbers: dict[str, float], tables: dict[str, pd.DataFrame]) 
             f"{row['seasonal-cycle RMSE (PgC month-1)']:.3f} PgC per month."
         )
     return " ".join(text)
+
+
+def _bridge_verdict(study, table: pd.DataFrame) -> list[str]:
+    """The post-hoc test in words: the sum, and the regions whose R² fell by more than 0.1 (as ``Bridge.diagnose``)."""
+    rows = table[
+        (table["regions"] == study.config.target.regions) & (table["model"] == pipeline.LABELS.get("bridge"))
+    ].set_index("region")
+    if not len(rows):
+        return []
+    total, by_region = rows.loc["sum"], rows.drop("sum")
+    tested = by_region[by_region["r2"].notna()]
+    broken = tested[tested["r2"] < np.minimum(tested["r2 in training"], study.config.bridge.r2) - 0.1]
+    return [
+        f"After training through the bridge it says {total['bridge (PgC yr-1)']:.2f} PgC/yr where the full integral is "
+        f"{total['full (PgC yr-1)']:.2f}; the link has broken (R² lower by more than 0.1, Sect. 3.5) in {len(broken)} of "
+        f"{len(tested)} regions{': ' if len(broken) else ''}{', '.join(broken.index)}."
+    ]
 
 
 def _pm(numbers: dict[str, float], label: str) -> str:
