@@ -82,8 +82,8 @@ def _bridge_verdict(study, table: pd.DataFrame) -> list[str]:
     broken = tested[tested["r2"] < np.minimum(tested["r2 in training"], study.config.bridge.r2) - 0.1]
     return [
         f"After training through the bridge it says {total['bridge (PgC yr-1)']:.2f} PgC/yr where the full integral is "
-        f"{total['full (PgC yr-1)']:.2f}; the link has broken (R² lower by more than 0.1, Sect. 3.5) in {len(broken)} of "
-        f"{len(tested)} regions{': ' if len(broken) else ''}{', '.join(broken.index)}."
+        f"{total['full (PgC yr-1)']:.2f}; the link has broken (R² lower by more than 0.1, Sect. 3.5) in "
+        f"{len(broken)} of {len(tested)} regions{': ' if len(broken) else ''}{', '.join(broken.index)}."
     ]
 
 
