@@ -18,6 +18,7 @@ from xflux.units import CARBON_SUBSTANCES, UnitsError, factor, flux_variables, p
 
 GLOBAL = "GLOBAL"
 TIMES = ("time", "month", "dayofyear")
+_MERGED_BYTES = 2**24
 _VALID = {"units": "1", "long_name": "share of the region's weight and of the step's time that is valid"}
 _INTEGRATED = {"C": "gC", "CO2": "gC", "mol": "gC", "water": "kgH2O", "energy": "J"}
 _PER = {"fixed": " d-1", "month": " month-1", "year": " yr-1", None: ""}
@@ -196,7 +197,9 @@ def _lazy(data, plan: Plan):
         new_axis=(data.ndim, data.ndim + 1),
         meta=np.empty((0,) * (data.ndim + 2)),
     )
-    return parts.sum(axis=axes)
+    sums = parts.sum(axis=axes)
+    # What is left is small: in few chunks, so that what follows costs a handful of tasks and not one for every chunk.
+    return sums.rechunk(dict.fromkeys(range(sums.ndim), "auto"), block_size_limit=_MERGED_BYTES)
 
 
 def _partial(block: np.ndarray, plan: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import numba
 import numpy as np
 
 _PIECE = 64  # entries that are summed without a correction
+_STRETCH = 64 * _PIECE  # entries of the plan that stay in cache
 
 
 # Every fast-math flag but "no NaN" and "no infinity": a short sum may be reordered, a NaN stays one.
@@ -23,23 +24,29 @@ def sum_piece(row, cell, weight, first, last):
 
 
 # The pieces are added with what rounding loses carried along (Neumaier), so that neither the number of cells nor
-# chunks matter even where sources and sinks cancel.
+# chunks matter even where sources and sinks cancel. A stretch of the plan serves all steps while it is in cache: on
+# fine grids the plan is three times larger than a step's values.
 @numba.njit(nogil=True, cache=True)
 def group_sums(values, start, cell, weight, out):
-    for step in range(values.shape[0]):
-        row = values[step]
-        for group in range(start.size - 1):
-            total = valid = lost = 0.0
-            for first in range(start[group], start[group + 1], _PIECE):
-                last = min(first + _PIECE, start[group + 1])
-                part, weights = sum_piece(row, cell, weight, first, last)
-                new = total + part
-                if np.isfinite(new):
-                    lost += (total - new) + part if abs(total) >= abs(part) else (part - new) + total
-                total = new
-                valid += weights
-            out[step, 0, group] = total + lost
-            out[step, 1, group] = valid
+    steps = values.shape[0]
+    total, lost, valid = np.empty(steps), np.empty(steps), np.empty(steps)
+    for group in range(start.size - 1):
+        total[:], lost[:], valid[:] = 0.0, 0.0, 0.0
+        for stretch in range(start[group], start[group + 1], _STRETCH):
+            end = min(stretch + _STRETCH, start[group + 1])
+            for step in range(steps):
+                row = values[step]
+                for first in range(stretch, end, _PIECE):
+                    part, weights = sum_piece(row, cell, weight, first, min(first + _PIECE, end))
+                    old = total[step]
+                    new = old + part
+                    if np.isfinite(new):
+                        lost[step] += (old - new) + part if abs(old) >= abs(part) else (part - new) + old
+                    total[step] = new
+                    valid[step] += weights
+        for step in range(steps):
+            out[step, 0, group] = total[step] + lost[step]
+            out[step, 1, group] = valid[step]
 
 
 @numba.njit(nogil=True, cache=True)
