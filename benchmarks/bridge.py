@@ -143,7 +143,8 @@ def main() -> None:
     pairs = np.array([p.pixels.size for p in parts], float)
     few = np.minimum(pairs, opts.landmarks)
     print(f"DTW pairs: literal {(pairs * (pairs - 1) / 2).sum():.2e}, with landmarks {(few * pairs).sum():.2e}")
-    print(f"\n1000 stability trials of all regions after the clustering: {trials(parts, steps, opts, args.trials):.0f} s")
+    seconds = trials(parts, steps, opts, args.trials)
+    print(f"\n1000 stability trials of all regions after the clustering: {seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Shared fixtures. Tests on real data read ``$XFLUX_DATA`` or the data folder beside the checkout, and are skipped where neither exists."""
+"""Shared fixtures. Tests on real data read ``$XFLUX_DATA`` or the folder beside the checkout, else they are skipped."""
 
 import os
 from pathlib import Path
