@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from xflux.adjust import check_contents
 from xflux.provenance import stamp
 from xflux.train import files
 from xflux.train.constraints import LinearConstraint, RegionalConstraint
@@ -201,7 +202,7 @@ def _terms(
     for number, constraint in enumerate(constraints):
         make = LinearTerm if isinstance(constraint, LinearConstraint) else RegionalTerm
         if isinstance(constraint, RegionalConstraint):
-            _check_contents(towers, constraint.flux or setting.targets[0], constraint)
+            check_contents(towers[constraint.flux or setting.targets[0]], constraint.target, constraint.allow)
         terms.append(make(constraint, rows.scaling, config.trained, number, setting))
     names = [name for term in terms for name in term.names]
     if len(set(names) - set(_tower_terms(setting.targets))) < len(names):
@@ -473,20 +474,6 @@ def _tower_terms(targets: Sequence[str]) -> list[str]:
 
 
 CONTENTS = ("includes_fire", "includes_rivers")
-
-
-def _check_contents(towers: xr.Dataset, name: str, constraint: RegionalConstraint) -> None:
-    """Raise where the constraint's target contains what the towers' flux does not, unless allowed by name."""
-    for key in CONTENTS:
-        own, other = towers[name].attrs.get(key), constraint.target.attrs.get(key)
-        if own is None or other is None or bool(own) == bool(other):
-            continue
-        what = key.removeprefix("includes_")
-        if what not in constraint.allow:
-            raise ValueError(
-                f"the target of constraint {constraint.name} has {key}={other} but the towers' {name} has "
-                f"{key}={own}: adjust the target, or allow it by name with allow=({what!r},)"
-            )
 
 
 def _attrs(towers: xr.Dataset, rows: TowerRows, constraints, terms, config: TrainConfig) -> dict:
