@@ -74,11 +74,13 @@ _WORDS = {
     "ton": "t", "tonne": "t", "tonnes": "t", "moles": "mol", "mole": "mol", "mols": "mol", "micromol": "umol",
     "micromole": "umol", "micromoles": "umol", "mumol": "umol", "millimol": "mmol", "nanomol": "nmol",
     "kilomol": "kmol", "meter": "m", "metre": "m", "meters": "m", "metres": "m", "sqm": "m2",
+    "squarem": "m2", "squaremeter": "m2", "squaremetre": "m2", "squaremeters": "m2", "squaremetres": "m2",
+    "squarekm": "km2", "sqkm": "km2",
     "hectare": "ha", "hectares": "ha",
     "watt": "W", "watts": "W", "joule": "J", "joules": "J", "carbon": "C", "co2": "CO2", "water": "H2O",
     "h2o": "H2O",
 }  # fmt: skip
-_CHARACTERS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻₂−µμ·", "0123456789-2-uu.", "$")
+_CHARACTERS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻₂−–‐‑µμ·⋅∙×", "0123456789-2----uu****", "$")
 _SPELLINGS = (
     (r"CO_?\{?2\}?\s*-\s*C\b|\bC\s*-\s*CO_?\{?2\}?", "C"),  # CO2-C: the carbon in CO2
     (r"CO_(\{2\}|2)", "CO2"),
@@ -87,6 +89,9 @@ _SPELLINGS = (
     (r"\^[({]?\s*([+-]?\d+)(?:\s*[)}])?", r"^\1"),
     (r"\[(CO2|C|H2O)\]", r"\1"),  # g[C]
     (r"\bof\b", " "),
+    (r"\b(sq|square)[ .]*(?=(kilo)?met|k?m\b)", "square"),
+    (r"(?<=[Cglt2O])m(?=\^?-2)", " m"),  # gCm-2
+    (r"(?<=-\d)(?=[A-Za-z])", " "),  # m-2s-1
     (r"\^?\(\s*([+-]\d+)\s*\)", r"^\1"),  # m(-2)
     (r"\bper\b|/", " / "),
     (r"(?<=[A-Za-z])-(?=[A-Za-z])|[._*](?=[A-Za-z])|\*", " "),
@@ -132,11 +137,12 @@ class Units:
 # What a description says of a bare mass or mol, first match first.
 _SAYS = (
     (r"expressed as carbon|\bas c(arbon)?\b|carbon mass|mass of carbon|flux of carbon(?! (di|mon)ox)|^c\b", "C"),
+    (r"\b[ptgmku]?g ?c\b|\bco ?2 ?c\b", "C"),  # "CO2 flux (kgC m-2 s-1)"
     (r"photon|photosynthetic(ally)? (active )?radiation|\bpar\b|\bppfd\b", "photons"),
     (r"methane|\bch4\b", "methane"),
     (r"carbon monoxide|\bco\b", "carbon monoxide"),
     (r"nitrous oxide|\bn2o\b", "nitrous oxide"),
-    (r"carbon dioxide|\bco ?2\b", "CO2"),
+    (r"carbon dioxide|\b([ptgmku]?g ?)?co ?2\b", "CO2"),
     (r"\bcarbon\b", "C"),
     (r"water|\bh2o\b|transpiration|evaporation|precipitation|runoff|rainfall|snowfall", "water"),
 )
