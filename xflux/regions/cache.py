@@ -9,7 +9,7 @@ import xarray as xr
 from xflux.regions.cover import Cells
 from xflux.regions.kernel import Plan
 from xflux.regions.masks import land_array
-from xflux.regions.sets import polygons_of
+from xflux.regions.polygons import identity, is_polygons
 from xflux.regions.weights import Weights, own_land, weights_for
 
 _MAX_ENTRIES = 16
@@ -24,11 +24,8 @@ def _fingerprint(regions, grid, basis: str, land_fraction: xr.DataArray | None) 
         if "transcom" in regions or regions.endswith(".nc"):  # a file, which may change
             return None
         content = regions.encode()
-    elif hasattr(regions, "polygons") or hasattr(regions, "geometry"):
-        import shapely
-
-        shapes, labels, name = polygons_of(regions)
-        content = b"".join(shapely.to_wkb(shapes)) + repr((labels.tolist(), name)).encode()
+    elif is_polygons(regions):
+        content = identity(regions)
     else:
         return None
     digest = hashlib.blake2b(content)

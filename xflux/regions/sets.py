@@ -11,6 +11,7 @@ import xarray as xr
 from xflux.regions.cover import Cells, Cover, by_cell, latitude_band_limits, latitude_bands, rows_of
 from xflux.regions.coverage import polygon_shares
 from xflux.regions.masks import fraction_mask, label_mask
+from xflux.regions.polygons import is_polygons, overlapping, polygons_of
 from xflux.regions.shapes import rings_of, shipped
 
 NAMES = ("reccap2", "reccap2-chapters", "reccap2-chapters-11", "transcom", "latitude-bands", "countries")
@@ -34,7 +35,7 @@ def cover_of(regions, cells: Cells) -> Cover:
         return _named(str(regions), cells)
     if isinstance(regions, xr.DataArray):
         return fraction_mask(regions, cells) if "region" in regions.dims else label_mask(regions, cells)
-    if hasattr(regions, "polygons") or hasattr(regions, "geometry"):
+    if is_polygons(regions):
         return polygon_cover(regions, cells)
     raise TypeError(
         f"regions of type {type(regions).__name__} are not understood; expected one of the names {NAMES}, a (lat, lon) "
@@ -70,7 +71,7 @@ def region_labels(name: str) -> tuple[str, ...]:
 
 
 def polygon_cover(regions, cells: Cells) -> Cover:
-    """Cover of a GeoDataFrame (longitude and latitude) or a ``regionmask.Regions``.
+    """Cover of a GeoDataFrame (in any coordinate system) or a ``regionmask.Regions``.
 
     The land of a cell is what the polygons cover or, where that is more, Natural Earth's land: a small region takes its
     own share of a cell on the continent, and the whole of a cell in which it is the only land.
@@ -80,13 +81,13 @@ def polygon_cover(regions, cells: Cells) -> Cover:
     geometries, labels, name = polygons_of(regions)
     rings = rings_of(geometries)
     share = rows_of(polygon_shares(rings, cells.lat, cells.lon, len(labels)), cells.count)
-    overlapping = _overlap(geometries)
+    overlap = overlapping(geometries)
     union = share
-    if overlapping:
-        whole = rings_of([shapely.union_all([shapely.make_valid(g) for g in geometries])])
+    if overlap:
+        whole = rings_of([shapely.union_all([shapely.make_valid(g) for g in geometries if g is not None])])
         union = rows_of(polygon_shares(whole, cells.lat, cells.lon, 1), cells.count)
     own = np.minimum(by_cell(union), 1.0)
-    return Cover(name, labels, share, land=_world_land(cells.key, cells), own=own, overlapping=overlapping)
+    return Cover(name, labels, share, land=_world_land(cells.key, cells), own=own, overlapping=overlap)
 
 
 _land: dict[bytes, np.ndarray] = {}
@@ -101,31 +102,6 @@ def _world_land(key: bytes, cells: Cells) -> np.ndarray:
         _land.clear()
         _land[key] = land
     return _land[key]
-
-
-def polygons_of(regions) -> tuple[list, np.ndarray, str]:
-    """Geometries, labels and a name."""
-    if hasattr(regions, "polygons"):
-        return list(regions.polygons), np.array(list(regions.names)), str(regions.name or "regions")
-    crs = getattr(regions, "crs", None)
-    if crs is not None and not crs.is_geographic:
-        regions = regions.to_crs("EPSG:4326")
-    columns = {str(column).lower(): column for column in getattr(regions, "columns", ())}
-    named = next((columns[c] for c in ("region", "name", "names", "abbrev", "iso_a3") if c in columns), None)
-    labels = regions[named] if named is not None and regions[named].is_unique else regions.index
-    return list(regions.geometry), np.array(list(labels)), "polygons"
-
-
-def _overlap(geometries: list) -> bool:
-    """Whether two regions share more than a millionth of the smaller one."""
-    import shapely
-
-    valid = shapely.make_valid(np.array(geometries, dtype=object))
-    left, right = shapely.STRtree(valid).query(valid, predicate="intersects")
-    pairs = left < right
-    left, right = valid[left[pairs]], valid[right[pairs]]
-    smaller = np.minimum(shapely.area(left), shapely.area(right))
-    return bool((shapely.area(shapely.intersection(left, right)) > 1e-6 * smaller).any())
 
 
 def transcom(path: str | None, cells: Cells) -> Cover:

@@ -91,9 +91,9 @@ def rings_of(geometries) -> Rings:
         for polygon in shapely.get_parts(shapely.get_parts(valid)):
             if polygon.geom_type != "Polygon":
                 continue
-            polygon = shapely.orient_polygons(polygon)
-            for ring in (polygon.exterior, *polygon.interiors):
+            for k, ring in enumerate((polygon.exterior, *polygon.interiors)):
                 points = np.asarray(ring.coords)
+                points = points if ring.is_ccw == (k == 0) else points[::-1]
                 lon.append(points[:, 0])
                 lat.append(points[:, 1])
                 group.append(i)

@@ -40,7 +40,7 @@ class Weights:
         if self.globe is not None:
             rest = self.globe - np.bincount(cell, weight, minlength=self.globe.size)
             # What rounding leaves of a fully assigned cell is no remainder.
-            left = np.flatnonzero(rest > 1e-13 * self.globe)
+            left = np.flatnonzero(np.abs(rest) > 1e-13 * self.globe)
             cell, weight = np.concatenate([cell, left.astype(cell.dtype)]), np.concatenate([weight, rest[left]])
             start = np.append(start, cell.size)
         return Plan(start.astype("int64"), cell.astype("int32", copy=False), weight)
