@@ -121,7 +121,7 @@ def test_errors_say_what_is_missing():
     one = members([[1.0, 2.0]]).isel(member=0)
     with pytest.raises(ValueError, match="spread='ensemble' needs a dim of members"):
         regional_budget(one)
-    with pytest.raises(ValueError, match=r"needs covariance=: \(region, region_2\)"):
+    with pytest.raises(ValueError, match=r"needs covariance=: a DataArray \(region, region_2\)"):
         regional_budget(one, spread="covariance")
     with pytest.raises(ValueError, match="spread 'sd' is unknown; expected 'ensemble' or 'covariance'"):
         regional_budget(one, spread="sd")
@@ -137,3 +137,75 @@ def test_errors_say_what_is_missing():
         )
     with pytest.raises(ValueError, match="periods need the dim 'time'"):
         regional_budget(members([[1.0, 2.0], [1.0, 2.0]]), periods=[(2001, 2002)])
+
+
+def covariance_of(labels, seed=3):
+    root = np.random.default_rng(seed).normal(size=(len(labels),) * 2)
+    return xr.DataArray(root @ root.T, {"region": labels, "region_2": labels}, ("region", "region_2"))
+
+
+def test_a_covariance_is_matched_by_its_coordinates_not_by_its_order():
+    one = members(rng.normal(size=(1, 2))).isel(member=0)
+    cov = covariance_of(["A", "B"])
+    kwargs = {"spread": "covariance"}
+    expected = np.sqrt([cov[0, 0], cov[1, 1], cov.sum()])
+    for other in (cov, cov.isel(region=[1, 0]), cov.isel(region_2=[1, 0]), cov.T):
+        np.testing.assert_allclose(regional_budget(one, covariance=other, **kwargs).spread[0], expected, rtol=1e-13)
+    numbers = one.assign_coords(region=[0, 1])
+    table = regional_budget(numbers, covariance=cov.assign_coords(region=[0, 1], region_2=[0, 1]), **kwargs)
+    np.testing.assert_allclose(table.spread[0], expected, rtol=1e-13)
+    both = xr.concat([cov, 4 * cov], "period").assign_coords(period=["early", "late"])
+    years = xr.date_range("2001-01-01", periods=4, freq="YS")
+    series = xr.DataArray(np.ones((4, 2)), {"time": years, "region": ["A", "B"]}, ("time", "region"), attrs=one.attrs)
+    periods = {"late": (2003, 2004), "early": (2001, 2002)}
+    table = regional_budget(series, periods=periods, covariance=both, **kwargs)
+    np.testing.assert_allclose(table.spread, [2 * expected, expected], rtol=1e-13)
+    with pytest.raises(ValueError, match=r"the covariance is of the periods \['early', 'late'\], not \['2001–2004'\]"):
+        regional_budget(series, covariance=both, **kwargs)
+
+
+@pytest.mark.parametrize("names", [("lat", "lon"), ("latitude", "longitude")])
+def test_a_covariance_between_cells_is_matched_by_latitude_and_longitude(names):
+    coords = axes(30.0, 60.0)
+    n = coords["lat"].size * coords["lon"].size
+    root = rng.normal(size=(n, n))
+    matrix = (root @ root.T).reshape([coords["lat"].size, coords["lon"].size] * 2)
+    dims = ("lat", "lon", "lat_2", "lon_2")
+    cov = xr.DataArray(matrix, {d: coords[d[:3]] for d in dims}, dims)
+    da = flux(coords)
+    area = xflux.grid.cell_area(da).values
+    weights = [np.where(np.arange(6)[:, None] == k, area, 0).ravel() for k in range(6)]
+    expected = [np.sqrt(w @ (root @ root.T) @ w) * 365.2425 / 1e15 for w in (*weights, area.ravel())]
+    mask = xr.DataArray(np.repeat(np.arange(6)[:, None], 6, 1), coords, ("lat", "lon"))
+    cov = cov.rename(dict(zip(("lat", "lon"), names, strict=True)))
+    for turned in (
+        da,
+        da.isel(lat=slice(None, None, -1)),
+        da.roll(lon=2, roll_coords=True),
+        da.assign_coords(lon=da.lon % 360).sortby("lon"),
+        da.transpose("lon", "lat"),
+    ):
+        table = regional_budget(turned, mask, spread="covariance", covariance=cov)
+        np.testing.assert_allclose(table.spread[0], expected, rtol=1e-10)
+    with pytest.raises(ValueError, match=r"the covariance's lat \(6 from -75\) is not the lat of the flux \(5"):
+        regional_budget(da.isel(lat=slice(5)), mask, spread="covariance", covariance=cov)
+
+
+def test_a_budget_is_per_year_and_a_covariance_is_one():
+    one = members(rng.normal(size=(3, 2)))
+    for units in ("PgC month-1", "PgC", "PgC d-1"):
+        with pytest.raises(ValueError, match=f"a budget is per year, not in '{units}'"):
+            regional_budget(one, units=units)
+    with pytest.raises(ValueError, match="not positive semidefinite"):
+        regional_budget(one, spread="covariance", covariance=-covariance_of(["A", "B"]))
+    with pytest.raises(ValueError, match=r"a DataArray \(region, region_2\) .* not ndarray"):
+        regional_budget(one, spread="covariance", covariance=np.eye(2))
+
+
+def test_a_period_longer_than_the_data_says_so():
+    years = xr.date_range("2001-01-01", periods=4, freq="YS")
+    dims, attrs = ("member", "time", "region"), {"units": "PgC yr-1"}
+    da = xr.DataArray(rng.normal(size=(2, 4, 1)), {"time": years, "region": ["A"]}, dims, attrs=attrs)
+    with pytest.warns(UserWarning, match="period '1999–2002': only 2 of its 4 years are whole in the data"):
+        table = regional_budget(da, periods=[(1999, 2002)])
+    assert table.n_years.item() == 2

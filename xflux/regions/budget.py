@@ -1,5 +1,6 @@
 """The table that goes into a paper: mean ± spread by region and period, with the globe."""
 
+import warnings
 from collections.abc import Hashable, Iterable, Mapping
 
 import numpy as np
@@ -14,7 +15,7 @@ from xflux.temporal import to_amounts
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.convert import own_riding, variable_of
 from xflux.temporal.steps import steps_of
-from xflux.units import flux_variables, parse
+from xflux.units import UnitsError, flux_variables, parse
 
 Periods = Iterable[tuple[int, int]] | Mapping[str, tuple[int, int]]
 
@@ -48,9 +49,9 @@ def regional_budget(
         ``covariance``.
     covariance
         Error covariance of the period mean: (region, region_2), in ``units`` squared, or (lat, lon, lat_2, lon_2) in
-        the squared units of the flux; a dim ``period`` where periods differ.
+        the squared units of the flux; a dim ``period`` where periods differ. Matched by its coordinates.
     units
-        Per year.
+        Per year, e.g. "PgC yr-1", "TgCO2 yr-1".
     ensemble
         Dims of the ensemble; default: all but time, lat, lon and region.
 
@@ -62,7 +63,8 @@ def regional_budget(
     Raises
     ------
     ValueError
-        spread="ensemble" without an ensemble, "covariance" without one, a period without whole years.
+        spread="ensemble" without an ensemble, "covariance" without one or with one of other regions or cells, units
+        that are not per year, a period without whole years.
 
     Examples
     --------
@@ -73,6 +75,8 @@ def regional_budget(
     """
     if spread not in ("ensemble", "covariance"):
         raise ValueError(f"spread {spread!r} is unknown; expected 'ensemble' or 'covariance'.")
+    if parse(units).time != "year":
+        raise UnitsError(f"a budget is per year, not in {units!r}; use e.g. 'PgC yr-1'.")
     da, source = _flux(obj, var)
     yearly = _yearly(da, source, regions, units, land_fraction)
     means, years = _by_period(yearly, periods)
@@ -169,6 +173,13 @@ def _by_period(yearly: xr.DataArray, periods: Periods | None) -> tuple[xr.DataAr
         chosen = (years >= first) & (years <= last)
         if not chosen.any():
             raise ValueError(f"period {name!r} holds none of the whole years {years.min()}–{years.max()}.")
+        if chosen.sum() < last - first + 1:
+            warnings.warn(
+                f"period {name!r}: only {chosen.sum()} of its {last - first + 1} years are whole in the data "
+                f"({years[chosen].min()}–{years[chosen].max()}); the mean is over these.",
+                UserWarning,
+                stacklevel=3,
+            )
         parts.append(yearly.isel(time=chosen).mean("time", skipna=False))
         counts.append(int(chosen.sum()))
     return xr.concat(parts, xr.DataArray(list(periods), dims="period", name="period")), np.array(counts)
@@ -186,17 +197,21 @@ def _ensemble_dims(means: xr.DataArray, ensemble) -> list[Hashable]:
 
 def _from_covariance(covariance, means, da, source, regions, units, land_fraction) -> xr.DataArray:
     """√ of the variance of the sums; no correlation is left out."""
-    if covariance is None:
-        raise ValueError("spread='covariance' needs covariance=: (region, region_2) or (lat, lon, lat_2, lon_2).")
-    if {"lat", "lon", "lat_2", "lon_2"} <= set(covariance.dims):
+    expected = "a DataArray (region, region_2) or (lat, lon, lat_2, lon_2)"
+    if not isinstance(covariance, xr.DataArray):
+        raise ValueError(f"spread='covariance' needs covariance=: {expected}, not {type(covariance).__name__}.")
+    periods = means["period"].values.tolist()
+    if "period" in covariance.coords and set(covariance["period"].values.tolist()) != set(periods):
+        raise ValueError(f"the covariance is of the periods {covariance['period'].values.tolist()}, not {periods}.")
+    if {"lat_2", "lon_2"} <= set(covariance.dims):
         return _from_cells(covariance, means, da, source, regions, units, land_fraction)
     if not {"region", "region_2"} <= set(covariance.dims):
-        raise ValueError(
-            f"covariance has the dims {covariance.dims}; expected (region, region_2) or (lat, lon, lat_2, lon_2)."
-        )
-    labels = [label for label in means["region"].values if label != GLOBAL]
-    lacking = [label for label in labels if label not in covariance["region"].values]
-    if lacking or set(covariance["region"].values) != set(covariance["region_2"].values):
+        raise ValueError(f"covariance has the dims {covariance.dims}; expected {expected}.")
+    names = {dim: covariance[dim].astype(str).values for dim in ("region", "region_2")}
+    covariance = covariance.assign_coords(names)
+    labels = [str(label) for label in means["region"].values if label != GLOBAL]
+    lacking = [label for label in labels if label not in names["region"]]
+    if lacking or set(names["region"]) != set(names["region_2"]):
         raise ValueError(f"covariance lacks the regions {lacking} of {labels}, or its two dims have other labels.")
     matrix = covariance.sel(region=labels, region_2=labels).transpose(..., "region", "region_2")
     variance = xr.apply_ufunc(
@@ -205,11 +220,20 @@ def _from_covariance(covariance, means, da, source, regions, units, land_fractio
     ).assign_coords(region=labels)  # fmt: skip
     if GLOBAL in means["region"].values:
         # What falls in no region takes part where the covariance knows it.
-        everything = covariance.sum(("region", "region_2")) if "unassigned" in covariance["region"] else matrix.sum(
+        everything = covariance.sum(("region", "region_2")) if "unassigned" in names["region"] else matrix.sum(
             ("region", "region_2")
         )  # fmt: skip
         variance = xr.concat([variance, everything.expand_dims(region=[GLOBAL], axis=-1)], "region")
-    return np.sqrt(variance).broadcast_like(means).reindex_like(means)
+    deviation = _root(variance).assign_coords(region=means["region"].values)
+    return deviation.broadcast_like(means).reindex_like(means)
+
+
+def _root(variance: xr.DataArray) -> xr.DataArray:
+    """√, where rounding may have left a variance a hair below zero."""
+    lowest = float(variance.min())
+    if lowest < -1e-9 * float(abs(variance).max()):
+        raise ValueError(f"the covariance gives a variance of {lowest:g}: it is not positive semidefinite.")
+    return np.sqrt(variance.clip(min=0))
 
 
 def _from_cells(covariance, means, da, source, regions, units, land_fraction) -> xr.DataArray:
@@ -224,10 +248,33 @@ def _from_cells(covariance, means, da, source, regions, units, land_fraction) ->
         rows = np.vstack([rows, weights.globe])
     if per_cell:
         rows = rows / grids.cell_area(source).values.ravel()
+    matrix = _on_cells(covariance, source)
+    variance = np.einsum("ri,...ij,rj->...r", rows, matrix.values, rows, optimize=True)
+    coords = {"region": means["region"]}
+    if "period" in matrix.dims:
+        coords |= {"period": matrix["period"]} if "period" in matrix.coords else {}
+    variance = xr.DataArray(variance, coords, (*(d for d in matrix.dims if d == "period"), "region"))
+    return (_root(variance) * float(to_amounts(one, units)[0])).broadcast_like(means).reindex_like(means)
+
+
+def _on_cells(covariance: xr.DataArray, source: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """([period], cell, cell_2) in the order of the flux, matched by latitude and longitude where it has them."""
+    covariance = covariance if {"lat", "lon"} <= set(covariance.dims) else grids.standardise(covariance)
+    for axis in ("lat", "lon"):
+        for dim in (axis, f"{axis}_2"):
+            if dim not in covariance.coords and covariance.sizes[dim] == source.sizes[axis]:
+                continue
+            apart = covariance[dim].values[None] - source[axis].values[:, None]
+            apart = np.abs((apart + 180) % 360 - 180 if axis == "lon" else apart)
+            place = apart.argmin(axis=1)
+            if covariance.sizes[dim] != source.sizes[axis] or apart.min(axis=1).max() > 1e-3:
+                raise ValueError(
+                    f"the covariance's {dim} ({covariance.sizes[dim]} from {covariance[dim].values[0]:g}) is not the "
+                    f"{axis} of the flux ({source.sizes[axis]} from {source[axis].values[0]:g})."
+                )
+            covariance = covariance.isel({dim: place})
     order = [*(d for d in covariance.dims if d == "period"), "lat", "lon", "lat_2", "lon_2"]
-    matrix = covariance.transpose(*order).values
-    matrix = matrix.reshape(*matrix.shape[:-4], rows.shape[1], rows.shape[1])
-    variance = np.einsum("ri,...ij,rj->...r", rows, matrix, rows, optimize=True)
-    dims = ("period", "region") if "period" in covariance.dims else ("region",)
-    deviation = xr.DataArray(np.sqrt(variance) * float(to_amounts(one, units)[0]), {"region": means["region"]}, dims)
-    return deviation.broadcast_like(means)
+    matrix, count = covariance.transpose(*order), source.sizes["lat"] * source.sizes["lon"]
+    values = np.asarray(matrix.values).reshape(*matrix.shape[:-4], count, count)
+    coords = {"period": matrix["period"]} if "period" in matrix.coords else {}
+    return xr.DataArray(values, coords, (*order[:-4], "cell", "cell_2"))
