@@ -252,6 +252,33 @@ def test_curvilinear_and_missing_coordinates_get_clear_errors():
         cell_area(both)
 
 
+def test_coordinates_along_dimensions_of_other_names():
+    """lat(y), lon(x): the same grid, with its dimensions renamed; a list of points is none."""
+    lat, lon = GRIDS["2.5x3.75"]
+    values = np.zeros((len(lat), len(lon)))
+    da = xr.DataArray(values, {"lat": ("y", lat), "lon": ("x", lon)}, ("y", "x"))
+    assert standardise(da).dims == ("lat", "lon")
+    np.testing.assert_array_equal(cell_area(da).values, cell_area(grid(lat, lon)).values)
+    assert standardise(da.rename(lat="latitude", lon="longitude").to_dataset(name="a")).sizes["lat"] == len(lat)
+    points = xr.DataArray(np.zeros(5), {"lat": ("cell", np.arange(5.0)), "lon": ("cell", np.arange(5.0))}, ("cell",))
+    with pytest.raises(ValueError, match=r"'lat' lies along the dimension 'cell' together .* a list of points"):
+        standardise(points)
+
+
+def test_points_at_the_poles_beside_cell_centres_are_not_gaps():
+    lat = np.r_[-90, np.arange(-85.0, 90, 10), 90]
+    np.testing.assert_allclose(cell_area(grid(lat, np.arange(5.0, 360, 10))).sum(), SPHERE, rtol=1e-12)
+
+
+def test_bounds_that_are_missing_or_empty_raise():
+    lat, lon = np.arange(-85.0, 90, 10), np.arange(5.0, 360, 10)
+    good = np.stack([lat - 5, lat + 5], axis=1)
+    for bad, message in ((good * np.nan, "hold missing values"), (good[:, [0, 0]], "at -85 enclose nothing")):
+        ds = grid(lat, lon).assign(lat_bnds=(("lat", "bnds"), bad))
+        with pytest.raises(ValueError, match=message):
+            cell_area(ds)
+
+
 def test_a_dataset_with_a_variable_called_flux_has_cells():
     ds = grid(*GRIDS["1"]).assign(flux=(("lat", "lon"), np.ones((180, 360))))
     assert float(ds.flux.cell_area().sum()) == pytest.approx(SPHERE, rel=1e-12)

@@ -44,6 +44,8 @@ def _find(obj: xr.DataArray | xr.Dataset, axis: str) -> Hashable:
     full = _STANDARD_NAMES[axis]
     if len(found) > 1:
         raise ValueError(f"several dimensions look like {full}: {found}; drop or rename all but one.")
+    if len(along := _along(obj, axis)) == 1:
+        return along[0]
     candidates = [*obj.coords, *(obj.data_vars if isinstance(obj, xr.Dataset) else ())]
     flat = [name for name in candidates if obj[name].ndim == 2 and _is_axis(obj, name, axis)]
     if flat:
@@ -55,10 +57,24 @@ def _find(obj: xr.DataArray | xr.Dataset, axis: str) -> Hashable:
     bare = [name for name in obj.dims if str(name).lower() in _NAMES[axis]]
     if bare:
         raise ValueError(f"dimension {bare[0]!r} has no coordinate: assign its {full}s in degrees with assign_coords.")
+    listed = [name for name in obj.coords if obj[name].ndim == 1 and _is_axis(obj, name, axis)]
+    if listed:
+        dim = obj[listed[0]].dims[0]
+        raise ValueError(
+            f"{listed[0]!r} lies along the dimension {dim!r} together with other coordinates: a list of points or an "
+            f"unstructured grid. xflux needs latitude and longitude as two dimensions; regrid first."
+        )
     raise ValueError(
         f"no {full} found: the dimensions are {tuple(obj.dims)}. Expected a dimension coordinate named "
         f"{axis!r} or {full!r}, or one whose standard_name or units say so."
     )
+
+
+def _along(obj: xr.DataArray | xr.Dataset, axis: str) -> list[Hashable]:
+    """Coordinates along a dimension of another name, as lat(y); not where lat and lon share it."""
+    flat = {a: [c for c in obj.coords if obj[c].ndim == 1 and _is_axis(obj, c, a)] for a in _NAMES}
+    other = {obj[c].dims for c in flat["lon" if axis == "lat" else "lat"]}
+    return [c for c in flat[axis] if obj[c].dims not in other and c not in obj.dims]
 
 
 def standardise(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
@@ -82,6 +98,7 @@ def standardise(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
         units = str(obj[name].attrs.get("units", "")).lower()
         if units.startswith("rad") or units in ("m", "km", "metre", "meter", "metres", "meters"):
             raise ValueError(f"coordinate {name!r} is in {units!r}; xflux needs {_STANDARD_NAMES[axis]} in degrees.")
+    obj = obj.swap_dims({obj[name].dims[0]: name for name in names if name not in obj.dims})
     renames = {name: axis for name, axis in names.items() if name != axis}
     clashes = [axis for axis in renames.values() if axis in obj.coords]
     return obj.drop_vars(clashes).rename(renames) if renames else obj
@@ -110,9 +127,16 @@ def _kind(coord: xr.DataArray) -> str:
 
 
 def _regular(centres: np.ndarray) -> float | None:
-    """Step of a regular axis that may have gaps (sorted, ascending), None where the axis is irregular."""
+    """Step of a regular axis that may have gaps (sorted, ascending), None where the axis is irregular.
+
+    Gaps are the exception: where most steps are wider than the narrowest, as between a point at the pole and the centre
+    of the first row, the axis is irregular.
+    """
     steps = np.diff(centres)
-    step = np.median(steps[steps < 1.5 * steps.min()])
+    narrow = steps < 1.5 * steps.min()
+    if narrow.mean() < 0.5:
+        return None
+    step = np.median(steps[narrow])
     counts = np.round((centres - centres[0]) / step)
     if counts[-1] > 0:
         step = (centres[-1] - centres[0]) / counts[-1]
@@ -267,6 +291,8 @@ def _given_bounds(values: np.ndarray, bounds: np.ndarray, axis: str, name: Hasha
     """CF bounds as ascending pairs that hold their centre; longitudes that jump by 360 are put right."""
     if bounds.shape != (values.size, 2):
         raise ValueError(f"bounds of {name!r} have the shape {bounds.shape}; expected {(values.size, 2)}.")
+    if not np.isfinite(bounds).all():
+        raise ValueError(f"bounds of {name!r} hold missing values: fill them, or drop them to have them inferred.")
     if axis == "lat":
         bounds = np.clip(np.sort(bounds, axis=1), -90, 90)
     else:
@@ -277,6 +303,9 @@ def _given_bounds(values: np.ndarray, bounds: np.ndarray, axis: str, name: Hasha
         near = bounds + 360 * np.round((values[:, None] - bounds) / 360)
         bounds = np.sort(np.where(fix[:, None], near, bounds), axis=1)
         bounds += 360 * np.round((values - bounds.mean(axis=1)) / 360)[:, None]
+    if (bounds[:, 1] <= bounds[:, 0]).any():
+        i = int((bounds[:, 1] <= bounds[:, 0]).argmax())
+        raise ValueError(f"bounds {bounds[i]} of {name!r} at {values[i]:g} enclose nothing; drop them to be inferred.")
     outside = (values < bounds[:, 0] - 1e-3) | (values > bounds[:, 1] + 1e-3)
     if outside.any():
         i = int(outside.argmax())
