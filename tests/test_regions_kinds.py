@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from test_regions import GRIDS, axes, flux, globe
@@ -49,6 +50,42 @@ def test_boolean_and_text_masks():
     named = aggregate_regions(da, mask_of(coords, np.where(inside, "in", "")), "PgC d-1")
     assert list(one.region.values) == [1] and list(named.region.values) == ["in"]
     np.testing.assert_allclose(one.values, named.values, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("change", "labels"),
+    [
+        (lambda m: np.where(m == 0, 255, m).astype("u1"), [1, 2, 255]),
+        (lambda m: m.astype("i1"), [0, 1, 2]),
+        (lambda m: m.astype(">i2"), [0, 1, 2]),
+        (lambda m: np.where(m == 0, np.nan, m).astype("f4"), [1, 2]),
+        (lambda m: np.where(m == 0, np.inf, m), [1, 2]),
+        (lambda m: np.where(m == 0, None, m.astype(object)), [1, 2]),
+        (lambda m: np.where(m == 0, pd.NA, m.astype(object)), [1, 2]),
+        (lambda m: np.where(m == 0, np.nan, np.array(["x", "y", "z"], object)[m]), ["y", "z"]),
+        (lambda m: np.where(m == 0, pd.NA, np.array(["x", "y", "z"], object)[m]), ["y", "z"]),
+        (lambda m: np.array([b"x", b"y", b""])[m], ["x", "y"]),
+    ],
+)
+def test_label_masks_of_any_dtype(change, labels):
+    coords = axes(10.0)
+    numbers = rng.integers(0, 3, size=(18, 36))
+    da, mask = flux(coords), mask_of(coords, change(numbers))
+    out = aggregate_regions(da, mask, "PgC d-1")
+    assert out.region.values.tolist() == labels
+    weighted = (da * grids.cell_area(da)).values / 1e15
+    kept = {1: [1, 2], 255: [1, 2, 0], "y": [1, 2], "x": [0, 1], 0: [0, 1, 2]}
+    order = kept[labels[-1] if labels[-1] == 255 else labels[0]]
+    np.testing.assert_allclose(out.values, [weighted[numbers == k].sum() for k in order], rtol=1e-12)
+
+
+def test_fill_values_are_no_labels():
+    coords = axes(10.0)
+    numbers = rng.integers(0, 3, size=(18, 36))
+    filled = mask_of(coords, np.where(numbers == 0, 255, numbers).astype("u1"), _FillValue=np.uint8(255))
+    assert aggregate_regions(flux(coords), filled, "PgC d-1").region.values.tolist() == [1, 2]
+    with pytest.raises(ValueError, match=r"holds 1e\+20, which is no label: mask fill values as NaN"):
+        aggregate_regions(flux(coords), mask_of(coords, np.where(numbers == 0, 1e20, numbers)), "PgC d-1")
 
 
 def test_masks_that_are_no_masks():
@@ -240,6 +277,42 @@ def test_weights_made_earlier_give_the_same(basis):
     other = da.isel(lat=slice(None, None, -1)).roll(lon=5, roll_coords=True)
     flipped = aggregate_regions(other, w, include_global=True)
     np.testing.assert_allclose(flipped.values, expected.values, rtol=1e-12)
+
+
+@pytest.mark.parametrize("suffix", [None, ".nc", ".zarr"])
+def test_a_grid_that_only_its_bounds_know(tmp_path, suffix):
+    """Rows that no inference finds: weights, masks and land fractions of that grid are cell by cell the same."""
+    lat = np.r_[-80, np.arange(-60.0, 81, 10), 87]
+    south = np.r_[-90, -65, np.arange(-55.0, 76, 10), 85]
+    bounds = np.stack([south, np.r_[south[1:], 90]], axis=1)
+    coords = {"lat": lat, "lon": np.arange(-175.0, 180, 10)}
+    shape = (lat.size, 36)
+    land = mask_of(coords, rng.uniform(size=shape))
+    values = mask_of(coords, rng.normal(size=shape), units="gC m-2 d-1", area_basis="land")
+    ds = xr.Dataset({"nee": values, "land_fraction": land, "lat_bnds": (("lat", "bnds"), bounds)})
+    area = np.outer(np.diff(np.sin(np.radians(bounds)))[:, 0], np.full(36, np.radians(10))) * grids.RADIUS**2
+    labels = rng.integers(0, 3, size=shape)
+    expected = [(area * land * values).values[labels == k].sum() / 1e15 for k in range(3)]
+    mask = mask_of(coords, labels)
+    for regions in (mask, (mask == xr.DataArray(range(3), dims="region")).astype(float), region_weights(ds, mask)):
+        if suffix and regions.dims[0] == "region" and "units" in regions.attrs:
+            save_weights(regions, tmp_path / f"w{suffix}")
+            regions = load_weights(tmp_path / f"w{suffix}")
+        out = aggregate_regions(ds, regions, "PgC d-1")
+        np.testing.assert_allclose(out.nee.values, expected, rtol=1e-12)
+        turned = aggregate_regions(ds.isel(lat=slice(None, None, -1)), regions, "PgC d-1")
+        np.testing.assert_allclose(turned.nee.values, expected, rtol=1e-12)
+
+
+def test_weights_of_some_regions_leave_the_rest_unassigned():
+    da = flux(axes(5.0))
+    w = region_weights(da, "reccap2", "cell")
+    some = aggregate_regions(da, w.sel(region=["USA", "CHN"]), "PgC d-1")
+    everything = aggregate_regions(da, w, "PgC d-1")
+    np.testing.assert_allclose(some.values, everything.sel(region=["USA", "CHN"]).values, rtol=1e-13)
+    assert (some.sum() + some.unassigned).item() == pytest.approx((everything.sum() + everything.unassigned).item())
+    with pytest.raises(ValueError, match=r"one region have lost their dim: .*sel\(region=\['USA'\]\)"):
+        aggregate_regions(da, w.sel(region="USA"), "PgC d-1")
 
 
 def test_weights_for_another_grid_or_basis():

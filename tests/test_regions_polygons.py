@@ -106,6 +106,20 @@ def test_shapes_any_number_of_turns_away_are_the_same(turn):
     assert folded(moved).area == pytest.approx(shape.area, rel=1e-12)
 
 
+def test_holes_that_reach_the_outline_stay_holes():
+    box, bite = [(0, 0), (10, 0), (10, 10), (0, 10)], [(5, 5), (15, 5), (15, 8), (5, 8)]
+    bitten = shapely.Polygon(box, [bite])
+    assert not bitten.is_valid
+    assert areas(frame(bitten))[0] == pytest.approx(band_area(0, 0, 10, 10) - band_area(5, 5, 10, 8), rel=1e-12)
+    touching = shapely.Polygon(box, [[(2, 0), (4, 0), (4, 6), (2, 6)]])
+    assert areas(frame(touching))[0] == pytest.approx(band_area(0, 0, 10, 10) - band_area(2, 0, 4, 6), rel=1e-12)
+    backwards = shapely.Polygon(box[::-1], [[(2, 1), (4, 1), (4, 6), (2, 6)]])
+    assert areas(frame(backwards))[0] == pytest.approx(band_area(0, 0, 10, 10) - band_area(2, 1, 4, 6), rel=1e-12)
+    nested = shapely.MultiPolygon([shapely.Polygon(box, [[(2, 2), (8, 2), (8, 8), (2, 8)]]), shapely.box(4, 4, 6, 6)])
+    expected = band_area(0, 0, 10, 10) - band_area(2, 2, 8, 8) + band_area(4, 4, 6, 6)
+    assert areas(frame(nested))[0] == pytest.approx(expected, rel=1e-12)
+
+
 def test_regions_without_a_shape_are_empty():
     table = geopandas.GeoDataFrame(
         {"name": ["a", "b", None]}, geometry=[shapely.box(0, 0, 10, 10), None, shapely.Polygon()], crs="EPSG:4326"

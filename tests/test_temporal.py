@@ -286,6 +286,14 @@ def test_steps_that_straddle_months_are_shared_by_their_days():
 
 
 # --- rates and amounts ---
+def test_years_are_not_cut_into_months():
+    time = xr.date_range("2001-01-01", periods=3, freq="YS")
+    da = xr.DataArray(np.ones(3), {"time": time}, "time", attrs={"units": "PgC d-1"})
+    for units in ("PgC d-1", "PgC yr-1", "PgC"):
+        with pytest.raises(ValueError, match="steps of 365 days are longer than a month: freq='MS' is not possible"):
+            to_amounts(da, units, "MS")
+
+
 def test_x_per_month_on_annual_steps_raises():
     yearly = series(np.ones(3), months(2001, 3)[::12])
     with pytest.raises(UnitsError, match=r"annual steps, which have no months; use 'yr-1'"):

@@ -11,16 +11,31 @@ from xflux import grid as grids
 _TOLERANCE = 1e-6
 
 
+def points_of(obj: xr.DataArray | xr.Dataset) -> dict[str, np.ndarray]:
+    """Latitudes and longitudes of a grid as they are."""
+    obj = grids.standardise(obj)
+    return {axis: np.asarray(obj[axis].values, dtype="float64") for axis in ("lat", "lon")}
+
+
 @dataclass(frozen=True)
 class Cells:
-    """The cells of a grid: bounds in degrees, (nlat, 2) and (nlon, 2), in the grid's own order."""
+    """The cells of a grid in degrees, in the grid's own order.
+
+    Attributes
+    ----------
+    lat, lon
+        Bounds, (nlat, 2) and (nlon, 2).
+    points
+        The coordinates themselves, (nlat) and (nlon), which CF bounds need not have in their middle.
+    """
 
     lat: np.ndarray
     lon: np.ndarray
+    points: dict[str, np.ndarray]
 
     @classmethod
     def of(cls, obj: xr.DataArray | xr.Dataset) -> "Cells":
-        return cls(*grids.cells(obj))
+        return cls(*grids.cells(obj), points_of(obj))
 
     @property
     def shape(self) -> tuple[int, int]:

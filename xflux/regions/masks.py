@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Number
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xflux import grid as grids
-from xflux.regions.cover import Cells, Cover, axis_overlap, by_cell, rows_of
+from xflux.regions.cover import Cells, Cover, axis_overlap, by_cell, points_of, rows_of
 
+_NO_NAMES = ("nan", "None", "<NA>", "NaT")
 # Coordinates that differ by less than this share of a cell are the same.
 _JITTER = 1e-3
 
@@ -57,13 +60,26 @@ class Carry:
         return field if same else field[np.ix_(self.rows, self.columns)]
 
 
-def carry(source: Cells, target: Cells) -> Carry:
-    """How to get from one grid to another."""
+def carry(field: xr.DataArray, target: Cells) -> Carry:
+    """How to bring a field to other cells. On the same coordinates they are the same cells, whatever bounds say."""
+    points = points_of(field)
+    if field.sizes["lat"] == len(target.lat) and field.sizes["lon"] == len(target.lon):
+        rows, columns = (place(points[axis], target, axis) for axis in ("lat", "lon"))
+        if rows is not None and columns is not None:
+            return Carry(rows, columns, True)
+    source = Cells.of(field)
     rows, columns = matching(source.lat, target.lat, "lat"), matching(source.lon, target.lon, "lon")
     if rows is not None and columns is not None:
         return Carry(rows, columns, True)
     by_lat, by_lon = axis_overlap(source.lat, target.lat, "lat"), axis_overlap(source.lon, target.lon, "lon")
     return Carry(by_lat, by_lon, False)
+
+
+def place(points: np.ndarray, target: Cells, axis: str) -> np.ndarray | None:
+    """Index of the point equal to the coordinate of each cell, None where some cell has none."""
+    half = np.diff(getattr(target, axis), axis=1)[:, 0] / 2
+    wanted = target.points[axis]
+    return matching(np.stack([points, points], 1), np.stack([wanted - half, wanted + half], 1), axis, edges=False)
 
 
 def _clean(field: np.ndarray) -> np.ndarray:
@@ -99,7 +115,7 @@ def land_on(land_fraction: xr.DataArray, cells: Cells) -> np.ndarray:
             f"land_fraction reaches from {values.min():g} to {values.max():g}; expected shares of the cell, 0 to 1 "
             f"(set units '%' or divide)."
         )
-    return np.clip(carry(Cells.of(land), cells)(values), 0, 1).ravel()
+    return np.clip(carry(land, cells)(values), 0, 1).ravel()
 
 
 def _labels(mask: xr.DataArray, values: np.ndarray) -> np.ndarray:
@@ -117,6 +133,27 @@ def _labels(mask: xr.DataArray, values: np.ndarray) -> np.ndarray:
     return np.array([known.get(int(value), str(int(value))) for value in values])
 
 
+def _numbers(field: np.ndarray) -> np.ndarray:
+    """Labels as they are, but True as 1, False as none, and numbers that an array of objects holds as numbers."""
+    if field.dtype.kind == "b":
+        return np.where(field, 1, -1)
+    if field.dtype.kind == "O":
+        missing = pd.isna(field)
+        if all(isinstance(x, Number) for x in field[~missing]):
+            return np.where(missing, np.nan, field).astype("float64")
+    return field
+
+
+def _check_labels(values: np.ndarray, name: str) -> None:
+    if not np.array_equal(values, np.round(values)):
+        raise ValueError(
+            f"a (lat, lon) mask holds labels, integers ≥ 0, but {name!r} holds {values[values % 1 > 0][0]:g}; "
+            f"fractions of the cell need a dim 'region'."
+        )
+    if values.size and values[-1] > 2**53:
+        raise ValueError(f"the mask {name!r} holds {values[-1]:g}, which is no label: mask fill values as NaN.")
+
+
 def label_mask(mask: xr.DataArray, cells: Cells, name: str | None = None) -> Cover:
     """Regions of a (lat, lon) mask: every distinct finite value ≥ 0; of a boolean mask True only; of text each name.
 
@@ -131,27 +168,27 @@ def label_mask(mask: xr.DataArray, cells: Cells, name: str | None = None) -> Cov
             f"a label mask has the dims (lat, lon), not {mask.dims}: select one of the others, or, if it holds shares "
             f"of the cell, name its dim of regions 'region'."
         )
+    if hasattr(mask.data, "todense"):
+        raise ValueError("the weights of one region have lost their dim: keep it, as in weights.sel(region=['USA']).")
     mask = mask.transpose("lat", "lon")
-    field = np.asarray(mask.values)
+    field = _numbers(np.asarray(mask.values))
     if field.dtype.kind in "OUS":
         names, codes = np.unique(field.astype(str), return_inverse=True)
-        empty = np.isin(names, ["", "nan", "None"])
+        empty = np.isin(names, ["", *_NO_NAMES])
         values, labels = np.flatnonzero(~empty), names[~empty]
         field = codes.reshape(field.shape)
     else:
-        field = np.where(field, 1, -1) if field.dtype.kind == "b" else field
-        field = np.where(np.isfinite(field), field, -1)
+        fill = [mask.attrs[key] for key in ("_FillValue", "missing_value") if key in mask.attrs]
+        field = field if field.dtype.kind == "f" else field.astype("int64")  # unsigned ones have no −1
+        field = np.where(np.isfinite(field) & ~np.isin(field, fill), field, -1)
         values = np.unique(field)
         values = values[values >= 0]
-        if not np.array_equal(values, np.round(values)):
-            raise ValueError(
-                f"a (lat, lon) mask holds labels, integers ≥ 0, but {mask.name!r} holds {values[values % 1 > 0][0]:g}; "
-                f"fractions of the cell need a dim 'region'."
-            )
+        _check_labels(values, mask.name)
         labels = _labels(mask, values)
+        field, values = field.astype("int64"), values.astype("int64")
     if values.size == 0:
         raise ValueError(f"the mask {mask.name!r} holds no value ≥ 0, so there is no region.")
-    bring = carry(Cells.of(mask), cells)
+    bring = carry(mask, cells)
     if bring.exact:
         parts = _parts_of_labels(bring(field).ravel(), values)
     else:
@@ -193,7 +230,7 @@ def fraction_mask(mask: xr.DataArray, cells: Cells) -> Cover:
             f"fractions of the cell lie between 0 and 1, but {mask.name!r} reaches from {low:g} to {high:g}. "
             f"Weights in m2 need attrs['units'] = 'm2'; percentages must be divided by 100."
         )
-    bring = carry(Cells.of(mask), cells)
+    bring = carry(mask, cells)
     parts = _parts(lambda i: bring(np.clip(_clean(field[i]), 0, 1)), range(len(labels)))
     share = rows_of(parts, cells.shape[0] * cells.shape[1])
     # Shares in float32 add up to one only nearly.

@@ -6,6 +6,8 @@ rings that cross the antimeridian are unwrapped, and those that go around a pole
 
 import numpy as np
 
+from xflux.regions.shapes import made_valid
+
 _PIECE_METRES = 10_000.0
 _PIECE_DEGREES = 0.1
 _AREAL = ("Polygon", "MultiPolygon", "GeometryCollection")
@@ -86,7 +88,7 @@ def folded(shape):
     west, _, east, _ = shape.bounds
     if west >= -180 and east <= 180:
         return shape
-    valid, window = shapely.make_valid(shape), shapely.box(-180, -90.01, 180, 90.01)
+    valid, window = made_valid(shape), shapely.box(-180, -90.01, 180, 90.01)
     turns = range(int(np.floor((west + 180) / 360)), int(np.ceil((east - 180) / 360)) + 1)
     return shapely.union_all([_areas(shapely.intersection(_turned(valid, -360.0 * k), window)) for k in turns])
 
@@ -115,7 +117,7 @@ def _unprojected(shape, crs):
     longest = _PIECE_DEGREES if crs.is_geographic else _PIECE_METRES / crs.axis_info[0].unit_conversion_factor
     to_degrees = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform
     parts = []
-    for polygon in _areas(shapely.make_valid(shape)).geoms:
+    for polygon in _areas(made_valid(shape)).geoms:
         outside, *holes = (_ring(shapely.segmentize(r, longest), to_degrees) for r in _rings(polygon))
         parts.append(outside.difference(shapely.union_all(holes)) if holes else outside)
     return _areas(shapely.union_all(parts))
@@ -141,14 +143,14 @@ def _ring(ring, to_degrees):
         # Counterclockwise, what is enclosed lies to the left: eastward around the North Pole, westward the South Pole.
         pole = np.copysign(90.0, turn)
         lon, lat = np.r_[lon, lon[-1], lon[0], lon[0]], np.r_[lat, pole, pole, lat[0]]
-    return _areas(shapely.make_valid(folded(shapely.Polygon(np.c_[lon, lat]))))
+    return _areas(made_valid(folded(shapely.Polygon(np.c_[lon, lat]))))
 
 
 def overlapping(shapes: list) -> bool:
     """Whether two regions share more than a millionth of the smaller one."""
     import shapely
 
-    valid = shapely.make_valid(np.array([None, *shapes], dtype=object)[1:])
+    valid = np.array([None, *map(made_valid, shapes)], dtype=object)[1:]
     left, right = shapely.STRtree(valid).query(valid, predicate="intersects")
     pairs = left < right
     left, right = valid[left[pairs]], valid[right[pairs]]

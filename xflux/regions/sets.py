@@ -12,7 +12,7 @@ from xflux.regions.cover import Cells, Cover, by_cell, latitude_band_limits, lat
 from xflux.regions.coverage import polygon_shares
 from xflux.regions.masks import fraction_mask, label_mask
 from xflux.regions.polygons import is_polygons, overlapping, polygons_of
-from xflux.regions.shapes import rings_of, shipped
+from xflux.regions.shapes import made_valid, rings_of, shipped
 
 NAMES = ("reccap2", "reccap2-chapters", "reccap2-chapters-11", "transcom", "latitude-bands", "countries")
 
@@ -84,7 +84,7 @@ def polygon_cover(regions, cells: Cells) -> Cover:
     overlap = overlapping(geometries)
     union = share
     if overlap:
-        whole = rings_of([shapely.union_all([shapely.make_valid(g) for g in geometries if g is not None])])
+        whole = rings_of([shapely.union_all([made_valid(g) for g in geometries if g is not None])])
         union = rows_of(polygon_shares(whole, cells.lat, cells.lon, 1), cells.count)
     own = np.minimum(by_cell(union), 1.0)
     return Cover(name, labels, share, land=_world_land(cells.key, cells), own=own, overlapping=overlap)

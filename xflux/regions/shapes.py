@@ -70,6 +70,18 @@ def shipped(name: str) -> tuple[np.ndarray, Rings]:
     return np.array(labels), replace(rings, group=np.array(group))
 
 
+def made_valid(shape):
+    """The shape with rings that do not cross: outlines less their holes, also where these meet.
+
+    GEOS's other method, "linework", fills holes that touch the outline.
+    """
+    import shapely
+
+    if shape is None or shape.is_valid:
+        return shape
+    return shapely.make_valid(shape, method="structure", keep_collapsed=False)
+
+
 def rings_of(geometries) -> Rings:
     """Rings of shapely polygons, one group a geometry; invalid ones are made valid first.
 
@@ -87,8 +99,7 @@ def rings_of(geometries) -> Rings:
         if geometry.geom_type not in ("Polygon", "MultiPolygon", "GeometryCollection"):
             kind = geometry.geom_type
             raise TypeError(f"region {i} is a {kind}; expected a Polygon or MultiPolygon (see buffer()).")
-        valid = geometry if geometry.is_valid else shapely.make_valid(geometry)
-        for polygon in shapely.get_parts(shapely.get_parts(valid)):
+        for polygon in shapely.get_parts(shapely.get_parts(made_valid(geometry))):
             if polygon.geom_type != "Polygon":
                 continue
             for k, ring in enumerate((polygon.exterior, *polygon.interiors)):

@@ -7,9 +7,9 @@ import xarray as xr
 
 from xflux import grid as grids
 from xflux.provenance import stamp
-from xflux.regions.cover import Cells, Cover
+from xflux.regions.cover import Cells, Cover, points_of
 from xflux.regions.kernel import Plan
-from xflux.regions.masks import land_on, matching
+from xflux.regions.masks import land_on, place
 from xflux.regions.sets import cover_of
 
 BASES = ("land", "cell")
@@ -81,8 +81,8 @@ def read_weights(weights: xr.DataArray, grid: xr.DataArray | xr.Dataset) -> Weig
     from scipy.sparse import coo_array
 
     weights = grids.standardise(weights).transpose("region", "lat", "lon")
-    here, there = Cells.of(grid), Cells.of(weights)
-    rows, columns = _index(there.lat, here.lat, "lat"), _index(there.lon, here.lon, "lon")
+    here, there = Cells.of(grid), points_of(weights)
+    rows, columns = (_index(there[axis], here, axis) for axis in ("lat", "lon"))
     data = weights.data
     if hasattr(data, "coords"):
         (region, lat, lon), value = data.coords, data.data
@@ -106,17 +106,18 @@ def read_weights(weights: xr.DataArray, grid: xr.DataArray | xr.Dataset) -> Weig
     return Weights(name, labels, basis, matrix, globe, bool(weights.attrs.get("regions_overlap", False)))
 
 
-def _index(there: np.ndarray, here: np.ndarray, axis: str) -> np.ndarray:
+def _index(there: np.ndarray, here: Cells, axis: str) -> np.ndarray:
     """Place on the grid at hand of every row or column of the weights, −1 where the grid lacks it."""
-    found = matching(there, here, axis, edges=False)
+    found = place(there, here, axis)
     if found is None:
+        own = here.points[axis]
         raise ValueError(
-            f"the weights were made for another grid: their {axis} cells ({len(there)}, from {there[0, 0]:g}) are not "
-            f"those of the data ({len(here)}, from {here[0, 0]:g}). Make them with region_weights(grid, regions)."
+            f"the weights were made for another grid: their {axis} cells ({len(there)}, from {there[0]:g}) are not "
+            f"those of the data ({len(own)}, from {own[0]:g}). Make them with region_weights(grid, regions)."
         )
-    place = np.full(len(there), -1)
-    place[found] = np.arange(len(here))
-    return place
+    index = np.full(len(there), -1)
+    index[found] = np.arange(len(found))
+    return index
 
 
 def check_basis(basis: str) -> str:

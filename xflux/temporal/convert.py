@@ -129,6 +129,8 @@ def _period(freq: str | None, target: Units, steps: Steps) -> str | None:
     if freq is not None and freq not in _PERIODS:
         raise ValueError(f"freq must be 'MS' (months) or 'YS' (years), not {freq!r}.")
     period = _PERIODS[freq] if freq is not None else None
+    if period == "month" and steps.days.max() > 31.5:
+        raise ValueError(f"steps of {steps.days.max():g} days are longer than a month: freq={freq!r} is not possible.")
     if target.time != "month":
         return period
     if period == "year" or steps.kind == "year":
