@@ -42,6 +42,90 @@ def test_what_is_trained_is_what_the_bridge_predicts(earth, noisy, month_lengths
     np.testing.assert_allclose(estimate.numpy(), expected.values, rtol=1e-6)
 
 
+def annual_target(earth):
+    """The monthly target's years, in PgC per year."""
+    found = earth.target.groupby("time.year").sum("time").transpose("inversion", "region", "year")
+    return found.assign_attrs(units="PgC yr-1")
+
+
+@pytest.mark.parametrize("month_lengths", [True, False])
+def test_annual_and_mean_targets_meet_the_bridges_months(earth, noisy, month_lengths):
+    """A year through the bridge is the sum of its months through the bridge; it enters as the mean month."""
+    bridge = fit_bridge(noisy, earth.weights, month_lengths=month_lengths)
+    net = network()
+    model = train.FluxModel(
+        DRIVERS, np.zeros(3), np.ones(3), ["nee"], {"nee": "gC m-2 d-1"}, net.state(), history=xr.Dataset()
+    )
+    months = bridge.predict(forward_run(model, earth.grid)).transpose("member", "region", "month").sel(region=BANDS)
+    for target in (annual_target(earth), annual_target(earth).mean("year").assign_attrs(units="PgC yr-1")):
+        top = train.RegionalConstraint(target, earth.grid, bridge=bridge)
+        found = train.regional_integrals(model, top)
+        assert found["bridge"].shape == (2, 3, 1)
+        np.testing.assert_allclose(found["bridge"][..., 0], months.sum("month") / 12, rtol=1e-6)
+
+
+def in_time(earth):
+    time = xr.date_range("2015-01-01", periods=36, freq="MS")
+    grid = earth.grid.sel(month=time.month).rename(month="time").assign_coords(time=time)
+    return grid.assign(warm=(grid.warm + 0.2 * (grid.time.dt.year - 2015)).assign_attrs(units="1"))
+
+
+@pytest.mark.parametrize("steps", ["annual", "dated", "days"])
+def test_refitting_does_not_depend_on_the_targets_steps(earth, noisy, steps):
+    """The field from which the bridge is fitted anew is monthly, whatever target and drivers are."""
+    from xflux.train.refit import monthly_field
+
+    grid = {"annual": earth.grid, "dated": in_time(earth)}.get(steps)
+    if grid is None:
+        day = np.arange(1, 366)
+        month = xr.DataArray(np.searchsorted(np.cumsum([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]), day) + 1,
+                             {"dayofyear": day}, ("dayofyear",))  # fmt: skip
+        grid = earth.grid.sel(month=month).drop_vars("month")
+    target = earth.target if steps != "annual" else annual_target(earth)
+    top = train.RegionalConstraint(target, grid, bridge=fit_bridge(noisy, earth.weights), refit_bridge=1)
+    setting = dataclasses.replace(SETTING, validation_years=1)
+    term, net = RegionalTerm(top, SCALING, [0, 1], 0, setting), network()
+    field = monthly_field(term.whole, net, grid, 1.0)
+    model = train.FluxModel(
+        DRIVERS, np.zeros(3), np.ones(3), ["nee"], {"nee": "gC m-2 d-1"}, net.state(), history=xr.Dataset()
+    )
+    expected = forward_run(model, grid)
+    if steps == "days":
+        expected = expected.groupby(month).mean("dayofyear").rename(group="month").transpose("member", "month", ...)
+    assert field.dims[1] == expected.dims[1]
+    expected = expected.where(earth.weights.sum("region") > 0)
+    np.testing.assert_allclose(field, expected, rtol=1e-5, atol=1e-5)
+    config = dataclasses.replace(SMALL, max_epochs=2, validation_years=1)
+    history = train.fit(earth.towers, DRIVERS, constraints=[top], config=config).history
+    gap = history["ATM_bridged"] - history["ATM_integral"]
+    np.testing.assert_allclose(history["ATM_gap"].sum("region"), gap, atol=1e-3)
+    assert history["ATM_gap"].dims == ("epoch", "member", "region") and np.isfinite(gap).all()
+
+
+def test_refit_bridge_needs_a_bridge_and_all_pixels(earth, noisy):
+    with pytest.raises(ValueError, match="refit_bridge is 3 with integral='full'"):
+        train.RegionalConstraint(earth.target, earth.grid, integral="full", regions=earth.weights, refit_bridge=3)
+    with pytest.raises(ValueError, match="refit_bridge is 0 with integral='bridge'"):
+        train.RegionalConstraint(earth.target, earth.grid, bridge=fit_bridge(noisy, earth.weights), refit_bridge=0)
+
+
+def test_a_refitted_bridge_resumes_exactly(earth, noisy, tmp_path):
+    top = train.RegionalConstraint(earth.target, earth.grid, bridge=fit_bridge(noisy, earth.weights), refit_bridge=2)
+    config = dataclasses.replace(SMALL, max_epochs=4)
+    whole = train.fit(earth.towers, DRIVERS, constraints=[top], config=config)
+
+    def stop(line):
+        if "epoch 3/" in line:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(earth.towers, DRIVERS, constraints=[top], config=config, checkpoint=path, progress=stop)
+    resumed = train.fit(earth.towers, DRIVERS, constraints=[top], config=config, checkpoint=path)
+    assert all(np.array_equal(whole.last_weights[k], resumed.last_weights[k]) for k in whole.last_weights)
+    assert whole.history.equals(resumed.history)
+
+
 def test_a_bridge_that_is_fitted_anew_keeps_its_options(earth, noisy, monkeypatch):
     from xflux import bridge as room
 

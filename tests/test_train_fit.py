@@ -176,6 +176,12 @@ def test_a_checkpoint_of_another_run_is_refused(earth, tmp_path):
         train.fit(earth.towers, DRIVERS, config=dataclasses.replace(SMALL, batch=500), checkpoint=path)
     with pytest.raises(ValueError, match=r"another run \(its drivers, towers differ\)"):
         train.fit(earth.towers, DRIVERS[::-1], config=SMALL, checkpoint=path)
+    path = tmp_path / "constrained.checkpoint"
+    train.fit(earth.towers, DRIVERS, constraints=[constraint(earth)], config=SMALL, checkpoint=path)
+    for change in ({"exponent": 2.0}, {"pixels": 100}, {"misfit": "covariance"}, {"regions_per_step": 1}):
+        with pytest.raises(ValueError, match=r"another run \(its constraints differ\)"):
+            train.fit(earth.towers, DRIVERS, constraints=[constraint(earth, **change)], config=SMALL, checkpoint=path)
+    path = tmp_path / "run.checkpoint"
     other = earth.towers.assign_coords(site=("sample", np.roll(earth.towers.site.values, 1)))
     with pytest.raises(ValueError, match=r"another run \(its towers differ\)"):
         train.fit(other, DRIVERS, config=SMALL, checkpoint=path)
@@ -270,18 +276,29 @@ class TestErrors:
         with pytest.raises(ValueError, match="device='cuda', but this PyTorch sees no GPU"):
             train.fit(earth.towers, DRIVERS, config=dataclasses.replace(SMALL, device="cuda"))
 
-    def test_nan_rows_are_dropped_with_a_count(self, earth):
+    def test_nan_in_a_driver_is_an_error_or_dropped_with_a_count(self, earth):
         towers = earth.towers.copy(deep=True)
         towers["wet"][:50] = np.nan
+        with pytest.raises(ValueError, match=r"50 of 6000 tower rows have NaN in a driver \(wet: 50\).*dropna"):
+            train.fit(towers, DRIVERS, config=SMALL)
+        config = dataclasses.replace(SMALL, missing_drivers="drop")
         with pytest.warns(UserWarning, match=r"50 of 6000 tower rows .*\(wet: 50\)"):
+            model = train.fit(towers, DRIVERS, config=config)
+        assert model.attrs["towers_dropped"] == 50
+
+    def test_rows_without_an_observation_are_left_out_with_a_count(self, earth):
+        towers = earth.towers.copy(deep=True)
+        towers["nee"][:50] = np.nan
+        with pytest.warns(UserWarning, match=r"50 of 6000 tower rows .*\(nee: 50\)"):
             model = train.fit(towers, DRIVERS, config=SMALL)
         assert model.attrs["towers_dropped"] == 50
 
     def test_mostly_nan_is_an_error(self, earth):
         towers = earth.towers.copy(deep=True)
         towers["wet"][:4000] = np.nan
-        with pytest.raises(ValueError, match=r"4000 of 6000 tower rows.*wet: 4000"):
-            train.fit(towers, DRIVERS, config=SMALL)
+        for missing in ("raise", "drop"):
+            with pytest.raises(ValueError, match=r"4000 of 6000 tower rows.*wet: 4000"):
+                train.fit(towers, DRIVERS, config=dataclasses.replace(SMALL, missing_drivers=missing))
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -295,6 +312,7 @@ class TestErrors:
             ({"hidden": 32}, "hidden is 32; expected the widths"),
             ({"learning_rate": -1.0}, "learning_rate=-1.0"),
             ({"validation_years": -1}, "validation_years=-1"),
+            ({"missing_drivers": "keep"}, "missing_drivers is 'keep'"),
         ],
     )
     def test_configuration(self, change, message):
@@ -306,6 +324,16 @@ class TestModelFile:
     @pytest.fixture(scope="class")
     def model(self, earth):
         return train.fit(earth.towers, DRIVERS, constraints=[constraint(earth)], config=SMALL)
+
+    def test_repr_says_what_it_is_and_no_weights(self, model, earth):
+        text, html = repr(model), model._repr_html_()
+        assert text.startswith("<xflux.FluxModel: 3 members, 3 drivers → nee (gC m-2 d-1)>")
+        assert "3 → 16 → 16 → 1, relu, float32" in text and "warm (1), wet (1), green (1)" in text
+        assert "3 epochs (best: " in text and "on EC, ATM" in text and "sampled, 3 regions" in text
+        assert len(text) < 600 and "array" not in text and "<table>" in html and "sampled, 3 regions" in html
+        named = dataclasses.replace(model, driver_units={"warm": "<b>"})
+        assert "warm (&lt;b&gt;)" in named._repr_html_()
+        assert "epochs" not in repr(dataclasses.replace(model, history=xr.Dataset(), attrs={}))
 
     def test_round_trip(self, model, tmp_path):
         path = model.save(tmp_path / "model.safetensors")

@@ -17,21 +17,21 @@ LONGEST_MONTH = 31.5  # d; longer steps are no parts of months
 class Steps:
     """Steps of the drivers used at once ``(member | 1, step)`` (None: all), and what they add to which target step.
 
-    ``slot (member | 1, step, target step)`` holds days (or their share of a mean month); ``target`` and
-    ``valid`` are the target on these steps.
+    ``slot (member | 1, step, target step)`` holds days (or their share of a mean month); ``target`` is the target on
+    these steps, ``numbers (member | 1, target step)`` which of all they are (None: all, in order).
     """
 
     steps: torch.Tensor | None
     slot: torch.Tensor
     target: torch.Tensor
+    numbers: torch.Tensor | None = None
 
 
 def held_out_years(calendar: "Calendar", target: Target, members: list[int], config: Setting) -> list[tuple]:
     """Training and held-out years of every member (empty for a climatology)."""
-    years = calendar.years(target)
-    if years is None:
+    years, held = calendar.years(target), config.validation_years
+    if years is None or held is None:
         return [(None, ())] * len(members)
-    held = config.validation_years
     if len(years) <= held:
         raise ValueError(
             f"the target has {len(years)} whole years ({', '.join(map(str, years))}) that the drivers cover, and "
@@ -86,6 +86,11 @@ class Calendar:
             if len(at) and (y in whole_years or not target.annual):
                 own.append(at)
                 column.append(i)
+        if not own:
+            raise ValueError(
+                f"no step of the target ({min(target.year)} … {max(target.year)}) is covered by the drivers, whose "
+                f"time is {rows.steps.values[0]} … {rows.steps.values[-1]}"
+            )
         column = np.array(column, int)
         return cls(False, None, tuple(own), year=target.year[column], column=column, n_slots=len(own), **common)
 
@@ -100,10 +105,12 @@ class Calendar:
         return np.intersect1d(target.years, covered)
 
     def target(self, target: Target, years: np.ndarray | None) -> np.ndarray:
-        """The target on the slots ``(inversion, region, slot)``."""
-        if self.whole:
-            return target.values[..., self.column] if years is None else training_target(target, years)
-        return target.values[..., self.column]
+        """The target on the slots ``(inversion, region, slot)``; NaN where it has years and none is asked for."""
+        if not self.whole or target.year is None:
+            return target.values[..., self.column]
+        if years is None:
+            return np.full((*target.values.shape[:2], self.n_slots), np.nan)
+        return training_target(target, years)
 
     def all_steps(self, target: torch.Tensor) -> Steps:
         return Steps(None, self.matrix, target)
@@ -130,10 +137,17 @@ class Calendar:
         if self.whole:
             yield self.all_steps(validation)
             return
-        for k in range(max(len(held_out) for _, held_out in years) or 1):
-            own = [held_out if len(held_out) else train for train, held_out in years]
+        own = [held_out if len(held_out) else training_years for training_years, held_out in years]
+        for k in range(max(map(len, own))):
             pick = [some[k % len(some)] for some in own]
             yield self._gather([np.flatnonzero(self.year == year) for year in pick], validation)
+
+    def labels(self, target: Target) -> dict[str, np.ndarray]:
+        """Year and month of every slot, as far as the target has them."""
+        if self.whole:
+            return {} if self.annual else {"month": np.arange(1, MONTHS + 1)}
+        found = {"year": self.year}
+        return found if self.annual else found | {"month": target.month[self.column]}
 
     def _gather(self, chosen: list[np.ndarray], target: torch.Tensor) -> Steps:
         longest = max(sum(len(self.own[s]) for s in slots) for slots in chosen)
@@ -149,7 +163,7 @@ class Calendar:
         at = [torch.as_tensor(slots, device=self.device) for slots in chosen]
         picked = torch.stack([target[m][..., own] for m, own in enumerate(at)])
         matrix = torch.tensor(slot, dtype=self.dtype, device=self.device)
-        return Steps(torch.as_tensor(steps, device=self.device), matrix, picked)
+        return Steps(torch.as_tensor(steps, device=self.device), matrix, picked, torch.stack(at))
 
 
 def _months(rows: GridRows) -> np.ndarray:

@@ -35,9 +35,10 @@ class RegionalConstraint:
         Number of pixels drawn at a step (``integral="sampled"``), split between the regions.
     control_variate
         Estimate the change since the last full field in place of the field itself: the same expectation, less noise.
-        The full field is renewed at the end of each epoch. It needs drivers that have no ``time``. On FLUXNET and the
-        OCO-2 MIP (12 000 of 65 000 pixels) it takes a step's standard error of the global sum, over the inversions'
-        range, from 0.027 to 0.009 in the second and 0.002 in the last of three epochs.
+        The full field is renewed at the end of each epoch, over all steps that the target has. None: where the
+        drivers have no ``time``, so that there is one field; True: also for dated drivers. On FLUXNET and the OCO-2
+        MIP (12 000 of 65 000 pixels) it takes a step's standard error of the global sum, over the inversions' range,
+        from 0.027 to 0.009 in the second and 0.002 in the last of three epochs.
     months_per_step
         Consecutive months of the target that a step uses, where the drivers have ``time`` (the paper: one year).
     exponent, normalise, area_weights
@@ -46,11 +47,12 @@ class RegionalConstraint:
         "range": Eq. 8–11. "covariance": differences weighted by the inverse of the inversions' covariance between
         regions and months, whose correlations are shrunk by `shrinkage` (0 … 1) towards zero.
     refit_bridge
-        Fit the bridge anew on the members' own field every so many epochs.
+        Fit the bridge anew on the members' own field every so many epochs, all members' months together.
     sampling_error
         Largest standard error of a step's regional estimate over the inversions' range that passes without a warning.
     regions_per_step
-        "all", or how many regions, drawn anew, a step compares.
+        "all", or how many regions, drawn anew for each member, a step compares; only their pixels are computed, unless
+        `total` needs the others too.
     allow
         Contents in which the target may differ from the towers, by name, e.g. ``("fire", "rivers")``.
     name
@@ -65,7 +67,7 @@ class RegionalConstraint:
     land_fraction: xr.DataArray | None = None
     total: bool = False
     pixels: int = 12_000
-    control_variate: bool = True
+    control_variate: bool | None = None
     months_per_step: int = MONTHS
     regions_per_step: int | str = "all"
     exponent: float = 3.0
@@ -93,6 +95,14 @@ class RegionalConstraint:
             raise ValueError(f'integral="{kind}" needs regions= (a name, a mask or region weights)')
         if self.misfit not in ("range", "covariance"):
             raise ValueError(f"misfit is {self.misfit!r}; expected 'range' or 'covariance'")
+        if self.refit_bridge is not None and (kind != "bridge" or self.refit_bridge < 1):
+            raise ValueError(
+                f"refit_bridge is {self.refit_bridge} with integral={kind!r}; expected a number of epochs, and a bridge"
+            )
+        if not 0 <= self.shrinkage <= 1:
+            raise ValueError(f"shrinkage is {self.shrinkage}; expected a share of 0 … 1")
+        if self.exponent < 1 or self.pixels < 1:
+            raise ValueError(f"exponent={self.exponent}, pixels={self.pixels}: expected at least 1")
         if not 1 <= self.months_per_step <= MONTHS:
             raise ValueError(f"months_per_step is {self.months_per_step}; expected 1 … 12")
         if self.regions_per_step != "all" and not (

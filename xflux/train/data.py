@@ -1,7 +1,7 @@
 """From labelled tables and grids to standardised rows: the towers' sample, and the cells of a constraint's drivers."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 
 MAX_MISSING = 0.5  # share of tower rows that may be dropped for a missing driver or target before it is an error
+CELLS = 4096  # cells of a driver that are standardised at once
 MONTH_DAYS = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])  # the mean Gregorian year
 
 
@@ -29,10 +30,13 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Setting:
-    """What every part of a training run shares: seed, held-out years, number type, device, block size, targets."""
+    """What every part of a training run shares: seed, held-out years, number type, device, block size, targets.
+
+    ``validation_years`` is None where nothing is trained.
+    """
 
     seed: int
-    validation_years: int
+    validation_years: int | None
     torch_dtype: torch.dtype
     torch_device: torch.device
     block_rows: int
@@ -93,11 +97,13 @@ def tower_rows(
     folds: int,
     seed: int,
     distance: float | None = None,
+    missing: str = "raise",
 ) -> TowerRows:
     """Complete, standardised rows of the tower table and their folds by site.
 
-    Rows without a driver or without any target are dropped, with one warning that counts them; more than half of
-    them is an error. Values are kept in float64 until they are standardised.
+    NaN in a driver is an error, or with ``missing="drop"`` such rows are left out as those without any target are,
+    with one warning that counts them; more than half of the rows is an error too. Values are kept in float64 until
+    they are standardised.
     """
     for what, names in (("drivers", drivers), ("target", targets)):
         if not names or len(set(names)) < len(names):
@@ -108,6 +114,7 @@ def tower_rows(
     x = np.stack([np.asarray(towers[name].values, float) for name in drivers], axis=1)
     y = np.stack([np.asarray(towers[name].values, float) for name in targets], axis=1)
     complete = np.isfinite(x).all(1) & np.isfinite(y).any(1)
+    _refuse_missing(x, drivers, missing)
     _report_dropped(x, y, complete, drivers, targets)
     kept = towers.isel(sample=np.flatnonzero(complete))
     x, y = x[complete], y[complete]
@@ -128,6 +135,18 @@ def _require(ds: xr.Dataset, names: Sequence[str], what: str) -> None:
     missing = [name for name in names if name not in ds.variables]
     if missing:
         raise KeyError(f"{what} has no variable {', '.join(missing)}; it has {', '.join(map(str, ds.data_vars))}")
+
+
+def _refuse_missing(x: np.ndarray, drivers: Sequence[str], missing: str) -> None:
+    lost = ~np.isfinite(x)
+    if missing == "drop" or not lost.any():
+        return
+    text = ", ".join(f"{name}: {count}" for name, count in zip(drivers, lost.sum(0), strict=True) if count)
+    raise ValueError(
+        f"{lost.any(1).sum()} of {len(x)} tower rows have NaN in a driver ({text}): fill the drivers "
+        "(xflux.drivers.fill_nearest, colocate with a larger max_distance), or leave the rows out with "
+        'towers.dropna("sample", subset=drivers) or TrainConfig(missing_drivers="drop")'
+    )
 
 
 def _report_dropped(x, y, complete, drivers, targets) -> None:
@@ -296,16 +315,30 @@ def _own_axis(da: xr.DataArray, name: str) -> str:
 
 
 def _group(grid: xr.Dataset, names: list[str], own: str, wanted: np.ndarray, scaling: Scaling, kind: type):
-    """Standardised drivers of one axis ``(cell, driver, own step)``, read one by one, and where all are there."""
+    """Standardised drivers of one axis ``(cell, driver, own step)``, 0 for a missing one, and where all are there."""
     n_own = grid.sizes[own] if own else 1
     values = np.empty((len(wanted), len(names), n_own), kind)
     there = np.ones((len(wanted), n_own), bool)
     for k, name in enumerate(names):
-        da = grid[name].transpose("lat", "lon", *([own] if own else []))
-        cells = da.values.reshape(-1, n_own)[wanted]
-        there &= np.isfinite(cells)
-        values[:, k] = scaling(cells, name)
+        read = _cells_of(grid[name], own, wanted)
+        for start in range(0, len(wanted), CELLS):  # piece by piece: no second copy of the driver
+            part = slice(start, start + CELLS)
+            cells = read(part)
+            finite = np.isfinite(cells)
+            there[part] &= finite
+            values[part, k] = np.where(finite, scaling(cells, name), 0)
     return values, there
+
+
+def _cells_of(da: xr.DataArray, own: str, wanted: np.ndarray) -> Callable[[slice], np.ndarray]:
+    """What gives a part of the wanted cells ``(cell, own step)``; a lazy driver is read once, chunk by chunk."""
+    if da.chunks:
+        row, column = (xr.DataArray(i, dims="cell") for i in np.divmod(wanted, da.sizes["lon"]))
+        lazy = da.isel(lat=row, lon=column).transpose("cell", ...).values.reshape(len(wanted), -1)
+        return lambda part: lazy[part]
+    whole = np.asarray(da.transpose(*([own] if own else []), "lat", "lon").values)
+    flat = whole.reshape(-1, da.sizes["lat"] * da.sizes["lon"])
+    return lambda part: flat[:, wanted[part]].T
 
 
 def _own_index(own: str, axis: str, steps: xr.DataArray, grid: xr.Dataset) -> np.ndarray | None:
@@ -336,10 +369,10 @@ def month_of_day(day: np.ndarray, n_days: int) -> np.ndarray:
 
 
 def _tensors(groups: dict, kept: np.ndarray, n_steps: int, n_drivers: int, dtype, device) -> tuple:
-    """The groups as tensors over the kept cells (NaN → 0, masked elsewhere); joined to one where that is small."""
+    """The groups as tensors over the kept cells; joined to one where that is small."""
 
     def tensor(values):
-        return torch.from_numpy(np.nan_to_num(values, copy=False)).to(device=device, dtype=dtype)
+        return torch.from_numpy(values).to(device=device, dtype=dtype)
 
     groups = {own: (numbers, _compact(values, kept), index) for own, (numbers, values, index) in groups.items()}
     if len(groups) > 1 and kept.sum() * n_steps * n_drivers <= 5e7:

@@ -57,6 +57,8 @@ class TrainConfig:
         Years of the target that each member holds out.
     resample_inversions
         Each member trains on its own bootstrap sample of the inversions.
+    missing_drivers
+        What a tower row with NaN in a driver is: an error ("raise"), or left out with a warning ("drop").
     dtype, device, block_rows
         "float32" or "float64"; "auto", "cpu", "cuda"; rows that are computed at once (to stay in cache).
     """
@@ -79,6 +81,7 @@ class TrainConfig:
     dtype: str = "float32"
     device: str = "auto"
     block_rows: int = 1024
+    missing_drivers: str = "raise"
 
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
@@ -87,6 +90,8 @@ class TrainConfig:
             raise ValueError(f"activation is {self.activation!r}; expected one of {sorted(ACTIVATIONS)}")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype is {self.dtype!r}; expected 'float32' or 'float64'")
+        if self.missing_drivers not in ("raise", "drop"):
+            raise ValueError(f"missing_drivers is {self.missing_drivers!r}; expected 'raise' or 'drop'")
         for name in ("folds", "batch", "max_epochs", "block_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
@@ -140,8 +145,8 @@ def fit(
     Raises
     ------
     KeyError, ValueError
-        Before training starts: a missing variable, one site, more folds than sites, a constant driver, a target whose
-        regions, units or contents do not fit, drivers in other units than the towers'.
+        Before training starts: a missing variable, one site, more folds than sites, a constant driver, NaN in a driver,
+        a target whose regions, units or contents do not fit, drivers in other units than the towers'.
 
     Examples
     --------
@@ -170,7 +175,9 @@ def fit(
         resample_inversions=config.resample_inversions,
         units={name: str(towers[name].attrs.get("units", "")) for name in targets if name in towers},
     )
-    rows = tower_rows(towers, drivers, targets, config.folds, config.seed, config.block_distance)
+    rows = tower_rows(
+        towers, drivers, targets, config.folds, config.seed, config.block_distance, config.missing_drivers
+    )
     terms = _terms(towers, constraints, rows, config, setting)
     run = Training(rows, terms, config, setting)
     with threads_for_kernels() if run.network.fused(run.x) else nullcontext():

@@ -1,5 +1,6 @@
 """The fused CPU path of the network: all members' rows through `kernels`, in threads that share out the work."""
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -34,7 +35,8 @@ def threads_for_kernels() -> Iterator[None]:
 
 
 @cache
-def _kernels():
+def compiled():
+    """The compiled kernels; numba is imported when they are first needed."""
     from xflux.train import kernels
 
     return kernels
@@ -49,7 +51,7 @@ class Packed:
     """The parameters of all members, padded to whole register tiles, as the kernels want them."""
 
     def __init__(self, layers: list[tuple[torch.Tensor, torch.Tensor]]):
-        wide = _kernels().WIDE
+        wide = compiled().WIDE
         weights = [w.detach().numpy() for w, _ in layers]
         self.shapes = [w.shape[1:] for w in weights]
         outputs = [_up(w.shape[2], wide) for w in weights]
@@ -57,7 +59,7 @@ class Packed:
         lengths = self.sizes[:-1] * self.sizes[1:]
         self.weight_at = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         self.bias_at = np.concatenate([[0], np.cumsum(self.sizes[1:])]).astype(np.int64)
-        self.place = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64) * _kernels().TILE
+        self.place = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64) * compiled().TILE
         self.members = weights[0].shape[0]
         self.weights = np.zeros((self.members, self.weight_at[-1]), np.float32)
         self.turned = np.zeros_like(self.weights)
@@ -93,20 +95,29 @@ def _tasks(members: int, n: int, whole: int):
             yield member, chunk, slice(start, min(start + size, n))
 
 
-def _run(work, tasks) -> None:
+def run_tasks(work, tasks) -> None:
     # in a worker thread (dask's, say) the others have their own work
     threads = (_threads.get() or torch.get_num_threads()) if current_thread() is main_thread() else 1
-    if threads == 1:
-        for task in tasks:
+    left = deque(tasks)
+
+    def drain() -> None:
+        while left:
+            try:
+                task = left.popleft()
+            except IndexError:  # another thread was faster
+                return
             work(task)
-        return
-    for done in _pool(threads).map(work, tasks):
-        assert done is None
+
+    # This thread works too: one that sleeps meanwhile lets the system put the others on one core.
+    others = [_pool(threads).submit(drain) for _ in range(threads - 1)]
+    drain()
+    for other in others:
+        other.result()
 
 
 def forward(packed: Packed, values: np.ndarray, rows: np.ndarray, targets: int) -> np.ndarray:
     """Outputs ``(member, target, row)`` of ``values (pixel, driver, step)`` at ``rows (member | 1, pixel)``."""
-    kernels, per = _kernels(), values.shape[2]
+    kernels, per = compiled(), values.shape[2]
     n = rows.shape[1]
     out = np.empty((packed.members, targets, n * per), np.float32)
 
@@ -119,13 +130,13 @@ def forward(packed: Packed, values: np.ndarray, rows: np.ndarray, targets: int) 
             packed.biases[member], packed.bias_at, result,
         )  # fmt: skip
 
-    _run(work, _tasks(packed.members, n, max(1, kernels.TILE // per)))
+    run_tasks(work, _tasks(packed.members, n, max(1, kernels.TILE // per)))
     return out
 
 
 def backward(packed: Packed, values: np.ndarray, rows: np.ndarray, slope: np.ndarray) -> list:
     """Slopes of the layers' weights and biases for ``slope (member, target, row)`` of the outputs."""
-    kernels, per = _kernels(), values.shape[2]
+    kernels, per = compiled(), values.shape[2]
     weight_slope = np.zeros((packed.members, CHUNKS + 1, packed.weights.shape[1]))
     bias_slope = np.zeros((packed.members, CHUNKS + 1, packed.biases.shape[1]))
 
@@ -139,5 +150,5 @@ def backward(packed: Packed, values: np.ndarray, rows: np.ndarray, slope: np.nda
             bias_slope[member, chunk],
         )  # fmt: skip
 
-    _run(work, _tasks(packed.members, rows.shape[1], max(1, kernels.TILE // per)))
+    run_tasks(work, _tasks(packed.members, rows.shape[1], max(1, kernels.TILE // per)))
     return packed.unpack(weight_slope.sum(1), bias_slope.sum(1))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from xflux.train import sums
 from xflux.train.calendar import Steps
 from xflux.train.network import Network, blocks
 from xflux.train.pixels import Pixels
@@ -17,6 +18,13 @@ class Field:
 
     amounts: torch.Tensor
     total: torch.Tensor
+
+    def of(self, steps: Steps) -> torch.Tensor:
+        """The integral on some target steps ``(member, region, target step)``."""
+        if steps.numbers is None:
+            return self.total
+        index = steps.numbers[:, None].expand(len(self.total), self.total.shape[1], -1)
+        return self.total.gather(2, index)
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,21 @@ class Integral:
         """All pixels, each for its own area."""
         return torch.arange(len(self.pixels.area), device=self.pixels.area.device)[None], self.pixels.area[None]
 
+    def only(self, at: torch.Tensor, area: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The pixels ``wanted (member, pixel)`` of each member, filled up with pixels of no area to one length."""
+        longest = max(1, int(wanted.sum(1).max()))
+        order = torch.argsort((~wanted).to(torch.uint8), dim=1, stable=True)[:, :longest]
+        area = torch.where(wanted, area, torch.zeros_like(area))
+        return at.expand(len(wanted), -1).gather(1, order), area.gather(1, order)
+
+    def within(self, at: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+        """Whether a pixel has land in one of each member's ``regions (member, region)`` → ``(member, pixel)``."""
+        found = torch.zeros(len(regions), at.shape[1], dtype=torch.bool, device=at.device)
+        at = at.expand(len(regions), -1)
+        for k in range(self.pixels.share.shape[1]):
+            found |= regions.gather(1, self.pixels.region[at, k]) & (self.pixels.share[at, k] > 0)
+        return found
+
     def estimate(
         self,
         network: Network,
@@ -49,26 +72,29 @@ class Integral:
 
         With a `field`: its integral plus what the pixels have changed since. ``keep`` takes the pixels' amounts.
         """
-        shape = (self.members, self.regions, steps.slot.shape[-1])
-        total = torch.zeros(shape, dtype=torch.float64, device=at.device)
+        by_step = self._zeros(steps.slot.shape[1], at)
         for part in self._blocks(at, steps):
-            amount = self.amounts(network, at[:, part], steps)
+            flux = self._flux(network, at[:, part], steps)
             if keep is not None:
-                keep[:, part] = amount
-            if field is not None:
-                amount = amount - self._stored(field, at[:, part])
-            self._scatter(total, amount, at[:, part], area[:, part])
+                keep[:, part] = flux @ steps.slot
+            self._add(by_step, flux, at[:, part], area[:, part])
+        total = by_step @ steps.slot.double()  # regions first: they are fewer than pixels
         if field is not None:
-            return total + field.total
+            stored = self._zeros(steps.slot.shape[2], at)
+            whole = steps.numbers is None
+            self._add(
+                stored, field.amounts if whole else self._stored(field, at, steps), at, area, at if whole else None
+            )
+            return total - stored + field.of(steps)
         return total + self.pixels.intercept[None, :, None] * steps.slot.double().sum(1)[:, None, :]
 
     def propagate(
         self, network: Network, at: torch.Tensor, area: torch.Tensor, steps: Steps, slope: torch.Tensor
     ) -> None:
         """Second pass: ``slope (member, region, target step)`` of the estimate back to the parameters."""
+        by_step = slope @ steps.slot.double().transpose(1, 2)
         for part in self._blocks(at, steps):
-            amount_slope = self._gather(slope, at[:, part], area[:, part]).to(steps.slot.dtype)
-            flux_slope = amount_slope @ steps.slot.transpose(1, 2)
+            flux_slope = self._spread(by_step, at[:, part], area[:, part], steps.slot.dtype)
             present = self.pixels.rows.present(at[:, part], steps.steps)
             if present is not None:
                 flux_slope = flux_slope * present
@@ -77,17 +103,21 @@ class Integral:
 
     def amounts(self, network: Network, at: torch.Tensor, steps: Steps) -> torch.Tensor:
         """Amounts ``(member, pixel, target step)``."""
+        return self._flux(network, at, steps) @ steps.slot
+
+    def _flux(self, network: Network, at: torch.Tensor, steps: Steps) -> torch.Tensor:
+        """Flux ``(member, pixel, step)``, 0 where a driver is missing."""
         values, rows = self.pixels.rows.values(at, steps.steps)
         flux = network.outputs(values, rows)[:, self.output].unflatten(1, (at.shape[1], -1))
         present = self.pixels.rows.present(at, steps.steps)
-        return (flux if present is None else flux * present) @ steps.slot
+        return flux if present is None else flux * present
 
     def change(self, network: Network, at: torch.Tensor, steps: Steps, field: Field | None) -> torch.Tensor:
         """Amounts, less those of the field, of any number of pixels ``(member, pixel, target step)``."""
         parts = []
         for part in self._blocks(at, steps):
             amount = self.amounts(network, at[:, part], steps)
-            parts.append(amount if field is None else amount - self._stored(field, at[:, part]))
+            parts.append(amount if field is None else amount - self._stored(field, at[:, part], steps))
         return torch.cat(parts, 1)
 
     def _as_output(self, network: Network, flux_slope: torch.Tensor) -> torch.Tensor:
@@ -100,22 +130,42 @@ class Integral:
     def _blocks(self, at: torch.Tensor, steps: Steps):
         return blocks(at.shape[1], max(1, BLOCK // (self.members * steps.slot.shape[1])))
 
-    def _stored(self, field: Field, at: torch.Tensor) -> torch.Tensor:
-        return field.amounts[torch.arange(self.members, device=at.device)[:, None], at]
+    def _stored(self, field: Field, at: torch.Tensor, steps: Steps) -> torch.Tensor:
+        member = torch.arange(self.members, device=at.device)[:, None]
+        if steps.numbers is None:
+            return field.amounts[member, at]
+        return field.amounts[member[..., None], at[..., None], steps.numbers[:, None]]
+
+    def _zeros(self, steps: int, at: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(self.members, self.regions, steps, dtype=torch.float64, device=at.device)
+
+    def _add(self, total: torch.Tensor, values: torch.Tensor, at: torch.Tensor, area: torch.Tensor, rows=None) -> None:
+        """``total (member, region, step)`` += what the pixels' ``values (member, row, step)`` are in each region.
+
+        ``rows (member | 1, pixel)``: where the pixels stand in `values`; None: in order.
+        """
+        region, share = self.pixels.region, self.pixels.share
+        if total.device.type == "cpu":
+            sums.add(total, values, torch.arange(at.shape[1])[None] if rows is None else rows, at, area, region, share)
+            return
+        if rows is not None:
+            values = values[torch.arange(self.members, device=at.device)[:, None], rows]
+        flat = total.view(-1, total.shape[-1])
+        for k in range(share.shape[1]):
+            part = (values.double() * (area * share[at, k])[..., None]).flatten(0, 1)
+            flat.index_add_(0, self._index(at, k), part)
+
+    def _spread(self, slope: torch.Tensor, at: torch.Tensor, area: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The way back of `_add`: ``slope (member, region, step)`` → ``(member, pixel, step)``."""
+        region, share = self.pixels.region, self.pixels.share
+        if slope.device.type == "cpu":
+            return sums.spread(slope, at, area, region, share, dtype)
+        flat, result = slope.reshape(-1, slope.shape[-1]), 0
+        for k in range(share.shape[1]):
+            of_region = flat[self._index(at, k)].view(self.members, at.shape[1], -1)
+            result = result + of_region * (area * share[at, k])[..., None]
+        return result.to(dtype)
 
     def _index(self, at: torch.Tensor, k: int) -> torch.Tensor:
         offset = torch.arange(self.members, device=at.device)[:, None] * self.regions
         return (self.pixels.region[at, k] + offset).flatten()
-
-    def _scatter(self, total: torch.Tensor, amount: torch.Tensor, at: torch.Tensor, area: torch.Tensor) -> None:
-        flat = total.view(-1, total.shape[-1])
-        for k in range(self.pixels.share.shape[1]):
-            part = (amount.double() * (area * self.pixels.share[at, k])[..., None]).flatten(0, 1)
-            flat.index_add_(0, self._index(at, k), part)
-
-    def _gather(self, slope: torch.Tensor, at: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
-        flat, result = slope.reshape(-1, slope.shape[-1]), 0
-        for k in range(self.pixels.share.shape[1]):
-            of_region = flat[self._index(at, k)].view(self.members, at.shape[1], -1)
-            result = result + of_region * (area * self.pixels.share[at, k])[..., None]
-        return result

@@ -291,3 +291,32 @@ def backward(
         weight_slope[k] += weight_sums[k * LANES : (k + 1) * LANES].astype(np.float64).sum()
     for k in range(len(biases)):
         bias_slope[k] += bias_sums[k * LANES : (k + 1) * LANES].astype(np.float64).sum()
+
+
+@numba.njit(nogil=True, cache=True)
+def add_pixels(total, values, rows, pixels, area, region, share):
+    """``total (region, step)`` += area · share · ``values[rows]`` of the pixels' regions."""
+    for j in range(len(pixels)):
+        pixel = pixels[j]
+        for k in range(share.shape[1]):
+            weight = area[j] * share[pixel, k]
+            if weight != 0:
+                goal, source = total[region[pixel, k]], values[rows[j]]
+                for s in range(len(goal)):
+                    goal[s] += weight * source[s]
+
+
+@numba.njit(nogil=True, cache=True)
+def spread_pixels(out, slope, pixels, area, region, share):
+    """``out (pixel, step)`` = Σ area · share · ``slope (region, step)`` of the pixels' regions."""
+    for j in range(len(pixels)):
+        pixel = pixels[j]
+        for k in range(share.shape[1]):
+            weight = area[j] * share[pixel, k]
+            source = slope[region[pixel, k]]
+            if k == 0:
+                for s in range(len(source)):
+                    out[j, s] = weight * source[s]
+            elif weight != 0:
+                for s in range(len(source)):
+                    out[j, s] += weight * source[s]

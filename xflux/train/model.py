@@ -16,7 +16,7 @@ BLOCK = 1024  # rows at once, so that the activations stay in cache
 GPU_BLOCK = 262_144
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FluxModel:
     """An ensemble of networks that turns drivers into fluxes.
 
@@ -54,6 +54,42 @@ class FluxModel:
     config: dict = field(default_factory=dict)
     attrs: dict = field(default_factory=dict)
     device: str = "cpu"
+
+    def __repr__(self) -> str:
+        facts = self._facts()
+        width = max(map(len, facts)) + 2
+        lines = [f"  {k + ':':{width}}{v}" for k, v in facts.items()]
+        return "\n".join([f"<xflux.FluxModel: {self._title()}>", *lines])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = (f"<tr><th style='text-align:left'>{escape(k)}</th><td style='text-align:left'>{escape(v)}</td></tr>"
+                for k, v in self._facts().items())  # fmt: skip
+        return f"<div><b>xflux.FluxModel</b>: {escape(self._title())}<table>{''.join(rows)}</table></div>"
+
+    def _title(self) -> str:
+        fluxes = ", ".join(f"{name} ({self.target_units.get(name, '')})" for name in self.target_names)
+        return f"{self.members} members, {len(self.drivers)} drivers → {fluxes}"
+
+    def _facts(self) -> dict[str, str]:
+        """What a person wants to know of the model, as text."""
+        layers = [self.weights[f"weight{i}"] for i in range(len(self.weights) // 2)]
+        sizes = [len(self.drivers), *(w.shape[2] for w in layers)]
+        found = {
+            "drivers": ", ".join(f"{n} ({u})" if (u := self.driver_units.get(n)) else n for n in self.drivers),
+            "network": f"{' → '.join(map(str, sizes))}, {self.activation}, {layers[0].dtype}",
+        }
+        if "epoch" in self.history.sizes:
+            best = self.history["best_epoch"].values
+            terms = ", ".join(map(str, self.history["term"].values))
+            found["trained"] = f"{self.history.sizes['epoch']} epochs (best: {best.min()} … {best.max()}) on {terms}"
+        for constraint in self.attrs.get("constraints", ()):
+            kind = constraint.get("integral", "linear")
+            regions = constraint.get("regions")
+            found[constraint["name"]] = f"{kind}, {len(regions)} regions" if regions else kind
+        contents = [k.removeprefix("includes_") for k in ("includes_fire", "includes_rivers") if self.attrs.get(k)]
+        return found | ({"contains": ", ".join(contents)} if contents else {})
 
     @property
     def members(self) -> int:

@@ -28,7 +28,7 @@ def regional_pixels(
     constraint: RegionalConstraint, names: tuple[str, ...], scaling: Scaling, config: Setting
 ) -> tuple[Pixels, np.ndarray]:
     """All pixels of the regions, and each region's modelled land in m2, in the order of `names`."""
-    weights = _region_weights(constraint)
+    weights = region_weights_of(constraint)
     order = match_regions(names, tuple(map(str, weights["region"].values)), "regions=")
     table = _sparse(weights)[order].tocsc()
     table.eliminate_zeros()
@@ -77,7 +77,8 @@ def _check_overlap(constraint: RegionalConstraint, weights: xr.DataArray, table)
         )
 
 
-def _region_weights(constraint: RegionalConstraint) -> xr.DataArray:
+def region_weights_of(constraint: RegionalConstraint) -> xr.DataArray:
+    """The weights of the constraint's regions on its drivers' grid ``(region, lat, lon)``, m2."""
     given, grid = constraint.regions, constraint.drivers
     made = isinstance(given, xr.DataArray) and given.attrs.get("units") == "m2" and "region" in given.dims
     if made and all(np.array_equal(given[d].values, grid[d].values) for d in ("lat", "lon")):

@@ -29,19 +29,21 @@ def regional_integrals(model: FluxModel, constraint: RegionalConstraint, draws: 
     Returns
     -------
     xarray.Dataset
-        ``full (member, region, step)`` in PgC month-1 (an annual step: of its mean month), with ``bridge`` for a
+        ``full (member, region, step)`` in PgC month-1 (an annual step: of its mean month), the steps' ``year`` and
+        ``month`` as far as the target has them, with ``bridge`` for a
         constraint by bridge, ``sampled`` (mean of the draws) and ``sampled_std`` (of one draw), and
         ``strata_std (member, region, step)``, the area-weighted spatial standard deviation of the monthly amount
         within the regions, gC m-2.
     """
     network = _network(model)
     setting = Setting(
-        seed, 0, network.layers[0][0].dtype, torch.device("cpu"), 1024, tuple(model.target_names),
+        seed, None, network.layers[0][0].dtype, torch.device("cpu"), 1024, tuple(model.target_names),
         units=model.target_units,
     )  # fmt: skip
     scaling = Scaling(tuple(model.drivers), model.mean, model.scale, model.driver_units)
     term = RegionalTerm(replace(constraint, control_variate=False), scaling, list(range(model.members)), 0, setting)
     dims, labels = ("member", "region", "step"), {"member": np.arange(model.members), "region": list(term.regions)}
+    labels |= {k: ("step", v) for k, v in term.calendar.labels(term.target).items()}
     attrs, found = {"units": "PgC month-1"}, xr.Dataset(coords=labels)
     if term.whole is not None:
         steps = term.whole_calendar.every_step(term.training)
@@ -55,7 +57,7 @@ def regional_integrals(model: FluxModel, constraint: RegionalConstraint, draws: 
         drawn = []
         for k in range(draws):
             term.start_epoch(k)
-            at, area, _ = term.draw()
+            at, area = term.draw_pixels()
             drawn.append(term.integral.estimate(network, at, area, steps).numpy())
         found["sampled"] = (dims, np.mean(drawn, axis=0), attrs)
         found["sampled_std"] = (dims, np.std(drawn, axis=0, ddof=1), attrs)

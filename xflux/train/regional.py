@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import fields, replace
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -22,7 +21,15 @@ from xflux.train.objective import (
     regional_loss,
     shrunk_precision,
 )
-from xflux.train.pixels import Pixels, bridge_pixels, keep_regions, regional_pixels, whole_of_bridge
+from xflux.train.pixels import (
+    Pixels,
+    bridge_pixels,
+    keep_regions,
+    region_weights_of,
+    regional_pixels,
+    whole_of_bridge,
+)
+from xflux.train.refit import bridge_of, bridge_state, fitted_anew, monthly_field
 
 CONTROL_LIMIT = 2e8  # numbers of a stored field (member × pixel × step) beyond which there is no control variate
 
@@ -41,7 +48,7 @@ class RegionalTerm:
         pixels, area = make(constraint, target.regions, scaling, config)
         self.kept, self.left_out = _modelled(constraint, target, area)
         target = target.of_regions(self.kept)
-        self.regions = target.regions
+        self.target, self.regions = target, target.regions
         self.integral = self._integral(pixels)
         self.whole = self._whole(pixels, constraint.target)
         self.area = torch.tensor(area[self.kept], dtype=torch.float64, device=self.device)
@@ -51,14 +58,15 @@ class RegionalTerm:
         self.years = held_out_years(self.calendar, target, members, config)
         self.training, self.validation = self._targets(target)
         self.curve, self.design = self._stratify() if constraint.kind == "sampled" else (None, None)
-        n_field = len(members) * len(pixels.area) * self.calendar.n_slots
-        self.controlled = (
-            self.curve is not None and constraint.control_variate and self.calendar.whole and n_field <= CONTROL_LIMIT
-        )
+        self.controlled = self._is_controlled(target)
         self.field: Field | None = None
         self.precision: torch.Tensor | None = None
         self.refitted = None
         self.report: dict[str, np.ndarray] = {}
+        self.sums = [float(s.nansum()) for s in (self.training, pixels.area, self.area)]
+        self._chosen: torch.Tensor | None = None
+        if constraint.refit_bridge and self.whole is None:
+            raise ValueError("refit_bridge needs all pixels of the regions: give regions=, the bridge knows none")
 
     @property
     def names(self) -> list[str]:
@@ -81,6 +89,21 @@ class RegionalTerm:
         names = tuple(map(str, target["region"].values))
         found = whole_of_bridge(self.constraint, names, self.scaling, self.config)
         return found and self._integral(found)
+
+    def _is_controlled(self, target: Target) -> bool:
+        """Whether draws estimate the change since the last full field; warns where it was asked for but cannot be."""
+        wanted = self.constraint.control_variate
+        if self.curve is None or wanted is False or not (wanted or self.calendar.whole):
+            return False
+        size = len(self.members) * len(self.integral.pixels.area) * self.calendar.n_slots
+        if size > CONTROL_LIMIT and wanted:
+            warnings.warn(
+                f"constraint {self.constraint.name}: no control variate: a field of {len(self.members)} members × "
+                f"{len(self.integral.pixels.area)} pixels × {self.calendar.n_slots} steps is more than the "
+                f"{CONTROL_LIMIT:.0e} numbers that are kept",
+                stacklevel=6,
+            )
+        return size <= CONTROL_LIMIT
 
     def _targets(self, target: Target) -> tuple[torch.Tensor, torch.Tensor]:
         """Training and validation target of every member ``(member, inversion, region, slot)``."""
@@ -127,7 +150,10 @@ class RegionalTerm:
         """Losses ``(member, term)`` of one training step; the graph begins at the regional estimate."""
         at, area, steps = self._drawn = self.draw()
         self._estimate = self.integral.estimate(network, at, area, steps, self.field).requires_grad_()
-        return self.losses(self._some_regions(steps.target), self._estimate, steps.target)
+        if self._chosen is None:
+            return self.losses(steps.target, self._estimate)
+        target = torch.where(self._chosen[:, None, :, None], steps.target, torch.nan)
+        return self.losses(target, self._estimate, steps.target)
 
     def backward(self, network: Network) -> None:
         """From the slope of the estimate, which the total loss has left there, to the parameters."""
@@ -136,24 +162,47 @@ class RegionalTerm:
     def draw(self) -> tuple[torch.Tensor, torch.Tensor, Steps]:
         """Pixels ``(member | 1, pixel)``, the area that each stands for, and the steps of one training step."""
         steps = self.calendar.draw(self._rng, self.years, self.training, self.constraint.months_per_step)
+        at, area = self.draw_pixels()
+        self._chosen = self._some_regions(steps.target)
+        if self._chosen is None or self.constraint.total:  # the sum needs every region
+            return at, area, steps
         if self.curve is None:
-            return *self.integral.everything(), steps
+            wanted = self.integral.within(at, self._chosen)
+        else:
+            strata = (self._chosen.double() @ self._strata_of_regions()) > 0
+            wanted = strata[:, torch.as_tensor(self.design.stratum, device=self.device)]
+        return *self.integral.only(at, area, wanted), steps
+
+    def draw_pixels(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels of a step, drawn or all, and the area that each stands for."""
+        if self.curve is None:
+            return self.integral.everything()
         drawn = [self.design.draw(rng, self.curve) for rng in self._rng]
         area = torch.tensor(self.design.area, dtype=torch.float64, device=self.device).expand(len(drawn), -1)
-        return torch.as_tensor(np.stack(drawn), device=self.device), area, steps
+        return torch.as_tensor(np.stack(drawn), device=self.device), area
 
-    def _some_regions(self, target: torch.Tensor) -> torch.Tensor:
-        """The target with all but ``regions_per_step`` of the regions that have one, drawn anew, taken out."""
+    def _some_regions(self, target: torch.Tensor) -> torch.Tensor | None:
+        """The step's ``regions_per_step`` regions, of those that have a target ``(member, region)``; None: all."""
         n, wanted = len(self.regions), self.constraint.regions_per_step
         if wanted == "all" or wanted >= n:
-            return target
+            return None
         there = torch.isfinite(target).any(-1).any(1).expand(len(self._rng), -1).cpu().numpy()
-        target = target.clone()
+        chosen = np.zeros((len(self._rng), n), bool)
         for member, rng in enumerate(self._rng):
             order = rng.permutation(n)
             order = np.concatenate([order[there[member][order]], order[~there[member][order]]])
-            target[member][:, order[wanted:]] = torch.nan
-        return target
+            chosen[member, order[:wanted]] = True
+        return torch.as_tensor(chosen, device=self.device)
+
+    def _strata_of_regions(self) -> torch.Tensor:
+        """1 where pixels of a stratum have land in a region ``(region, stratum)``; they share cells at borders."""
+        pixels, n = self.integral.pixels, len(self.regions)
+        stratum = pixels.region.gather(1, pixels.share.argmax(1, keepdim=True))
+        found = torch.zeros(n, n, dtype=torch.float64, device=self.device)
+        for k in range(pixels.share.shape[1]):
+            land = pixels.share[:, k] > 0
+            found[pixels.region[land, k], stratum[land, 0]] = 1
+        return found
 
     # --- losses ------------------------------------------------------------------------------------------------
 
@@ -194,7 +243,7 @@ class RegionalTerm:
         """Full field of the present weights, kept as the control variate."""
         if not self.controlled:
             return
-        pixels, steps = self.integral.pixels, self.calendar.all_steps(self.training)
+        pixels, steps = self.integral.pixels, self.calendar.every_step(self.training)
         shape = (len(self.members), len(pixels.area), self.calendar.n_slots)
         amounts = pixels.rows.groups[0][1].new_empty(shape) if self.field is None else self.field.amounts
         total = self.integral.estimate(network, *self.integral.everything(), steps, keep=amounts)
@@ -207,15 +256,17 @@ class RegionalTerm:
         self.renew(network)
         found, integrals = [], []
         for steps in self._validation_steps(self.calendar):
-            estimate = self.field.total if self.controlled else self._full(self.integral, network, steps)
+            estimate = self.field.of(steps) if self.controlled else self._full(self.integral, network, steps)
             found.append(self.losses(steps.target, estimate))
             integrals.append(self._per_year(estimate))
         name = "bridged" if self.constraint.kind == "bridge" else "integral"
-        self.report[name] = torch.stack(integrals).mean(0).cpu().numpy()
+        regional = torch.stack(integrals).mean(0)
+        self.report[name] = regional.sum(-1).cpu().numpy()
         if self.constraint.kind == "bridge" and self.whole is not None:
             steps = self._validation_steps(self.whole_calendar)
-            sums = [self._per_year(self._full(self.whole, network, s)) for s in steps]
-            self.report["integral"] = torch.stack(sums).mean(0).cpu().numpy()
+            full = torch.stack([self._per_year(self._full(self.whole, network, s)) for s in steps]).mean(0)
+            self.report["integral"] = full.sum(-1).cpu().numpy()
+            self.report["gap"] = (regional - full).cpu().numpy()
             self._refit(network, epoch)
         return torch.stack(found).mean(0)
 
@@ -227,8 +278,8 @@ class RegionalTerm:
         return integral.estimate(network, *integral.everything(), steps)
 
     def _per_year(self, estimate: torch.Tensor) -> torch.Tensor:
-        """Sum over regions in PgC per year ``(member,)`` of amounts in PgC per month."""
-        return estimate.sum(1).mean(-1) * MONTHS
+        """PgC per year ``(member, region)`` of amounts in PgC per month."""
+        return estimate.mean(-1) * MONTHS
 
     def sampling_error(self, network: Network) -> np.ndarray:
         """Standard error of one step's estimate over the inversions' range ``(member, region and total, step)``.
@@ -236,7 +287,8 @@ class RegionalTerm:
         From one draw: neighbours along the curve are alike, so that half their squared differences bound the variance
         within an interval. NaN where the inversions have no range.
         """
-        at, area, steps = self.draw()
+        steps = self.calendar.draw(self._rng, self.years, self.training, self.constraint.months_per_step)
+        at, area = self.draw_pixels()
         share = self.integral.pixels.share[at].amax(-1)
         z = self.integral.change(network, at, steps, self.field).double() * (area * share)[..., None]
         stratum = torch.as_tensor(self.design.stratum, device=self.device)
@@ -304,6 +356,12 @@ class RegionalTerm:
             tenth = records["integral"][-max(2, -(-len(epochs) // 10)) :]
             attrs = {"units": "PgC yr-1", "long_name": "change of the full integral over the last tenth of the epochs"}
             found[f"{name}_drift"] = ("member", tenth[-1] - tenth[0], attrs)
+        if "gap" in records:
+            attrs = {"units": "PgC yr-1", "long_name": "the bridge's integral less the full one, held-out years"}
+            gap = np.round(records["gap"], 4)  # for a file that stays small
+            found[f"{name}_gap"] = xr.DataArray(
+                gap, dims=("epoch", "member", "region"), coords={"region": list(self.regions)}, attrs=attrs
+            )
         if "sampling_error" in records:
             error = np.sqrt((records["sampling_error"] ** 2).mean(1))
             found[f"{name}_sampling_error"] = xr.DataArray(
@@ -314,17 +372,18 @@ class RegionalTerm:
             )
         return found
 
+    # --- a bridge that is fitted anew --------------------------------------------------------------------------
+
     def _refit(self, network: Network, epoch: int) -> None:
         """Every ``refit_bridge`` epochs: a new bridge from the members' own full field, for all members."""
         every = self.constraint.refit_bridge
         if not every or (epoch + 1) % every:
             return
-        from xflux.bridge import FitOptions, fit_bridge
-
-        given = getattr(self.constraint.bridge, "attrs", {})  # the first bridge's options: R², months, window …
-        options = {f.name: given[f.name] for f in fields(FitOptions) if f.name in given} | {"seed": self.config.seed}
-        bridge = fit_bridge(self._gridded(network), self.constraint.bridge.weights, area_basis="land", **options)
-        self._use(bridge)
+        grams = self.config.grams(self.constraint.flux)
+        field = monthly_field(self.whole, network, self.constraint.drivers, grams)
+        weights = getattr(self.constraint.bridge, "weights", None)
+        weights = region_weights_of(self.constraint) if weights is None else weights
+        self._use(fitted_anew(self.constraint.bridge, field, weights, self.config.seed))
 
     def _use(self, bridge) -> None:
         names = tuple(map(str, self.constraint.target["region"].values))
@@ -333,45 +392,18 @@ class RegionalTerm:
 
     def identity(self) -> list:
         """What tells this constraint from another, for checkpoints."""
-        sums = [float(torch.nansum(self.training)), float(self.integral.pixels.area.sum()), float(self.area.sum())]
-        return [self.constraint.kind, self.names, list(self.regions), self.constraint.pixels, sums]
+        given = {f.name: getattr(self.constraint, f.name) for f in fields(self.constraint)}
+        options = {k: v for k, v in given.items() if isinstance(v, str | bool | int | float | None)}
+        return [self.names, list(self.regions), options, self.sums]
 
     def state(self) -> dict[str, np.ndarray]:
         """What a checkpoint has to keep: the bridge, where it has been fitted anew."""
-        if self.refitted is None:
-            return {}
-        pixels, regions = self.refitted.pixels, self.refitted.regions
-        labels = list(regions["region"].values)
-        kept = {k: np.asarray(pixels[k].values, float) for k in ("lat", "lon", "weight")}
-        kept["number"] = np.array([labels.index(name) for name in pixels["region"].values], np.int64)
-        return kept | {k: np.asarray(regions[k].values, float) for k in ("intercept", "land_area")}
+        return {} if self.refitted is None else bridge_state(self.refitted)
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Take up what `state` has kept."""
-        if not state:
-            return
-        names = self.constraint.bridge.regions["region"].values
-        pixels = xr.Dataset({k: ("pixel", state[k]) for k in ("lat", "lon", "weight")})
-        pixels["region"] = ("pixel", names[state["number"]])
-        regions = xr.Dataset({k: ("region", state[k]) for k in ("intercept", "land_area")}, {"region": names})
-        self._use(SimpleNamespace(pixels=pixels, regions=regions))
-
-    def _gridded(self, network: Network) -> xr.DataArray:
-        """Mean flux of every target step on the drivers' grid ``(member, step, lat, lon)``, gC m-2 d-1."""
-        grid, rows = self.constraint.drivers, self.whole.pixels.rows
-        steps = self.whole_calendar.all_steps(self.training)
-        at, _ = self.whole.everything()
-        mean = self.whole.change(network, at, steps, None) / steps.slot.sum(1, keepdim=True)
-        mean = mean * self.config.grams(self.constraint.flux)
-        shape = (len(self.members), mean.shape[-1], grid.sizes["lat"], grid.sizes["lon"])
-        values = np.full((*shape[:2], shape[2] * shape[3]), np.nan, np.float32)
-        values[..., rows.cells] = mean.transpose(1, 2).cpu().numpy()
-        return xr.DataArray(
-            values.reshape(shape),
-            dims=("member", "month", "lat", "lon"),
-            coords={"month": np.arange(1, 13), "lat": grid["lat"], "lon": grid["lon"]},
-            attrs={"units": "gC m-2 d-1", "area_basis": "land"},
-        )
+        if state:
+            self._use(bridge_of(state, self.constraint.bridge.regions["region"].values))
 
 
 def _modelled(constraint: RegionalConstraint, target: Target, area: np.ndarray) -> tuple[np.ndarray, list[str]]:

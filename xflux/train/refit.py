@@ -1,0 +1,83 @@
+"""The bridge fitted anew on the members' own field, and what a checkpoint keeps of it."""
+
+from dataclasses import fields, replace
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import xarray as xr
+
+from xflux.train.calendar import Calendar
+from xflux.train.constraints import MONTHS, Target
+from xflux.train.data import GridRows
+from xflux.train.integral import Integral
+from xflux.train.network import Network
+
+FIELD_LIMIT = 2e8  # numbers of a field (member × month × cell) beyond which years are averaged
+
+
+def fitted_anew(bridge, field: xr.DataArray, weights: xr.DataArray, seed: int):
+    """A bridge from `field`, with the options of the first one (R², window, months …)."""
+    from xflux.bridge import FitOptions, fit_bridge
+
+    given = getattr(bridge, "attrs", {})
+    options = {f.name: given[f.name] for f in fields(FitOptions) if f.name in given} | {"seed": seed}
+    return fit_bridge(field, weights, area_basis="land", **options)
+
+
+def monthly_field(whole: Integral, network: Network, grid: xr.Dataset, grams: float) -> xr.DataArray:
+    """Monthly mean flux of all members on the drivers' grid ``(member, month | time, lat, lon)``, gC m-2 d-1.
+
+    Dated drivers give every month that they have, or their mean seasonal cycle where that would be too much. The
+    months do not depend on the target's steps.
+    """
+    rows = whole.pixels.rows
+    n_cells = grid.sizes["lat"] * grid.sizes["lon"]
+    months, coordinate = _months(rows, whole.members * n_cells)
+    steps = Calendar.of(months, rows, False).every_step(torch.tensor(months.values[None]))
+    values = np.full((whole.members, steps.slot.shape[-1], n_cells), np.nan, np.float32)
+    at, _ = whole.everything()
+    amount = whole.change(network, at, steps, None)
+    present = rows.present(at, steps.steps)
+    days = steps.slot.sum(1, keepdim=True) if present is None else present @ steps.slot
+    values[..., rows.cells] = (amount * grams / days).transpose(1, 2).cpu().numpy()
+    return xr.DataArray(
+        values.reshape(whole.members, -1, grid.sizes["lat"], grid.sizes["lon"]),
+        dims=("member", coordinate.name, "lat", "lon"),
+        coords={coordinate.name: coordinate.values, "lat": grid["lat"], "lon": grid["lon"]},
+        attrs={"units": "gC m-2 d-1", "area_basis": "land"},
+    )
+
+
+def _months(rows: GridRows, numbers: int) -> tuple[Target, xr.DataArray]:
+    """A target without regions on the months of the drivers, and the coordinate of these months."""
+    cycle = Target(np.zeros((1, 0, MONTHS)), (), ("",), None, np.arange(1, MONTHS + 1), False)
+    by_month = xr.DataArray(np.arange(1, MONTHS + 1), dims="month", name="month")
+    if rows.axis != "time":
+        return cycle, by_month
+    year, month = rows.steps.dt.year.values, rows.steps.dt.month.values
+    label, first = np.unique(year * MONTHS + month - 1, return_index=True)
+    if len(label) * numbers > FIELD_LIMIT or len(label) < 2 or np.diff(label).max() > 1:
+        return cycle, by_month
+    dated = replace(cycle, values=np.zeros((1, 0, len(label))), year=label // MONTHS, month=label % MONTHS + 1)
+    kept = Calendar.of(dated, rows, False).column
+    if len(kept) < len(label):  # a month of which little is there
+        return cycle, by_month
+    return dated, rows.steps.isel(time=first).rename("time")
+
+
+def bridge_state(bridge) -> dict[str, np.ndarray]:
+    """Pixels and regions of a bridge as plain arrays."""
+    pixels, regions = bridge.pixels, bridge.regions
+    labels = list(regions["region"].values)
+    kept = {k: np.asarray(pixels[k].values, float) for k in ("lat", "lon", "weight")}
+    kept["number"] = np.array([labels.index(name) for name in pixels["region"].values], np.int64)
+    return kept | {k: np.asarray(regions[k].values, float) for k in ("intercept", "land_area")}
+
+
+def bridge_of(state: dict[str, np.ndarray], names: np.ndarray):
+    """What the trainer needs of a bridge, from its `bridge_state`."""
+    pixels = xr.Dataset({k: ("pixel", state[k]) for k in ("lat", "lon", "weight")})
+    pixels["region"] = ("pixel", names[state["number"]])
+    regions = xr.Dataset({k: ("region", state[k]) for k in ("intercept", "land_area")}, {"region": names})
+    return SimpleNamespace(pixels=pixels, regions=regions)
