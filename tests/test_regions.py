@@ -1,6 +1,7 @@
 """aggregate_regions: known integrals, conservation, kinds of regions, land, NaN, chunks, units and time."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from xflux import grid as grids
 from xflux.grid import RADIUS
 from xflux.regions import aggregate_regions, latitude_band_limits, region_labels, region_weights
+from xflux.regions.kernel import Plan, weighted_sums
 from xflux.units import UnitsError
 
 rng = np.random.default_rng(42)
@@ -395,3 +397,41 @@ def test_a_region_outside_a_regional_grid_is_nan():
     assert np.isfinite(out.sel(region="EU")) and np.isnan(out.sel(region="BRA"))
     assert out.valid_fraction.sel(region="BRA") == 0
     assert out.sel(region="GLOBAL").item() == pytest.approx(globe(da).item() / 1e15, rel=1e-12)
+
+
+@pytest.mark.parametrize("freq", [None, "MS", "YS"])
+def test_lazy_members_and_steps_give_what_memory_gives_in_a_handful_of_tasks(freq):
+    rng = np.random.default_rng(4)
+    coords = {"model": list("abc"), "time": xr.date_range("2001-01-20", periods=80), "lat": np.arange(-88.0, 90, 4)}
+    da = xr.DataArray(
+        rng.normal(size=(3, 80, 45, 90)), {**coords, "lon": np.arange(2.0, 360, 4)}, ("model", "time", "lat", "lon"),
+        attrs={"units": "gC m-2 d-1", "area_basis": "cell"},
+    ).where(rng.random((45, 90)) > 0.2)  # fmt: skip
+    lazy = da.chunk(model=2, time=7, lat=20)
+    how = {"units": "PgC", "freq": freq, "include_global": True}
+    ours = aggregate_regions(lazy, "reccap2", **how)
+    theirs = aggregate_regions(da, "reccap2", **how)
+    chunks = lazy.data.npartitions
+    assert ours.chunks is not None and len(dict(ours.__dask_graph__())) < 5 * chunks  # the data, partial sums, their sums
+    xr.testing.assert_allclose(ours, theirs, rtol=1e-12)
+    for name in ("valid_fraction", "unassigned"):
+        xr.testing.assert_allclose(ours[name], theirs[name], rtol=1e-12)
+    assert ours.attrs.keys() == theirs.attrs.keys()
+
+
+@given(seed=st.integers(0, 2**16), share=st.sampled_from([0.02, 0.5, 0.95]))
+@settings(max_examples=15, deadline=None)
+def test_kernel_on_neighbours_and_strays_equals_a_plain_sum(seed, share):
+    rng = np.random.default_rng(seed)
+    cells, steps = 3000, 3
+    cell = np.concatenate([np.flatnonzero(rng.random(cells) < share) for _ in range(4)]).astype("int32")
+    cuts = np.flatnonzero(np.diff(cell) < 0) + 1
+    plan = Plan(np.concatenate([[0], cuts, [cell.size]]).astype("int64"), cell, rng.random(cell.size))
+    values = rng.normal(size=(steps, 30, 100)).astype("float32")
+    values[rng.random(values.shape) < 0.1] = np.nan
+    found = weighted_sums(values, plan)
+    flat = values.reshape(steps, -1).astype("float64")
+    for group, (first, last) in enumerate(pairwise(plan.start)):
+        own, weight = flat[:, cell[first:last]], plan.weight[first:last]
+        np.testing.assert_allclose(found[:, 0, group], np.nansum(own * weight, axis=1), rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(found[:, 1, group], np.isfinite(own) @ weight, rtol=1e-12)

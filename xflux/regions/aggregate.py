@@ -2,6 +2,8 @@
 
 import re
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -18,7 +20,6 @@ from xflux.units import CARBON_SUBSTANCES, UnitsError, factor, flux_variables, p
 
 GLOBAL = "GLOBAL"
 TIMES = ("time", "month", "dayofyear")
-_MERGED_BYTES = 2**24
 _VALID = {"units": "1", "long_name": "share of the region's weight and of the step's time that is valid"}
 _INTEGRATED = {"C": "gC", "CO2": "gC", "mol": "gC", "water": "kgH2O", "energy": "J"}
 _PER = {"fixed": " d-1", "month": " month-1", "year": " yr-1", None: ""}
@@ -130,9 +131,12 @@ def integrate(da, source, regions, target, freq, land_fraction, include_global, 
         )
     if per_cell:
         plan = plan.scaled(1 / grids.cell_area(source).values.ravel())
-    sums = _integrate(da, plan)
-    result = _labelled(sums, weights, plan, scale, include_global).assign_attrs(da.attrs | {"units": integrated})
-    result = _over_time(result, source, target, freq)
+    sums = _integrate(da, plan).assign_attrs(da.attrs | {"units": integrated})
+    bounds = dataset_bounds(source) if "time" in sums.dims else None
+    known = (weights.labels, plan.totals, weights.globe is not None, include_global, scale)
+    finish = partial(_finished, known=known, target=target, freq=freq, bounds=bounds)
+    result = finish(sums) if sums.chunks is None else _in_one_task(finish, sums)
+    result = result["integral"].assign_coords(result.drop_vars("integral").data_vars)
     return result.rename(da.name).assign_attrs(_attrs(weights, basis, assumed, target, freq))
 
 
@@ -197,9 +201,7 @@ def _lazy(data, plan: Plan):
         new_axis=(data.ndim, data.ndim + 1),
         meta=np.empty((0,) * (data.ndim + 2)),
     )
-    sums = parts.sum(axis=axes)
-    # What is left is small: in few chunks, so that what follows costs a handful of tasks and not one for every chunk.
-    return sums.rechunk(dict.fromkeys(range(sums.ndim), "auto"), block_size_limit=_MERGED_BYTES)
+    return parts.sum(axis=axes)
 
 
 def _partial(block: np.ndarray, plan: np.ndarray) -> np.ndarray:
@@ -207,24 +209,70 @@ def _partial(block: np.ndarray, plan: np.ndarray) -> np.ndarray:
     return weighted_sums(np.asarray(block), plan.item(), threads=1)[..., None, None, :, :]
 
 
-def _labelled(sums: xr.DataArray, weights: Weights, plan: Plan, scale: float, include_global: bool) -> xr.DataArray:
+def _in_one_task(finish: Callable[[xr.DataArray], xr.Dataset], sums: xr.DataArray) -> xr.Dataset:
+    """``finish`` of lazy sums, in one task for each block of members.
+
+    The sums are small: as arrays on dask, their regions, months and shares would cost more than the sums themselves.
+    """
+    lead = [dim for dim in sums.dims if dim not in (*TIMES, "stat", "group")]
+    sums = sums.chunk(dict.fromkeys(sums.dims, -1) | dict.fromkeys(lead, "auto"))
+    members = {name: coord for name, coord in sums.coords.items() if set(lead) & set(coord.dims)}
+    shape = [1 if dim in lead else size for dim, size in sums.sizes.items()]
+    frame = xr.DataArray(np.zeros(shape), sums.drop_vars(members).coords, sums.dims, attrs=sums.attrs)
+    like = finish(frame)
+    widths = [one.sizes.get("region", 1) for one in like.data_vars.values()]
+    own = (*like["integral"].shape[len(lead) : -1], sum(widths))
+    packed = sums.data.map_blocks(
+        _packed,
+        frame,
+        finish,
+        dtype="float64",
+        drop_axis=range(len(lead), sums.ndim),
+        new_axis=range(len(lead), len(lead) + len(own)),
+        chunks=(*sums.chunks[: len(lead)], *((size,) for size in own)),
+        meta=np.empty((0,) * (len(lead) + len(own))),
+    )
+    result, first = like.coords.to_dataset().assign_coords(members), 0
+    for (name, one), width in zip(like.data_vars.items(), widths, strict=True):
+        data = packed[..., first : first + width]
+        result[name] = (one.dims, data if "region" in one.dims else data[..., 0], one.attrs)
+        first += width
+    return result
+
+
+def _packed(block: np.ndarray, frame: xr.DataArray, finish: Callable[[xr.DataArray], xr.Dataset]) -> np.ndarray:
+    """The variables of ``finish`` beside each other on the last axis, those without regions as one column."""
+    found = finish(xr.DataArray(block, frame.coords, frame.dims, attrs=frame.attrs))
+    columns = [one if "region" in one.dims else one.expand_dims("region", -1) for one in found.data_vars.values()]
+    return np.concatenate([one.values for one in columns], axis=-1)
+
+
+def _finished(sums: xr.DataArray, known: tuple, target: str, freq: str | None, bounds) -> xr.Dataset:
+    """``integral``, ``valid_fraction`` and, where it is known, ``unassigned`` in the units and steps asked for."""
+    result = _over_time(_labelled(sums, *known), bounds, target, freq)
+    extra = [name for name in ("valid_fraction", "unassigned") if name in result.coords]
+    return result.rename("integral").reset_coords(extra)
+
+
+def _labelled(
+    sums: xr.DataArray, labels: np.ndarray, totals: np.ndarray, rest: bool, include_global: bool, scale: float
+) -> xr.DataArray:
     """(…, time, region) with ``valid_fraction`` and, where the remainder is known, ``unassigned``."""
-    count = len(weights.labels)
+    count = len(labels)
     total, valid = sums.isel(stat=0) * scale, sums.isel(stat=1)
-    labels = weights.labels
     regions = total.isel(group=slice(0, count)).where(valid.isel(group=slice(0, count)) > 0)
-    share = _share(valid.isel(group=slice(0, count)), plan.totals[:count])
-    if weights.globe is None:
-        return _named(regions, share, labels)
+    share = _share(valid.isel(group=slice(0, count)), totals[:count])
+    if not rest:
+        return _named(regions, share, labels).assign_attrs(sums.attrs)
     everything = valid.sum("group")
     if include_global:
         whole = total.sum("group").where(everything > 0).expand_dims("group", -1)
-        whole_share = _share(everything.expand_dims("group", -1), plan.totals.sum(keepdims=True))
+        whole_share = _share(everything.expand_dims("group", -1), totals.sum(keepdims=True))
         regions, share = xr.concat([regions, whole], "group"), xr.concat([share, whole_share], "group")
         labels = np.array([*map(str, labels), GLOBAL])
     # What is missing adds nothing; only where the whole globe is missing is the remainder unknown.
     unassigned = total.isel(group=count).where(everything > 0)
-    return _named(regions, share, labels).assign_coords(unassigned=unassigned)
+    return _named(regions, share, labels).assign_coords(unassigned=unassigned).assign_attrs(sums.attrs)
 
 
 def _share(valid: xr.DataArray, totals: np.ndarray) -> xr.DataArray:
@@ -238,9 +286,8 @@ def _named(regions: xr.DataArray, share: xr.DataArray, labels: np.ndarray) -> xr
     return result.assign_coords(valid_fraction=(result.dims, share.transpose(*regions.dims).data))
 
 
-def _over_time(sums: xr.DataArray, source, target: str, freq: str | None) -> xr.DataArray:
+def _over_time(sums: xr.DataArray, bounds: xr.DataArray | None, target: str, freq: str | None) -> xr.DataArray:
     """Into the units asked for by the true lengths of the steps, with the share of valid area and time."""
-    bounds = dataset_bounds(source) if "time" in sums.dims else None
     result, share = to_amounts(sums, target, freq, bounds)
     steps = steps_of(sums, bounds)
     valid = sums["valid_fraction"]

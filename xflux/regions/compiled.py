@@ -7,6 +7,8 @@ import numba
 import numpy as np
 
 _PIECE = 64  # entries that are summed without a correction
+_RUN = 16  # neighbouring cells that are worth a loop without indices
+_LONG = 128  # neighbouring cells that are summed without a correction
 _STRETCH = 64 * _PIECE  # entries of the plan that stay in cache
 
 
@@ -23,6 +25,45 @@ def sum_piece(row, cell, weight, first, last):
     return total, valid
 
 
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+def sum_run(run, weight):
+    total = 0.0
+    valid = 0.0
+    for k in range(run.size):
+        value = np.float64(run[k])
+        ok = value == value
+        total += value * weight[k] if ok else 0.0
+        valid += weight[k] if ok else 0.0
+    return total, valid
+
+
+@numba.njit(nogil=True, cache=True)
+def run_length(cell, first, end, longest):
+    length = 1
+    while first + length < end and length < longest and cell[first + length] == cell[first] + length:
+        length += 1
+    return length
+
+
+@numba.njit(nogil=True, cache=True)
+def pieces_of(cell, first, end, begin, together):
+    """Cut entries into pieces: where each begins, and whether its cells are neighbours. Returns their number."""
+    count = 0
+    while first < end:
+        begin[count] = first
+        length = run_length(cell, first, end, _LONG)
+        together[count] = length >= _RUN
+        while not together[count] and first + length < end and length <= _PIECE - _RUN:
+            more = run_length(cell, first + length, end, _RUN)
+            if more == _RUN:
+                break
+            length += more
+        first += length
+        count += 1
+    begin[count] = end
+    return count
+
+
 # The pieces are added with what rounding loses carried along (Neumaier), so that neither the number of cells nor
 # chunks matter even where sources and sinks cancel. A stretch of the plan serves all steps while it is in cache: on
 # fine grids the plan is three times larger than a step's values.
@@ -30,14 +71,21 @@ def sum_piece(row, cell, weight, first, last):
 def group_sums(values, start, cell, weight, out):
     steps = values.shape[0]
     total, lost, valid = np.empty(steps), np.empty(steps), np.empty(steps)
+    begin, together = np.empty(_STRETCH + 1, np.int64), np.empty(_STRETCH, np.bool_)
     for group in range(start.size - 1):
         total[:], lost[:], valid[:] = 0.0, 0.0, 0.0
         for stretch in range(start[group], start[group + 1], _STRETCH):
             end = min(stretch + _STRETCH, start[group + 1])
+            count = pieces_of(cell, stretch, end, begin, together)
             for step in range(steps):
                 row = values[step]
-                for first in range(stretch, end, _PIECE):
-                    part, weights = sum_piece(row, cell, weight, first, min(first + _PIECE, end))
+                for piece in range(count):
+                    first, last = begin[piece], begin[piece + 1]
+                    if together[piece]:
+                        run = row[cell[first] : cell[first] + last - first]
+                        part, weights = sum_run(run, weight[first:last])
+                    else:
+                        part, weights = sum_piece(row, cell, weight, first, last)
                     old = total[step]
                     new = old + part
                     if np.isfinite(new):

@@ -45,6 +45,10 @@ class Plan:
 
         ``rows`` and ``columns`` are the sizes of the windows; cells then count from the window's own corner.
         """
+        plans = np.empty(len(rows) * len(columns), dtype=object)
+        if plans.size == 1:
+            plans[0] = self
+            return plans.reshape(1, 1)
         row, column = np.divmod(self.cell, np.int32(sum(columns)))
         south, west = np.cumsum((0, *rows)), np.cumsum((0, *columns))
         i, j = np.searchsorted(south, row, side="right") - 1, np.searchsorted(west, column, side="right") - 1
@@ -56,7 +60,6 @@ class Plan:
         cell, weight = cell[order], self.weight[order]
         sizes = np.bincount(window * groups + group, minlength=count * groups).reshape(count, groups)
         ends = np.cumsum(sizes.sum(axis=1))
-        plans = np.empty(count, dtype=object)
         for k, (size, end) in enumerate(zip(sizes, ends, strict=True)):
             own = slice(end - size.sum(), end)
             plans[k] = Plan(np.concatenate([[0], np.cumsum(size)]), cell[own], weight[own])
