@@ -1,0 +1,109 @@
+"""The documentation says what there is: pages, links, equations and names; the build itself runs in .ci/run."""
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+import xflux
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(p for p in DOCS.rglob("*.md") if not {"_build", "api"} & set(p.relative_to(DOCS).parts))
+ROOMS = (
+    "adjust", "bridge", "drivers", "evaluate", "forward", "plot", "regions", "report", "study", "synthetic", "temporal",
+    "towers", "train",
+)  # fmt: skip
+# Values and classes that have no page, or one under the module that defines them.
+UNLISTED = {
+    "plot.COLUMN", "plot.PAGE", "regions.CHAPTERS", "regions.GLOBAL", "regions.RECCAP2", "temporal.MEAN_YEAR",
+    "DataArrayFlux", "DatasetFlux",
+}  # fmt: skip
+
+
+def links_of(text: str) -> list[str]:
+    """Targets of the Markdown links of a page that stay in the repository."""
+    text = re.sub(r"```.*?```", "", text, flags=re.S)
+    return [t for t in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"https?:|mailto:|#", t)]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_to_files(page):
+    for link in links_of(page.read_text(encoding="utf-8")):
+        assert (page.parent / link.split("#")[0]).exists(), f"{page}: {link}"
+
+
+def test_every_page_is_in_a_table_of_contents():
+    listed = set()
+    for page in PAGES:
+        for block in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S):
+            entries = [line for line in block.splitlines() if line and not line.startswith(":")]
+            listed |= {(page.parent / f"{entry}.md").resolve() for entry in entries}
+    assert listed == {p.resolve() for p in PAGES} - {(DOCS / "index.md").resolve()}
+
+
+def test_every_public_name_is_in_the_reference():
+    lines = {line.strip() for line in (DOCS / "reference.md").read_text(encoding="utf-8").splitlines()}
+    names = set(xflux.__all__) | {"adjust.remove_fire"}
+    for room in ROOMS:
+        module = importlib.import_module(f"xflux.{room}")
+        names |= {f"{room}.{name}" for name in getattr(module, "__all__", ())}
+    # A name that stands at the top of the package need not stand in its room too.
+    missing = {n for n in names - UNLISTED if n not in lines and n.split(".")[-1] not in lines}
+    assert not missing
+
+
+def test_the_reference_names_only_what_there_is():
+    text = (DOCS / "reference.md").read_text(encoding="utf-8")
+    for name in re.findall(r"^   ((?!:)[\w.]+)$", text, flags=re.M):
+        if name.startswith(("DataArray.flux", "Dataset.flux")):
+            kind, _, method = name.split(".")
+            assert hasattr(getattr(xflux, f"{kind}Flux"), method), name
+            continue
+        *path, last = name.split(".")
+        module = importlib.import_module(".".join(["xflux", *path]))
+        assert hasattr(module, last), name
+
+
+@pytest.mark.parametrize("kind", ["DataArray", "Dataset"])
+def test_every_accessor_method_is_in_the_reference(kind):
+    text = (DOCS / "reference.md").read_text(encoding="utf-8")
+    accessor = getattr(xflux, f"{kind}Flux")
+    methods = {
+        name for base in accessor.__mro__ if base.__module__ == "xflux.accessor" for name in vars(base)
+        if not name.startswith("_")
+    }  # fmt: skip
+    assert methods == set(re.findall(rf"{kind}\.flux\.(\w+)", text))
+
+
+@pytest.mark.parametrize("number", range(1, 15))
+def test_every_equation_is_on_the_method_page_and_linked_to_a_function(number):
+    text = (DOCS / "method.md").read_text(encoding="utf-8")
+    assert f"$$ (eq-{number})\n" in text
+    row = next(line for line in text.splitlines() if line.startswith("|") and f"{{eq}}`eq-{number}`" in line)
+    target = re.search(r"\{(?:func|class|meth)\}`([\w.]+)`", row)[1].removeprefix("~")
+    module, name = target.rsplit(".", 1)
+    assert hasattr(importlib.import_module(module), name)
+
+
+def load_checker():
+    spec = importlib.util.spec_from_file_location("check_links", DOCS / "check_links.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_link_checker_finds_what_is_broken(tmp_path):
+    check = load_checker()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "index.html").write_text(
+        '<h1 id="top">A</h1><a href="sub/other.html#there">good</a><a href="#top">good</a><a href="https://x.org">out</a>'
+        '<a href="sub/other.html#gone">bad</a><img src="none.png"><a href="sub/">bad: no index</a>'
+    )
+    (tmp_path / "sub" / "other.html").write_text('<p id="there"><a href="../index.html?q=1#top">good</a></p>')
+    found = check.broken(tmp_path)
+    assert [line.split(": ")[1] for line in found] == ["sub/other.html#gone", "none.png", "sub/"]
+    with pytest.raises(FileNotFoundError, match="build them first"):
+        check.broken(tmp_path / "nowhere")
