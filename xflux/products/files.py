@@ -1,7 +1,12 @@
 """One published file → one lazy Dataset in the schema. Whatever a product calls its things is in the table."""
 
+import gzip
 import re
+import shutil
+import tempfile
 from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +58,28 @@ def _raw(path: Path, product: Product) -> xr.Dataset:
     if path.suffix == ".zarr" or path.is_dir():
         options["engine"] = "zarr"
     try:
-        return xr.open_dataset(path, **options)
-    except (ValueError, OSError, KeyError) as err:
-        hint = " (unpack it with gunzip first)" if path.suffix == ".gz" else ""
-        raise ProductError(f"{product.name}: cannot open {str(path)!r} as netCDF or Zarr{hint}: {err}") from err
+        return xr.open_dataset(_unpacked(path) if path.suffix == ".gz" else path, **options)
+    except (ValueError, OSError, KeyError, EOFError) as err:
+        raise ProductError(f"{product.name}: cannot open {str(path)!r} as netCDF or Zarr: {err}") from err
+
+
+def _unpacked(path: Path) -> Path:
+    """A gzipped file as a plain one, which lives as long as this process: values are read from it lazily."""
+    status = path.stat()
+    return _unpack(path.resolve(), (status.st_mtime_ns, status.st_size))
+
+
+@cache
+def _unpack(path: Path, version: tuple[int, int]) -> Path:
+    target = Path(_temporary_folder().name) / f"{abs(hash((path, version))):x}-{path.stem}"
+    with gzip.open(path) as packed, target.open("wb") as plain:
+        shutil.copyfileobj(packed, plain, 2**20)
+    return target
+
+
+@cache
+def _temporary_folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="xflux-")
 
 
 def _rename_dims(raw: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
@@ -68,6 +91,7 @@ def _rename_dims(raw: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
         ]
         if options:
             names[options[0]] = dim
+    _check_names(raw, product, path)
     clash = [new for old, new in names.items() if new != old and new in raw.variables and new not in names]
     raw = raw.drop_vars(clash).rename({o: n for o, n in names.items() if o != n})
     for dim in ("lat", "lon"):
@@ -81,6 +105,22 @@ def _rename_dims(raw: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
         if raw[dim].dims != (dim,):
             raw = raw.swap_dims({raw[dim].dims[0]: dim})
     return raw
+
+
+def _check_names(raw: xr.Dataset, product: Product, path: Path) -> None:
+    """Names that only another product has: a variable that the row calls foreign, or its own time dim missing."""
+    foreign = [name for name in product.foreign if name in raw.variables]
+    if foreign:
+        raise ProductError(
+            f"{path.name} does not look like {product.name}: it has {', '.join(foreign)}, which {product.name} has "
+            f"not; is it another product (xflux.products() lists them)?"
+        )
+    own, usual = product.dims.get("time", ()), dim_names(replace(product, dims={}), "time")
+    found = [name for name in usual if name in raw.dims and name not in own]
+    if own and found and not any(name in raw.dims for name in own):
+        raise ProductError(
+            f"{path.name} does not look like {product.name}: expected the time dim {' or '.join(own)}, found {found[0]}"
+        )
 
 
 def _choose(raw: xr.Dataset, product: Product, path: Path) -> dict[str, Variable]:
@@ -345,7 +385,7 @@ def _member_names(raw: xr.Dataset, product: Product) -> dict[str, xr.Variable]:
 
 def _labels(names: xr.DataArray) -> np.ndarray:
     """Text labels: rows of single characters are joined, padding (blanks, NULs) is stripped."""
-    rows = names.values if names.ndim == 2 else names.values[:, None]
+    rows = names.values.reshape(names.shape[0], -1)
     text = ["".join(c.decode("utf-8", "replace") if isinstance(c, bytes) else str(c) for c in row) for row in rows]
     return np.array([t.replace("\x00", "").strip() for t in text], dtype="U")
 

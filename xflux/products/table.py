@@ -56,7 +56,8 @@ class Variable:
 class Product:
     """One row of the table. ``name``, ``title`` and ``variables`` are required; the rest has plain defaults.
 
-    ``requires`` names the variables without which the files are not this product.
+    ``requires`` names the variables without which the files are not this product, ``foreign`` published names that
+    only files of other products have. ``dims`` for ``time`` are exclusive: files with another time dim are refused.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Product:
     sign: str = "positive into the atmosphere"
     area_basis: str = ""
     requires: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     member_names: tuple[str, ...] = ()
     ensemble: str = "member"
@@ -95,7 +97,7 @@ class Product:
 _DIMS = {
     "lat": ("lat", "latitude", "lat_FULL", "nav_lat", "y"),
     "lon": ("lon", "longitude", "lon_FULL", "nav_lon", "x"),
-    "time": ("time", "Time", "date", "mtime", "time_counter", "month"),
+    "time": ("time", "Time", "time_counter", "month"),
 }
 
 
