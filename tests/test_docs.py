@@ -107,3 +107,18 @@ def test_the_link_checker_finds_what_is_broken(tmp_path):
     assert [line.split(": ")[1] for line in found] == ["sub/other.html#gone", "none.png", "sub/"]
     with pytest.raises(FileNotFoundError, match="build them first"):
         check.broken(tmp_path / "nowhere")
+
+
+def test_a_notebook_shows_the_second_figure_too():
+    """Its backend becomes interactive when the first figure loads it, inside the style: that must outlive it."""
+    mpl = pytest.importorskip("matplotlib")
+    from xflux.plot import style
+
+    before = mpl.is_interactive()
+    try:
+        mpl.interactive(False)
+        with style():
+            mpl.interactive(True)
+        assert mpl.is_interactive()
+    finally:
+        mpl.interactive(before)

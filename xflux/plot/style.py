@@ -69,7 +69,12 @@ def style():
     import matplotlib as mpl
 
     with mpl.rc_context(_RC):
-        yield
+        try:
+            yield
+        finally:
+            interactive = mpl.is_interactive()
+    # a notebook's backend turns this on when the first figure loads it, which may be in here
+    mpl.interactive(interactive)
 
 
 def colour(product: str, products: Iterable[str] = ()) -> str:
