@@ -130,6 +130,18 @@ def test_eight_daily_steps_that_restart_each_year_end_with_it():
     np.testing.assert_allclose(rate.valid_fraction, 1.0)
 
 
+@pytest.mark.parametrize("calendar", ["standard", "noleap", "360_day", "julian"])
+@pytest.mark.parametrize("length", [3, 4, 5, 7, 8, 10, 16])
+def test_composites_of_any_length_restart_each_year(calendar, length):
+    """A last step of one day, or of half the length, does not make the others days with gaps."""
+    days = xr.date_range("2003-01-01", "2006-01-01", freq="D", calendar=calendar, use_cftime=True)[:-1]
+    start = np.array([t for t in days if (t.dayofyr - 1) % length == 0])
+    stop = np.array([*start[1:], days[-1] + (days[1] - days[0])])
+    da = xr.DataArray(np.ones(start.size), {"time": start}, "time", attrs={"units": "gC m-2 d-1"})
+    np.testing.assert_array_equal(time_bounds(da).values, np.stack([start, stop], axis=1))
+    assert (annual(da).valid_fraction == 1).all()
+
+
 def test_months_and_days_may_have_gaps():
     time = months(2001, 3)
     summer = np.isin(np.arange(36) % 12, [5, 6, 7])

@@ -96,16 +96,19 @@ def _whole_months(ticks: np.ndarray, calendar: Calendar) -> int | None:
 def _regular(ticks: np.ndarray, calendar: Calendar) -> tuple[np.ndarray, np.ndarray] | None:
     """Start and stop where stamps are regular, with gaps, or restart each 1 January; None where they are not."""
     gaps = np.diff(ticks)
-    step = gaps.min()
-    if not (gaps % step).any():
-        if step == DAY:
-            month = calendar.start(calendar.month(ticks))
-            ticks = month + (ticks - month) // DAY * DAY
-        return ticks, ticks + step
-    # 8-daily composites: 1 January cuts the last one of the year short.
+    # 8-daily composites: 1 January cuts the last one of the year short. Its length is no measure of the others: a week
+    # that is cut to a day does not make the series a daily one with gaps.
     new_year = calendar.start(calendar.month(ticks) // 12 * 12 + 12)
     stop = np.minimum(ticks + gaps.max(), new_year)
-    return (ticks, stop) if (stop[:-1] == ticks[1:]).all() else None
+    if (stop[:-1] == ticks[1:]).all() and np.ptp(gaps):
+        return ticks, stop
+    step = gaps.min()
+    if (gaps % step).any():
+        return None
+    if step == DAY:
+        month = calendar.start(calendar.month(ticks))
+        ticks = month + (ticks - month) // DAY * DAY
+    return ticks, ticks + step
 
 
 def time_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
