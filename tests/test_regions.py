@@ -436,3 +436,51 @@ def test_kernel_on_neighbours_and_strays_equals_a_plain_sum(seed, share):
         own, weight = flat[:, cell[first:last]], plan.weight[first:last]
         np.testing.assert_allclose(found[:, 0, group], np.nansum(own * weight, axis=1), rtol=1e-11, atol=1e-11)
         np.testing.assert_allclose(found[:, 1, group], np.isfinite(own) @ weight, rtol=1e-12)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("dim", ["stat", "group", "window", "bnds", "period", "x", "_packed"])
+def test_dims_of_any_name_pass_through(dim, chunked):
+    da = flux(axes(10.0), steps=2)
+    several = xr.concat([da, 3 * da], dim).assign_attrs(da.attrs).transpose("lat", dim, "lon", "time")
+    out = aggregate_regions(several.chunk({dim: 1}) if chunked else several, "latitude-bands", include_global=True)
+    assert out.dims == (dim, "time", "region")
+    np.testing.assert_allclose(
+        out.values, [k * aggregate_regions(da, "latitude-bands", include_global=True) for k in (1, 3)]
+    )
+
+
+def test_names_that_the_result_needs():
+    da = flux(axes(10.0), steps=2)
+    with pytest.raises(ValueError, match="has a dim 'region' already"):
+        aggregate_regions(da.expand_dims(region=2), "latitude-bands")
+    with pytest.raises(ValueError, match=r"the flux 'region' has the name of the result's dim: rename it"):
+        aggregate_regions(xr.Dataset({"region": da, "nee": da}), "latitude-bands")
+    # A label that was left from an earlier selection, or a mask beside the flux, is in nobody's way.
+    kept = aggregate_regions(da.assign_coords(region="USA"), "latitude-bands")
+    np.testing.assert_array_equal(kept.values, aggregate_regions(da, "latitude-bands").values)
+    ds = xr.Dataset({"flux": da, "nee": 2 * da, "region": da[0] * 0, "area": grids.cell_area(da)})
+    ds["nee"].attrs = da.attrs
+    ds["region"].attrs = {"long_name": "a mask"}
+    out = aggregate_regions(ds, "latitude-bands")
+    assert list(out.data_vars) == ["flux", "nee"] and out.region.size == 18
+    np.testing.assert_allclose(out.nee.values, 2 * out["flux"].values, rtol=1e-13)
+
+
+def test_a_single_step_is_converted_where_its_length_does_not_matter():
+    da = flux(axes(10.0), steps=2)
+    both = aggregate_regions(da, "reccap2", "PgC d-1", include_global=True)
+    one = aggregate_regions(da.isel(time=[1]), "reccap2", "PgC d-1", include_global=True)
+    np.testing.assert_allclose(one.values, both.values[1:], rtol=1e-13)
+    np.testing.assert_allclose(one.valid_fraction.values, both.valid_fraction.values[1:], rtol=1e-13)
+    monthly = da.assign_attrs(units="gC m-2 month-1")
+    expected = aggregate_regions(monthly, "reccap2").values[1:]
+    np.testing.assert_allclose(aggregate_regions(monthly.isel(time=[1]), "reccap2").values, expected, rtol=1e-13)
+    with pytest.raises(ValueError, match="put it in a Dataset with time_bnds"):
+        aggregate_regions(da.isel(time=[1]), "reccap2", "PgC month-1")
+
+
+def test_annual_steps_are_not_cut_into_months():
+    da = flux(axes(10.0), steps=2).assign_coords(time=xr.date_range("2001-01-01", periods=2, freq="YS"))
+    with pytest.raises(ValueError, match="longer than a month: freq='MS' is not possible"):
+        aggregate_regions(da, "reccap2", "PgC yr-1", freq="MS")

@@ -86,6 +86,8 @@ def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global)
     if not names:
         listed = {name: da.attrs.get("units") for name, da in ds.data_vars.items()}
         raise ValueError(f"the Dataset has no gridded flux for {target!r}: its variables and their units are {listed}.")
+    if "region" in names:
+        raise ValueError("the flux 'region' has the name of the result's dim: rename it, e.g. ds.rename(region='nee').")
     inherited = {key: ds.attrs[key] for key in ("area_basis",) if key in ds.attrs}
     results = {}
     for name in names:
@@ -120,6 +122,8 @@ def _substances(target: str) -> tuple[str, ...]:
 def integrate(da, source, regions, target, freq, land_fraction, include_global, quiet=False) -> xr.DataArray:
     """Integrals of one flux; ``source`` (the flux, or its Dataset) has the bounds and the land fraction."""
     da, source = grids.standardise(da), grids.standardise(source)
+    if "region" in da.dims:
+        raise ValueError("the flux has a dim 'region' already, the name of the result's: rename it, or integrate each.")
     basis, assumed = area_basis_of(da, regions, quiet)
     scale, integrated, per_cell = integrated_units(da)
     # An amount per cell is the whole of it, whatever the land: it is shared, not scaled.
@@ -181,8 +185,8 @@ def _integrate(da: xr.DataArray, plan: Plan) -> xr.DataArray:
     da = da.transpose(*lead, "lat", "lon")
     sums = weighted_sums(da.values, plan) if da.chunks is None else _lazy(da.data, plan)
     coords = {name: coord for name, coord in da.coords.items() if not {"lat", "lon"} & set(coord.dims)}
-    coords = {name: coord for name, coord in coords.items() if name not in ("lat", "lon")}
-    return xr.DataArray(sums, coords, (*lead, "stat", "group"))
+    coords = {name: coord for name, coord in coords.items() if name not in ("lat", "lon", "region")}
+    return xr.DataArray(sums, coords, (*lead, "_stat", "_group"))
 
 
 def _lazy(data, plan: Plan):
@@ -214,7 +218,7 @@ def _in_one_task(finish: Callable[[xr.DataArray], xr.Dataset], sums: xr.DataArra
 
     The sums are small: as arrays on dask, their regions, months and shares would cost more than the sums themselves.
     """
-    lead = [dim for dim in sums.dims if dim not in (*TIMES, "stat", "group")]
+    lead = [dim for dim in sums.dims if dim not in (*TIMES, "_stat", "_group")]
     sums = sums.chunk(dict.fromkeys(sums.dims, -1) | dict.fromkeys(lead, "auto"))
     members = {name: coord for name, coord in sums.coords.items() if set(lead) & set(coord.dims)}
     shape = [1 if dim in lead else size for dim, size in sums.sizes.items()]
@@ -259,19 +263,19 @@ def _labelled(
 ) -> xr.DataArray:
     """(…, time, region) with ``valid_fraction`` and, where the remainder is known, ``unassigned``."""
     count = len(labels)
-    total, valid = sums.isel(stat=0) * scale, sums.isel(stat=1)
-    regions = total.isel(group=slice(0, count)).where(valid.isel(group=slice(0, count)) > 0)
-    share = _share(valid.isel(group=slice(0, count)), totals[:count])
+    total, valid = sums.isel(_stat=0) * scale, sums.isel(_stat=1)
+    regions = total.isel(_group=slice(0, count)).where(valid.isel(_group=slice(0, count)) > 0)
+    share = _share(valid.isel(_group=slice(0, count)), totals[:count])
     if not rest:
         return _named(regions, share, labels).assign_attrs(sums.attrs)
-    everything = valid.sum("group")
+    everything = valid.sum("_group")
     if include_global:
-        whole = total.sum("group").where(everything > 0).expand_dims("group", -1)
-        whole_share = _share(everything.expand_dims("group", -1), totals.sum(keepdims=True))
-        regions, share = xr.concat([regions, whole], "group"), xr.concat([share, whole_share], "group")
+        whole = total.sum("_group").where(everything > 0).expand_dims("_group", -1)
+        whole_share = _share(everything.expand_dims("_group", -1), totals.sum(keepdims=True))
+        regions, share = xr.concat([regions, whole], "_group"), xr.concat([share, whole_share], "_group")
         labels = np.array([*map(str, labels), GLOBAL])
     # What is missing adds nothing; only where the whole globe is missing is the remainder unknown.
-    unassigned = total.isel(group=count).where(everything > 0)
+    unassigned = total.isel(_group=count).where(everything > 0)
     return _named(regions, share, labels).assign_coords(unassigned=unassigned).assign_attrs(sums.attrs)
 
 
@@ -282,16 +286,19 @@ def _share(valid: xr.DataArray, totals: np.ndarray) -> xr.DataArray:
 
 
 def _named(regions: xr.DataArray, share: xr.DataArray, labels: np.ndarray) -> xr.DataArray:
-    result = regions.rename(group="region").assign_coords(region=labels)
+    result = regions.rename(_group="region").assign_coords(region=labels)
     return result.assign_coords(valid_fraction=(result.dims, share.transpose(*regions.dims).data))
 
 
 def _over_time(sums: xr.DataArray, bounds: xr.DataArray | None, target: str, freq: str | None) -> xr.DataArray:
     """Into the units asked for by the true lengths of the steps, with the share of valid area and time."""
     result, share = to_amounts(sums, target, freq, bounds)
-    steps = steps_of(sums, bounds)
-    valid = sums["valid_fraction"]
-    if freq is not None or (steps and parse(target).time == "month" and steps.kind != "month"):
+    valid, summed = sums["valid_fraction"], freq is not None
+    # A single step without bounds is converted where that needs no length: it stays as it is.
+    if not summed and parse(target).time == "month" and (bounds is not None or sums.sizes.get("time") != 1):
+        steps = steps_of(sums, bounds)
+        summed = steps is not None and steps.kind != "month"
+    if summed:
         valid = valid_share(sums, share, bounds, "year" if (freq or "M")[0] == "Y" else "month")
     extra = {"valid_fraction": (result.dims, valid.transpose(*result.dims).data, _VALID)}
     if "unassigned" in sums.coords:
