@@ -253,7 +253,8 @@ def bridge(run: Run) -> None:
 def bootstrap(run: Run) -> None:
     """Does the ensemble carry the inversions' spread, where each member has its own bootstrap of them?"""
     table, top = {}, run.constraint(total=True, **({"integral": "full"} if run.options.coarse > 1 else {}))
-    for name, changes in (("range + total", {}), ("resampled", {"resample_inversions": True})):
+    for name, resample in (("range + total", False), ("resampled", True), ("resampled 1", 1)):
+        changes = {"resample_inversions": resample} if resample else {}
         model = run.model(name, top, **changes)
         rate = annual(train.regional_integrals(model, run.constraint(integral="full"))["full"])
         whole = xr.concat([rate, rate.sum("region").assign_coords(region="sum")], "region")

@@ -294,6 +294,20 @@ class TestTarget:
             own = {tuple(a.flatten().tolist()) for a in found.training[member]}
             assert own <= {tuple(a.flatten().tolist()) for a in plain.training[member]} and len(own) < 6
 
+    def test_a_number_of_inversions_for_each_member(self, earth):
+        plain = term(earth, members=20)
+        for number in (1, 3):
+            found = term(earth, members=20, setting=dataclasses.replace(SETTING, resample_inversions=number))
+            assert found.training.shape[1] == number
+            drawn = set()
+            for member in range(20):
+                given = [a.flatten().tolist() for a in plain.training[member]]
+                drawn |= {given.index(a.flatten().tolist()) for a in found.training[member]}
+            assert drawn == set(range(5))
+        config = dataclasses.replace(SMALL, max_epochs=1, resample_inversions=1)
+        history = train.fit(earth.towers, DRIVERS, constraints=[constraint(earth, total=True)], config=config).history
+        assert np.isfinite(history.validation).all()
+
     def test_dated_drivers_draw_a_training_year(self, earth):
         time = xr.date_range("2015-01-01", periods=36, freq="MS")
         grid = earth.grid.sel(month=time.month).rename(month="time").assign_coords(time=time)

@@ -41,7 +41,7 @@ class Setting:
     torch_device: torch.device
     block_rows: int
     targets: tuple[str, ...]
-    resample_inversions: bool = False
+    resample_inversions: bool | int = False
     units: dict[str, str] = field(default_factory=dict)
 
     def grams(self, name: str | None) -> float:

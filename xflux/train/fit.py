@@ -56,7 +56,9 @@ class TrainConfig:
     validation_years
         Years of the target that each member holds out.
     resample_inversions
-        Each member trains on its own bootstrap sample of the inversions.
+        Each member trains on its own random draw of the inversions, with replacement: True draws as many as there are
+        (n: the members then differ by the uncertainty of the inversions' mean, their sd/√n), a number that many (1: one
+        inversion each, so that the ensemble carries their whole spread).
     missing_drivers
         What a tower row with NaN in a driver is: an error ("raise"), or left out with a warning ("drop").
     dtype, device, block_rows
@@ -76,7 +78,7 @@ class TrainConfig:
     log_variance_rate: float = 10.0
     block_distance: float | None = None
     validation_years: int = 2
-    resample_inversions: bool = False
+    resample_inversions: bool | int = False
     members: tuple[int, ...] | None = None
     dtype: str = "float32"
     device: str = "auto"
@@ -90,6 +92,8 @@ class TrainConfig:
             raise ValueError(f"activation is {self.activation!r}; expected one of {sorted(ACTIVATIONS)}")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype is {self.dtype!r}; expected 'float32' or 'float64'")
+        if self.resample_inversions < 0:
+            raise ValueError(f"resample_inversions is {self.resample_inversions}; expected True, False or a number")
         if self.missing_drivers not in ("raise", "drop"):
             raise ValueError(f"missing_drivers is {self.missing_drivers!r}; expected 'raise' or 'drop'")
         for name in ("folds", "batch", "max_epochs", "block_rows"):

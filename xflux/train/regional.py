@@ -112,7 +112,8 @@ class RegionalTerm:
             own = target
             if self.config.resample_inversions:
                 rng = generator(self.config.seed, 4, member, self.number)
-                own = target.of_inversions(rng.integers(len(target.inversions), size=len(target.inversions)))
+                asked, n = self.config.resample_inversions, len(target.inversions)
+                own = target.of_inversions(rng.integers(n, size=n if asked is True else asked))
                 self.years[i] = self._years_there(own, member, *self.years[i])
             years, held_out = self.years[i]
             training.append(self.calendar.target(own, years))
