@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from xflux.study import StudyError, check_study, load_study
 from xflux.study import inputs as study_inputs
 from xflux.study.config import parse_override
-from xflux.study.pipeline import inversion_halves, slug
+from xflux.study.results import inversion_halves, slug
 from xflux.study.stages import RunFolder
 
 STUDY = "examples/real_world/study.toml"
@@ -24,9 +24,11 @@ def small(tmp_path):
     flux = xr.DataArray(np.ones((2, 18, 24)), dims=("model", "band", "time"), attrs={"units": "PgC yr-1"})
     flux = flux.assign_coords(model=["A", "B"], time=time, band=study_bands())
     flux.rename("land").to_netcdf(folder / "target.nc")
-    xr.Dataset({"land_fraction": (("lat", "lon"), np.ones((2, 2)))}).to_netcdf(folder / "land.nc")
-    for name in ("towers.csv", "drivers.nc"):
-        (folder / name).write_text("")
+    cells = {"month": range(1, 13), "lat": [0.5, -0.5], "lon": [0.0, 1.0]}
+    ones = xr.DataArray(np.ones((12, 2, 2)), cells, ("month", "lat", "lon"), attrs={"units": "1"})
+    xr.Dataset({"NDVI": ones, "TAIR": ones.assign_attrs(units="degC")}).to_netcdf(folder / "drivers.nc")
+    xr.Dataset({"land_fraction": ones[0].drop_vars("month")}).to_netcdf(folder / "land.nc")
+    (folder / "towers.csv").write_text("")
     text = f"""
 name = "small"
 data = "{folder}"
@@ -121,12 +123,12 @@ def test_a_column_or_driver_that_is_missing_is_named(small, tmp_path):
         small, {"drivers.base": "base.nc", "drivers.land_fraction": "land2.nc", "drivers.variables": ["Tair"]}
     )
     with pytest.raises(StudyError, match=r"drivers.variables: the grid has no \['Tair'\]"):
-        study_inputs.make_grid(config, study_inputs.input_files(config))
+        study_inputs.make_grid(config, study_inputs.input_files(config), tmp_path)
 
 
 def test_target_is_monthly_amounts_of_labelled_regions(small):
     config = load_study(small)
-    target = study_inputs.read_target(config.target, study_inputs.input_files(config)["target.file"])
+    target = study_inputs.make_target(config, study_inputs.input_files(config))
     assert target.dims == ("inversion", "region", "time") and target.attrs["units"] == "PgC month-1"
     days = target["time"].dt.days_in_month
     xr.testing.assert_allclose(target.isel(inversion=0, region=0, drop=True), days / 365.2425 * xr.ones_like(days))
@@ -152,6 +154,25 @@ def test_a_stage_runs_again_only_when_what_it_was_made_from_changes(tmp_path):
     (tmp_path / "run" / "b").unlink()
     study(2)
     assert done[4:] == ["second"]
+
+
+def test_files_are_read_again_only_when_they_change(tmp_path, monkeypatch):
+    path, read = tmp_path / "a.nc", []
+    path.write_text("1")
+    monkeypatch.setattr("xflux.study.stages.file_hash", lambda p: read.append(p) or p.read_text())
+    first = RunFolder(tmp_path / "run").hash_of([path])
+    assert RunFolder(tmp_path / "run").hash_of([path]) == first == "1" and len(read) == 1
+    path.write_text("22")
+    assert RunFolder(tmp_path / "run").hash_of([path]) == "22" and len(read) == 2
+
+
+def test_a_target_of_other_years_is_cut(small):
+    config = load_study(small, {"target.years": [2016, 2016]})
+    target = study_inputs.make_target(config, study_inputs.input_files(config))
+    assert set(target["time"].dt.year.values) == {2016}
+    with pytest.raises(StudyError, match=r"target.years = \[1990, 1991\]: the inversions have no month"):
+        config = load_study(small, {"target.years": [1990, 1991]})
+        study_inputs.make_target(config, study_inputs.input_files(config))
 
 
 def test_a_stage_that_fails_is_not_done(tmp_path):

@@ -15,6 +15,8 @@ app = typer.Typer(
     help="Land-carbon fluxes: regional budgets, bridges and dual-constraint flux models.",
 )
 
+TEMPLATES = {"study": "study_template.toml", "upton2024": "upton2024.toml"}
+
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; stages that are done there are kept.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="A small configuration; its numbers mean nothing.")]
 
@@ -58,8 +60,9 @@ def run(
     config = room.load_study(study, dict(parse_override(text) for text in set_ or []))
     folder = out or Path("runs") / (config.name + ("-smoke" if smoke else ""))
     if dry_run:
-        for key, path in room.check_study(config).items():
-            typer.echo(f"found  {key}: {path}")
+        for key, paths in room.check_study(config).items():
+            more = f" … {paths[-1].name} ({len(paths)} files)" if len(paths) > 1 else ""
+            typer.echo(f"found  {key}: {paths[0]}{more}")
         typer.echo(f"would train EC{''.join(f', EC-ATM {v}' for v in config.variants)} and write to {folder}")
         return
     room.run_study(config, folder, smoke=smoke, blocked=blocked)
@@ -79,13 +82,38 @@ def report(
 
 
 @app.command()
-def new(path: Annotated[Path, typer.Argument(help="Study file to write.")] = Path("study.toml")) -> None:
+def table(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    name: Annotated[
+        str | None, typer.Argument(help="Table, as its file in RUN/tables is called; all names if not given.")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="As CSV, with all digits.")] = False,
+) -> None:
+    """Make one table of a run anew from the run folder's arrays, and print it."""
+    from xflux.study import tables
+
+    if name is None:
+        typer.echo("\n".join(tables.tables_of(tables.Results(run))))
+        return
+    made = tables.table(run, name)
+    typer.echo(made.to_csv(index=False) if csv else tables.markdown(made))
+
+
+@app.command()
+def new(
+    path: Annotated[Path, typer.Argument(help="Study file to write.")] = Path("study.toml"),
+    template: Annotated[
+        str, typer.Option("--template", help="study: a study with every key; upton2024: the paper's own.")
+    ] = "study",
+) -> None:
     """Write a commented study file to start from."""
     from importlib import resources
 
+    if template not in TEMPLATES:
+        raise ValueError(f"--template {template!r}: expected one of {', '.join(TEMPLATES)}")
     if path.exists():
         raise FileExistsError(f"{path} exists already; give another name or remove it")
-    path.write_text(resources.files("xflux.data").joinpath("study_template.toml").read_text())
+    path.write_text(resources.files("xflux.data").joinpath(TEMPLATES[template]).read_text())
     typer.echo(f"{path}: name your files, then `xflux run {path} --dry-run`")
 
 

@@ -144,12 +144,12 @@ def _points(ax, rows, da: xr.DataArray, paint: str, name: str, spread: str, plac
     ax.plot(mean, rows, marker, color=paint, label=name, zorder=6, **edge)
 
 
-def _finish(ax: "Axes", names: list, label: str, title: str | None) -> None:
+def _finish(ax: "Axes", names: list, label: str, title: str | None, ordered: bool = False) -> None:
     ax.set_yticks(range(len(names)), [str(n) for n in names])
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(names) - 0.4, -0.6)
     bands = [re.fullmatch(r"(?:(\d+)([NS])|EQ)-(?:\d+[NS]|EQ)", str(n)) for n in names]
-    if all(bands):
+    if all(bands) and not ordered:
         south = [int(b[1] or 0) * (-1 if b[2] == "S" else 1) for b in bands]
         if south[0] < south[-1]:
             ax.invert_yaxis()  # latitude bands: north on top
@@ -179,7 +179,7 @@ def efficiency(
         for place, (name, da) in enumerate(products.items()):
             rows = np.arange(len(order)) + (place - (len(products) - 1) / 2) * height
             ax.barh(rows, np.asarray(da.sel(region=order)), height=height, color=paint[name], label=name)
-        _finish(ax, list(order), "Normalised Nash–Sutcliffe efficiency", None)
+        _finish(ax, list(order), "Normalised Nash–Sutcliffe efficiency", None, ordered=True)
         ax.axvline(0.5, color="#404040", linewidth=0.7, linestyle=":")
         ax.set_xlim(0, 1)
         draw_legend(ax.figure, ax, own)

@@ -11,8 +11,20 @@ import xarray as xr
 from xflux.report.run import Run
 
 MISSING = -32768
-MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-          "November", "December")
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 
 
 def map_data(runs: list[Run], resolution: float) -> tuple[dict | None, list[str]]:

@@ -78,7 +78,7 @@ def _numbers(runs: list[Run]) -> str:
     if not len(table):
         return _absent("numbers", "summary.json")
     if len(runs) == 1:
-        return _by_model(numbers_of(runs[0]))
+        return _by_model(numbers_of(runs[0]), runs[0].summary.get("units", {}))
     first = table.columns[0]
     for name in list(table.columns[1:]):
         table[f"{name} − {first}"] = table[name] - table[first]
@@ -86,7 +86,7 @@ def _numbers(runs: list[Run]) -> str:
     return table_html(table.reset_index(), "summary.json")
 
 
-def _by_model(numbers: dict[str, float]) -> str:
+def _by_model(numbers: dict[str, float], units: dict[str, str]) -> str:
     """Keys "model: quantity" as a row a model and a column a quantity; the rest below one another."""
     import pandas as pd
 
@@ -94,12 +94,16 @@ def _by_model(numbers: dict[str, float]) -> str:
     for key, value in numbers.items():
         model, colon, quantity = key.partition(": ")
         if colon:
-            models.setdefault(model, {})[quantity] = value
-    rest = {key: value for key, value in numbers.items() if ": " not in key}
+            models.setdefault(model, {})[_with_units(quantity, units)] = value
+    rest = {_with_units(key, units): value for key, value in numbers.items() if ": " not in key}
     tables = [pd.DataFrame(list(rest.items()), columns=["quantity", "value"])] if rest else []
     if models:
         tables.append(pd.DataFrame.from_dict(models, orient="index").rename_axis("model").reset_index())
     return "".join(table_html(table, "summary.json") for table in tables)
+
+
+def _with_units(quantity: str, units: dict[str, str]) -> str:
+    return f"{quantity} ({units[quantity]})" if quantity in units else quantity
 
 
 def run_name(run: Run, runs: list[Run]) -> str:
@@ -178,24 +182,35 @@ def _tables(runs: list[Run]) -> str:
     for name in _names(runs, "tables"):
         blocks = "".join(
             f"<div class='column'>{'' if len(runs) == 1 else f'<h4>{escape(run_name(run, runs))}</h4>'}"
-            + (table_html(run.tables[name], f"tables/{name}.csv") if name in run.tables
-               else _absent("table", f"tables/{name}.csv"))
+            + (
+                table_html(run.tables[name], f"tables/{name}.csv · made anew by: xflux table RUN {name}")
+                if name in run.tables
+                else _absent("table", f"tables/{name}.csv")
+            )
             + "</div>"
             for run in runs
         )
         longest = max(len(run.tables[name]) for run in runs if name in run.tables)
         opened = "" if longest > LONG else " open"
-        html.append(f"<details id='table-{escape(name)}'{opened}><summary>{escape(heading(name))} ({longest} rows)"
-                    f"</summary><div class='columns'>{blocks}</div></details>")
+        html.append(
+            f"<details id='table-{escape(name)}'{opened}><summary>{escape(_title(runs, name))} ({longest} rows)"
+            f"</summary><div class='columns'>{blocks}</div></details>"
+        )
     return "".join(html) or _absent("tables", "tables/*.csv")
+
+
+def _title(runs: list[Run], name: str) -> str:
+    return next(run.heading(name) for run in runs if name in run.tables)
 
 
 def table_html(table: "pd.DataFrame", source: str) -> str:
     """A data frame as a table that sorts; the full number is in ``data-value``."""
     heads = "".join(f"<th scope='col'><button type='button'>{escape(_head(c))}</button></th>" for c in table.columns)
     rows = "".join("<tr>" + "".join(_cell(v) for v in row) + "</tr>" for row in table.itertuples(index=False))
-    return (f"<div class='scroll'><table class='sortable'><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
-            f"</div><p class='source'>{escape(source)}</p>")
+    return (
+        f"<div class='scroll'><table class='sortable'><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+        f"</div><p class='source'>{escape(source)}</p>"
+    )
 
 
 def _head(name: object) -> str:
@@ -234,9 +249,11 @@ def _image(run: Run, name: str, caption: str) -> str:
         return f"<div class='column'>{_absent('figure', f'figures/{name}.png')}</div>"
     content = base64.b64encode(run.figures[name].read_bytes()).decode("ascii")
     words = escape(f"{heading(name)}{', ' + caption if caption else ''}")
-    return (f"<figure class='column'><img alt='{words}' loading='lazy' src='data:image/png;base64,{content}'>"
-            f"<figcaption>{escape(caption)} <span class='source'>figures/{escape(name)}.png</span></figcaption>"
-            "</figure>")
+    return (
+        f"<figure class='column'><img alt='{words}' loading='lazy' src='data:image/png;base64,{content}'>"
+        f"<figcaption>{escape(caption)} <span class='source'>figures/{escape(name)}.png</span></figcaption>"
+        "</figure>"
+    )
 
 
 def _missing(runs: list[Run], problems: list[str]) -> str:

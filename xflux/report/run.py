@@ -32,6 +32,11 @@ class Run:
         named = [self.summary.get("title"), self.study.get("title"), self.summary.get("study"), self.study.get("name")]
         return str(next((name for name in named if name), self.path.name))
 
+    def heading(self, table: str) -> str:
+        """What the summary calls a table, else its file's name in words."""
+        named = self.summary.get("tables", {})
+        return str(named[table]) if isinstance(named, dict) and table in named else heading(table)
+
     def label(self, file: str) -> str:
         """What the summary calls the model whose files have this stem."""
         return _model_files(self.summary).get(file, file)
@@ -59,7 +64,9 @@ def read_run(folder: str | Path) -> Run:
         "flux/*.zarr": {p.stem: p for p in sorted((path / "flux").glob("*.zarr")) if p.is_dir()},
     }
     order = _model_files(found["summary.json"])
-    fluxes = found["flux/*.zarr"]
+    fluxes, tables = found["flux/*.zarr"], found["tables/*.csv"]
+    listed = found["summary.json"].get("tables", {})
+    found["tables/*.csv"] = {n: tables[n] for n in dict.fromkeys([*listed, *tables]) if n in tables}
     found["flux/*.zarr"] = {n: fluxes[n] for n in [*(f for f in order if f in fluxes), *fluxes] if n in fluxes}
     missing += [name for name, content in {PARTS[0]: study, **found}.items() if not content]
     if not study and not any(found.values()):

@@ -4,9 +4,9 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 
 class StudyError(ValueError):
@@ -17,11 +17,46 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Towers(_Section):
-    """Eddy-covariance towers: a daily table, quality control, folds."""
+Patterns = Annotated[list[str], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)]
+"""One file or glob pattern, or several."""
+Years = tuple[int, int]
+"""First and last year, both included."""
 
-    table: str
-    sites: str | None = None
+
+class Published(_Section):
+    """A published product, read by :func:`xflux.open_product`."""
+
+    product: str
+    """Its name in the table of products (``xflux products``)."""
+    files: Patterns
+    variable: str
+    """The flux's name in the schema of xflux, e.g. ``nbe_river_adjusted``."""
+    select: dict[str, list[str]] = Field(default_factory=dict)
+    """dim = labels to take, e.g. ``inversion = ["CAMS", "CTE"]``."""
+    land_fraction: str | None = None
+    """A file with the land share of each cell, where the product publishes it apart (FLUXCOM)."""
+
+
+class Named(Published):
+    """A published product with a name for tables and figures."""
+
+    name: str
+
+
+class Inversions(Published):
+    """One or several inversions of a published product."""
+
+    name: str | None = None
+    """Label of a single inversion; by default the product's name."""
+
+
+class Towers(_Section):
+    """Eddy-covariance towers: daily tables or FLUXNET files, quality control, folds."""
+
+    table: Patterns
+    """A table (parquet, CSV), or files as published, e.g. ``FLX_*_DD_*.csv``."""
+    sites: Patterns | None = None
+    """Where the towers are: a table, or BADM files."""
     qc: float = Field(0.8, ge=0, le=1)
     start: str | None = None
     keep: dict[str, str] = Field(default_factory=dict)
@@ -33,9 +68,12 @@ class Towers(_Section):
 
 
 class Drivers(_Section):
-    """Gridded base variables, from which the drivers of Table A2 are made."""
+    """Gridded base variables, from which the drivers of Table A2 are made; daily ones never stand in memory whole."""
 
-    base: str
+    base: Patterns
+    """Every pattern is one set of files that follow each other in time (daily weather, composites, a climatology)."""
+    years: Years | None = None
+    """Years that the models run over; all of the base variables (their seasonal cycles see all years anyhow)."""
     land_fraction: str
     land_fraction_variable: str = "land_fraction"
     variant: Literal["formulas", "names", "none"] = "formulas"
@@ -47,10 +85,15 @@ class Drivers(_Section):
 
 
 class Target(_Section):
-    """Regional fluxes from inversions: (…, region, time) in an amount of carbon per time."""
+    """Regional fluxes from inversions: a file (…, region, time) of carbon per time, or gridded products."""
 
-    file: str
-    variable: str
+    file: str | None = None
+    variable: str | None = None
+    products: list[Inversions] = []
+    """Published inversions, whose regional integrals are made here."""
+    fire: Published | None = None
+    """Fire emissions that are taken out, cell by cell, of every inversion that has fires in it (Sect. 2.3)."""
+    years: Years | None = None
     region_dim: str = "region"
     ensemble_dims: list[str] = ["inversion"]
     select: dict[str, list[str | int]] = Field(default_factory=dict)
@@ -60,13 +103,31 @@ class Target(_Section):
     allow: list[Literal["fire", "rivers"]] = []
     """Contents that may differ between the towers' NEE and the target, named on purpose."""
 
+    @model_validator(mode="after")
+    def _one_source(self) -> "Target":
+        if bool(self.file) == bool(self.products):
+            raise ValueError("give either file (regional fluxes) or products (gridded inversions)")
+        if self.file and not self.variable:
+            raise ValueError("file needs variable")
+        if self.file and self.fire:
+            raise ValueError("fire is taken out of gridded products only; a file holds regional sums already")
+        return self
+
 
 class BridgeProduct(_Section):
     """The flux from which bridges are fitted; by default the EC model's own forward run."""
 
     file: str | None = None
     variable: str = "nee"
+    product: Published | None = None
+    """A published bottom-up product on the drivers' cells (the paper: FLUXCOM RS+METEO)."""
     r2: float = Field(0.95, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "BridgeProduct":
+        if self.file and self.product:
+            raise ValueError("give file or product, not both")
+        return self
 
 
 class Truth(_Section):
@@ -107,7 +168,9 @@ class Budget(_Section):
     name: str
     file: str
     variable: str = "net_land_residual"
-    years: tuple[int, int]
+    years: Years
+    spread: float | None = None
+    """PgC yr-1, the published one-sigma uncertainty of a year."""
     rivers: float = 0.65
     """PgC yr-1 of natural river export, which inversions see and the budget's land term does not."""
     rivers_spread: float = 0.35
@@ -118,6 +181,8 @@ class Evaluation(_Section):
 
     regions: list[str] = ["latitude-bands", "reccap2"]
     maps: list[Comparison] = []
+    products: list[Named] = []
+    """Published monthly products that stand beside the models in Tables 2 and 3 (the paper: FLUXCOM)."""
     budget: Budget | None = None
     well_observed: tuple[float, float] = (-60.0, 80.0)
     """Latitudes between which the bands' months are scored."""
@@ -163,8 +228,15 @@ class StudyConfig(_Section):
 
     def smoke(self) -> "StudyConfig":
         """The same study, small: three members, two epochs, few pixels (used by tests and ``--smoke``)."""
-        small = self.train.model_copy(update={"folds": 3, "epochs": 2, "batch": 4000, "pixels_per_step": 500})
-        return self.model_copy(update={"train": small})
+        small = {"folds": 3, "epochs": 2, "batch": 4000, "pixels_per_step": 500}
+        update: dict[str, Any] = {}
+        if self.drivers.years and self.drivers.years[1] > self.drivers.years[0]:
+            years = (self.drivers.years[0], self.drivers.years[0] + 1)
+            small["validation_years"] = min(self.train.validation_years, 1)
+            update["drivers"] = self.drivers.model_copy(update={"years": years})
+            if self.target.years:
+                update["target"] = self.target.model_copy(update={"years": years})
+        return self.model_copy(update={"train": self.train.model_copy(update=small), **update})
 
 
 def load_study(path: str | Path, overrides: dict[str, Any] | None = None) -> StudyConfig:
@@ -213,12 +285,20 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def _set(content: dict, dotted: str, value: Any) -> None:
+    """Set a dotted key; a number names an entry of a list (``evaluation.products.0.files``)."""
     *parents, last = dotted.split(".")
+    place: Any = content
     for parent in parents:
-        content = content.setdefault(parent, {})
-        if not isinstance(content, dict):
+        place = place.setdefault(parent, {}) if isinstance(place, dict) else place[_entry(place, parent, dotted)]
+        if not isinstance(place, dict | list):
             raise StudyError(f"--set {dotted}: {parent!r} is a value, not a section")
-    content[last] = value
+    place[last if isinstance(place, dict) else _entry(place, last, dotted)] = value
+
+
+def _entry(place: list, key: str, dotted: str) -> int:
+    if not key.isdigit() or int(key) >= len(place):
+        raise StudyError(f"--set {dotted}: {key!r} is no entry of a list of {len(place)} (0 … {len(place) - 1})")
+    return int(key)
 
 
 def _explain(error: dict) -> str:
@@ -230,6 +310,8 @@ def _explain(error: dict) -> str:
         return f"  unknown key {where!r}; {hint}"
     if error["type"] == "missing":
         return f"  missing key {where!r}"
+    if error["type"] == "value_error":
+        return f"  {where!r}: {error['ctx']['error']}"
     return f"  {where!r}: {error['msg']} (given: {error['input']!r})"
 
 

@@ -1,5 +1,6 @@
 """The figures of a study, each drawn from the run folder alone, as PNG and PDF."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,23 +8,25 @@ import xarray as xr
 
 import xflux
 from xflux import plot
-from xflux.study import pipeline
-from xflux.study.tables import Study, comparison_map
-from xflux.study.truth import true_flux
+from xflux.study import paper
+from xflux.study.results import LABELS, Results, open_flux
 from xflux.temporal import MEAN_YEAR, step_days
 
 
-def write_figures(task, models: tuple[str, ...]) -> None:
+def write_figures(run: str | Path) -> None:
     """Draw every figure of a study into ``figures/``."""
-    from xflux.study.inputs import input_files
-
-    study = Study(task.run.path, task.config, models, input_files(task.config))
-    folder = task.run.fresh("figures")
+    study = Results(run)
+    folder = study.run / "figures"
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     _mean_maps(study, folder)
     _differences(study, folder)
     _seasonal_cycles(study, folder)
     _bars(study, folder)
+    _efficiency(study, folder)
+    if paper.has_years(study):
+        _years(study, folder)
+    _months(study, folder)
     _towers(study, folder)
     _histories(study, folder)
     _bridge(study, folder)
@@ -38,9 +41,9 @@ def _save(drawn, path: Path) -> None:
     plt.close(figure)
 
 
-def mean_flux(study: Study, name: str) -> xr.DataArray:
+def mean_flux(study: Results, name: str) -> xr.DataArray:
     """Mean annual flux of a model, averaged over members: (lat, lon) gC m-2 yr-1."""
-    return _per_year(pipeline.open_flux(study.run, name).mean("member", keep_attrs=True).load())
+    return _per_year(open_flux(study.run, name).mean("member", keep_attrs=True).load())
 
 
 def _per_year(flux: xr.DataArray) -> xr.DataArray:
@@ -49,21 +52,21 @@ def _per_year(flux: xr.DataArray) -> xr.DataArray:
     return mean.assign_attrs(units="gC m-2 yr-1", long_name="mean annual flux")
 
 
-def _mean_maps(study: Study, folder: Path) -> None:
-    fields = {pipeline.LABELS[model]: mean_flux(study, name) for model, name in study.names.items()}
-    fields |= {f"{m.name} ({m.period})": comparison_map(study, m) for m in study.config.evaluation.maps}
+def _mean_maps(study: Results, folder: Path) -> None:
+    fields = {LABELS[model]: mean_flux(study, name) for model, name in study.names.items()}
+    fields |= {f"{m.name} ({m.period})": study.comparison_map(m) for m in study.config.evaluation.maps}
     if study.config.evaluation.truth:
-        fields["truth"] = _per_year(true_flux(study))
+        fields["truth"] = _per_year(study.truth)
     _save(
         plot.maps(fields, columns=2, label="mean annual flux (gC m$^{-2}$ yr$^{-1}$)", vmin=-600, vmax=600),
         folder / "mean_flux_maps",
     )
 
 
-def _differences(study: Study, folder: Path) -> None:
+def _differences(study: Results, folder: Path) -> None:
     ec = mean_flux(study, study.names["ec"])
     fields = {
-        f"{pipeline.LABELS[model]} − EC": (mean_flux(study, name) - ec).assign_attrs(ec.attrs)
+        f"{LABELS[model]} − EC": (mean_flux(study, name) - ec).assign_attrs(ec.attrs)
         for model, name in study.names.items()
         if model != "ec"
     }
@@ -74,15 +77,15 @@ def _differences(study: Study, folder: Path) -> None:
         )
 
 
-def _cycles(study: Study, reduce: bool) -> dict[str, xr.DataArray]:
+def _cycles(study: Results, reduce: bool) -> dict[str, xr.DataArray]:
     cycles = {"inversions": study.inversions.sum("region", skipna=False) if reduce else study.inversions}
     for model, name in study.names.items():
         cycle = study.target_integrals(name)
-        cycles[pipeline.LABELS[model]] = cycle.sum("region", keep_attrs=True) if reduce else cycle
+        cycles[LABELS[model]] = cycle.sum("region", keep_attrs=True) if reduce else cycle
     return {label: cycle.assign_attrs(units="PgC month-1") for label, cycle in cycles.items()}
 
 
-def _seasonal_cycles(study: Study, folder: Path) -> None:
+def _seasonal_cycles(study: Results, folder: Path) -> None:
     _save(plot.seasonal_cycle(_cycles(study, True), title="Global"), folder / "seasonal_cycle_global")
     modelled = [
         r for r in study.inversions["region"].values if np.isfinite(study.target_integrals("ec").sel(region=r)).all()
@@ -91,34 +94,83 @@ def _seasonal_cycles(study: Study, folder: Path) -> None:
     _save(plot.seasonal_cycle(cycles), folder / "seasonal_cycle_by_region")
 
 
-def _bars(study: Study, folder: Path) -> None:
+def _bars(study: Results, folder: Path) -> None:
     for regions in study.sets:
         products = {}
         if regions == study.config.target.regions:
             products["inversions"] = study.inversions.sum("month", skipna=False).assign_attrs(units="PgC yr-1")
         for model, name in study.names.items():
             annual = study.integrals[name, regions].sum("month", min_count=1)
-            products[pipeline.LABELS[model]] = annual.assign_attrs(units="PgC yr-1")
+            products[LABELS[model]] = annual.assign_attrs(units="PgC yr-1")
         for comparison in study.config.evaluation.maps:
-            field = comparison_map(study, comparison)
+            field = study.comparison_map(comparison)
             products[comparison.name] = field.flux.aggregate_regions(regions, units="PgC yr-1")
         _save(plot.regions(products, quantity="annual flux"), folder / f"annual_{regions}")
 
 
-def _towers(study: Study, folder: Path) -> None:
-    with xr.open_dataset(study.run / "towers" / "held_out.nc") as dataset:
-        predictions = dataset.load()
-    models = {pipeline.LABELS[model]: predictions[name] for model, name in study.names.items()}
-    _save(plot.tower_scatter(predictions["observed"], models), folder / "towers")
+def _efficiency(study: Results, folder: Path) -> None:
+    """Fig. 3, of regions that the models cover."""
+    table = paper.scores_by_region(study).dropna(subset="nNSE")
+    products = {
+        label: xr.DataArray(rows["nNSE"].values, {"region": rows["region"].values}, ("region",))
+        for label, rows in table.groupby("model", sort=False)
+    }
+    best = list(products)[-1]
+    common = [r for r in products[best]["region"].values if all(r in p["region"].values for p in products.values())]
+    if common:
+        chosen = {label: products[label].sel(region=common) for label in reversed(products)}
+        _save(plot.efficiency(chosen, order_by=best), folder / "efficiency")
 
 
-def _histories(study: Study, folder: Path) -> None:
+def _years(study: Results, folder: Path) -> None:
+    """Fig. 2 and Fig. 5: global annual fluxes, and maps of their mean and of their variability."""
+    series = {label: da.sum("region", keep_attrs=True) for label, da in paper.products(study).items()}
+    series["inversions"] = study.inputs.target.sum("region", skipna=False, keep_attrs=True)
+    budget, errors = study.config.evaluation.budget, {}
+    if budget:
+        series[budget.name] = study.budget()
+        errors = {budget.name: budget.spread} if budget.spread else {}
+    if len(np.unique(series["EC"]["time"].dt.year)) > 2:  # a line through two years leaves no anomalies
+        _save(plot.global_flux(series, errors=errors, members=["inversions"]), folder / "global_flux")
+    maps = {}
+    for model, name in study.names.items():
+        annual = open_flux(study.run, name).mean("member", keep_attrs=True).flux.annual(complete=True).load()
+        maps[LABELS[model]] = (annual * MEAN_YEAR).assign_attrs(units="gC m-2 yr-1")
+    if min(da.sizes["time"] for da in maps.values()) > 1:
+        _save(plot.mean_and_variability(maps), folder / "mean_and_variability")
+
+
+def _months(study: Results, folder: Path) -> None:
+    """Fig. 6: four months of EC and of the last model."""
+    if len(study.models) < 2:
+        return
+    last = study.models[-1]
+    both = [open_flux(study.run, study.names[m]).mean("member", keep_attrs=True).load() for m in ("ec", last)]
+    _save(plot.selected_months(*both, names=("EC", LABELS[last])), folder / "selected_months")
+
+
+def _towers(study: Results, folder: Path) -> None:
+    """Figs. 8 and C2."""
+    p = study.predictions
+    models = {LABELS[model]: p[name] for model, name in study.names.items()}
+    _save(plot.tower_scatter(p["observed"], models), folder / "towers")
+    types = p["igbp"].astype(str)
+    counts = {t: int((types == t).sum()) for t in np.unique(types) if t}
+    often = [t for t, n in sorted(counts.items(), key=lambda c: -c[1]) if n >= 100][:6]
+    if len(often) > 1:
+        rows = {"sample": np.flatnonzero(types.isin(often))}
+        two = {label: models[label].isel(rows) for label in [*models][:1] + [*models][1:][-1:]}
+        drawn = plot.tower_scatter(p["observed"].isel(rows), two, by=types.isel(rows))
+        _save(drawn, folder / "towers_by_plant_type")
+
+
+def _histories(study: Results, folder: Path) -> None:
     for model, name in study.names.items():
         history = xflux.load_model(study.run / "models" / f"{name}.safetensors").history
-        _save(plot.history(history, title=pipeline.LABELS[model]), folder / f"history_{name}")
+        _save(plot.history(history, title=LABELS[model]), folder / f"history_{name}")
 
 
-def _bridge(study: Study, folder: Path) -> None:
+def _bridge(study: Results, folder: Path) -> None:
     for regions in study.sets:
         bridge = xflux.load_bridge(study.run / "bridge" / f"{regions}.nc")
         _save(plot.bridge(bridge.pixels, title=f"contributing pixels, {regions}"), folder / f"bridge_{regions}")

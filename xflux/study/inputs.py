@@ -1,5 +1,6 @@
 """What a study file points at: towers at their drivers, the driver grid, and the regional target."""
 
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,14 @@ import pandas as pd
 import xarray as xr
 
 from xflux import drivers, temporal, towers
+from xflux.study import published
 from xflux.study.config import StudyConfig, StudyError, Target
+from xflux.study.weather import driver_names, in_years, make_drivers, open_base, open_grid, replace_grid, write_grid
+
+IN_MEMORY = 2**30
+"""Bytes of a grid in ``time`` up to which it is held in memory; larger ones stay on disk."""
+Files = dict[str, list[Path]]
+"""Key of the study file → the files that it names."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +26,14 @@ class Inputs:
     towers: xr.Dataset
     """dim sample: nee (gC m-2 d-1), one variable a driver; coords site, time, lat, lon, igbp."""
     grid: xr.Dataset
-    """drivers over (month, lat, lon) or (lat, lon), and land_fraction."""
+    """drivers over (time | dayofyear | month, lat, lon) or (lat, lon), and land_fraction; large ones lazy."""
     target: xr.DataArray
     """(inversion, region, time) PgC month-1."""
 
     @property
     def land_fraction(self) -> xr.DataArray:
         """Land share of each cell (lat, lon)."""
-        return self.grid["land_fraction"]
+        return self.grid["land_fraction"].load()
 
     @property
     def driver_grid(self) -> xr.Dataset:
@@ -37,25 +45,42 @@ class Inputs:
         """Names of the drivers, in the model's order."""
         return list(self.driver_grid.data_vars)
 
+    @property
+    def lazy(self) -> bool:
+        """Whether the drivers stay on disk."""
+        return any(driver.chunks for driver in self.driver_grid.data_vars.values())
 
-def input_files(config: StudyConfig) -> dict[str, Path]:
-    """Key of the study file → the file that it names; an error lists all that are missing."""
-    folder = config.data_folder()
-    named = {
+
+# ---------------------------------------------------------------------------------------------------- which files
+def named_files(config: StudyConfig) -> dict[str, list[str]]:
+    """Key of the study file → paths and patterns, as the study writes them."""
+    named: dict[str, list[str] | str | None] = {
         "towers.table": config.towers.table,
         "towers.sites": config.towers.sites,
-        "drivers.base": config.drivers.base,
+        **{f"drivers.base.{i}": pattern for i, pattern in enumerate(config.drivers.base)},
         "drivers.land_fraction": config.drivers.land_fraction,
         "target.file": config.target.file,
         "bridge.file": config.bridge.file,
         "evaluation.truth.file": config.evaluation.truth.file if config.evaluation.truth else None,
+        "evaluation.budget.file": config.evaluation.budget.file if config.evaluation.budget else None,
     }
-    for comparison in config.evaluation.maps:
-        named[f"evaluation.maps ({comparison.name})"] = comparison.file
-    if config.evaluation.budget:
-        named["evaluation.budget.file"] = config.evaluation.budget.file
-    files = {key: folder / name for key, name in named.items() if name}
-    missing = [f"  {key} = {str(path)!r}" for key, path in files.items() if not path.exists()]
+    named |= {f"evaluation.maps ({m.name})": m.file for m in config.evaluation.maps}
+    for key, product in published.all_products(config).items():
+        named |= {key: product.files, f"{key}.land_fraction": product.land_fraction}
+    return {key: [value] if isinstance(value, str) else value for key, value in named.items() if value}
+
+
+def input_files(config: StudyConfig) -> Files:
+    """Key of the study file → the files that it names; an error lists all that are missing."""
+    folder, files, missing = config.data_folder(), {}, []
+    for key, patterns in named_files(config).items():
+        found: list[Path] = []
+        for pattern in patterns:
+            path = folder / pattern
+            matches = [path] if path.exists() else [Path(m) for m in sorted(glob.glob(str(path)))]
+            missing += [] if matches else [f"  {key} = {str(path)!r}"]
+            found += matches
+        files[key] = list(dict.fromkeys(found))
     if missing:
         raise StudyError(
             "these files of the study do not exist:\n"
@@ -65,30 +90,51 @@ def input_files(config: StudyConfig) -> dict[str, Path]:
     return files
 
 
-def check_variables(config: StudyConfig, files: dict[str, Path]) -> None:
+def check_variables(config: StudyConfig, files: Files) -> None:
     """Open every file's header and name each column, variable or coordinate value that the study needs and it lacks."""
-    wanted = [("target.file", config.target.variable), ("drivers.land_fraction", config.drivers.land_fraction_variable)]
+    wanted = [("drivers.land_fraction", config.drivers.land_fraction_variable)]
+    wanted += [("target.file", config.target.variable)] if config.target.file else []
     wanted += [(f"evaluation.maps ({m.name})", m.variable) for m in config.evaluation.maps]
     wanted += [("bridge.file", config.bridge.variable)] if config.bridge.file else []
     wanted += [("evaluation.truth.file", config.evaluation.truth.variable)] if config.evaluation.truth else []
     problems = []
     for key, name in wanted:
-        with xr.open_dataset(files[key]) as dataset:
+        with xr.open_dataset(files[key][0]) as dataset:
             if name not in dataset:
                 problems.append(
-                    f"  {key}: no variable {name!r} in {files[key].name!r}, which has {sorted(dataset.data_vars)}"
+                    f"  {key}: no variable {name!r} in {files[key][0].name!r}, which has {sorted(dataset.data_vars)}"
                 )
             elif key == "target.file":
-                problems += _target_problems(config.target, dataset[name], files[key].name)
+                problems += _target_problems(config.target, dataset[name], files[key][0].name)
     if config.evaluation.budget:
-        table = pd.read_csv(files["evaluation.budget.file"], nrows=1)
+        table = pd.read_csv(files["evaluation.budget.file"][0], nrows=1)
         problems += [
             f"  evaluation.budget.file: no column {name!r}, it has {list(table.columns)}"
             for name in ("Year", config.evaluation.budget.variable)
             if name not in table
         ]
+    problems += published.problems(config, files)
+    problems += _driver_problems(config, files)
     if problems:
         raise StudyError("the study's files lack what it needs:\n" + "\n".join(problems))
+
+
+def base_files(files: Files) -> list[list[Path]]:
+    """The files of every entry of ``drivers.base``."""
+    return [files[key] for key in files if key.startswith("drivers.base.")]
+
+
+def _driver_problems(config: StudyConfig, files: Files) -> list[str]:
+    """What keeps the drivers from being made, found on one cell of the base files."""
+    try:
+        base = open_base(base_files(files))
+        names = driver_names(config.drivers, base)
+        for part in base:
+            in_years(part, config.drivers.years)
+    except (StudyError, ValueError, OSError) as error:
+        return [f"  {error}" if str(error).startswith("drivers") else f"  drivers.base: {error}"]
+    unknown = sorted(set(config.towers.keep) - set(names))
+    return [f"  towers.keep: the grid has no driver {unknown}; it has {sorted(names)}"] if unknown else []
 
 
 def _target_problems(target: Target, array: xr.DataArray, file: str) -> list[str]:
@@ -104,6 +150,21 @@ def _target_problems(target: Target, array: xr.DataArray, file: str) -> list[str
         for value in values
         if value not in array[dim].values
     ]
+
+
+# ----------------------------------------------------------------------------------------------------- the target
+def make_target(config: StudyConfig, files: Files) -> xr.DataArray:
+    """The regional target (inversion, region, time) in PgC month-1, from a file or from published inversions."""
+    target = config.target
+    amounts = read_target(target, files["target.file"][0]) if target.file else published.target(target, files)
+    if target.years:
+        first, last = target.years
+        year = amounts["time"].dt.year
+        amounts = amounts.sel(time=(year >= first) & (year <= last))
+        if not amounts.sizes["time"]:
+            raise StudyError(f"target.years = [{first}, {last}]: the inversions have no month of these years")
+        amounts = amounts.dropna("inversion", how="all")
+    return amounts
 
 
 def read_target(target: Target, path: Path) -> xr.DataArray:
@@ -129,16 +190,17 @@ def read_target(target: Target, path: Path) -> xr.DataArray:
     stacked = _one_ensemble_dim(array, target.ensemble_dims)
     stacked = stacked.dropna("inversion", how="all").transpose("inversion", "region", "time")
     amounts = temporal.convert_units(stacked, "PgC month-1").astype("float64")
-    contents = {
-        key: value
-        for key, value in (("includes_fire", target.includes_fire), ("includes_rivers", target.includes_rivers))
-        if value is not None
-    }
-    amounts.attrs |= {k: int(v) for k, v in contents.items()} | {
+    amounts.attrs |= contents_of(target) | {
         "long_name": "land-atmosphere carbon flux",
         "left_out": ", ".join(sorted(set(labels) - set(kept))),
     }
     return amounts.rename("target")
+
+
+def contents_of(target: Target) -> dict[str, int]:
+    """What the study says that its target contains, as attributes."""
+    said = {"includes_fire": target.includes_fire, "includes_rivers": target.includes_rivers}
+    return {key: int(value) for key, value in said.items() if value is not None}
 
 
 def _one_ensemble_dim(array: xr.DataArray, dims: list[str]) -> xr.DataArray:
@@ -155,35 +217,39 @@ def seasonal(flux: xr.DataArray) -> xr.DataArray:
     return flux if "month" in flux.dims else temporal.mean_seasonal_cycle(flux)
 
 
-def seasonal_target(target: xr.DataArray) -> xr.DataArray:
-    """Mean seasonal cycle of every inversion, (inversion, region, month) PgC month-1."""
-    return seasonal(target)
+# ------------------------------------------------------------------------------------------------ drivers and towers
+def make_grid(config: StudyConfig, files: Files, folder: Path) -> xr.Dataset:
+    """Drivers on the grid, gap-filled at the coast, with the land fraction beside them.
 
-
-def make_grid(config: StudyConfig, files: dict[str, Path]) -> xr.Dataset:
-    """Drivers on the grid, gap-filled at the coast, with the land fraction beside them."""
-    with xr.open_dataset(files["drivers.base"]) as dataset:
-        base = dataset.load()
-    with xr.open_dataset(files["drivers.land_fraction"]) as dataset:
-        fraction = dataset[config.drivers.land_fraction_variable].load()
-    fraction = fraction.reindex(lat=base["lat"], lon=base["lon"], method="nearest", tolerance=1e-3)
-    if bool(fraction.isnull().any()):
-        raise StudyError(
-            "drivers.land_fraction is not on the grid of drivers.base: "
-            f"{fraction.sizes} cells do not match within 0.001 degree; regrid one of them first"
-        )
-    variant = config.drivers.variant
-    made = base if variant == "none" else drivers.table_a2(base, variant=variant)
-    names = config.drivers.variables or list(made.data_vars)
-    missing = [name for name in names if name not in made]
-    if missing:
-        raise StudyError(f"drivers.variables: the grid has no {missing}; it has {sorted(made.data_vars)}")
-    grid, _ = drivers.fill_nearest(made[names], fraction > 0, max_distance=config.drivers.fill_distance)
-    grid["land_fraction"] = fraction.fillna(0.0).assign_attrs(units="1", long_name="land share of the cell")
+    Climatologies are made in memory; drivers in ``time`` are written to ``folder/grid.zarr`` piece by piece.
+    """
+    base = open_base(base_files(files))
+    fraction = read_land_fraction(config, files, base[0])
+    if any("time" in part.dims for part in base):
+        return write_grid(config.drivers, base, fraction, folder)
+    made = make_drivers(config.drivers, [part.load() for part in base])
+    grid, _ = drivers.fill_nearest(made, fraction > 0, max_distance=config.drivers.fill_distance)
+    grid["land_fraction"] = fraction
     return grid
 
 
-def read_tower_table(config: StudyConfig, files: dict[str, Path]) -> xr.Dataset:
+def read_land_fraction(config: StudyConfig, files: Files, grid: xr.Dataset) -> xr.DataArray:
+    """Land share (lat, lon), 0–1, on the cells of ``grid``; an error where the cells are others."""
+    from xflux.grid import standardise
+
+    with xr.open_dataset(files["drivers.land_fraction"][0]) as dataset:
+        fraction = standardise(dataset[config.drivers.land_fraction_variable]).load()
+    fraction = published.on_cells(fraction, grid, "drivers.land_fraction")
+    percent = "%" in str(fraction.attrs.get("units")) or "percent" in str(fraction.attrs.get("units"))
+    share = fraction.fillna(0.0) / (100.0 if percent else 1.0)
+    if float(share.max()) > 1 + 1e-6 or float(share.min()) < 0:
+        raise StudyError(
+            f"drivers.land_fraction runs from {float(share.min()):g} to {float(share.max()):g}: expected 0–1 or percent"
+        )
+    return share.assign_attrs(units="1", long_name="land share of the cell").rename("land_fraction")
+
+
+def read_tower_table(config: StudyConfig, files: Files) -> xr.Dataset:
     """Tower days of good quality, with the columns that stand in for drivers under the drivers' names."""
     table = towers.read_towers(
         files["towers.table"], qc=config.towers.qc, sites=files.get("towers.sites"), start=config.towers.start
@@ -206,27 +272,42 @@ def place_towers(config: StudyConfig, table: xr.Dataset, grid: xr.Dataset) -> xr
     placed = placed[["nee", *drivers_only.data_vars]]
     complete = np.logical_and.reduce([np.isfinite(placed[name].values) for name in placed.data_vars])
     placed.attrs["rows_without_drivers"] = int((~complete).sum())
+    if not complete.any():
+        raise StudyError("no tower day has all drivers: do the towers and the drivers share any years (drivers.years)?")
     return placed.isel(sample=np.flatnonzero(complete))
 
 
+# ------------------------------------------------------------------------------------------------- in the run folder
 def thin(inputs: Inputs) -> Inputs:
-    """A small version for ``--smoke``: every fourth row and column of the grid, every fortieth tower day."""
-    grid = inputs.grid.isel(lat=slice(1, None, 4), lon=slice(1, None, 4))
-    return Inputs(inputs.towers.isel(sample=slice(None, None, 40)), grid, inputs.target)
+    """A small version for ``--smoke``: every fourth row and column of a fine grid, every 40th of many tower days."""
+    fine = inputs.grid.sizes["lat"] > 100
+    part = slice(1, None, 4) if fine else slice(None)
+    grid = inputs.grid.isel(lat=part, lon=part).assign_attrs(inputs.grid.attrs | {"thinned": int(fine)})
+    days = 40 if inputs.towers.sizes["sample"] > 20_000 else 1
+    chosen = inputs.towers.isel(sample=slice(None, None, days))
+    return Inputs(chosen.assign_attrs(inputs.towers.attrs | {"smoke": 1}), grid, inputs.target)
 
 
 def save_inputs(inputs: Inputs, folder: Path) -> None:
-    """Write the inputs as netCDF."""
+    """Write the inputs as netCDF, a grid in ``time`` as Zarr (where :func:`make_grid` has not written it already)."""
     inputs.towers.to_netcdf(folder / "towers.nc")
-    inputs.grid.to_netcdf(folder / "grid.nc")
     inputs.target.to_netcdf(folder / "target.nc")
+    if not (folder / "grid.zarr").exists():
+        inputs.grid.to_netcdf(folder / "grid.nc")
+    elif inputs.grid.attrs.get("thinned"):
+        replace_grid(inputs.grid, folder)
 
 
 def open_inputs(folder: Path) -> Inputs:
-    """Read the inputs that :func:`save_inputs` wrote."""
+    """Read the inputs that :func:`save_inputs` wrote; a grid in ``time`` stays on disk."""
 
     def load(name: str) -> xr.Dataset:
         with xr.open_dataset(folder / name) as dataset:
             return dataset.load()
 
-    return Inputs(load("towers.nc"), load("grid.nc"), load("target.nc")["target"])
+    if (folder / "grid.zarr").exists():
+        grid = open_grid(folder / "grid.zarr")
+        grid = grid if grid.nbytes > IN_MEMORY else grid.load()
+    else:
+        grid = load("grid.nc")
+    return Inputs(load("towers.nc"), grid, load("target.nc")["target"])

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,10 @@ import xarray as xr
 import xflux
 from xflux import forward, provenance, report
 from xflux.study import inputs as study_inputs
+from xflux.study import published
 from xflux.study.config import StudyConfig
-from xflux.study.stages import RunFolder, file_hash, peak_memory_gib, write_json
-
-LABELS = {"ec": "EC", "bridge": "EC-ATM bridge", "sampled": "EC-ATM sampled", "sampled+total": "EC-ATM sampled+total"}
+from xflux.study.results import LABELS, first_step, inversion_halves, open_flux, region_sets, slug
+from xflux.study.stages import RunFolder, peak_memory_gib, write_json
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,8 @@ class Study:
         return study_inputs.open_inputs(self.run.path / "inputs")
 
 
-def slug(variant: str) -> str:
-    """File name of a model: ``"sampled+total"`` → ``"ec_atm_sampled_total"``."""
-    return "ec" if variant == "ec" else "ec_atm_" + variant.replace("+", "_")
-
-
-def check_study(config: StudyConfig) -> dict[str, Path]:
-    """Check all that can be checked before anything long starts: folders, files, columns, packages."""
+def check_study(config: StudyConfig) -> study_inputs.Files:
+    """Check all that can be checked before anything long starts: folders, files, columns, products, packages."""
     from xflux import train as _needs_torch  # noqa: F401
 
     files = study_inputs.input_files(config)
@@ -75,15 +70,14 @@ def run_study(
     files = check_study(config)
     study = Study(config, RunFolder(out, say), smoke)
     write_json(study.run.path / "study.json", config.model_dump())
-    hashes = {key: file_hash(path) for key, path in files.items()}
+    hashes = {key: study.run.hash_of(paths) for key, paths in files.items()}
     _make_inputs(study, files, hashes)
     _train_and_predict(study, "ec", after=("inputs",))
     _fit_bridges(study, files, hashes)
     for variant in config.variants:
         _train_and_predict(study, variant, after=("inputs", "ec", *(("bridges",) if variant == "bridge" else ())))
-    models = ("ec", *config.variants)
     extra = _extra_runs(study)
-    _evaluate(study, models, extra, files)
+    _evaluate(study, extra, files, hashes)
     write_json(
         study.run.path / "provenance.json",
         {
@@ -91,7 +85,7 @@ def run_study(
             "smoke": smoke,
             "seed": config.seed,
             "versions": provenance.versions(),
-            "inputs": {key: {"file": str(files[key].name), "sha256": digest} for key, digest in hashes.items()},
+            "inputs": {key: {"file": named(files[key]), "sha256": digest} for key, digest in hashes.items()},
             "seconds": study.run.timings,
             "peak_memory_gib": round(peak_memory_gib(), 2),
         },
@@ -101,27 +95,41 @@ def run_study(
     return study.run.path
 
 
-def _make_inputs(study: Study, files: dict[str, Path], hashes: dict[str, str]) -> None:
+def named(paths: list[Path]) -> str:
+    """Files in words: one name, or the first and last of several.
+
+    >>> named([Path("a.nc")]), named([Path("t_2001.nc"), Path("t_2002.nc"), Path("t_2003.nc")])
+    ('a.nc', '3 files, t_2001.nc … t_2003.nc')
+    """
+    return paths[0].name if len(paths) == 1 else f"{len(paths)} files, {paths[0].name} … {paths[-1].name}"
+
+
+def _asked(study: Study, *sections: str) -> dict:
+    """What the study file says in these sections; keys at their defaults do not count: new ones change nothing."""
+    return study.config.model_dump(include=set(sections), exclude_defaults=True)
+
+
+def _make_inputs(study: Study, files: study_inputs.Files, hashes: dict[str, str]) -> None:
     def make() -> None:
         config = study.config
+        target = study_inputs.make_target(config, files)
         table = study_inputs.read_tower_table(config, files)
-        grid = study_inputs.make_grid(config, files)
-        towers = study_inputs.place_towers(config, table, grid)
-        target = study_inputs.read_target(config.target, files["target.file"])
-        made = study_inputs.Inputs(towers, grid, target)
         folder = study.run.fresh("inputs")
         folder.mkdir(parents=True)
+        grid = study_inputs.make_grid(config, files, folder)
+        towers = study_inputs.place_towers(config, table, grid)
+        made = study_inputs.Inputs(towers, grid, target)
         study_inputs.save_inputs(study_inputs.thin(made) if study.smoke else made, folder)
 
     settings = [
-        study.config.model_dump(include={"towers", "drivers", "target"}),
+        _asked(study, "towers", "drivers", "target"),
         study.smoke,
-        {key: hashes[key] for key in hashes if not key.startswith("evaluation")},
+        {key: hashes[key] for key in hashes if not key.startswith(("evaluation", "bridge"))},
     ]
     study.run.stage(
         "inputs",
         make,
-        outputs=["inputs/towers.nc", "inputs/grid.nc", "inputs/target.nc"],
+        outputs=["inputs/towers.nc", "inputs/target.nc"],
         settings=settings,
         title="towers, drivers and target",
     )
@@ -153,6 +161,8 @@ def _constraint(study: Study, variant: str, target: xr.DataArray):
     shared = dict(target=target, drivers=inputs.driver_grid, allow=tuple(config.target.allow))
     if variant == "bridge":
         bridge = xflux.load_bridge(study.run.path / "bridge" / f"{config.target.regions}.nc")
+        if inputs.lazy:  # every pixel of every day would be read for the full integral after each epoch
+            bridge = replace(bridge, weights=None)
         return train.RegionalConstraint(bridge=bridge, land_fraction=inputs.land_fraction, **shared)
     return train.RegionalConstraint(
         integral="sampled",
@@ -184,7 +194,7 @@ def _train(study: Study, name: str, constraints: list, **changes) -> None:
 
 
 def _training_settings(study: Study, *more) -> list:
-    return [study.config.model_dump(include={"train", "seed", "target"}), study.smoke, *more]
+    return [_asked(study, "train", "seed", "target"), study.smoke, *more]
 
 
 def _train_and_predict(study: Study, variant: str, after: tuple[str, ...]) -> None:
@@ -212,28 +222,37 @@ def _train_and_predict(study: Study, variant: str, after: tuple[str, ...]) -> No
 
 
 def _forward(study: Study, name: str) -> None:
-    """All members over the grid; days are averaged to months before they are written."""
+    """All members over the grid; days are averaged to months, a year at a time, before they are written."""
     model = xflux.load_model(study.run.path / "models" / f"{name}.safetensors")
     grid, out = study.inputs.driver_grid, study.run.fresh(f"flux/{name}.zarr")
     if "time" not in grid.dims:
         forward.run(grid, model, out, members="all", progress=False)
-        return
-    daily = forward.predict(grid.chunk(time=92), model, members="all")
-    with warnings.catch_warnings():  # zarr's about gathered metadata
-        warnings.simplefilter("ignore", UserWarning)
-        daily.flux.to_monthly().chunk(time=12).to_dataset(name="nee").to_zarr(out)
+    else:
+        run_forward(grid, model, out)
 
 
-def open_flux(run: Path, name: str) -> xr.DataArray:
-    """NEE of a model's forward run, (member, month | time, lat, lon) gC m-2 d-1, monthly."""
-    return xr.open_zarr(Path(run) / "flux" / f"{name}.zarr")["nee"]
+def run_forward(grid: xr.Dataset, model, out: Path) -> None:
+    """A forward run in time as months in a Zarr store, a year of days in memory at a time."""
+    year = grid["time"].dt.year.values
+    for number in np.unique(year):
+        days = forward.predict(grid.isel(time=np.flatnonzero(year == number)), model, members="all")
+        days = days if "member" in days.dims else days.expand_dims(member=[0])
+        months = days.flux.to_monthly().reset_coords(drop=True).astype("float32").compute()
+        with warnings.catch_warnings():  # zarr's about gathered metadata
+            warnings.simplefilter("ignore", UserWarning)
+            months = months.drop_encoding().to_dataset(name="nee")
+            if out.exists():
+                months.to_zarr(out, append_dim="time")
+            else:
+                sizes = {"member": 1, "time": 12} | {d: min(180, months.sizes[d]) for d in ("lat", "lon")}
+                months.to_zarr(out, encoding={"nee": {"chunks": tuple(sizes[d] for d in months["nee"].dims)}})
 
 
-def _fit_bridges(study: Study, files: dict[str, Path], hashes: dict[str, str]) -> None:
+def _fit_bridges(study: Study, files: study_inputs.Files, hashes: dict[str, str]) -> None:
     def make() -> None:
         inputs = study.inputs
         field = bridge_field(study, files)
-        for name in _region_sets(study):
+        for name in region_sets(study.config):
             bridge = field.flux.fit_bridge(
                 name, r2=study.config.bridge.r2, seed=study.config.seed, land_fraction=inputs.land_fraction
             )
@@ -243,36 +262,34 @@ def _fit_bridges(study: Study, files: dict[str, Path], hashes: dict[str, str]) -
         "bridges",
         make,
         after=("forward-ec",),
-        settings=[study.config.bridge.model_dump(), hashes.get("bridge.file"), study.config.seed, _region_sets(study)],
-        outputs=[f"bridge/{name}.nc" for name in _region_sets(study)],
+        settings=[
+            _asked(study, "bridge", "seed"),
+            {key: hashes[key] for key in hashes if key.startswith("bridge")},
+            region_sets(study.config),
+        ],
+        outputs=[f"bridge/{name}.nc" for name in region_sets(study.config)],
         title="bridges",
     )
 
 
-def _region_sets(study: Study) -> list[str]:
-    return list(dict.fromkeys([study.config.target.regions, *study.config.evaluation.regions]))
+def bridge_field(study: Study, files: study_inputs.Files) -> xr.DataArray:
+    """The flux from which bridges are fitted: a bottom-up product where the model runs, or the EC forward run.
 
-
-def bridge_field(study: Study, files: dict[str, Path]) -> xr.DataArray:
-    """The flux from which bridges are fitted: a bottom-up product, or the EC forward run."""
-    if "bridge.file" not in files:
-        return open_flux(study.run.path, "ec").load()
-    with xr.open_dataset(files["bridge.file"]) as dataset:
-        return dataset[study.config.bridge.variable].load()
-
-
-def inversion_halves(target: xr.DataArray, seed: int) -> tuple[list[str], list[str]]:
-    """A seeded split of the inversion systems into two halves; both experiments of a system stay together.
-
-    >>> a, b = inversion_halves(xr.DataArray(range(4), coords={"inversion": ["IS/A", "LN/A", "IS/B", "LN/B"]}), 0)
-    >>> len(a), len(b), {name[-1] for name in a} & {name[-1] for name in b}
-    (2, 2, set())
+    Of a forward run in time the members' mean is taken, whose months are the samples, as in the paper; of a
+    climatology the members' months.
     """
-    names = [str(name) for name in target["inversion"].values]
-    systems = sorted({name.rsplit("/", 1)[-1] for name in names})
-    drawn = set(np.random.default_rng(seed).permutation(systems)[: len(systems) // 2].tolist())
-    first = [name for name in names if name.rsplit("/", 1)[-1] in drawn]
-    return first, [name for name in names if name not in first]
+    own = open_flux(study.run.path, "ec")
+    if study.config.bridge.product:
+        years = study.config.drivers.years
+        field = published.bottom_up(study.config.bridge.product, files, "bridge.product", study.inputs.grid, years)
+    elif "bridge.file" in files:
+        with xr.open_dataset(files["bridge.file"][0]) as dataset:
+            field = dataset[study.config.bridge.variable].load()
+        if not all(field.sizes[d] == own.sizes[d] for d in ("lat", "lon")):
+            field = published.on_cells(field, own, "bridge.file")
+    else:
+        return (own.mean("member", keep_attrs=True) if "time" in own.dims else own).load()
+    return field.where(first_step(own).notnull().load())
 
 
 def _extra_runs(study: Study) -> tuple[str, ...]:
@@ -319,23 +336,32 @@ def _extra_runs(study: Study) -> tuple[str, ...]:
     return tuple(stages)
 
 
-def _evaluate(study: Study, models: tuple[str, ...], extra: tuple[str, ...], files: dict[str, Path]) -> None:
-    from xflux.study import figures, tables
+def _evaluate(study: Study, extra: tuple[str, ...], files: study_inputs.Files, hashes: dict[str, str]) -> None:
+    """Everything that is compared, brought into the run folder; then the tables and figures, from the folder alone."""
+    from xflux.study import figures, results, tables
 
-    forwards = tuple(f"forward-{slug(model)}" for model in models)
-    settings = [study.config.model_dump(include={"evaluation", "target", "towers", "train"}), models]
-
-    def make_tables() -> None:
-        tables.write_tables(study, models, files)
-
+    forwards = tuple(f"forward-{slug(model)}" for model in ("ec", *study.config.variants))
+    compared = {key: hashes[key] for key in hashes if key.startswith("evaluation")}
+    study.run.stage(
+        "results",
+        lambda: results.write_results(study, files),
+        after=("inputs", "bridges", *forwards, *extra),
+        settings=[_asked(study, "evaluation", "target", "towers", "drivers", "train"), compared],
+        outputs=["integrals", "compared", "towers/held_out.nc"],
+        title="regional integrals and towers",
+    )
     study.run.stage(
         "tables",
-        make_tables,
-        after=("inputs", "bridges", *forwards, *extra),
-        settings=settings,
-        outputs=["tables", "summary.json", "report.md", "towers/held_out.nc"],
+        lambda: tables.write_tables(study.run.path),
+        after=("results",),
+        settings=[_asked(study, "evaluation", "title", "limits"), study.smoke],
+        outputs=["tables", "summary.json", "report.md"],
         title="tables",
     )
     study.run.stage(
-        "figures", lambda: figures.write_figures(study, models), after=("tables",), outputs=["figures"], title="figures"
+        "figures",
+        lambda: figures.write_figures(study.run.path),
+        after=("tables",),
+        outputs=["figures"],
+        title="figures",
     )

@@ -23,6 +23,12 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _state(path: Path) -> list:
+    """What tells, without reading it, that a file or folder has not changed."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+
+
 def content_hash(content: object) -> str:
     """SHA-256 of a JSON-able object, independent of the order of keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
@@ -85,6 +91,20 @@ class RunFolder:
         self.say(
             f"[{self._clock()}] {title or name}: {self.timings[name]:.0f} s, peak memory {peak_memory_gib():.1f} GiB"
         )
+
+    def hash_of(self, paths: list[Path]) -> str:
+        """SHA-256 of the content of one file, or of all of several; files that did not change are not read again."""
+        note = self.path / "stages" / "files.json"
+        known = json.loads(note.read_text()) if note.exists() else {}
+        digests = []
+        for path in paths:
+            state = content_hash(_state(path))
+            entry = known.get(str(path))
+            if not entry or entry[0] != state:
+                known[str(path)] = entry = [state, file_hash(path)]
+            digests.append(entry[1])
+        write_json(note, known)
+        return digests[0] if len(digests) == 1 else content_hash(digests)
 
     @staticmethod
     def _is_done(note: Path, made_from: str, files: list[Path]) -> bool:

@@ -1,5 +1,6 @@
-"""Every number of a study, recomputed from the files of its run folder, as CSV and Markdown."""
+"""Every table of a study, made from the files of its run folder alone: :func:`table` gives each by its name."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,40 +10,63 @@ import xarray as xr
 import xflux
 from xflux import evaluate
 from xflux.study import inputs as study_inputs
-from xflux.study import pipeline
-from xflux.study.config import Comparison, StudyConfig
+from xflux.study import paper, truth
+from xflux.study.config import Comparison
+from xflux.study.results import LABELS, Results, inversion_halves, open_flux
 from xflux.study.stages import write_json
 
-NEE = "NEE (towers: no fire, no rivers)"
-NBE = "NBE-like (constrained by NBE: fire and rivers in it)"
 
+def table(run: "str | Path | Results", name: str) -> pd.DataFrame:
+    """One table of a run, made anew from the run folder's arrays: the line behind every number of ``tables/``.
 
-# ------------------------------------------------------------------------------------- what the run folder holds
-def integrals(run: Path, name: str, regions: str, land_fraction: xr.DataArray) -> xr.DataArray:
-    """Regional integrals of a model's forward run, (member, month, region) PgC month-1, mean over years.
+    Parameters
+    ----------
+    run
+        Run folder.
+    name
+        As the file in ``tables/`` is called, e.g. ``"global_annual"`` or ``"table_3_monthly"``.
 
-    The integral covers the modelled cells; the coordinate ``valid_fraction`` says which share of a region's land
-    they are. Nothing is scaled up.
+    Returns
+    -------
+    DataFrame, empty where the run has nothing for it (no budget, no truth, a climatology without years).
     """
-    flux = pipeline.open_flux(run, name).load()
-    sums = flux.flux.aggregate_regions(regions, units="PgC month-1", land_fraction=land_fraction)
-    return study_inputs.seasonal(sums).transpose("member", "month", "region")
+    results = run if isinstance(run, Results) else Results(run)
+    makers = tables_of(results)
+    if name not in makers:
+        raise KeyError(f"no table {name!r}; this run has {', '.join(makers)}")
+    return makers[name](results)
 
 
-def held_out(run: Path, names: list[str], inputs: study_inputs.Inputs) -> xr.Dataset:
-    """Flux at every tower day from the member that never saw its site, at the best epoch and (``_last``) the last."""
-    rows = np.stack([inputs.towers[driver].values for driver in inputs.drivers], axis=1).astype("float32")
-    result = inputs.towers[["nee"]].rename(nee="observed")
-    for name in names:
-        model = xflux.load_model(run / "models" / f"{name}.safetensors")
-        fold = np.array([model.folds[site] for site in inputs.towers["site"].values.tolist()])
-        order = [inputs.drivers.index(driver) for driver in model.drivers]
-        for part, weights in (("", model), ("_last", model.last)):
-            every_member = weights.predict(rows[:, order])
-            values = every_member[fold, np.arange(fold.size)].astype("float32")
-            result[name + part] = ("sample", values, {"units": "gC m-2 d-1"})
-        result[f"fold_{name}"] = ("sample", fold)
-    return result
+def numbers(run: str | Path) -> dict[str, float]:
+    """The numbers of ``summary.json``, which the verdict is written with, made anew from the run folder's arrays."""
+    from xflux.study import verdict
+
+    results = Results(run)
+    return verdict.numbers_of(results, {name: table(results, name) for name in ("global_annual", "towers")})
+
+
+def tables_of(results: Results) -> dict[str, Callable[[Results], pd.DataFrame]]:
+    """Name → the function that makes it, for every table that a run may have."""
+    return {
+        "global_annual": global_annual,
+        "table_2_annual": paper.table_2,
+        "table_3_monthly": paper.table_3,
+        "table_c1_sinks": paper.table_c1,
+        "seasonal_cycle": seasonal_cycles,
+        **{f"regions_{name}": (lambda r, name=name: regions_table(r, name)) for name in results.sets},
+        "within_inversion_range": bands_within_range,
+        "scores_by_region": paper.scores_by_region,
+        "ensemble": paper.ensemble_table,
+        "common_cells": common_cells,
+        "towers": towers_by_fold,
+        "towers_by_group": paper.towers_by_group,
+        "paired": paired,
+        "bridge_post_hoc": bridge_table,
+        "half_of_the_inversions": half_table,
+        "drivers": drivers_table,
+        "truth": truth.truth_table,
+        "monthly_drivers": truth.monthly_drivers_table,
+    }
 
 
 def member_spread(annual: xr.DataArray, dim: str = "member") -> xr.DataArray:
@@ -51,55 +75,15 @@ def member_spread(annual: xr.DataArray, dim: str = "member") -> xr.DataArray:
 
 
 # ------------------------------------------------------------------------------------------------- single tables
-class Study:
-    """What the tables share: inputs, regional integrals of every model, the inversions' mean seasonal cycles."""
-
-    def __init__(self, run: Path, config: StudyConfig, models: tuple[str, ...], files: dict[str, Path]):
-        self.run, self.config, self.models, self.files = run, config, models, files
-        self.inputs = study_inputs.open_inputs(run / "inputs")
-        self.names = {model: pipeline.slug(model) for model in models}
-        names = [*self.names.values(), *(["half"] if (run / "flux" / "half.zarr").exists() else [])]
-        fraction = self.inputs.land_fraction
-        self.sets = list(dict.fromkeys([config.target.regions, *config.evaluation.regions]))
-        self.integrals = {
-            (name, regions): integrals(run, name, regions, fraction) for name in names for regions in self.sets
-        }
-        self.inversions = study_inputs.seasonal_target(self.inputs.target)
-        years = np.unique(self.inputs.target["time"].dt.year)
-        self.period = f"{years[0]}-{years[-1]}"
-        self.bottom_up_period = "2001-2014 towers, drivers a monthly climatology"
-
-    def contains(self, model: str) -> str:
-        """What a model's flux contains, in words."""
-        if model == "ec" or not (self.config.target.includes_fire or self.config.target.includes_rivers):
-            return NEE
-        return NBE
-
-    def cells(self) -> str:
-        """How many cells are modelled, in words."""
-        flux = (
-            pipeline.open_flux(self.run, "ec")
-            .isel(member=0)
-            .isel({d: 0 for d in ("month", "time")}, missing_dims="ignore")
-            .load()
-        )
-        step = abs(float(flux["lat"][1] - flux["lat"][0]))
-        return f"{int(np.isfinite(flux).sum())} modelled land cells of {step:g} degrees"
-
-    def target_integrals(self, name: str) -> xr.DataArray:
-        """(member, month, region) PgC month-1 over the target's regions."""
-        return self.integrals[name, self.config.target.regions]
-
-
-def seasonal_cycles(study: Study) -> pd.DataFrame:
-    """Global mean seasonal cycle, PgC per month: a row a month, a column a product (± over members or inversions)."""
+def seasonal_cycles(study: Results) -> pd.DataFrame:
+    """Mean seasonal cycle of the sum of the target's regions, PgC per month (± over members or inversions)."""
     total = study.inversions.sum("region", skipna=False)
     table = {"inversions": total.mean("inversion").values, "inversions ±": total.std("inversion", ddof=1).values}
     for model, name in study.names.items():
         cycle = study.target_integrals(name).sum("region")
-        table[pipeline.LABELS[model]] = cycle.mean("member").values
-        table[f"{pipeline.LABELS[model]} ±"] = member_spread(cycle).values
-    return pd.DataFrame(table, index=pd.Index(range(1, 13), name="month"))
+        table[LABELS[model]] = cycle.mean("member").values
+        table[f"{LABELS[model]} ±"] = member_spread(cycle).values
+    return pd.DataFrame(table, index=pd.Index(range(1, 13), name="month")).reset_index()
 
 
 def skill_against(cycle: xr.DataArray, reference: xr.DataArray, bands: list[str]) -> dict[str, float]:
@@ -113,7 +97,7 @@ def skill_against(cycle: xr.DataArray, reference: xr.DataArray, bands: list[str]
     }
 
 
-def well_observed(study: Study) -> list[str]:
+def well_observed(study: Results) -> list[str]:
     """The target's regions between the study's latitudes (all of them where regions are not latitude bands)."""
     south, north = study.config.evaluation.well_observed
     labels = [str(label) for label in study.inversions["region"].values]
@@ -125,7 +109,7 @@ def well_observed(study: Study) -> list[str]:
     return [label for label in labels if limits[label][0] >= south and limits[label][1] <= north]
 
 
-def global_annual(study: Study) -> pd.DataFrame:
+def global_annual(study: Results) -> pd.DataFrame:
     """Global annual flux ± spread of every product, with its skill against the inversions' mean."""
     reference = study.inversions.mean("inversion").transpose("month", "region")
     annual = study.inversions.sum(("region", "month"), skipna=False)
@@ -136,12 +120,12 @@ def global_annual(study: Study) -> pd.DataFrame:
         total = monthly.sum(("region", "month"))
         rows.append(
             {
-                "product": pipeline.LABELS[model],
+                "product": LABELS[model],
                 "annual flux (PgC yr-1)": float(total.mean()),
                 "± (PgC yr-1)": float(member_spread(total)),
                 "± over": f"{total.size} members",
                 **skill_against(monthly.mean("member"), reference.sel(region=monthly["region"]), bands),
-                "period": study.bottom_up_period,
+                "period": study.model_period,
                 "cells": study.cells(),
                 "contains": study.contains(model),
             }
@@ -154,7 +138,7 @@ def global_annual(study: Study) -> pd.DataFrame:
             "± over": f"{annual.size} inversions",
             "period": study.period,
             "cells": "all land",
-            "contains": "NBE (fire and rivers in it)",
+            "contains": study.target_contains,
         }
     )
     rows += [_map_row(study, comparison) for comparison in study.config.evaluation.maps]
@@ -162,14 +146,8 @@ def global_annual(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def comparison_map(study: Study, comparison: Comparison) -> xr.DataArray:
-    """A compared product's mean flux (lat, lon), per m2 of the whole cell as its file has it."""
-    with xr.open_dataset(study.files[f"evaluation.maps ({comparison.name})"]) as dataset:
-        return dataset[comparison.variable].load().assign_attrs(area_basis="cell")
-
-
-def _map_row(study: Study, comparison: Comparison) -> dict:
-    field = comparison_map(study, comparison)
+def _map_row(study: Results, comparison: Comparison) -> dict:
+    field = study.comparison_map(comparison)
     total = field.flux.aggregate_regions("latitude-bands", units="PgC yr-1").sum("region")
     return {
         "product": comparison.name,
@@ -180,14 +158,19 @@ def _map_row(study: Study, comparison: Comparison) -> dict:
     }
 
 
-def _budget_rows(study: Study) -> list[dict]:
+def _budget_rows(study: Results) -> list[dict]:
     budget = study.config.evaluation.budget
     if budget is None:
         return []
-    table = pd.read_csv(study.files["evaluation.budget.file"]).set_index("Year")
+    table = pd.read_csv(study.run / "compared" / "budget.csv").set_index("Year")
     first, last = budget.years
     mean = -float(table.loc[first:last, budget.variable].mean())
     shared = {"period": f"{first}-{last}", "cells": "all land"}
+    if not study.has("rivers"):
+        spread = {"± (PgC yr-1)": budget.spread, "± over": "one sigma of a year, as published"}
+        words = f"−{budget.variable}, as the budget has it"
+        row = {"product": budget.name, "annual flux (PgC yr-1)": mean} | (spread if budget.spread else {})
+        return [row | shared | {"contains": words}]
     return [
         {
             "product": f"{budget.name}, unadjusted",
@@ -206,11 +189,11 @@ def _budget_rows(study: Study) -> list[dict]:
     ]
 
 
-def regions_table(study: Study, regions: str) -> pd.DataFrame:
+def regions_table(study: Results, regions: str) -> pd.DataFrame:
     """Annual flux by region: every model ± members, the inversions where they know it, maps, modelled share."""
     first = study.integrals[study.names["ec"], regions]
     table = pd.DataFrame(index=pd.Index(first["region"].values, name="region"))
-    table["modelled share of land"] = modelled_share(study, regions)
+    table["modelled share of land"] = study.regional[regions]["modelled_share"].values
     if regions == study.config.target.regions:
         annual = study.inversions.sum("month", skipna=False)
         for name, value in (
@@ -221,24 +204,15 @@ def regions_table(study: Study, regions: str) -> pd.DataFrame:
             table[name] = value.to_series()
     for model, name in study.names.items():
         annual = study.integrals[name, regions].sum("month", min_count=1)
-        table[pipeline.LABELS[model]] = annual.mean("member").to_series()
-        table[f"{pipeline.LABELS[model]} ±"] = member_spread(annual).to_series()
+        table[LABELS[model]] = annual.mean("member").to_series()
+        table[f"{LABELS[model]} ±"] = member_spread(annual).to_series()
     for comparison in study.config.evaluation.maps:
-        field = comparison_map(study, comparison)
+        field = study.comparison_map(comparison)
         table[comparison.name] = field.flux.aggregate_regions(regions, units="PgC yr-1").to_series()
     return table.reset_index()
 
 
-def modelled_share(study: Study, regions: str) -> np.ndarray:
-    """Share of each region's land that the models see, the same for all of them."""
-    flux = pipeline.open_flux(study.run, "ec").isel(member=0)
-    flux = flux.isel({d: slice(0, 1) for d in ("month", "time") if d in flux.dims}).load()
-    rate = flux.mean([d for d in ("month", "time") if d in flux.dims], keep_attrs=True)
-    sums = rate.flux.aggregate_regions(regions, units="PgC yr-1", land_fraction=study.inputs.land_fraction)
-    return sums["valid_fraction"].values
-
-
-def bands_within_range(study: Study) -> pd.DataFrame:
+def bands_within_range(study: Results) -> pd.DataFrame:
     """For each model: how many of the target's regions have an annual flux within the inversions' range."""
     annual = study.inversions.sum("month", skipna=False)
     low, high = annual.min("inversion"), annual.max("inversion")
@@ -247,13 +221,13 @@ def bands_within_range(study: Study) -> pd.DataFrame:
         mean = study.target_integrals(name).sum("month").mean("member")
         known = mean["region"].isin(low["region"]) & np.isfinite(mean)
         inside = ((mean >= low) & (mean <= high)).sel(region=mean["region"][known])
-        rows.append({"model": pipeline.LABELS[model], "regions inside": int(inside.sum()), "regions": int(inside.size)})
+        rows.append({"model": LABELS[model], "regions inside": int(inside.sum()), "regions": int(inside.size)})
     return pd.DataFrame(rows)
 
 
-def common_cells(study: Study) -> pd.DataFrame:
+def common_cells(study: Results) -> pd.DataFrame:
     """Global annual flux of the compared maps on the cells that all of them have."""
-    fields = {m.name: comparison_map(study, m) for m in study.config.evaluation.maps}
+    fields = {m.name: study.comparison_map(m) for m in study.config.evaluation.maps}
     if len(fields) < 2:
         return pd.DataFrame()
     common = np.logical_and.reduce([np.isfinite(field.values) for field in fields.values()])
@@ -272,9 +246,9 @@ def common_cells(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def tower_table(predictions: xr.Dataset, names: dict[str, str]) -> pd.DataFrame:
+def towers_by_fold(study: Results) -> pd.DataFrame:
     """RMSE, R² and bias at the towers by held-out fold and over all, at the best epoch and at the last."""
-    rows = []
+    predictions, names, rows = study.predictions, study.labels, []
     for column in _predicted(predictions):
         base = column.removesuffix("_last")
         fold = predictions[f"fold_{base}"].rename("fold")
@@ -301,9 +275,9 @@ def _predicted(predictions: xr.Dataset) -> list[str]:
     return [str(v) for v in predictions.data_vars if v != "observed" and not str(v).startswith("fold_")]
 
 
-def paired_table(predictions: xr.Dataset, names: dict[str, str], seed: int) -> pd.DataFrame:
+def paired(study: Results) -> pd.DataFrame:
     """EC-ATM − EC in tower RMSE on the same days, with a bootstrap over sites."""
-    rows = []
+    predictions, names, seed, rows = study.predictions, study.labels, study.config.seed, []
     for column in _predicted(predictions):
         base, last = column.removesuffix("_last"), column.endswith("_last")
         reference = ("blocked_ec" if base.startswith("blocked_") else "ec") + ("_last" if last else "")
@@ -327,14 +301,14 @@ def paired_table(predictions: xr.Dataset, names: dict[str, str], seed: int) -> p
     return pd.DataFrame(rows)
 
 
-def bridge_table(study: Study) -> pd.DataFrame:
+def bridge_table(study: Results) -> pd.DataFrame:
     """The post-hoc test (Sect. 3.5): what the bridge says of every model against what the full integral is."""
     rows = []
     for regions in study.sets:
         bridge = xflux.load_bridge(study.run / "bridge" / f"{regions}.nc")
         for model, name in study.names.items():
-            flux = pipeline.open_flux(study.run, name).load()
-            bridged = study_inputs.seasonal(bridge.predict(flux)).sum("month").mean("member")
+            flux = open_flux(study.run, name)
+            bridged = study_inputs.seasonal(bridge.predict(flux).compute()).sum("month").mean("member")
             full = study.integrals[name, regions].sum("month").mean("member")
             scores = bridge.diagnose(flux, warn=False)
             for label in bridged["region"].values:
@@ -343,7 +317,7 @@ def bridge_table(study: Study) -> pd.DataFrame:
                     {
                         "regions": regions,
                         "region": str(label),
-                        "model": pipeline.LABELS[model],
+                        "model": LABELS[model],
                         "bridge (PgC yr-1)": float(bridged.sel(region=label)),
                         "full (PgC yr-1)": float(full.sel(region=label)),
                         "r2": float(one["r2"]),
@@ -358,7 +332,7 @@ def bridge_table(study: Study) -> pd.DataFrame:
                 {
                     "regions": regions,
                     "region": "sum",
-                    "model": pipeline.LABELS[model],
+                    "model": LABELS[model],
                     "bridge (PgC yr-1)": float(bridged.sum()),
                     "full (PgC yr-1)": float(full.sum()),
                 }
@@ -366,12 +340,12 @@ def bridge_table(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def half_table(study: Study) -> pd.DataFrame:
+def half_table(study: Results) -> pd.DataFrame:
     """A test that the model has not seen: trained on half of the inversion systems, scored on the other half."""
     if ("half", study.config.target.regions) not in study.integrals:
         return pd.DataFrame()
     cycle = study.target_integrals("half").mean("member")
-    seen, unseen = pipeline.inversion_halves(study.inputs.target, study.config.seed)
+    seen, unseen = inversion_halves(study.inputs.target, study.config.seed)
     means = {
         key: study.inversions.sel(inversion=names).mean("inversion").transpose("month", "region")
         for key, names in (("seen half", seen), ("unseen half", unseen))
@@ -397,47 +371,49 @@ def half_table(study: Study) -> pd.DataFrame:
 
 
 # ----------------------------------------------------------------------------------------------- all of them
-def write_tables(task, models: tuple[str, ...], files: dict[str, Path]) -> None:
-    """Write every table of a study as CSV and Markdown, the tower predictions, ``summary.json`` and ``report.md``."""
-    from xflux.study import truth, verdict
+def write_tables(run: Path) -> None:
+    """Write every table as CSV and Markdown, how to make each anew, ``summary.json`` and ``report.md``."""
+    import shutil
 
-    run = task.run.path
-    study = Study(run, task.config, models, files)
-    labels = {pipeline.slug(m): pipeline.LABELS[m] for m in models} | {"half": "EC-ATM sampled+total on half"}
-    labels |= {
-        f"blocked_{slug}": f"{label}, folds blocked at {task.config.towers.block_distance:g} km"
-        for slug, label in labels.items()
-    }
-    names = [name for name in labels if (run / "models" / f"{name}.safetensors").exists()]
-    predictions = held_out(run, names, study.inputs)
-    task.run.fresh("towers/held_out.nc")
-    predictions.to_netcdf(run / "towers" / "held_out.nc")
-    tables = {
-        "global_annual": global_annual(study),
-        "seasonal_cycle": seasonal_cycles(study).reset_index(),
-        **{f"regions_{regions}": regions_table(study, regions) for regions in study.sets},
-        "within_inversion_range": bands_within_range(study),
-        "common_cells": common_cells(study),
-        "towers": tower_table(predictions, labels),
-        "paired": paired_table(predictions, labels, task.config.seed),
-        "bridge_post_hoc": bridge_table(study),
-        "half_of_the_inversions": half_table(study),
-        "drivers": drivers_table(study),
-        **({"truth": truth.truth_table(study)} if task.config.evaluation.truth else {}),
-        "monthly_drivers": truth.monthly_drivers_table(study),
-    }
-    folder = task.run.fresh("tables")
+    from xflux.study import verdict
+
+    results = Results(run)
+    found = {name: make(results) for name, make in tables_of(results).items()}
+    found = {name: table for name, table in found.items() if len(table)}
+    folder = run / "tables"
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for name, table in tables.items():
-        if len(table):
-            table.to_csv(folder / f"{name}.csv", index=False)
-            (folder / f"{name}.md").write_text(markdown(table))
-    summary = verdict.summary(study, tables)
+    for name, made in found.items():
+        made.to_csv(folder / f"{name}.csv", index=False)
+        (folder / f"{name}.md").write_text(markdown(made))
+    (folder / "README.md").write_text(recipes(found))
+    summary = verdict.summary(results, found)
     write_json(run / "summary.json", summary)
-    (run / "report.md").write_text(verdict.report(task, summary, {k: t for k, t in tables.items() if len(t)}))
+    (run / "report.md").write_text(verdict.report(results, summary, found))
 
 
-def drivers_table(study: Study) -> pd.DataFrame:
+def recipes(found: dict[str, pd.DataFrame]) -> str:
+    """How every number is made anew, one line each; the lines are run by the tests."""
+    lines = [
+        "# Where the numbers come from",
+        "",
+        "Every table is made from the arrays of this run folder (`inputs/`, `models/`, `flux/`, `bridge/`,",
+        "`integrals/`, `compared/`, `towers/`), nothing else. Run here, each line makes a table or number anew;",
+        "`xflux table . NAME` prints one.",
+        "",
+        "```python",
+        "from xflux import study",
+    ]
+    lines += [f'study.table(".", "{name}")  # {name}.csv' for name in found]
+    lines += [
+        'study.numbers(".")  # the numbers of summary.json, and of the verdict',
+        'study.integrals_of(".", "ec")  # integrals/*.nc, from flux/ec.zarr',
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def drivers_table(study: Results) -> pd.DataFrame:
     """The drivers as they were made: name, dims, units, what they are, and what of Table A2 could not be made."""
     rows = [
         {

@@ -6,21 +6,17 @@ import xarray as xr
 
 from xflux import evaluate, grid
 from xflux.study import inputs as study_inputs
-from xflux.study import pipeline
+from xflux.study.results import LABELS, Results, open_flux
 
 
-def true_flux(study) -> xr.DataArray:
-    """The true flux, monthly (time, lat, lon), gC m-2 d-1 of land."""
-    with xr.open_dataset(study.files["evaluation.truth.file"]) as dataset:
-        return dataset[study.config.evaluation.truth.variable].load()
-
-
-def truth_table(study) -> pd.DataFrame:
+def truth_table(study: Results) -> pd.DataFrame:
     """Every model against the truth: global sum, regions by month, the map of mean fluxes (area-weighted by pixel).
 
     ``share of EC's bias removed`` is 1 − |bias| / |bias of EC|, of the global annual flux.
     """
-    truth, fraction = true_flux(study), study.inputs.land_fraction
+    if study.config.evaluation.truth is None:
+        return pd.DataFrame()
+    truth, fraction = study.truth, study.inputs.land_fraction
     regions = study.config.target.regions
     sums = truth.flux.aggregate_regions(regions, units="PgC month-1", land_fraction=fraction)
     true_cycle = study_inputs.seasonal(sums).transpose("month", "region")
@@ -31,11 +27,11 @@ def truth_table(study) -> pd.DataFrame:
         cycle = study.target_integrals(name).mean("member")
         error = cycle - true_cycle
         scores = evaluate.score(
-            _mean(pipeline.open_flux(study.run, name).mean("member").load()), true_map, dim=("lat", "lon"), weights=area
+            _mean(open_flux(study.run, name).mean("member").load()), true_map, dim=("lat", "lon"), weights=area
         )
         rows.append(
             {
-                "model": pipeline.LABELS[model],
+                "model": LABELS[model],
                 "annual flux (PgC yr-1)": float(cycle.sum()),
                 "truth (PgC yr-1)": float(true_cycle.sum()),
                 "bias (PgC yr-1)": float(error.sum()),
@@ -49,14 +45,14 @@ def truth_table(study) -> pd.DataFrame:
     return table
 
 
-def monthly_drivers_table(study) -> pd.DataFrame:
-    """What monthly in place of daily drivers do: mean of f(x) against f of the mean x, for the EC model."""
+def monthly_drivers_table(study: Results) -> pd.DataFrame:
+    """What monthly in place of daily drivers do, for every model: mean of f(x) against f of the mean x."""
     import xflux
 
     drivers = study.inputs.driver_grid
     if "time" not in drivers.dims:
         return pd.DataFrame()
-    monthly = xr.Dataset({name: _monthly_climatology(da) for name, da in drivers.data_vars.items()})
+    monthly = xr.Dataset({name: _monthly_climatology(da) for name, da in drivers.data_vars.items()}).compute()
     rows = []
     for model, name in study.names.items():
         trained = xflux.load_model(study.run / "models" / f"{name}.safetensors")
@@ -67,7 +63,7 @@ def monthly_drivers_table(study) -> pd.DataFrame:
         daily = study.target_integrals(name).mean("member")
         rows.append(
             {
-                "model": pipeline.LABELS[model],
+                "model": LABELS[model],
                 "mean of f(x), daily drivers (PgC yr-1)": float(daily.sum()),
                 "f of the mean x, monthly drivers (PgC yr-1)": float(sums.sum()),
             }

@@ -1,0 +1,128 @@
+"""Drivers that do not fit in memory: made, placed at towers, trained on and run over in pieces of bounded size."""
+
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from xflux import drivers, forward
+from xflux.study import StudyError, pipeline, results, weather
+from xflux.study.config import Drivers
+
+CELLS = {"lat": np.arange(-87.5, 90, 5.0), "lon": np.arange(-177.5, 180, 5.0)}
+
+
+def daily(years=2, start="2001-01-01"):
+    """Base variables by day on 5°, and the land."""
+    time = pd.date_range(start, periods=365 * years + years // 4, freq="D")
+    rng, coords = np.random.default_rng(0), {"time": time, **CELLS}
+    shape = (len(time), 36, 72)
+    season = (
+        np.cos(2 * np.pi * (time.dayofyear.to_numpy() - 200) / 365)[:, None, None]
+        * np.sign(CELLS["lat"])[None, :, None]
+    )
+    fields = {
+        "TAIR": (12 + 10 * season + rng.normal(0, 3, shape), "degC"),
+        "PREC": (rng.exponential(3, shape), "mm d-1"),
+        "RG": (180 + 90 * season + 0 * rng.random(shape), "W m-2"),
+        "NDVI": (0.5 + 0.2 * season + 0 * rng.random(shape), "1"),
+    }
+    land = rng.random(shape[1:]) < 0.4
+    made = {
+        k: (("time", "lat", "lon"), np.where(land, v, np.nan).astype("f4"), {"units": u})
+        for k, (v, u) in fields.items()
+    }
+    share = xr.DataArray(land.astype(float), CELLS, ("lat", "lon"), name="land_fraction", attrs={"units": "1"})
+    return xr.Dataset(made, coords), share
+
+
+NAMES = ["WAI2", "Tair", "Rg_VIMSC", "AMP_MSC_NDVI", "AMP_MSC_WAI"]
+
+
+def config(**more):
+    return Drivers(base=["x"], land_fraction="l", variables=NAMES, fill_distance=6.0, **more)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 36])
+def test_pieces_of_any_size_give_the_drivers_of_the_whole(tmp_path, monkeypatch, rows):
+    base, land = daily()
+    monkeypatch.setattr(weather, "ROWS", rows * 72 * base.sizes["time"])
+    monkeypatch.setattr(weather, "STEPS", 100)
+    land[10] = 1.0  # coastal cells without drivers
+    grid = weather.write_grid(config(), [base.chunk(time=50)], land, tmp_path)
+    whole, filled = drivers.fill_nearest(drivers.table_a2(base)[NAMES], land > 0, max_distance=6.0)
+    assert list(grid.data_vars) == [*NAMES, "land_fraction"] and filled > 0
+    assert grid.attrs["filled_cells"] == filled and [p.name for p in tmp_path.iterdir()] == ["grid.zarr"]
+    for name in NAMES:
+        assert grid[name].dims == whole[name].transpose(*grid[name].dims).dims
+        np.testing.assert_allclose(
+            grid[name], whole[name].transpose(*grid[name].dims), rtol=2e-5, atol=1e-5, err_msg=name
+        )
+    assert grid["Rg_VIMSC"].attrs["units"] == "W m-2"
+
+
+def test_years_are_cut_after_the_seasonal_cycles_are_made(tmp_path):
+    base, land = daily(3)
+    grid = weather.write_grid(config(years=(2002, 2002)), [base], land, tmp_path)
+    whole = drivers.table_a2(base)
+    assert grid.sizes["time"] == 365 and set(grid.time.dt.year.values) == {2002}
+    np.testing.assert_allclose(grid["Rg_VIMSC"], whole["Rg_VIMSC"].transpose("dayofyear", "lat", "lon"), rtol=2e-5)
+    wai = whole["WAI2"].transpose("time", "lat", "lon").sel(time="2002")
+    np.testing.assert_allclose(grid["WAI2"], wai, rtol=2e-5, atol=1e-6)
+
+
+def test_files_of_a_group_follow_each_other_in_any_order_and_convention(tmp_path):
+    base, _ = daily()
+    first, second = base.sel(time="2001"), base.sel(time="2002")
+    turned = second.assign_coords(lon=second.lon % 360).sortby("lon").sortby("lat", ascending=False)
+    second.to_netcdf(tmp_path / "a.nc")
+    first.rename(time="valid_time", lat="latitude", lon="longitude").to_netcdf(tmp_path / "b.nc")
+    (opened,) = weather.open_base([[tmp_path / "a.nc", tmp_path / "b.nc"]])
+    np.testing.assert_array_equal(opened.time, base.time)
+    np.testing.assert_array_equal(opened["TAIR"], base["TAIR"])
+    turned[["NDVI"]].to_netcdf(tmp_path / "c.nc")
+    parts = weather.open_base([[tmp_path / "b.nc"], [tmp_path / "c.nc"]])
+    np.testing.assert_array_equal(parts[1]["NDVI"], second["NDVI"])
+    first.to_netcdf(tmp_path / "d.nc")
+    with pytest.raises(StudyError, match=r"drivers.base: b.nc …: 2001-01-01.* comes twice"):
+        weather.open_base([[tmp_path / "b.nc", tmp_path / "d.nc"]])
+    first.isel(lat=slice(0, 9)).to_netcdf(tmp_path / "e.nc")
+    with pytest.raises(StudyError, match=r"e.nc is not on the grid of drivers.base: its lat \(9 from"):
+        weather.open_base([[tmp_path / "b.nc"], [tmp_path / "e.nc"]])
+    base.isel(time=0, drop=True).to_netcdf(tmp_path / "f.nc")
+    with pytest.raises(StudyError, match="which have no time to follow each other in"):
+        weather.open_base([[tmp_path / "b.nc", tmp_path / "f.nc"]])
+
+
+def peak_of(work) -> float:
+    """Most memory that was held at once by Python and NumPy during the work, MB."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_years(tmp_path, monkeypatch):
+    """Three times the years, three times the data: the peak of the whole way stays."""
+    monkeypatch.setattr(weather, "ROWS", 110_000)
+    base, land = (part.isel(lon=slice(0, 24)) for part in daily(3))
+    for year, part in base.groupby("time.year"):
+        part.to_netcdf(tmp_path / f"base_{year}.nc", encoding={n: {"chunksizes": (31, 36, 24)} for n in part})
+    model = forward.wrap(lambda rows: rows[:, :2].sum(1), NAMES, "gC m-2 d-1")
+
+    def work(years: int) -> None:
+        out = tmp_path / f"run_{years}"
+        out.mkdir()
+        files = [tmp_path / f"base_{2001 + y}.nc" for y in range(years)]
+        grid = weather.write_grid(config(), weather.open_base([files]), land, out)
+        pipeline.run_forward(grid.drop_vars("land_fraction"), model, out / "flux" / "ec.zarr")
+        sums = results.integrals(out, "reccap2", land, ["ec"])
+        assert sums["ec"].sizes["time"] == 12 * years
+
+    work(1)  # what is compiled and cached once does not count
+    peaks = [peak_of(lambda years=years: work(years)) for years in (1, 3)]
+    assert peaks[1] < 1.3 * peaks[0] and peaks[1] < base.nbytes / 1e6, (peaks, base.nbytes / 1e6)

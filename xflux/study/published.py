@@ -1,0 +1,177 @@
+"""Published products in a study: inversions without fires as a regional target, bottom-up fluxes for the bridge."""
+
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+import xflux
+from xflux import adjust, temporal
+from xflux.study.config import Published, StudyConfig, StudyError, Target
+
+Data = TypeVar("Data", xr.DataArray, xr.Dataset)
+
+
+def all_products(config: StudyConfig) -> dict[str, Published]:
+    """Key of the study file → the product that it names."""
+    found: dict[str, Published] = {f"target.products.{i}": p for i, p in enumerate(config.target.products)}
+    found |= {"target.fire": config.target.fire} if config.target.fire else {}
+    found |= {"bridge.product": config.bridge.product} if config.bridge.product else {}
+    return found | {f"evaluation.products.{i}": p for i, p in enumerate(config.evaluation.products)}
+
+
+def problems(config: StudyConfig, files: dict) -> list[str]:
+    """What the products' files lack, found by opening them: one line each."""
+    lines = []
+    for key, product in all_products(config).items():
+        try:
+            _open(product, files, key)
+        except (ValueError, KeyError, OSError) as error:
+            lines.append(f"  {key}: {error}")
+    return lines
+
+
+def _open(product: Published, files: dict, key: str) -> xr.Dataset:
+    """The product's one flux, lazily, with its cell area, land fraction and bounds."""
+    land = files.get(f"{key}.land_fraction")
+    opened = xflux.open_product(
+        product.product, files[key], variables=[product.variable], land_fraction=land[0] if land else None
+    )
+    if product.variable not in opened:
+        raise StudyError(f"no variable {product.variable!r} in its files")
+    for dim, wanted in product.select.items():
+        if dim not in opened.coords:
+            raise StudyError(f"select.{dim}: the product has no {dim}; it has the dims {tuple(opened.dims)}")
+        labels = [str(v) for v in np.atleast_1d(opened[dim].values)]
+        chosen = [labels.index(_label(name, labels, dim)) for name in wanted]
+        opened = opened.isel({dim: chosen}) if dim in opened.dims else opened
+    return opened
+
+
+def _label(name: str, labels: list[str], dim: str) -> str:
+    """The label that is meant: exactly, else the only one that is alike but for case and punctuation, or begins so."""
+    if name in labels:
+        return name
+    plain = {label: "".join(c for c in label.lower() if c.isalnum()) for label in labels}
+    wanted = "".join(c for c in name.lower() if c.isalnum())
+    for same in ((lambda p: p == wanted), (lambda p: p.startswith(wanted))):
+        alike = [label for label, p in plain.items() if same(p)]
+        if len(alike) == 1:
+            return alike[0]
+    raise StudyError(f"select.{dim}: {name!r} is not one of {labels}")
+
+
+# ----------------------------------------------------------------------------------------------------- the target
+def target(config: Target, files: dict) -> xr.DataArray:
+    """Regional integrals of every inversion without its fires, (inversion, region, time) in PgC month-1.
+
+    Where a product has fires in it, they are subtracted cell by cell before anything is summed (Sect. 2.3). Months are
+    stamped at their start, whatever the products' calendars.
+    """
+    fire = _open(config.fire, files, "target.fire") if config.fire else None
+    parts, notes = [], {}
+    for i, source in enumerate(config.products):
+        flux = _open(source, files, f"target.products.{i}")
+        flux = flux[[source.variable]] if config.years is None else _years(flux[[source.variable]], config.years)
+        if fire is not None and adjust.contents(flux[source.variable])["fire"] is not False:
+            emitted = fire if config.years is None else _years(fire, config.years)
+            flux = adjust.remove_fire(flux, emitted[[config.fire.variable]])
+        part = regional(flux, source.variable, config.regions)
+        part = part if "inversion" in part.dims else part.expand_dims(inversion=[source.name or source.product])
+        notes[f"target.products.{i}"] = {k: v for k, v in part.attrs.items() if k in KEPT}
+        parts.append(part)
+    _same_contents(notes, config)
+    joined = xr.concat([p.drop_attrs() for p in parts], "inversion", join="outer", coords="minimal", compat="override")
+    names = [str(n) for n in joined["inversion"].values]
+    if len(set(names)) < len(names):
+        raise StudyError(f"target.products: an inversion comes twice ({names}): give name = to one of them")
+    said = {"includes_fire": config.includes_fire, "includes_rivers": config.includes_rivers}
+    attrs = notes["target.products.0"] | {k: int(v) for k, v in said.items() if v is not None}
+    joined = joined.dropna("inversion", how="all").transpose("inversion", "region", "time")
+    attrs |= {"units": "PgC month-1", "long_name": "land-atmosphere carbon flux", "left_out": ""}
+    return joined.astype("float64").rename("target").assign_attrs(attrs)
+
+
+KEPT = ("includes_fire", "includes_rivers", "adjusted_for")
+
+
+def _same_contents(notes: dict[str, dict], config: Target) -> None:
+    for content in ("fire", "rivers"):
+        key = f"includes_{content}"
+        known = {name: bool(attrs[key]) for name, attrs in notes.items() if key in attrs}
+        if len(set(known.values())) > 1 and content not in config.allow:
+            raise StudyError(
+                f"the target's products differ in what they contain: {key} is {known}. Take variables of the same "
+                f"contents, or allow it by name: target.allow = [{content!r}]"
+            )
+
+
+def regional(flux: xr.Dataset, variable: str, regions: str) -> xr.DataArray:
+    """Regional integrals of a product's months, (…, time, region) in PgC month-1, stamped at the months' starts."""
+    sums = flux.flux.aggregate_regions(regions, units="PgC month-1")[variable].compute()
+    kept = {k: v for k, v in flux[variable].attrs.items() if k in KEPT}
+    return _stamped(sums.reset_coords(drop=True)).assign_attrs(kept)
+
+
+def _stamped(da: xr.DataArray) -> xr.DataArray:
+    """Months by the first of the month in the standard calendar."""
+    months = zip(da["time"].dt.year.values, da["time"].dt.month.values, strict=True)
+    return da.assign_coords(time=pd.DatetimeIndex([pd.Timestamp(year, month, 1) for year, month in months]))
+
+
+def _years(data: xr.Dataset, years: tuple[int, int]) -> xr.Dataset:
+    year = data["time"].dt.year
+    chosen = data.isel(time=np.flatnonzero((year >= years[0]) & (year <= years[1])))
+    if not chosen.sizes["time"]:
+        raise StudyError(
+            f"{data.attrs.get('product', 'the product')} has no step in {years[0]}-{years[1]}: it covers "
+            f"{int(year.min())}-{int(year.max())}"
+        )
+    return chosen
+
+
+# -------------------------------------------------------------------------------------------- bottom-up products
+def bottom_up(
+    product: Published, files: dict, key: str, grid: xr.Dataset, years: tuple[int, int] | None
+) -> xr.DataArray:
+    """A bottom-up product by month on the drivers' cells, mean over its members: (time, lat, lon)."""
+    opened = _open(product, files, key)
+    opened = opened if years is None else _years(opened, years)
+    flux = opened[product.variable]
+    members = [d for d in flux.dims if d not in ("time", "lat", "lon")]
+    flux = flux.mean(members, keep_attrs=True).reset_coords(drop=True)
+    monthly = flux if _monthly(flux) else temporal.to_monthly(flux).reset_coords(drop=True)
+    return on_cells(_stamped(monthly), grid, key).load()
+
+
+def _monthly(flux: xr.DataArray) -> bool:
+    return float(temporal.step_days(flux).min()) > 27
+
+
+def products_by_region(config: StudyConfig, files: dict, years: tuple[int, int] | None) -> dict[str, xr.DataArray]:
+    """The products that stand beside the models in the tables: name → (time, region) PgC month-1, mean over members."""
+    found = {}
+    for i, product in enumerate(config.evaluation.products):
+        opened = _open(product, files, f"evaluation.products.{i}")
+        sums = regional(opened if years is None else _years(opened, years), product.variable, config.target.regions)
+        members = [d for d in sums.dims if d not in ("time", "region")]
+        found[product.name] = sums.mean(members).assign_attrs(sums.attrs, units="PgC month-1").rename(product.name)
+    return found
+
+
+def on_cells(da: Data, grid: xr.Dataset | xr.DataArray, key: str) -> Data:
+    """``da`` with the coordinates of ``grid``, which has the same cells in any order and longitude convention."""
+    positions = {}
+    for dim in ("lat", "lon"):
+        have, want = np.asarray(da[dim].values, float), np.asarray(grid[dim].values, float)
+        gap = np.abs(have[None] - want[:, None])
+        gap = np.minimum(gap % 360, 360 - gap % 360) if dim == "lon" else gap
+        positions[dim] = gap.argmin(axis=1)
+        if (gap.min(axis=1) > 1e-3).any():
+            raise StudyError(
+                f"{key} is not on the grid of drivers.base: its {dim} ({have.size} from {have[0]:g} to {have[-1]:g}) "
+                f"is not the drivers' ({want.size} from {want[0]:g} to {want[-1]:g}); regrid one of them first"
+            )
+    same = all(np.array_equal(p, np.arange(da.sizes[d])) for d, p in positions.items())
+    return (da if same else da.isel(positions)).assign_coords(lat=grid["lat"], lon=grid["lon"])

@@ -1,0 +1,292 @@
+"""What a run folder holds beside models and fluxes: regional integrals, what they are compared with, tower predictions.
+
+:func:`write_results` brings all of it into the folder; :class:`Results` reads it, and nothing outside the folder.
+"""
+
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+import xflux
+from xflux.study import inputs as study_inputs
+from xflux.study import published
+from xflux.study.config import Comparison, StudyConfig
+
+if TYPE_CHECKING:
+    from xflux.study.pipeline import Study
+
+LABELS = {"ec": "EC", "bridge": "EC-ATM bridge", "sampled": "EC-ATM sampled", "sampled+total": "EC-ATM sampled+total"}
+
+
+def slug(variant: str) -> str:
+    """File name of a model: ``"sampled+total"`` → ``"ec_atm_sampled_total"``.
+
+    >>> slug("ec"), slug("sampled+total")
+    ('ec', 'ec_atm_sampled_total')
+    """
+    return "ec" if variant == "ec" else "ec_atm_" + variant.replace("+", "_")
+
+
+def open_flux(run: str | Path, name: str) -> xr.DataArray:
+    """NEE of a model's forward run, (member, month | time, lat, lon) gC m-2 d-1, monthly, lazy."""
+    return xr.open_zarr(Path(run) / "flux" / f"{name}.zarr")["nee"]
+
+
+def first_step(flux: xr.DataArray) -> xr.DataArray:
+    """One step of one member (lat, lon): where a model runs."""
+    return flux.isel(member=0).isel({d: 0 for d in ("month", "time")}, missing_dims="ignore").reset_coords(drop=True)
+
+
+def inversion_halves(target: xr.DataArray, seed: int) -> tuple[list[str], list[str]]:
+    """A seeded split of the inversion systems into two halves; both experiments of a system stay together.
+
+    >>> a, b = inversion_halves(xr.DataArray(range(4), coords={"inversion": ["IS/A", "LN/A", "IS/B", "LN/B"]}), 0)
+    >>> len(a), len(b), {name[-1] for name in a} & {name[-1] for name in b}
+    (2, 2, set())
+    """
+    names = [str(name) for name in target["inversion"].values]
+    systems = sorted({name.rsplit("/", 1)[-1] for name in names})
+    drawn = set(np.random.default_rng(seed).permutation(systems)[: len(systems) // 2].tolist())
+    first = [name for name in names if name.rsplit("/", 1)[-1] in drawn]
+    return first, [name for name in names if name not in first]
+
+
+# --------------------------------------------------------------------------------------------- into the run folder
+def write_results(study: "Study", files: study_inputs.Files) -> None:
+    """Write ``integrals/``, ``compared/`` and ``towers/held_out.nc`` from models, fluxes and the study's files."""
+    run, config, inputs = study.run.path, study.config, study.inputs
+    for regions in region_sets(config):
+        path = study.run.fresh(f"integrals/{regions}.nc")
+        integrals(run, regions, inputs.land_fraction, forward_runs(config)).to_netcdf(path)
+    folder = study.run.fresh("compared")
+    folder.mkdir()
+    for number, comparison in enumerate(config.evaluation.maps):
+        with xr.open_dataset(files[f"evaluation.maps ({comparison.name})"][0]) as dataset:
+            # per m2 of the whole cell, as such maps have it
+            field = dataset[comparison.variable].load().assign_attrs(area_basis="cell").drop_encoding()
+        field.to_dataset(name="flux").to_netcdf(folder / f"map_{number}.nc")
+    if config.evaluation.products:
+        found = published.products_by_region(config, files, config.target.years or config.drivers.years)
+        xr.Dataset(found).to_netcdf(folder / "products.nc")
+    if config.evaluation.budget:
+        shutil.copy(files["evaluation.budget.file"][0], folder / "budget.csv")
+    if config.evaluation.truth:
+        with xr.open_dataset(files["evaluation.truth.file"][0]) as dataset:
+            truth = dataset[config.evaluation.truth.variable].drop_encoding()
+            truth.to_dataset(name="nee").to_netcdf(folder / "truth.nc")
+    predictions = held_out(run, trained_models(config), inputs)
+    climate = tower_climate(files.get("towers.sites", []), predictions["site"].values)
+    if climate is not None:
+        predictions = predictions.assign_coords(climate=("sample", climate))
+    predictions.to_netcdf(study.run.fresh("towers/held_out.nc"))
+
+
+def region_sets(config: StudyConfig) -> list[str]:
+    """The region sets that a study sums over, the target's first."""
+    return list(dict.fromkeys([config.target.regions, *config.evaluation.regions]))
+
+
+def forward_runs(config: StudyConfig) -> list[str]:
+    """File names of the models that are run over the globe."""
+    return [*(slug(m) for m in ("ec", *config.variants)), *(["half"] if config.held_out_inversions else [])]
+
+
+def trained_models(config: StudyConfig) -> list[str]:
+    """File names of all models that a study trains."""
+    blocked = (["ec"] if config.blocked else []) + (config.variants if config.blocked_variants else [])
+    return [*forward_runs(config), *(f"blocked_{slug(m)}" for m in blocked)]
+
+
+def integrals(run: Path, regions: str, land_fraction: xr.DataArray, names: list[str]) -> xr.Dataset:
+    """Regional integrals of every forward run, (member, month | time, region) PgC month-1, and what share is modelled.
+
+    They cover the modelled cells and are not scaled up; ``modelled_share`` (region) says which share of a region's land
+    these are.
+    """
+    found = {}
+    for name in names:
+        flux = open_flux(run, name)
+        sums = flux.flux.aggregate_regions(regions, units="PgC month-1", land_fraction=land_fraction)
+        axis = "month" if "month" in sums.dims else "time"
+        kept = {k: v for k, v in sums.attrs.items() if isinstance(v, str | int | float)}
+        sums = sums.reset_coords(drop=True).transpose("member", axis, "region").compute()
+        found[name] = sums.drop_attrs().assign_attrs(kept)
+    first = first_step(open_flux(run, "ec")).load()
+    shares = first.flux.aggregate_regions(regions, units="PgC yr-1", land_fraction=land_fraction)["valid_fraction"]
+    found["modelled_share"] = shares.reset_coords(drop=True).assign_attrs(units="1")
+    return xr.Dataset(found).drop_encoding()
+
+
+def integrals_of(run: str | Path, name: str, regions: str | None = None) -> xr.DataArray:
+    """Regional integrals of one forward run, anew from its Zarr store: (member, month | time, region) PgC month-1."""
+    results = Results(run)
+    chosen = regions or results.config.target.regions
+    return integrals(results.run, chosen, results.inputs.land_fraction, [name])[name]
+
+
+def held_out(run: Path, names: list[str], inputs: study_inputs.Inputs) -> xr.Dataset:
+    """Flux at every tower day from the member that never saw its site, at the best epoch and (``_last``) the last."""
+    rows = np.stack([inputs.towers[driver].values for driver in inputs.drivers], axis=1).astype("float32")
+    result = inputs.towers[["nee"]].rename(nee="observed")
+    for name in names:
+        model = xflux.load_model(run / "models" / f"{name}.safetensors")
+        fold = np.array([model.folds[site] for site in inputs.towers["site"].values.tolist()])
+        order = [inputs.drivers.index(driver) for driver in model.drivers]
+        for part, weights in (("", model), ("_last", model.last)):
+            every_member = weights.predict(rows[:, order])
+            values = every_member[fold, np.arange(fold.size)].astype("float32")
+            result[name + part] = ("sample", values, {"units": "gC m-2 d-1"})
+        result[f"fold_{name}"] = ("sample", fold)
+    return result
+
+
+def tower_climate(paths: list[Path], site: np.ndarray) -> np.ndarray | None:
+    """Climate of each sample's site, where a site list has a column of that name."""
+    tables = [pd.read_parquet(p) if p.suffix == ".parquet" else pd.read_csv(p) for p in paths if p.suffix != ".xlsx"]
+    tables = [t for t in tables if {"site", "climate"} <= set(t.columns)]
+    if not tables:
+        return None
+    known = pd.concat(tables).drop_duplicates("site").set_index("site")["climate"]
+    return pd.Series(site).map(known).fillna("unknown").astype(str).to_numpy()
+
+
+# ------------------------------------------------------------------------------------------- out of the run folder
+class Results:
+    """A run folder's numbers: inputs, regional integrals of every model, the inversions, what is compared."""
+
+    def __init__(self, run: str | Path):
+        self.run = Path(run)
+        if not (self.run / "study.json").exists():
+            raise FileNotFoundError(f"{str(self.run)!r} is no run folder of a study: it has no study.json")
+        self.config = StudyConfig.model_validate_json((self.run / "study.json").read_text())
+        self.models = ("ec", *self.config.variants)
+        self.names = {model: slug(model) for model in self.models}
+        self.sets = region_sets(self.config)
+
+    @cached_property
+    def inputs(self) -> study_inputs.Inputs:
+        """Towers at their drivers, the driver grid, the target."""
+        return study_inputs.open_inputs(self.run / "inputs")
+
+    @cached_property
+    def regional(self) -> dict[str, xr.Dataset]:
+        """Region set → Dataset of every model's integrals, as :func:`integrals` made them."""
+        return {name: _load(self.run / "integrals" / f"{name}.nc") for name in self.sets}
+
+    @cached_property
+    def integrals(self) -> dict[tuple[str, str], xr.DataArray]:
+        """(model, region set) → mean seasonal cycle of the integrals, (member, month, region) PgC month-1."""
+        return {
+            (str(name), regions): study_inputs.seasonal(sums).transpose("member", "month", "region")
+            for regions, dataset in self.regional.items()
+            for name, sums in dataset.data_vars.items()
+            if name != "modelled_share"
+        }
+
+    def target_integrals(self, name: str) -> xr.DataArray:
+        """Mean seasonal cycle over the target's regions (member, month, region), PgC month-1."""
+        return self.integrals[name, self.config.target.regions]
+
+    def series(self, name: str) -> xr.DataArray:
+        """Integrals over the target's regions with the forward run's own months: (member, month | time, region)."""
+        return self.regional[self.config.target.regions][name]
+
+    @cached_property
+    def inversions(self) -> xr.DataArray:
+        """Mean seasonal cycle of every inversion, (inversion, month, region) PgC month-1."""
+        return study_inputs.seasonal(self.inputs.target)
+
+    @cached_property
+    def products(self) -> dict[str, xr.DataArray]:
+        """Published products beside the models: name → (time, region) PgC month-1."""
+        path = self.run / "compared" / "products.nc"
+        return {str(n): da for n, da in _load(path).data_vars.items()} if path.exists() else {}
+
+    @cached_property
+    def predictions(self) -> xr.Dataset:
+        """Held-out predictions at the towers (sample)."""
+        return _load(self.run / "towers" / "held_out.nc")
+
+    @cached_property
+    def truth(self) -> xr.DataArray:
+        """The true flux, monthly (time, lat, lon), gC m-2 d-1 of land."""
+        return _load(self.run / "compared" / "truth.nc")["nee"]
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """File name of a model → what tables call it."""
+        labels = {slug(m): LABELS[m] for m in self.models} | {"half": "EC-ATM sampled+total on half"}
+        distance = self.config.towers.block_distance
+        return labels | {f"blocked_{n}": f"{label}, folds blocked at {distance:g} km" for n, label in labels.items()}
+
+    def comparison_map(self, comparison: Comparison) -> xr.DataArray:
+        """A compared product's mean flux (lat, lon), per m2 of the whole cell."""
+        return _load(self.run / "compared" / f"map_{self.config.evaluation.maps.index(comparison)}.nc")["flux"]
+
+    def budget(self) -> xr.DataArray | None:
+        """Net land flux of the budget by year in PgC yr-1, with rivers where the target has them; None without one."""
+        config = self.config.evaluation.budget
+        if config is None:
+            return None
+        table = pd.read_csv(self.run / "compared" / "budget.csv").set_index("Year")
+        chosen = -table.loc[config.years[0] : config.years[1], config.variable]
+        chosen = chosen - (config.rivers if self.has("rivers") else 0.0)
+        return xr.DataArray(chosen.values, {"year": chosen.index.values}, ("year",), attrs={"units": "PgC yr-1"})
+
+    def has(self, content: str) -> bool:
+        """Whether the target contains "fire" or "rivers"; unknown counts as no."""
+        value = self.inputs.target.attrs.get(f"includes_{content}")
+        return value is not None and bool(int(value))
+
+    @property
+    def smoke(self) -> bool:
+        """Whether this is a smoke run, whose numbers mean nothing."""
+        return bool(self.inputs.towers.attrs.get("smoke"))
+
+    @property
+    def period(self) -> str:
+        """Years of the inversions."""
+        return _span(self.inputs.target["time"])
+
+    @property
+    def model_period(self) -> str:
+        """Years of the towers, and of the drivers that the models run on."""
+        grid = self.inputs.grid
+        drivers = f"drivers {_span(grid['time'])}" if "time" in grid.dims else "drivers a climatology"
+        return f"towers {_span(self.inputs.towers['time'])}, {drivers}"
+
+    def contains(self, model: str) -> str:
+        """What a model's flux contains, in words: towers see neither fire nor rivers, inversions may."""
+        inside = [content for content in ("fire", "rivers") if self.has(content)]
+        if model == "ec" or not inside:
+            return "NEE (no fire, no rivers)"
+        return f"NBE-like (its target has {' and '.join(inside)} in it)"
+
+    @property
+    def target_contains(self) -> str:
+        """What the inversions contain, in words."""
+        known = {c: self.inputs.target.attrs.get(f"includes_{c}") for c in ("fire", "rivers")}
+        words = [f"{c} {'unknown' if v is None else 'in it' if int(v) else 'taken out'}" for c, v in known.items()]
+        return f"land flux, {', '.join(words)}"
+
+    def cells(self) -> str:
+        """How many cells are modelled, in words."""
+        flux = first_step(open_flux(self.run, "ec")).load()
+        step = abs(float(flux["lat"][1] - flux["lat"][0]))
+        return f"{int(np.isfinite(flux).sum())} modelled land cells of {step:g} degrees"
+
+
+def _load(path: Path) -> xr.Dataset:
+    with xr.open_dataset(path) as dataset:
+        return dataset.load()
+
+
+def _span(time: xr.DataArray) -> str:
+    years = time.dt.year
+    first, last = int(years.min()), int(years.max())
+    return f"{first}" if first == last else f"{first}-{last}"

@@ -1,0 +1,207 @@
+"""Drivers in time (daily weather, composites): made piece by piece, so that they need not fit in memory.
+
+Three passes, each over pieces of bounded size: (1) the base files, time by time, into tiles that can be read by rows of
+latitude; (2) the recipes of Table A2, rows by rows, since water balance and seasonal cycles need a cell's whole series;
+(3) coastal cells, time by time, since a cell takes its drivers from a neighbour.
+"""
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from xflux import drivers
+from xflux.grid import standardise
+from xflux.study.config import Drivers, StudyError
+from xflux.study.published import on_cells
+
+ROWS = 8_000_000
+"""Values of one variable that are worked on at once: whole series of a few rows of latitude, 64 MB in float64."""
+STEPS = 92
+"""Steps of a chunk of the drivers in the run folder."""
+AXES = ("time", "dayofyear", "month")
+TILE = {"lat": 60, "lon": 120}
+"""Cells of a chunk of the drivers in the run folder."""
+
+
+def open_base(groups: list[list[Path]]) -> list[xr.Dataset]:
+    """Base variables of every group of files, lazily; the files of a group follow each other in time."""
+    found = [_open_group(paths) for paths in groups]
+    return [on_cells(part, found[0], paths[0].name) for paths, part in zip(groups, found, strict=True)]
+
+
+def _open_group(paths: list[Path]) -> xr.Dataset:
+    parts = [_open_one(path) for path in paths]
+    for path, part in zip(paths, parts, strict=True):
+        if {"lat", "lon"} - set(part.dims):
+            raise StudyError(f"drivers.base: {path.name} has the dims {tuple(part.dims)}; lat and lon are needed")
+    if len(parts) == 1:
+        return parts[0]
+    if not all("time" in part.dims for part in parts):
+        names = ", ".join(path.name for path in paths[:4])
+        raise StudyError(
+            f"drivers.base: one entry names several files ({names}), which have no time to follow each other in; "
+            "give each its own entry: base = ['a.nc', 'b.nc']"
+        )
+    parts = sorted(parts, key=lambda part: part["time"].values[0])
+    joined = xr.concat(parts, "time", data_vars="minimal", coords="minimal", compat="override", join="exact")
+    twice = joined.get_index("time").duplicated()
+    if twice.any():
+        raise StudyError(f"drivers.base: {paths[0].name} …: {joined['time'].values[twice][0]} comes twice")
+    return joined
+
+
+def _open_one(path: Path) -> xr.Dataset:
+    opened = xr.open_zarr(path) if path.is_dir() else xr.open_dataset(path, chunks={})
+    if "valid_time" in opened.dims and "time" not in opened.dims:  # ERA5 of the new data store
+        opened = opened.rename(valid_time="time")
+    opened = standardise(opened)
+    kept = [n for n, v in opened.data_vars.items() if {"lat", "lon"} <= set(v.dims) and v.dtype.kind in "fiu"]
+    return opened[kept].drop_vars([c for c in opened.coords if c not in opened[kept].dims], errors="ignore")
+
+
+def make_drivers(config: Drivers, base: list[xr.Dataset]) -> xr.Dataset:
+    """The drivers that the study names, by the recipes of Table A2 or as the files have them, float32."""
+    plain = base[0] if len(base) == 1 else base
+    if config.variant == "none":
+        made = plain if isinstance(plain, xr.Dataset) else xr.merge(plain, join="exact", compat="override")
+    else:
+        made = drivers.table_a2(plain, variant=config.variant)
+    names = config.variables or list(made.data_vars)
+    missing = [name for name in names if name not in made]
+    if missing:
+        left_out = f"; not made: {made.attrs['not_made']}" if made.attrs.get("not_made") else ""
+        raise StudyError(
+            f"drivers.variables: the grid has no {missing}; it has {sorted(map(str, made.data_vars))}{left_out}"
+        )
+    return made[names]
+
+
+def driver_names(config: Drivers, base: list[xr.Dataset]) -> list[str]:
+    """Names of the drivers that the files allow, found on one cell."""
+    cell = [part.isel(lat=slice(0, 1), lon=slice(0, 1)) for part in base]
+    return list(map(str, make_drivers(config, cell).data_vars))
+
+
+def in_years(data: xr.Dataset, years: tuple[int, int] | None) -> xr.Dataset:
+    """The steps of the years asked for; a climatology stays as it is."""
+    if years is None or "time" not in data.dims:
+        return data
+    year = data["time"].dt.year
+    chosen = data.isel(time=np.flatnonzero((year >= years[0]) & (year <= years[1])))
+    found = sorted({int(year.min()), int(year.max())})
+    if not chosen.sizes["time"]:
+        raise StudyError(f"drivers.years = {list(years)}: the base variables cover {found[0]}-{found[-1]}")
+    return chosen
+
+
+def write_grid(config: Drivers, base: list[xr.Dataset], fraction: xr.DataArray, folder: Path) -> xr.Dataset:
+    """Make the drivers and write them to ``folder/grid.zarr``; returns them, lazily, with the land fraction."""
+    staged = [_by_rows(part, folder / f"base_{i}.zarr") for i, part in enumerate(base)]
+    made = _made(config, staged, folder / "made.zarr")
+    filled, _ = drivers.fill_nearest(made, fraction > 0, max_distance=config.fill_distance)
+    filled["land_fraction"] = fraction
+    filled.attrs |= {"order": ", ".join([*driver_names(config, base), "land_fraction"])}
+    out = _written(filled, folder / "grid.zarr")
+    for name in [*(f"base_{i}.zarr" for i in range(len(base))), "made.zarr"]:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return open_grid(out)
+
+
+def open_grid(path: Path) -> xr.Dataset:
+    """The drivers of a store, lazily, in the order of the recipes (stores are read in that of names)."""
+    opened = xr.open_zarr(path)
+    order = [name for name in opened.attrs.get("order", "").split(", ") if name in opened]
+    return opened[[*order, *(n for n in opened.data_vars if n not in order)]]
+
+
+def replace_grid(grid: xr.Dataset, folder: Path) -> None:
+    """Write another grid in the place of ``folder/grid.zarr``, which it may be made from."""
+    new = folder / "new.zarr"
+    _written(grid, new)
+    shutil.rmtree(folder / "grid.zarr", ignore_errors=True)
+    new.rename(folder / "grid.zarr")
+
+
+# -------------------------------------------------------------------------------------------------- the three passes
+def _by_rows(part: xr.Dataset, path: Path) -> xr.Dataset:
+    """A copy whose chunks hold few rows of latitude, so that whole series of rows can be read (pass 1)."""
+    chunks = {str(d): {"time": STEPS, "lat": _rows(part)}.get(str(d), -1) for d in part.dims}
+    _create(part, path, chunks, part["lat"])
+    for name, field in part.data_vars.items():
+        _put_by_steps(field, str(name), path)
+    return xr.open_zarr(path)
+
+
+def _rows(part: xr.Dataset) -> int:
+    longest = max(int(np.prod([n for d, n in v.sizes.items() if d != "lat"])) for v in part.data_vars.values())
+    return int(np.clip(ROWS // max(longest, 1), 1, part.sizes["lat"]))
+
+
+def _made(config: Drivers, base: list[xr.Dataset], path: Path) -> xr.Dataset:
+    """The recipes, a few rows of latitude at a time (pass 2)."""
+    rows = min(_rows(part) for part in base)
+    for band in _pieces(base[0].sizes["lat"], rows):
+        part = make_drivers(config, [ds.isel(lat=band).load() for ds in base])
+        part = in_years(part, config.years).astype("float32")
+        part = part.transpose(*(d for d in AXES if d in part.dims), "lat", "lon")
+        if band.start == 0:
+            chunks = {str(d): {"lat": rows, "lon": -1}.get(str(d), STEPS) for d in part.dims}
+            _create(part, path, chunks, base[0]["lat"])
+        _put(part, path, {"lat": band})
+    return xr.open_zarr(path)
+
+
+def _written(data: xr.Dataset, path: Path) -> Path:
+    """Write a lazy Dataset, one variable and one piece of its time axis after the other (pass 3)."""
+    _create(data, path, {str(d): TILE.get(str(d), STEPS) for d in data.dims}, data["lat"])
+    for name, field in data.data_vars.items():
+        _put_by_steps(field, str(name), path)
+    return path
+
+
+def _put_by_steps(field: xr.DataArray, name: str, path: Path) -> None:
+    axis = next((d for d in AXES if d in field.dims), "lat")
+    for steps in _pieces(field.sizes[axis], STEPS if axis != "lat" else field.sizes[axis]):
+        _put(field.isel({axis: steps}).load().to_dataset(name=name), path, {axis: steps})
+
+
+def _pieces(size: int, length: int) -> Iterator[slice]:
+    return (slice(start, min(start + length, size)) for start in range(0, size, length))
+
+
+def _create(data: xr.Dataset, path: Path, chunks: dict[str, int], lat: xr.DataArray) -> None:
+    """An empty store for variables like these on these latitudes."""
+    import dask.array as da
+
+    shutil.rmtree(path, ignore_errors=True)
+    encoding, fields = {}, {}
+    for name, field in data.data_vars.items():
+        shape = tuple(lat.size if d == "lat" else n for d, n in field.sizes.items())
+        wanted = [chunks[str(d)] for d in field.dims]
+        sizes = tuple(n if c < 0 else min(c, n) for c, n in zip(wanted, shape, strict=True))
+        fields[name] = (field.dims, da.zeros(shape, chunks=sizes, dtype="float32"), field.attrs)
+        encoding[name] = {"chunks": sizes, "_FillValue": np.float32(np.nan)}
+    coords = {d: data[d] if d != "lat" else lat for d in data.dims if d in data.coords}
+    template = xr.Dataset(fields, coords, data.attrs).drop_encoding()
+    with _quiet():
+        template.to_zarr(path, mode="w", compute=False, encoding=encoding)
+
+
+def _put(piece: xr.Dataset, path: Path, where: dict[str, slice]) -> None:
+    """Write values into their place."""
+    plain = piece.astype("float32").drop_encoding()
+    with _quiet():
+        plain.drop_vars(list(plain.coords)).to_zarr(path, mode="r+", region=where)
+
+
+@contextmanager
+def _quiet():
+    """Without Zarr's warnings about gathered metadata."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
