@@ -210,3 +210,38 @@ def test_drivers_from_a_lazy_store_are_the_same(earth, tmp_path):
             one.integral.estimate(network(1), *one.integral.everything(), one.calendar.every_step(one.training))
         )
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("common", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sums_into_regions_and_back_on_any_device(common, dtype):
+    """The CPU's kernels, torch's operations and a dense matrix agree; the way back is the transpose."""
+    from xflux.train import sums
+
+    rng = np.random.default_rng(0)
+    region, share = torch.tensor(rng.integers(0, 4, (50, 2))), torch.tensor(rng.random((50, 2)))
+    share[::3, 1] = 0
+    at = torch.tensor(rng.integers(0, 50, (1 if common else 3, 20)))
+    area = torch.tensor(rng.random((1, 20))).expand(len(at), -1)
+    stored = torch.tensor(rng.normal(size=(3, 50, 5)), dtype=dtype)
+    dense = torch.zeros(3, 4, 20, dtype=torch.float64)
+    for member in range(3):
+        for j, pixel in enumerate(at[member % len(at)].tolist()):
+            for k in range(2):
+                dense[member, region[pixel, k], j] += area[member % len(at), j] * share[pixel, k]
+    of_pixels = torch.stack([stored[m, at[m % len(at)]] for m in range(3)])
+    expected = dense @ of_pixels.double()
+    for add in (sums.add, sums.add_anywhere):
+        total = torch.zeros(3, 4, 5, dtype=torch.float64)
+        add(total, stored, at, area, region, share, rows=at)
+        assert torch.allclose(total, expected, rtol=1e-12)
+    total = torch.zeros(3, 4, 5, dtype=torch.float64)
+    sums.add(total, of_pixels, at, area, region, share)
+    assert torch.allclose(total, expected, rtol=1e-12)
+    slope = torch.tensor(rng.normal(size=(3, 4, 5)))
+    for spread in (sums.spread, sums.spread_anywhere):
+        found = spread(slope, at, area, region, share, dtype)
+        assert found.dtype == dtype
+        assert torch.allclose(
+            found.double(), dense.transpose(1, 2) @ slope, atol=1e-6 if dtype == torch.float32 else 1e-12
+        )

@@ -40,6 +40,10 @@ class Integral:
     regions: int
     output: int
 
+    @property
+    def _regions(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.pixels.region, self.pixels.share
+
     def everything(self) -> tuple[torch.Tensor, torch.Tensor]:
         """All pixels, each for its own area."""
         return torch.arange(len(self.pixels.area), device=self.pixels.area.device)[None], self.pixels.area[None]
@@ -77,14 +81,12 @@ class Integral:
             flux = self._flux(network, at[:, part], steps)
             if keep is not None:
                 keep[:, part] = flux @ steps.slot
-            self._add(by_step, flux, at[:, part], area[:, part])
+            sums.add(by_step, flux, at[:, part], area[:, part], *self._regions)
         total = by_step @ steps.slot.double()  # regions first: they are fewer than pixels
         if field is not None:
-            stored = self._zeros(steps.slot.shape[2], at)
-            whole = steps.numbers is None
-            self._add(
-                stored, field.amounts if whole else self._stored(field, at, steps), at, area, at if whole else None
-            )
+            stored, whole = self._zeros(steps.slot.shape[2], at), steps.numbers is None
+            amounts = field.amounts if whole else self._stored(field, at, steps)
+            sums.add(stored, amounts, at, area, *self._regions, rows=at if whole else None)
             return total - stored + field.of(steps)
         return total + self.pixels.intercept[None, :, None] * steps.slot.double().sum(1)[:, None, :]
 
@@ -94,7 +96,7 @@ class Integral:
         """Second pass: ``slope (member, region, target step)`` of the estimate back to the parameters."""
         by_step = slope @ steps.slot.double().transpose(1, 2)
         for part in self._blocks(at, steps):
-            flux_slope = self._spread(by_step, at[:, part], area[:, part], steps.slot.dtype)
+            flux_slope = sums.spread(by_step, at[:, part], area[:, part], *self._regions, steps.slot.dtype)
             present = self.pixels.rows.present(at[:, part], steps.steps)
             if present is not None:
                 flux_slope = flux_slope * present
@@ -138,34 +140,3 @@ class Integral:
 
     def _zeros(self, steps: int, at: torch.Tensor) -> torch.Tensor:
         return torch.zeros(self.members, self.regions, steps, dtype=torch.float64, device=at.device)
-
-    def _add(self, total: torch.Tensor, values: torch.Tensor, at: torch.Tensor, area: torch.Tensor, rows=None) -> None:
-        """``total (member, region, step)`` += what the pixels' ``values (member, row, step)`` are in each region.
-
-        ``rows (member | 1, pixel)``: where the pixels stand in `values`; None: in order.
-        """
-        region, share = self.pixels.region, self.pixels.share
-        if total.device.type == "cpu":
-            sums.add(total, values, torch.arange(at.shape[1])[None] if rows is None else rows, at, area, region, share)
-            return
-        if rows is not None:
-            values = values[torch.arange(self.members, device=at.device)[:, None], rows]
-        flat = total.view(-1, total.shape[-1])
-        for k in range(share.shape[1]):
-            part = (values.double() * (area * share[at, k])[..., None]).flatten(0, 1)
-            flat.index_add_(0, self._index(at, k), part)
-
-    def _spread(self, slope: torch.Tensor, at: torch.Tensor, area: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """The way back of `_add`: ``slope (member, region, step)`` → ``(member, pixel, step)``."""
-        region, share = self.pixels.region, self.pixels.share
-        if slope.device.type == "cpu":
-            return sums.spread(slope, at, area, region, share, dtype)
-        flat, result = slope.reshape(-1, slope.shape[-1]), 0
-        for k in range(share.shape[1]):
-            of_region = flat[self._index(at, k)].view(self.members, at.shape[1], -1)
-            result = result + of_region * (area * share[at, k])[..., None]
-        return result.to(dtype)
-
-    def _index(self, at: torch.Tensor, k: int) -> torch.Tensor:
-        offset = torch.arange(self.members, device=at.device)[:, None] * self.regions
-        return (self.pixels.region[at, k] + offset).flatten()
