@@ -304,6 +304,13 @@ def test_years_are_not_cut_into_months():
     for units in ("PgC d-1", "PgC yr-1", "PgC"):
         with pytest.raises(ValueError, match="steps of 365 days are longer than a month: freq='MS' is not possible"):
             to_amounts(da, units, "MS")
+    quarters = xr.date_range("2001-01-01", periods=5, freq="QS").values
+    ds = xr.Dataset({"f": ("time", np.ones(4), {"units": "PgC d-1"})}, {"time": quarters[:-1]})
+    ds["time_bnds"] = (("time", "bnds"), np.stack([quarters[:-1], quarters[1:]], axis=1))
+    with pytest.raises(UnitsError, match=r"'PgC month-1' cannot be had of steps of 92 days, which have no months"):
+        convert_units(ds, "PgC month-1")
+    np.testing.assert_array_equal(convert_units(ds, "PgC").f, [90, 91, 92, 92])
+    assert annual(ds).f.item() == 1
 
 
 def test_x_per_month_on_annual_steps_raises():

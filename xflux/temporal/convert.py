@@ -88,8 +88,8 @@ def _check_kinds(source: Units, target: Units) -> None:
         factor(source, target)
 
 
-def _no_month(units: Units) -> UnitsError:
-    return UnitsError(f"{units.text!r} cannot be had of annual steps, which have no months; use 'yr-1' instead.")
+def _no_month(units: Units, kind: str = "annual steps") -> UnitsError:
+    return UnitsError(f"{units.text!r} cannot be had of {kind}, which have no months; use 'yr-1' instead.")
 
 
 def _span(units: Units, steps: Steps) -> xr.DataArray | float:
@@ -135,6 +135,8 @@ def _period(freq: str | None, target: Units, steps: Steps) -> str | None:
         return period
     if period == "year" or steps.kind == "year":
         raise _no_month(target)
+    if steps.days.max() > 31.5:
+        raise _no_month(target, f"steps of {steps.days.max():g} days")
     return period if steps.kind == "month" else "month"
 
 
