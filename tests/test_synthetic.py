@@ -79,6 +79,16 @@ def test_blocks_of_cells_do_not_change_the_world(world, monkeypatch):
     np.testing.assert_allclose(again.nee.compute(), world.nee.compute(), atol=1e-4)
 
 
+def test_the_same_world_is_observed_otherwise(world):
+    other = synthetic.earth(resolution=6, years=2, seed=1, biases=False, towers=40)
+    seen = world.observed(biases=False, towers=40)
+    xr.testing.assert_identical(seen.towers, other.towers)
+    xr.testing.assert_identical(seen.inversions, other.inversions)
+    assert seen.nee.identical(world.nee) and world.settings.towers == 240, "the first is left alone"
+    with pytest.raises(TypeError, match=r"observed\(\) cannot change hidden, only night_bias, .*earth\(\)"):
+        world.observed(hidden=0.0)
+
+
 def test_biases_can_be_switched_off():
     off = synthetic.earth(resolution=10, years=1, biases=False)
     assert (off.settings.night_bias, off.settings.uneven, off.settings.inversion_error) == (0, 0, 0)

@@ -63,12 +63,14 @@ def test_days_from_half_hours_have_the_known_values(tmp_path, per_day, step):
 def test_targets_under_other_names_have_their_units(tmp_path):
     path = write_half_hours(
         tmp_path, days=1, NEE_VUT_REF=np.ones(48), NEE_VUT_REF_QC=np.zeros(48), NEE_VUT_REF_JOINTUNC=np.full(48, 0.5),
-        LE_F_MDS=np.full(48, 80.0), LE_F_MDS_QC=np.ones(48),
+        LE_F_MDS=np.full(48, 80.0), LE_F_MDS_QC=np.ones(48), LE_RANDUNC=np.full(48, 4.8),
     )  # fmt: skip
     towers = read_towers(path, variable={"flux": "NEE_VUT_REF", "le": "LE_F_MDS"}, sites=SITES)
     np.testing.assert_allclose([towers.flux[0], towers.flux_jointunc[0]], np.array([1, 0.5]) * FACTOR)
     assert towers.flux_jointunc.attrs["units"] == "gC m-2 d-1" and towers.le.attrs["units"] == "W m-2"
     np.testing.assert_allclose(towers.le, 80.0)
+    np.testing.assert_allclose(towers.le_randunc, 4.8 / np.sqrt(48))
+    assert towers.le_randunc.attrs["units"] == "W m-2"
 
 
 def test_a_day_with_less_than_half_of_its_steps_is_missing(tmp_path):

@@ -17,6 +17,7 @@ from xflux.synthetic.fields import smooth_fields
 
 PG_PER_YEAR = 365.2425 / 1e15
 CELLS_AT_ONCE = 400
+OBSERVING = ("night_bias", "uneven", "inversion_error", "tower_noise", "towers")
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,35 @@ class Earth:
         self.settings, self.seed = settings, seed
         self._climate, self._shares, self._packed, self._streams = climate, shares, packed, streams
         self._gpp, self._ter = gpp, ter
+
+    def observed(self, *, biases: bool = True, **settings: float) -> Earth:
+        """The same world, observed otherwise: other towers and inversions of the same truth.
+
+        Parameters
+        ----------
+        biases, **settings
+            As in ``earth``, but only what does not touch the truth: ``night_bias``, ``uneven``, ``inversion_error``,
+            ``tower_noise``, ``towers``. What is not named is as it is here.
+
+        Returns
+        -------
+        Earth
+            What ``earth`` makes with these settings; truth and drivers are shared, so that it costs next to nothing.
+
+        Examples
+        --------
+        >>> world = earth(resolution=15, years=1, towers=20)
+        >>> world.observed(night_bias=0.1).settings.night_bias, world.observed(biases=False).settings.night_bias
+        (0.1, 0.0)
+        """
+        if unknown := set(settings) - set(OBSERVING):
+            raise TypeError(
+                f"observed() cannot change {', '.join(sorted(unknown))}, only {', '.join(OBSERVING)}: make another "
+                "Earth with earth()"
+            )
+        start = self.settings if biases else self.settings.without_biases()
+        chosen = dataclasses.replace(start, **settings)
+        return Earth(self._climate, chosen, self.seed, self._shares, self._packed, self._gpp, self._ter, self._streams)
 
     @property
     def _land(self):

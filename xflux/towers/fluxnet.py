@@ -128,7 +128,9 @@ def _columns(name: str, header: list[str], targets: Mapping[str, str], more: tup
         wanted |= {f"{target}_qc": flag} if flag in header else {}
         if not column.startswith(("NEE_", "LE_", "H_")):
             continue
-        wanted |= {f"{target}_{k.lower()}": f"{column}_{k}" for k in UNCERTAINTIES if f"{column}_{k}" in header}
+        # the random uncertainty of LE_F_MDS and H_F_MDS is LE_RANDUNC and H_RANDUNC
+        stem = column.removesuffix("_F_MDS")
+        wanted |= {f"{target}_{k.lower()}": f"{stem}_{k}" for k in UNCERTAINTIES if f"{stem}_{k}" in header}
         family = "_".join(column.split("_")[:2])
         wanted |= {f"{target}_{k}": f"{family}_{k}" for k in PERCENTILES if f"{family}_{k}" in header}
         wanted |= {f"{target}_se": f"{family}_SE"} if f"{family}_SE" in header else {}
