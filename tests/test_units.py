@@ -134,6 +134,7 @@ SPELLINGS = {
     "PgC month-1": {"PgC month-1": 1, "TgC/month": 1e-3, "PgCO2 month-1": CO2},
     "PgC": {"PgC": 1, "GtC": 1, "gC": 1e-15, "PgCO2": CO2, "mol": 12.011e-15},
     "W m-2": {"W m-2": 1, "W/m^2": 1, "J m-2 s-1": 1, "MJ m-2 d-1": 1e6 / DAY, "kJ m-2 h-1": 1 / 3.6},
+    "W": {"W": 1, "TW": 1e12, "PW": 1e15, "EJ d-1": 1e18 / DAY, "ZJ d-1": 1e21 / DAY},
     "mm d-1": {"mm d-1": 1, "mm/day": 1, "kg H2O m-2 d-1": 1, "kg H2O m-2 s-1": DAY, "cm d-1": 10, "mm h-1": 24,
                "mmolH2O m-2 s-1": 18.015e-6 * DAY},
 }  # fmt: skip

@@ -24,6 +24,8 @@ CARBON_SUBSTANCES = ("C", "CO2", "mol")
 """The substances that count as carbon."""
 
 _DEFINITIONS = f"""
+zetta- = 1e21 = Z-
+exa- = 1e18 = E-
 peta- = 1e15 = P-
 tera- = 1e12 = T-
 giga- = 1e9 = G-
@@ -217,9 +219,9 @@ def _name(unit: str, text: str) -> tuple[str, str]:
         if substance is None:
             return prefix + {"g": "gram", "t": "tgram"}[kind], "mass"
         return prefix + kind + substance, {"H2O": "water"}.get(substance, substance)
-    if unit in ("W", "kW", "mW", "MW"):
+    if unit in ("W", "mW", "kW", "MW", "GW", "TW", "PW"):
         return unit, "power"
-    if unit in ("J", "kJ", "MJ", "GJ"):
+    if unit in ("J", "kJ", "MJ", "GJ", "TJ", "PJ", "EJ", "ZJ"):
         return unit, "energy"
     if unit in ("m", "km", "cm", "mm"):
         return unit, "length"
