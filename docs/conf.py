@@ -11,6 +11,7 @@ import xflux
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+import docstrings  # noqa: E402
 
 # Notebooks run in kernels that inherit this environment: sharp inline figures, few threads, no data but their own.
 os.environ["MATPLOTLIBRC"] = str(HERE / "matplotlibrc")
@@ -48,7 +49,7 @@ autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_param = False
 napoleon_use_rtype = False
-napoleon_custom_sections = [("Attributes", "params_style")]
+napoleon_custom_sections = [("Attributes", "params_style"), *(f"{title}:" for title in docstrings.PROSE)]
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "attrs_inline"]
 myst_heading_anchors = 3
@@ -76,8 +77,6 @@ html_sidebars = {"start": [], "changelog": []}
 
 def setup(app):
     """Pages of the reference are made anew, so that none is left of a function that is gone."""
-    import docstrings
-
     shutil.rmtree(HERE / "api", ignore_errors=True)
     app.connect("autodoc-process-docstring", docstrings.process, priority=100)
     app.connect("autodoc-process-docstring", docstrings.restore, priority=900)

@@ -6,9 +6,11 @@
 - ``:func:`` and the like name an object as its own module does: it is linked where the reference has it. What there is
   but has no page becomes plain code; what there is not stays as it is, and the build warns.
 - ``|x|`` is an absolute value.
+- A method of the accessor says in one line which function it is: its page has what that function says.
 """
 
 import importlib
+import inspect
 import re
 from functools import cache
 from pathlib import Path
@@ -48,7 +50,8 @@ def rewritten(lines: list[str]) -> list[str]:
         if title is None:
             out += body
         elif title in PROSE and is_prose(title, body):
-            out += [f".. rubric:: {title}", "", *body, ""]
+            heading = f"{title}:"  # a section of free text to napoleon, by conf.py
+            out += [heading, "-" * len(heading), *body]
         else:
             out += [title, "-" * len(title)]
             for line in body:
@@ -91,7 +94,9 @@ def linked(match: re.Match, module: str) -> str:
     pages = documented().get(target.split(".")[-1], [])
     if role == "mod" or target in pages or (role == "meth" and "." in target):
         known = re.fullmatch(r"xflux\.\w+", target) or target in pages or role == "meth"
-        return match[0] if known or not is_there(target, module) else f"``{target}``"
+        if known or not is_there(target, module):
+            return match[0] if role == "mod" else f":{role}:`~{target}`"
+        return f"``{target}``"
     near = [p for p in pages if p.split(".")[:2] == module.split(".")[:2]] or pages
     if len(near) == 1 and (target.split(".")[-1] == target or target.startswith("xflux.")):
         return f":{role}:`~{near[0]}`"
@@ -121,12 +126,47 @@ def resolved(line: str, module: str) -> str:
     return outside_code(ROLE.sub(lambda match: linked(match, module), line), absolute)
 
 
+def with_details(lines: list[str]) -> list[str]:
+    """The line of an accessor's method, and all that the function it names says beside its summary.
+
+    What the function calls its first parameter is the object that the accessor sits on.
+    """
+    target = re.search(r":func:`([\w.]+)`", " ".join(lines))
+    if target is None:
+        return lines
+    module, name = target[1].rsplit(".", 1)
+    function = getattr(importlib.import_module(module), name)
+    _, *rest = "\n".join(inspect.getdoc(function).splitlines()).split("\n\n", 1)
+    first = next(iter(inspect.signature(function).parameters))
+    out = []
+    for title, body in sections(rewritten((rest or [""])[0].splitlines())):
+        if title == "Parameters":
+            body = without(body, first)
+        out += body if title is None else [title, "-" * len(title), *body]
+    return [*lines, "", *out]
+
+
+def without(body: list[str], name: str) -> list[str]:
+    """A section of parameters without one of them."""
+    out, skipping = [], False
+    for line in body:
+        if line and not line.startswith(" "):
+            names = [n for n in line.split(", ") if n != name]
+            skipping = not names
+            line = ", ".join(names)
+        if not skipping:
+            out.append(line)
+    return out
+
+
 _kept: dict[str, list[str]] = {}
 
 
 def process(app, what, name, obj, options, lines: list[str]) -> None:
     """Sphinx's event ``autodoc-process-docstring``, before napoleon's."""
     module = obj.__name__ if what == "module" else module_of(name, getattr(obj, "fget", obj))
+    if module == "xflux.accessor" and inspect.isfunction(obj) and ".flux." in name:
+        lines[:] = with_details(lines)
     lines[:] = [resolved(line, module) for line in rewritten(lines)]
     if what in ("property", "attribute", "data"):
         _kept[name] = list(lines)
