@@ -1,9 +1,9 @@
 """Figures: what they draw is the data, at any longitude convention and calendar; small images against baselines.
 
-``XFLUX_BASELINE=write pytest tests/test_plot.py`` draws the baselines anew; look at them before they are committed.
+``pytest tests/test_plot.py -k test_picture --mpl-generate-path=tests/baseline`` draws the baselines anew; look at them
+before they are committed.
 """
 
-import os
 import warnings
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from xflux import plot  # noqa: E402
 from xflux.plot.coast import outlines  # noqa: E402
 from xflux.plot.projection import project, split_cells, split_line  # noqa: E402
+from xflux.plot.style import _RC as STYLE  # noqa: E402
 
 BASELINE = Path(__file__).parent / "baseline"
 MONTH = np.arange(1, 13)
@@ -34,8 +35,9 @@ def field(step=10.0, west=-180.0, flip=False, name="nee"):
     lat = np.arange(-90 + step / 2, 90, step)
     lon = np.arange(west + step / 2, west + 360, step)
     values = np.sin(np.radians(2 * lat))[:, None] * np.cos(np.radians(lon))[None, :] * 2
-    da = xr.DataArray(values, dims=("lat", "lon"), coords={"lat": lat, "lon": lon}, name=name,
-                      attrs={"units": "gC m-2 d-1"})
+    da = xr.DataArray(
+        values, dims=("lat", "lon"), coords={"lat": lat, "lon": lon}, name=name, attrs={"units": "gC m-2 d-1"}
+    )
     return da.isel(lat=slice(None, None, -1)) if flip else da
 
 
@@ -178,8 +180,12 @@ def test_all_missing_and_constant_fields_are_drawn():
 def test_several_maps_share_one_scale():
     figure = plot.maps({"EC": field(), "EC-ATM": field() * 3})
     meshes = [c for ax in figure.axes for c in ax.collections if type(c).__name__ == "QuadMesh" and c.colorbar is None]
-    norms = {(c.norm.vmin, c.norm.vmax) for ax in figure.axes for c in ax.collections
-             if type(c).__name__ == "QuadMesh" and len(c.get_array().ravel()) == 648}
+    norms = {
+        (c.norm.vmin, c.norm.vmax)
+        for ax in figure.axes
+        for c in ax.collections
+        if type(c).__name__ == "QuadMesh" and len(c.get_array().ravel()) == 648
+    }
     assert len(norms) == 1 and len(meshes) >= 1
     with pytest.raises(ValueError, match="different units"):
         plot.maps({"a": field(), "b": field().assign_attrs(units="gC m-2 yr-1")})
@@ -242,11 +248,16 @@ def test_gridded_flux_becomes_a_global_integral():
 def test_history_as_the_trainer_writes_it():
     rng = np.random.default_rng(0)
     history = xr.Dataset(
-        {"loss": (("epoch", "member", "term"), rng.random((9, 3, 2))),
-         "validation_loss": (("epoch", "member", "term"), rng.random((9, 3, 2))),
-         "validation": (("epoch", "member"), rng.random((9, 3))), "best_epoch": ("member", [4, 5, 9]),
-         "learning_rate": ("epoch", rng.random(9)), "sigma2": (("epoch", "member", "term"), rng.random((9, 3, 2)))},
-        coords={"epoch": range(1, 10), "term": ["EC", "bands"]})
+        {
+            "loss": (("epoch", "member", "term"), rng.random((9, 3, 2))),
+            "validation_loss": (("epoch", "member", "term"), rng.random((9, 3, 2))),
+            "validation": (("epoch", "member"), rng.random((9, 3))),
+            "best_epoch": ("member", [4, 5, 9]),
+            "learning_rate": ("epoch", rng.random(9)),
+            "sigma2": (("epoch", "member", "term"), rng.random((9, 3, 2))),
+        },
+        coords={"epoch": range(1, 10), "term": ["EC", "bands"]},
+    )
     figure = plot.history(history, title="EC-ATM")
     titles = [ax.get_title() for ax in figure.axes]
     assert titles[:2] == ["EC", "bands"] and "best epochs" in titles[2]
@@ -294,8 +305,9 @@ def test_scatter_tells_rmse_and_r2():
 
 
 def test_bridge_marks_grow_with_the_weight():
-    pixels = xr.Dataset({"lat": ("pixel", [0.0, 10, 20]), "lon": ("pixel", [10.0, 200, 350]),
-                         "weight": ("pixel", [1.0, 4.0, -2.0])})
+    pixels = xr.Dataset(
+        {"lat": ("pixel", [0.0, 10, 20]), "lon": ("pixel", [10.0, 200, 350]), "weight": ("pixel", [1.0, 4.0, -2.0])}
+    )
     ax = plot.bridge(pixels)
     sizes = {c.get_label(): c.get_sizes() for c in ax.collections if c.get_label().endswith(")")}
     np.testing.assert_allclose(sizes["positive weight (2)"], [45 / 4, 45])
@@ -322,8 +334,15 @@ def test_no_global_setting_is_changed():
     assert dict(mpl.rcParams) == before
 
 
-@pytest.mark.parametrize("make", [lambda: plot.map(field()).figure, lambda: plot.seasonal_cycle(cycles()),
-                                  lambda: plot.annual(annuals()).figure, lambda: plot.global_flux(annuals())])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: plot.map(field()).figure,
+        lambda: plot.seasonal_cycle(cycles()),
+        lambda: plot.annual(annuals()).figure,
+        lambda: plot.global_flux(annuals()),
+    ],
+)
 def test_text_is_legible_and_inside_the_figure(make):
     figure = make()
     figure.canvas.draw()
@@ -370,8 +389,9 @@ def _tower_data():
 
 
 def _years():
-    return xr.concat([field() * s for s in (0.8, 1.0, 1.3)],
-                     xr.DataArray([2001, 2002, 2003], dims="year", name="year")).assign_attrs(units="gC m-2 yr-1")
+    return xr.concat(
+        [field() * s for s in (0.8, 1.0, 1.3)], xr.DataArray([2001, 2002, 2003], dims="year", name="year")
+    ).assign_attrs(units="gC m-2 yr-1")
 
 
 def _months():
@@ -403,12 +423,23 @@ def _inversion_cycles():
     return {name: (da * 0.8 + 0.1).assign_attrs(da.attrs) for name, da in targets.items()}, targets
 
 
+def _history():
+    epochs = np.arange(20.0)
+    loss = np.exp(-epochs / 5)[:, None, None] * np.array([1.0, 1.2, 1.4])[None, :, None] * np.array([3.0, 0.5]) + 0.1
+    terms = ("epoch", "member", "term")
+    coords = {"epoch": np.arange(20), "member": range(3), "term": ["EC", "ATM"]}
+    best = ("member", np.array([9, 11, 14]))
+    data = {"loss": (terms, loss), "validation_loss": (terms, loss * 1.3), "best_epoch": best}
+    return xr.Dataset(data | {"validation": (terms[:2], loss.sum(-1) * 1.3)}, coords)
+
+
 IMAGES = {
     "map": lambda: plot.map(field()),
     "map_plate_carree": lambda: plot.map(field(west=0.0), projection="plate-carree"),
     "maps": lambda: plot.maps({"EC": field(), "EC-ATM": field() * 0.5}),
-    "bridge": lambda: plot.bridge(xr.Dataset({"lat": ("pixel", [0.0, 50]), "lon": ("pixel", [300.0, 20]),
-                                              "weight": ("pixel", [1.0, -0.5])})),
+    "bridge": lambda: plot.bridge(
+        xr.Dataset({"lat": ("pixel", [0.0, 50]), "lon": ("pixel", [300.0, 20]), "weight": ("pixel", [1.0, -0.5])})
+    ),
     "regions": lambda: plot.regions(_annual_regions()),
     "annual": lambda: plot.annual(annuals(), errors={"Budget": 0.9}),
     "figure_2": lambda: plot.global_flux(annuals(), errors={"Budget": 0.9}),
@@ -423,47 +454,82 @@ IMAGES = {
     "figure_B2": lambda: plot.inclusion((abs(field()) * 50).round()),
     "figure_B3": lambda: plot.plant_types(_pfts(0), _pfts(1)),
     "figure_B4": lambda: plot.composition(_pfts(2, region=True)),
+    "figure_C1": lambda: plot.seasonal_cycle(cycles()),
+    "history": lambda: plot.history(_history()),
+    "scatter": lambda: plot.scatter(_tower_data()[0], _tower_data()[1]["EC"]),
     "figure_C2": lambda: plot.tower_scatter(*_tower_data()[:2], by=_tower_data()[2]),
     "figure_C3": lambda: plot.one_against_many(*_inversion_cycles()),
 }
 
 
-def thumbnail(figure):
-    """The figure without its words (fonts differ between machines), as a small RGB image in 0…1."""
+# Root mean square of the difference in 0…255 that passes: what is compared has no letters and no place that depends
+# on them, so that fonts and freetype do not matter (tested below), and another drawing differs by much more.
+TOLERANCE = 4
+DPI = 60
+
+
+def bare(drawn):
+    """The figure without its words, legends and the layout that follows from them."""
+    figure = getattr(drawn, "figure", drawn) if not hasattr(drawn, "savefig") else drawn
+    figure.set_layout_engine("none")
     for text in figure.findobj(mpl.text.Text):
         text.set_alpha(0.0)
-    figure.set_dpi(60)
-    figure.canvas.draw()
-    image = np.asarray(figure.canvas.buffer_rgba())[..., :3] / 255
-    rows, columns = (size // 3 * 3 for size in image.shape[:2])
-    return image[:rows, :columns].reshape(rows // 3, 3, columns // 3, 3, 3).mean(axis=(1, 3))
-
-
-def unlike(image, expected):
-    """Mean difference of two images over the mean ink of the expected one: 0 the same, about 1 another drawing."""
-    rows, columns = np.minimum(image.shape[:2], expected.shape[:2])
-    image, expected = image[:rows, :columns], expected[:rows, :columns]
-    return np.abs(image - expected).mean() / (1 - expected).mean()
+    for legend in figure.findobj(mpl.legend.Legend):
+        legend.set_visible(False)
+    return figure
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_picture_is_as_it_was_looked_at(name):
-    drawn = IMAGES[name]()
-    image = thumbnail(getattr(drawn, "figure", drawn) if not hasattr(drawn, "savefig") else drawn)
-    path = BASELINE / f"{name}.png"
-    if os.environ.get("XFLUX_BASELINE") == "write":
-        BASELINE.mkdir(exist_ok=True)
-        plt.imsave(path, image)
-    expected = plt.imread(path)[..., :3]
-    assert abs(np.subtract(image.shape, expected.shape)).max() <= 3
-    assert unlike(image, expected) < 0.15, f"{name} is {unlike(image, expected):.2f} away from {path.name}"
+@pytest.mark.mpl_image_compare(
+    baseline_dir="baseline", style="default", tolerance=TOLERANCE, savefig_kwargs={"dpi": DPI}
+)
+def test_picture(name):
+    return bare(IMAGES[name]())
 
 
-def test_the_image_test_can_fail():
-    first = thumbnail(plot.map(field()).figure)
-    assert unlike(thumbnail(plot.map(field()).figure), first) == 0
-    assert unlike(thumbnail(plot.map(-field()).figure), first) > 0.3
-    assert unlike(thumbnail(plot.map(field(), projection="plate-carree").figure), first) > 0.15
+def difference(name, path):
+    """What pytest-mpl would find between a figure and a baseline."""
+    from matplotlib.testing.compare import compare_images
+
+    figure = test_picture(name)
+    figure.savefig(path, dpi=DPI)
+    found = compare_images(str(BASELINE / f"test_picture_{name}.png"), str(path), tol=0, in_decorator=True)
+    return 0.0 if found is None else found["rms"]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_other_fonts_pass_the_image_test(name, tmp_path, monkeypatch):
+    for key in (
+        "font.size",
+        "axes.titlesize",
+        "axes.labelsize",
+        "xtick.labelsize",
+        "ytick.labelsize",
+        "legend.fontsize",
+    ):
+        monkeypatch.setitem(STYLE, key, STYLE[key] * 1.1)
+    with mpl.rc_context({"text.hinting": "none", "text.hinting_factor": 1, "font.family": "serif"}):
+        assert difference(name, tmp_path / "other.png") < TOLERANCE / 2
+
+
+WRONG = {
+    "map": lambda: plot.map(-field()),
+    "map_plate_carree": lambda: plot.map(field(west=0.0).roll(lon=9), projection="plate-carree"),
+    "maps": lambda: plot.maps({"EC": field(), "EC-ATM": -field() * 0.5}),
+    "regions": lambda: plot.regions(dict(zip(cycles(), reversed(_annual_regions().values()), strict=True))),
+    "figure_2": lambda: plot.global_flux({"EC": annuals()["EC"], "EC-ATM": annuals()["EC-ATM"] * 2}),
+    "figure_4": lambda: plot.seasonal_cycle({k: -v for k, v in cycles().items()}, regions=["BRA", "EU", "GLOBAL"]),
+    "figure_A1": lambda: plot.region_map("reccap2-chapters"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_figure_fails_the_image_test(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(IMAGES, name, WRONG[name])
+    try:
+        assert difference(name, tmp_path / "wrong.png") > TOLERANCE
+    except mpl.testing.exceptions.ImageComparisonFailure as error:
+        assert "sizes do not match" in str(error)  # other panels, another size: it fails too
 
 
 def test_every_figure_of_the_paper_has_its_function():
