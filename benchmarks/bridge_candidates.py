@@ -10,8 +10,8 @@ On the invented bottom-up product of `bottom_up.py` and the 18 RECCAP2 regions, 
 - `regular`: every n-th pixel along rows of latitude from a random start: regular thinning.
 
 Judged by the number of contributing pixels at R² 0.95 (fewer is better), R² of held-out blocks of years, the same for
-deseasonalised anomalies, and the share of fits that reach R² at all. Means over draws; the paired difference to
-`random` with its standard error over draws × regions.
+deseasonalised anomalies, and the share of fits that reach R² at all: means over draws and regions, and the difference
+to `random` with its standard error over regions.
 
 What a run at 2° showed (`--resolution 2 --sizes 30 100 --draws 6`, real climatology): no way of drawing differs from a
 plain random draw beyond its standard error in pixels (dtw −0.17 ± 0.16 of 6.9 with 30 candidates, −0.20 ± 0.20 of 8.5
@@ -21,23 +21,26 @@ with 100) or in R² of held-out years (0.0000 ± 0.0003); with 30 candidates dtw
 
 import argparse
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from bottom_up import MONTHS, bottom_up
 
 from xflux.bridge import FitOptions, lasso
-from xflux.bridge.candidates import spectral_clusters, stratified_draw, z_normalised
+from xflux.bridge.candidates import LANDMARKS, spectral_clusters, stratified_draw, z_normalised
 from xflux.bridge.fit import fit_candidates, prepare
 
 SCORES = ["pixels", "r2_cv", "r2_cv_anomaly"]
 
 
-def clusterings(region, unconstrained: bool) -> dict[str, np.ndarray]:
+def clusterings(region, unconstrained: bool, landmarks: int) -> dict[str, np.ndarray]:
     """Clusters of the region's pixels by each distance."""
     windows = {"dtw": 2, "dtw-wide": 6, "euclid": 0} | ({"dtw-none": None} if unconstrained else {})
     series = z_normalised(region.x.T)
-    return {name: spectral_clusters(series, window=window, seed=0) for name, window in windows.items()}
+    return {
+        name: spectral_clusters(series, window=window, landmarks=landmarks, seed=0) for name, window in windows.items()
+    }
 
 
 def draws(region, clusters: dict[str, np.ndarray], size: int, number: int):
@@ -61,9 +64,12 @@ def scores(region, chosen: np.ndarray, opts: FitOptions) -> dict[str, float]:
     }
 
 
-def paired(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean difference to `random` and its standard error, over regions × draws."""
-    wide = table.set_index(["candidates", "region", "draw", "how"])[SCORES].unstack("how")
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """Difference to `random` of a region's mean over draws: its mean over regions and the standard error of that.
+
+    The draws of a region share its series and clusters, so regions, not draws, are what is counted.
+    """
+    wide = table.groupby(["candidates", "region", "how"])[SCORES].mean().unstack("how")
     out = {}
     for score in SCORES:
         difference = wide[score].sub(wide[score]["random"], axis=0).drop(columns="random").groupby("candidates")
@@ -80,24 +86,38 @@ def main() -> None:
     parser.add_argument("--months", type=int, default=MONTHS)
     parser.add_argument("--resolution", type=float, default=0.5)
     parser.add_argument("--unconstrained", action="store_true")
+    parser.add_argument("--landmarks", type=int, default=LANDMARKS, help="of the clusterings (cost grows with them)")
+    parser.add_argument("--regions", nargs="+", help="only these")
+    parser.add_argument("--save", help="CSV of every draw, written after each region; regions in it are left out")
     args = parser.parse_args()
-    opts = FitOptions()
-    samples = prepare(bottom_up(args.months, args.resolution), "reccap2", None, opts).samples
-    rows, start = [], time.perf_counter()
-    for k in range(18):
-        region = samples.region(k)
-        clusters = clusterings(region, args.unconstrained)
-        for size in args.sizes:
-            for number in range(args.draws):
-                for how, chosen in draws(region, clusters, size, number):
-                    row = {"candidates": size, "region": region.label, "draw": number, "how": how}
-                    rows.append(row | scores(region, chosen, opts))
+    samples = prepare(bottom_up(args.months, args.resolution), "reccap2", None, FitOptions()).samples
+    table, start = pd.DataFrame(), time.perf_counter()
+    if args.save and Path(args.save).exists():
+        table = pd.read_csv(args.save)
+    done = set(table["region"]) if len(table) else set()
+    regions = [samples.region(k) for k in range(len(samples.labels)) if samples.labels[k] not in done]
+    for region in sorted(regions, key=lambda r: r.pixels.size):
+        if args.regions and region.label not in args.regions:
+            continue
+        table = pd.concat([table, pd.DataFrame(studied(region, args))], ignore_index=True)
+        if args.save:
+            table.to_csv(args.save, index=False)
         print(f"{region.label}: {region.pixels.size} pixels, {time.perf_counter() - start:.0f} s", flush=True)
-    table = pd.DataFrame(rows)
-    print("\nmeans over regions and draws")
+    print(f"\nmeans over draws and {table['region'].nunique()} regions")
     print(table.groupby(["candidates", "how"])[[*SCORES, "reached"]].mean().round(4).to_string())
-    print("\nminus a plain random draw of the same number (mean ± standard error)")
-    print(paired(table).to_string())
+    print("\nminus a plain random draw of the same number (mean ± standard error over regions)")
+    print(compared(table).to_string())
+
+
+def studied(region, args: argparse.Namespace) -> list[dict]:
+    """Scores of every draw of one region."""
+    clusters, rows = clusterings(region, args.unconstrained, args.landmarks), []
+    for size in args.sizes:
+        for number in range(args.draws):
+            for how, chosen in draws(region, clusters, size, number):
+                row = {"candidates": size, "region": region.label, "draw": number, "how": how}
+                rows.append(row | scores(region, chosen, FitOptions()))
+    return rows
 
 
 if __name__ == "__main__":

@@ -246,6 +246,57 @@ def test_daily_input_is_averaged_to_months():
     xr.testing.assert_allclose(a.predict(daily), b.predict(monthly))
 
 
+@pytest.mark.parametrize("month_lengths", [True, False])
+@pytest.mark.parametrize("units", ["gC m-2 d-1", "gC m-2 month-1", "gC m-2", "kgCO2 m-2 yr-1"])
+@pytest.mark.parametrize("calendar", ["standard", "360_day"])
+def test_days_that_are_missing_count_as_in_aggregate_regions(calendar, units, month_lengths):
+    """In a cell, on the time axis, and in the months that the series begins and ends in."""
+    rng = np.random.default_rng(1)
+    time = xr.date_range("2003-01-20", periods=700, freq="D", calendar=calendar, use_cftime=True)
+    daily = field(700, seed=4).assign_coords(time=time)
+    daily = daily.where(rng.uniform(size=daily.shape) > 0.1).assign_attrs(daily.attrs)
+    if units in ("gC m-2 month-1", "gC m-2"):  # per month, or the amount of a day, at daily steps
+        lengths = 1 if units == "gC m-2" else daily["time"].dt.days_in_month
+        daily = (daily * lengths).assign_attrs(daily.attrs | {"units": units})
+    daily = daily.flux.convert_units(units) if "yr" in units else daily
+    daily = daily.isel(time=np.r_[0:100, 117:700])
+    expected = aggregate_regions(daily, halves())
+    bridge = fit_bridge(daily, halves(), r2=0.9, month_lengths=month_lengths)
+    forms = [daily, daily.chunk(time=90, lat=7)]
+    forms += [daily.to_dataset(name="nee")] if units != "gC m-2" else []  # in a Dataset, an amount alone is no flux
+    for form in forms:
+        full = bridge.full(form)
+        assert relative(full, expected.values) < 1e-12
+        np.testing.assert_array_equal(full["time"], expected["time"])
+        assert relative(bridge.predict(form), bridge.predict(daily)) < 1e-12
+    diagnosis = bridge.diagnose(daily)
+    assert (diagnosis["r2"] > 0.85).all() and diagnosis["holds"].all()
+    days = xr.ones_like(daily["time"], int).resample(time="MS").sum()  # that are there: 12 in the first month
+    lengths = days if month_lengths else days / expected["time"].dt.days_in_month
+    b, f = bridge.predict(daily) / lengths, expected / lengths
+    r2 = 1 - ((b - f) ** 2).sum("time") / ((f - f.mean("time")) ** 2).sum("time")
+    np.testing.assert_allclose(r2, bridge.regions["r2"], atol=1e-10)
+
+
+def test_a_part_of_a_month_is_the_amount_of_its_days():
+    whole = field(36)
+    daily = whole.resample(time="D").ffill().assign_attrs(whole.attrs)
+    bridge = fit_bridge(whole, halves())
+    january, half = daily.isel(time=slice(0, 31)), daily.isel(time=slice(0, 10))
+    np.testing.assert_allclose(bridge.predict(half) / bridge.predict(january), 10 / 31, rtol=1e-12)
+    climatology = daily.isel(time=slice(0, 365)).rename(time="dayofyear").assign_coords(dayofyear=np.arange(1, 366))
+    part = climatology.isel(dayofyear=slice(40, 300))
+    assert relative(bridge.full(part), aggregate_regions(part, halves()).values) < 1e-12
+
+
+def test_months_of_a_climatology_in_another_order():
+    base = field(12, seed=1).rename(time="month").assign_coords(month=np.arange(1, 13))
+    winter = base.isel(month=[11, *range(11)])
+    bridge = fit_bridge(winter, halves())
+    xr.testing.assert_allclose(bridge.pixels, fit_bridge(base, halves()).pixels)
+    xr.testing.assert_allclose(bridge.predict(winter).sortby("month"), bridge.predict(base))
+
+
 def test_folds_are_blocks_of_years_else_of_members():
     from xflux.bridge.samples import _months_and_folds
 
@@ -442,9 +493,34 @@ def test_basis_that_differs_is_refused(nee, bridge):
         bridge.predict(nee.assign_attrs(area_basis="land"))
 
 
-def test_annual_steps_are_refused(nee, bridge):
-    with pytest.raises(ValueError, match="longer than a month"):
-        bridge.predict(nee.flux.annual())
+@pytest.mark.parametrize("month_lengths", [True, False])
+@pytest.mark.parametrize("calendar", ["standard", "noleap", "360_day"])
+def test_annual_steps_give_the_amount_of_the_year(calendar, month_lengths):
+    """Fitted on months or on years; where every pixel is selected the bridge is the integral."""
+    months = field(48, calendar=calendar, use_cftime=True)
+    some = np.zeros((LAT.size, LON.size), bool)
+    some[[2, 5, 11, 14], [3, 30, 17, 8]] = True
+    months = months.where(some).assign_attrs(months.attrs)
+    years = months.flux.annual()
+    expected = aggregate_regions(years, halves(), units="PgC yr-1")
+    exact = {"r2": 1 - 1e-9, "refit": True} if month_lengths else {"month_lengths": False}
+    for fitted in (fit_bridge(years, halves(), **exact), fit_bridge(months, halves(), **exact)):
+        if month_lengths:  # the literal form knows no lengths: months and years differ in it
+            assert relative(fitted.predict(years), expected.values) < 1e-7
+        assert relative(fitted.full(years), expected.values) < 1e-12
+        assert fitted.predict(years).attrs["units"] == fitted.diagnose(years)["rmse"].attrs["units"] == "PgC yr-1"
+        assert fitted.predict(months).attrs["units"] == "PgC month-1"
+        assert (fitted.diagnose(years)["r2"] > (1 - 1e-8 if month_lengths else 0.5)).all()
+
+
+def test_seasons_are_samples_but_have_no_prediction():
+    ends = xr.date_range("2001-01-01", periods=41, freq="QS").values
+    ds = field(40).assign_coords(time=ends[:-1]).to_dataset()
+    ds["time_bnds"] = (("time", "nv"), np.stack([ends[:-1], ends[1:]], axis=1))
+    bridge = fit_bridge(ds, halves())
+    assert (bridge.regions["r2"] >= 0.95).all()
+    with pytest.raises(ValueError, match="steps of 90 to 92 days are longer than a month and no years"):
+        bridge.predict(ds)
 
 
 def test_missing_pixel_makes_its_region_nan(nee, bridge):
@@ -485,6 +561,15 @@ def test_broken_link_is_named(nee, bridge):
         assert not bridge.diagnose(moved, warn=False)["holds"].all()
 
 
+def test_a_region_that_cannot_be_judged_is_no_broken_link(nee, bridge):
+    south = bridge.pixels.isel(pixel=bridge.pixels["region"].values == "south").isel(pixel=0)
+    here = (nee["lat"] == south["lat"].item()) & (nee["lon"] == south["lon"].item())
+    with pytest.warns(UserWarning, match=r"^the bridge cannot be judged for south: a contributing pixel") as caught:
+        diagnosis = bridge.diagnose(nee.where(~here).assign_attrs(nee.attrs))
+    assert len(caught) == 1 and diagnosis["holds"].values.tolist() == [True, False]
+    assert diagnosis["n"].values.tolist() == [60, 0]
+
+
 def test_an_offset_breaks_the_link_though_the_correlation_stays(nee, bridge):
     pixels = set(zip(bridge.pixels["lat"].values, bridge.pixels["lon"].values, strict=True))
     off = np.array([[(a, b) not in pixels for b in LON] for a in LAT])
@@ -508,8 +593,30 @@ def test_save_and_load(nee, bridge, tmp_path):
         (tmp_path / "cut.nc").write_bytes(rest)
         with pytest.raises(ValueError, match=r"cut\.nc is damaged or no bridge"):
             load_bridge(tmp_path / "cut.nc")
+    flipped = bytearray(whole)
+    at = whole.index(bridge.pixels["weight"].values.tobytes())
+    flipped[at + 5] ^= 4  # one bit of a weight
+    (tmp_path / "cut.nc").write_bytes(flipped)
+    with pytest.raises(ValueError, match=r"cut\.nc is damaged or no bridge"):
+        load_bridge(tmp_path / "cut.nc")
     with pytest.raises(FileNotFoundError):
         load_bridge(tmp_path / "absent.nc")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda ds: ds.assign_attrs(title="xflux bridge 2"), "has the format 'xflux bridge 2', .* update xflux"),
+        (lambda ds: ds.assign_attrs(options="{"), r"other\.nc is damaged: it lacks or garbles"),
+        (lambda ds: ds.drop_vars("cell_weight"), r"other\.nc is damaged: it lacks or garbles .*cell_weight"),
+        (lambda ds: ds.drop_vars("status"), r"other\.nc is damaged: it lacks or garbles .*status"),
+    ],
+)
+def test_files_of_newer_versions_and_garbled_ones(bridge, tmp_path, change, message):
+    bridge.save(tmp_path / "bridge.nc")
+    change(xr.load_dataset(tmp_path / "bridge.nc")).to_netcdf(tmp_path / "other.nc")
+    with pytest.raises(ValueError, match=message):
+        load_bridge(tmp_path / "other.nc")
 
 
 def test_empty_bridge_can_be_saved(nee, tmp_path):
@@ -557,3 +664,5 @@ def test_composition_counts_pixels_and_land(nee, bridge):
     xr.testing.assert_equal(bridge.composition(fractions), parts)
     with pytest.raises(ValueError, match=r"dims \(lat, lon\) or \(pft, lat, lon\)"):
         bridge.composition(fractions.expand_dims(year=2))
+    with pytest.raises(ValueError, match=r"dims \(lat, lon\) or \(pft, lat, lon\); got \('time'"):
+        bridge.composition(pft.expand_dims(time=3))

@@ -123,9 +123,7 @@ def test_identical_and_constant_series_give_some_clusters():
     assert not z_normalised(np.full((2, 12), 3.0)).any()
 
 
-@given(
-    sizes=st.lists(st.integers(1, 200), min_size=1, max_size=12), size=st.integers(2, 300), seed=st.integers(0, 99)
-)
+@given(sizes=st.lists(st.integers(1, 200), min_size=1, max_size=12), size=st.integers(2, 300), seed=st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
 def test_draw_is_stratified_and_complete(sizes, size, seed):
     clusters = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))

@@ -56,6 +56,22 @@ def test_batches_and_schedulers_change_nothing(nee, mask, counts):
     assert not other["count"].equals(counts["count"])
 
 
+def test_a_cluster_gives_the_same_and_gets_the_data_once(nee, mask, counts):
+    """The graphs of the batches are small: the samples travel beside them, once."""
+    import warnings
+
+    from distributed import Client
+
+    with Client(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = bridge_stability(nee, mask, trials=12, batch=4, **OPTIONS)
+        with dask.config.set(scheduler="synchronous"):  # beside an active cluster
+            here = bridge_stability(nee, mask, trials=12, batch=4, **OPTIONS)
+    xr.testing.assert_identical(found, counts)
+    xr.testing.assert_identical(here, counts)
+
+
 def test_goes_on_after_an_interruption(nee, mask, counts, tmp_path, monkeypatch):
     from xflux.bridge import stability
 
@@ -89,7 +105,7 @@ def test_more_trials_are_added_and_strangers_refused(nee, mask, counts, tmp_path
     turned = nee.isel(lat=slice(None, None, -1)).transpose("lon", "time", "lat")
     again = bridge_stability(turned, mask, trials=12, path=path, **OPTIONS)  # the same data in another order
     xr.testing.assert_equal(again.sortby("lat"), counts.sortby("lat"))
-    with pytest.raises(ValueError, match="already holds 12 trials; expected at most trials=4"):
+    with pytest.raises(ValueError, match="already holds 12 trials, more than trials=4: give trials=12"):
         bridge_stability(nee, mask, trials=4, path=path, **OPTIONS)
 
 

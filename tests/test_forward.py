@@ -301,7 +301,7 @@ def test_several_targets(ds):
 def test_attributes(ds):
     out = predict(ds, Net())
     assert out.name == "nee" and out.attrs["units"] == "gC m-2 d-1" and out.attrs["area_basis"] == "land"
-    assert out.attrs["includes_fire"] is False
+    assert out.attrs["includes_fire"] == 0 and type(out.attrs["includes_fire"]) is int  # netCDF has no truth values
     assert "predict(Net" in out.attrs["provenance"]
     np.testing.assert_array_equal(out.member, np.arange(3))
     assert out.lat.attrs["units"] == "degrees_north"
@@ -453,6 +453,24 @@ def test_scikit_learn_models_and_pipelines(ds):
         wrap(framed, ["wai", "sand"], "1")
     with pytest.raises(ValueError, match="fitted on 2 columns, 1 drivers"):
         wrap(LinearRegression().fit(x, y), ["sand"], "1")
+
+
+def test_an_estimator_that_was_not_fitted_is_refused_at_once():
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    for model in (LinearRegression(), make_pipeline(StandardScaler(), LinearRegression())):
+        with pytest.raises(ValueError, match="is not fitted; call its fit first"):
+            wrap(model, ["tair"], "1")
+
+
+def test_a_prediction_can_be_saved_as_netcdf(ds, truth, tmp_path):
+    """netCDF has no truth values: what the flux contains is 1 or 0."""
+    predict(ds.chunk(time=100), Net(), members="mean").to_netcdf(tmp_path / "nee.nc")
+    with xr.open_dataset(tmp_path / "nee.nc") as found:
+        assert found["nee"].attrs["includes_fire"] == 0
+        assert_close(found["nee"].values, truth.mean(axis=0))
 
 
 def test_wrap_says_what_is_wrong():

@@ -74,7 +74,7 @@ def test_metadata(ds, tmp_path):
     given["time"].attrs["bounds"] = "time_bnds"
     out = quiet(given, Net(), tmp_path / "a.zarr", members="mean+std")
     assert out.attrs["Conventions"].startswith("CF-1") and "predict(Net" in out.attrs["provenance"]
-    assert out.nee.attrs["cell_methods"] == "time: mean area: mean where land"
+    assert out.nee.attrs["cell_methods"] == "time: mean area: mean where land realization: mean"
     assert "standard_deviation" in out.nee_std.attrs["cell_methods"]
     assert out.nee.attrs["long_name"] == "net ecosystem exchange" and out.nee.attrs["area_basis"] == "land"
     assert out.lat.attrs["standard_name"] == "latitude" and out.time.attrs["bounds"] == "time_bnds"

@@ -11,7 +11,7 @@ import xarray as xr
 from .. import grid
 from .. import regions as region_sets
 from .samples import MEAN_MONTH, RATE, Rate, integrate, monthly_rate, take_regions
-from .states import UNITS
+from .states import ANNUAL, UNITS
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +74,15 @@ class Bridge:
 
         ``da`` is a flux in any unit of carbon per area and time, monthly or finer (averaged to months first); the
         prediction of the mean month, intercept included, is multiplied by the month's true length / 30.436875.
-        Without a time dim it is that of the mean month. A pixel that is NaN makes its region NaN.
+        Of a month that a daily series covers in part only the days that are there count, as in ``aggregate_regions``.
+        Annual steps give the amount of each year, in PgC yr-1; without a time dim the prediction is that of the mean
+        month. A pixel that is NaN makes its region NaN.
 
         Raises
         ------
         ValueError
-            A pixel lies farther than half a cell (of either grid) from the nearest cell of ``da``.
+            A pixel lies farther than half a cell (of either grid) from the nearest cell of ``da``; steps are longer
+            than a month and no years.
         """
         rate = self._monthly(da, var)
         return self._scaled(self._at_pixels(rate), rate)
@@ -92,10 +95,10 @@ class Bridge:
                 f"the field is per area of {given} (attrs['area_basis']), the bridge was fitted per area of {own}: "
                 f"coastal pixels would be off by their land fraction. Fit the bridge on a field of the same basis."
             )
-        if rate.days is not None and float(rate.days.max()) > 32:
+        if not rate.months:
             raise ValueError(
-                f"steps of {float(rate.days.max()):g} days are longer than a month; a bridge gives PgC month-1: pass "
-                "monthly or daily fields, or a mean without a time dim (the mean month)."
+                f"steps of {float(rate.days.min()):g} to {float(rate.days.max()):g} days are longer than a month and "
+                "no years: pass daily, monthly or annual fields, or a mean without a time dim (the mean month)."
             )
         return rate
 
@@ -114,14 +117,11 @@ class Bridge:
         return total.where(missing == 0)
 
     def _scaled(self, mean_month: xr.DataArray, rate: Rate) -> xr.DataArray:
-        """Times the month's length, in order (…, time, region), with attributes."""
-        scaled = rate.days is not None and self.month_lengths
-        out = mean_month * (rate.days / MEAN_MONTH) if scaled else mean_month
-        kept = {k: v for k, v in rate.field.attrs.items() if k.startswith("includes_") or k == "adjusted_for"}
-        out = out.transpose(*rate.samples, "region").rename(rate.field.name)
-        return out.drop_attrs(deep=False).assign_attrs(
-            units=UNITS, long_name="regional integral through the bridge", **kept
-        )
+        """Times the step's length, in order (…, time, region), with attributes."""
+        if rate.days is None:
+            return _described(mean_month, rate)
+        length = rate.days / MEAN_MONTH if self.month_lengths else float(rate.months)
+        return _described(mean_month * (length if rate.covered is None else length * rate.covered), rate)
 
     def full(
         self,
@@ -133,14 +133,15 @@ class Bridge:
     ) -> xr.DataArray:
         """The full integrals that :meth:`predict` approximates, from every pixel: (…, time, region) in PgC month-1.
 
+        They are those of ``aggregate_regions``: a day or month that a cell lacks adds nothing. Annual steps give
+        PgC yr-1.
         On the grid of the fit nothing more is needed; on another one the named region set is drawn anew, and a mask
         or ``land_fraction`` has to be given on that grid.
         """
         rate = self._monthly(da, var)
-        months = integrate(rate.field, self._weights_on(rate, regions, land_fraction)) * MEAN_MONTH
-        if rate.days is not None and not self.month_lengths:
-            months = months * (rate.days / MEAN_MONTH)
-        return self._scaled(months, rate).assign_attrs(long_name="regional integral of every pixel")
+        length = MEAN_MONTH if rate.days is None else rate.days if rate.covered is None else rate.days * rate.covered
+        whole = integrate(rate, self._weights_on(rate, regions, land_fraction)) * length
+        return _described(whole, rate).assign_attrs(long_name="regional integral of every pixel")
 
     def _weights_on(self, rate: Rate, regions: Any, land_fraction: xr.DataArray | None) -> xr.DataArray:
         """The region weights on the field's grid."""
@@ -222,6 +223,14 @@ class Bridge:
         from .display import html
 
         return html(self)
+
+
+def _described(integral: xr.DataArray, rate: Rate) -> xr.DataArray:
+    """In order (…, time, region), with the attributes of a regional integral."""
+    kept = {k: v for k, v in rate.field.attrs.items() if k.startswith("includes_") or k == "adjusted_for"}
+    out = integral.transpose(*rate.samples, "region").rename(rate.field.name).drop_attrs(deep=False)
+    per = UNITS if rate.months == 1 else ANNUAL
+    return out.assign_attrs(units=per, long_name="regional integral through the bridge", **kept)
 
 
 def _known_labels(asked: Sequence[str], known: np.ndarray) -> None:

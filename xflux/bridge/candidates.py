@@ -20,9 +20,7 @@ LANDMARKS = 600
 _BLOCK = 2_000_000  # distances per call, so that memory stays bounded
 
 
-def dtw_distances(
-    series: np.ndarray, others: np.ndarray | None = None, window: int | None = 2
-) -> np.ndarray:
+def dtw_distances(series: np.ndarray, others: np.ndarray | None = None, window: int | None = 2) -> np.ndarray:
     """Dynamic-time-warping distances between the rows of ``series`` (m, steps) and of ``others`` (n, steps): (m, n).
 
     ``window`` is the Sakoe–Chiba radius in steps (0: Euclidean; None: unconstrained). ``others=None`` compares the

@@ -61,8 +61,8 @@ def composition(bridge: "Bridge", pft: xr.DataArray) -> xr.Dataset:
 def _majority(pft: xr.DataArray) -> tuple[xr.DataArray, np.ndarray]:
     """Index of every cell's class (lat, lon), −1 for none, and the classes' names."""
     front = [dim for dim in pft.dims if dim not in ("lat", "lon")]
-    if len(front) > 1:
-        raise ValueError(f"a PFT map has the dims (lat, lon) or (pft, lat, lon); got {pft.dims}.")
+    if len(front) > 1 or set(front) & {"time", "month", "dayofyear"}:
+        raise ValueError(f"a PFT map has the dims (lat, lon) or (pft, lat, lon); got {pft.dims}: take one, as in isel.")
     if front:
         shares = pft.transpose(front[0], "lat", "lon").fillna(0.0)
         index = shares.argmax(front[0]).where(shares.max(front[0]) > 0, -1).astype(int)

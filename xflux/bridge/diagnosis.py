@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from . import lasso
-from .states import CONSTANT, EMPTY, UNITS
+from .states import CONSTANT, EMPTY
 
 if TYPE_CHECKING:
     from .bridge import Bridge
@@ -22,6 +22,8 @@ def diagnose(
     b, f = dask.compute(bridged.data, full.data)
     size = bridge.regions.sizes["region"]
     out = _diagnosis(bridge, np.reshape(b, (-1, size)), np.reshape(f, (-1, size)), threshold)
+    for name in ("bias", "rmse", "full", "bridged"):
+        out[name].attrs["units"] = full.attrs["units"]
     if warn:
         _warn_broken(out.isel(region=bridge.regions["status"].values != EMPTY))
     return out
@@ -30,33 +32,41 @@ def diagnose(
 def _diagnosis(bridge: "Bridge", bridged: np.ndarray, full: np.ndarray, threshold: float | None) -> xr.Dataset:
     labels = bridge.regions["region"].values
     rows = [_compare(bridged[:, k], full[:, k]) for k in range(len(labels))]
-    out = xr.Dataset(
-        {name: ("region", np.array([row[name] for row in rows])) for name in rows[0]}, {"region": labels}
-    )
+    out = xr.Dataset({name: ("region", np.array([row[name] for row in rows])) for name in rows[0]}, {"region": labels})
     fitted = np.minimum(bridge.regions["r2"].values, bridge.attrs.get("r2", 0.95))
     limit = fitted - 0.1 if threshold is None else np.full(len(labels), threshold)
     constant = bridge.regions["status"].values == CONSTANT
     still = out["rmse"].values <= 0.01 * np.abs(out["full"].values)
     holds = np.where(constant, still, out["r2"].values >= limit)
     out["holds"] = ("region", holds.astype(bool))
-    for name in ("bias", "rmse", "full", "bridged"):
-        out[name].attrs["units"] = UNITS
     return out
 
 
 def _warn_broken(diagnosis: xr.Dataset) -> None:
     broken = diagnosis.isel(region=~diagnosis["holds"].values)
-    if not broken.sizes["region"]:
-        return
-    named = [
-        f"{name} (R² {r2:.2f}, bias {bias:+.3g} PgC month-1)"
+    judged = np.isfinite(broken["r2"].values) | (broken["rmse"].values > 0)
+    said = []
+    if judged.any():
+        said.append(
+            f"the bridge no longer holds for {', '.join(_named(broken.isel(region=judged)))}: the pattern of the flux "
+            "has changed there; fit it anew."
+        )
+    if not judged.all():
+        labels = ", ".join(map(str, broken["region"].values[~judged]))
+        said.append(
+            f"the bridge cannot be judged for {labels}: a contributing pixel, or every pixel, of the region is missing "
+            "in this field."
+        )
+    if said:
+        warnings.warn(" ".join(said), UserWarning, stacklevel=4)
+
+
+def _named(broken: xr.Dataset) -> list[str]:
+    units = broken["bias"].attrs["units"]
+    return [
+        f"{name} (R² {r2:.2f}, bias {bias:+.3g} {units})"
         for name, r2, bias in zip(*(broken[v].values for v in ("region", "r2", "bias")), strict=True)
     ]
-    warnings.warn(
-        f"the bridge no longer holds for {', '.join(named)}: the pattern of the flux has changed there; fit it anew.",
-        UserWarning,
-        stacklevel=4,
-    )
 
 
 def _compare(bridged: np.ndarray, full: np.ndarray) -> dict[str, float]:

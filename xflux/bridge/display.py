@@ -85,7 +85,8 @@ def plot_diagnosis(
         ax.plot(*values, ".", color=colours(k % 20), markersize=3, label=f"{label} R² {float(row['r2']):.2f}{mark}")
     ends = ax.get_xlim()
     ax.plot(ends, ends, "k-", linewidth=0.6, zorder=0)
-    ax.set_xlabel("full integral (PgC month$^{-1}$)")
-    ax.set_ylabel("through the bridge (PgC month$^{-1}$)")
+    units = full.attrs["units"].replace("-1", "$^{-1}$")
+    ax.set_xlabel(f"full integral ({units})")
+    ax.set_ylabel(f"through the bridge ({units})")
     ax.legend(fontsize="xx-small", ncols=2, markerscale=2)
     return ax

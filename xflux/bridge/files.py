@@ -1,6 +1,7 @@
 """A bridge as one netCDF file: pixels, regions, the sparse region weights, options as JSON."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,14 @@ import xarray as xr
 from .bridge import Bridge
 
 FORMAT = "xflux bridge 1"
+_TITLE = "xflux bridge "
 
 
 def save(bridge: Bridge, path: str | Path) -> None:
-    """Write ``bridge`` to ``path`` (netCDF-4); the weights go as the coordinates and values of their nonzeros."""
+    """Write ``bridge`` to ``path`` (netCDF-4); the weights go as the coordinates and values of their nonzeros.
+
+    Numbers carry checksums, and an interruption leaves the old file or the new one.
+    """
     weights = bridge.weights.transpose("region", "lat", "lon")
     coo = weights.data
     ds = bridge.regions.merge(bridge.pixels.rename({name: f"pixel_{name}" for name in bridge.pixels.data_vars}))
@@ -30,7 +35,10 @@ def save(bridge: Bridge, path: str | Path) -> None:
         "provenance": bridge.attrs.get("provenance", ""),
         "weights_attrs": json.dumps(bridge.weights.attrs, default=str),
     }
-    ds.to_netcdf(path, format="NETCDF4", engine="netcdf4")
+    checked = {name: {"fletcher32": True} for name, var in ds.variables.items() if var.dtype.kind in "iuf" and var.size}
+    partial = Path(path).with_name(Path(path).name + ".part")
+    ds.to_netcdf(partial, format="NETCDF4", engine="netcdf4", encoding=checked)
+    os.replace(partial, path)
 
 
 def load(path: str | Path) -> Bridge:
@@ -42,8 +50,18 @@ def load(path: str | Path) -> Bridge:
         raise
     except (OSError, RuntimeError) as error:  # netCDF4 raises either, by the place of the damage
         raise ValueError(f"{path} is damaged or no bridge: {error}; save the bridge again.") from error
-    if ds.attrs.get("title") != FORMAT:
-        raise ValueError(f"{path} is not a bridge: its title is {ds.attrs.get('title')!r}, expected {FORMAT!r}.")
+    title = str(ds.attrs.get("title"))
+    if title != FORMAT and title.startswith(_TITLE):
+        raise ValueError(f"{path} has the format {title!r}, this xflux reads {FORMAT!r}: update xflux, or fit it anew.")
+    if title != FORMAT:
+        raise ValueError(f"{path} is not a bridge: its title is {title!r}, expected {FORMAT!r}.")
+    try:
+        return _bridge(ds)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: it lacks or garbles {error}; save the bridge again.") from error
+
+
+def _bridge(ds: xr.Dataset) -> Bridge:
     own = [name for name in ds.data_vars if name.startswith("pixel_")]
     pixels = ds[own].drop_vars("region", errors="ignore").rename({name: name.removeprefix("pixel_") for name in own})
     pixels["region"] = _text(pixels["region"])

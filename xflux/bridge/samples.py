@@ -9,6 +9,7 @@ import xarray as xr
 
 from .. import grid, regions, temporal, units
 from ..temporal.bounds import dataset_bounds
+from ..temporal.steps import steps_of
 
 MEAN_MONTH = 30.436875
 """Days of the mean month: 365.2425 / 12."""
@@ -36,15 +37,21 @@ def flux_variable(obj: xr.DataArray | xr.Dataset, var: str | None = None) -> str
 
 @dataclass(frozen=True)
 class Rate:
-    """A flux as monthly mean rates.
+    """A flux as mean rates of months (or of longer steps, as they came).
 
-    ``field`` (…, time | month, lat, lon) in gC m-2 d-1; ``days`` of every step, None where there is no time dim;
-    ``source``: what the regions are weighed on (a Dataset brings cell bounds and its land fraction).
+    ``field`` (…, time | month, lat, lon) in gC m-2 d-1, over the time that has values; ``days`` of every step, None
+    where there is no time dim; ``source``: what the regions are weighed on (a Dataset brings cell bounds and its land
+    fraction); ``months`` in a step, 1 or 12, or 0 where steps are neither months nor years. Of months made from
+    shorter steps, ``covered`` (time,) is the share that the series covers, and ``present``, like the field, the share
+    of this time in which a cell has values: what is missing adds nothing to an integral, as in ``aggregate_regions``.
     """
 
     field: xr.DataArray
     days: xr.DataArray | None
     source: xr.DataArray | xr.Dataset
+    months: int = 1
+    covered: xr.DataArray | None = None
+    present: xr.DataArray | None = None
 
     @property
     def samples(self) -> tuple[str, ...]:
@@ -59,16 +66,48 @@ def monthly_rate(obj: xr.DataArray | xr.Dataset, var: str | None = None) -> Rate
     if name is not None:
         basis = {k: v for k, v in obj.attrs.items() if k == "area_basis"}
         obj = _with_bounds(obj, name).assign({name: obj[name].assign_attrs(basis | obj[name].attrs)})
+    obj = obj.drop_vars([c for c in obj.coords if _maps(obj[c])])
     dims = obj.dims if name is None else obj[name].dims
     axis = next((dim for dim in _STEPS if dim in dims), None)
-    if axis is not None and (axis == "dayofyear" or float(temporal.step_days(obj).min()) < 27):
-        obj = temporal.to_monthly(obj)
+    if axis is None:
+        return Rate(_in_order(_field(_as_rate(obj, name), name), None), None, source)
+    steps, covered, present = steps_of(obj), None, None
+    if not (steps.are("month") or steps.are("year")) and steps.days.max() <= 31.5:
+        obj, covered, present = _to_months(obj, name, axis)
         axis = "month" if axis == "dayofyear" else axis
-    days = None if axis is None else temporal.step_days(obj)
-    field = _as_rate(obj, name)
+        steps = steps_of(obj)
+    days = temporal.step_days(obj)
+    field = _in_order(_field(_as_rate(obj, name), name), axis)
+    present = None if present is None else present.transpose(*field.dims)
+    return Rate(field, days, source, {"month": 1, "year": 12}.get(steps.kind, 0), covered, present)
+
+
+def _to_months(
+    obj: xr.DataArray | xr.Dataset, name: str | None, axis: str
+) -> tuple[xr.DataArray | xr.Dataset, xr.DataArray, xr.DataArray]:
+    """Calendar months, the share of each that the series covers, and the share of that in which a cell has values."""
+    units_of = _field(obj, name).attrs.get("units")
+    if units_of is not None and units.parse(units_of, _field(obj, name).attrs).time in (None, "month"):
+        obj = _as_rate(obj, name)  # amounts add up, rates average: a day that is missing is to count alike
+    everywhere = xr.DataArray(np.ones(obj.sizes[axis]), {axis: obj[axis]} if axis in obj.coords else None, (axis,))
+    covered = temporal.to_monthly(everywhere, dataset_bounds(obj) if axis == "time" else None)["valid_fraction"]
+    covered = covered.drop_vars("valid_fraction")
+    covered = covered.where(abs(covered - 1) > 1e-9, 1.0)
+    obj = temporal.to_monthly(obj)
+    field = _field(obj, name)
+    share = field.coords["valid_fraction" if name is None else f"{name}_valid_fraction"]
+    return obj, covered, (share.drop_vars(share.name) / covered).clip(max=1.0)
+
+
+def _field(obj: xr.DataArray | xr.Dataset, name: str | None) -> xr.DataArray:
+    return obj if name is None else obj[name]
+
+
+def _in_order(field: xr.DataArray, axis: str | None) -> xr.DataArray:
+    """(…, axis, lat, lon), without the coordinates that lie on the grid."""
     front = [dim for dim in field.dims if dim not in (axis, "lat", "lon")]
-    field = field.transpose(*front, *([axis] if axis else []), "lat", "lon")
-    return Rate(field.drop_vars([c for c in field.coords if _maps(field[c])]), days, source)
+    field = field.drop_vars([c for c in field.coords if _maps(field[c])])
+    return field.transpose(*front, *([axis] if axis else []), "lat", "lon")
 
 
 def _maps(coord: xr.DataArray) -> bool:
@@ -76,17 +115,17 @@ def _maps(coord: xr.DataArray) -> bool:
     return coord.name not in ("lat", "lon") and bool({"lat", "lon"} & set(coord.dims))
 
 
-def _as_rate(obj: xr.DataArray | xr.Dataset, name: str | None) -> xr.DataArray:
+def _as_rate(obj: xr.DataArray | xr.Dataset, name: str | None) -> xr.DataArray | xr.Dataset:
     """In gC m-2 d-1; untouched where it is so already, else in float64."""
-    field = obj if name is None else obj[name]
+    field = _field(obj, name)
     if "units" not in field.attrs:
         raise ValueError(f"the flux {field.name!r} has no units; set attrs['units'], as in 'gC m-2 d-1'.")
     if units.parse(field.attrs["units"], field.attrs).time == "fixed":
         if units.factor(units.parse(field.attrs["units"], field.attrs), RATE) == 1.0:
-            return field
+            return obj
     if name is None:
         return temporal.convert_units(field.astype(float), RATE)
-    return temporal.convert_units(obj.assign({name: field.astype(float)}), RATE)[name]
+    return temporal.convert_units(obj.assign({name: field.astype(float)}), RATE)
 
 
 def _with_bounds(obj: xr.Dataset, name: str) -> xr.Dataset:
@@ -95,12 +134,13 @@ def _with_bounds(obj: xr.Dataset, name: str) -> xr.Dataset:
     return obj[[name]] if bounds is None else obj[[name]].assign({bounds.name: bounds.variable})
 
 
-def integrate(field: xr.DataArray, weights: xr.DataArray) -> xr.DataArray:
+def integrate(rate: Rate, weights: xr.DataArray) -> xr.DataArray:
     """Regional integrals as ``aggregate_regions`` makes them, as rates: (…, time, region) in PgC d-1.
 
     Rates need no lengths of steps, which the field, parted from its Dataset's bounds, may not tell any more: its steps
     are samples here.
     """
+    field = rate.field if rate.present is None else (rate.field * rate.present).assign_attrs(rate.field.attrs)
     axis = next((dim for dim in _STEPS if dim in field.dims), None)
     plain = field if axis is None else field.drop_vars(axis).rename({axis: "_step"})
     plain = plain.assign_attrs(area_basis=weights.attrs["area_basis"])
@@ -183,8 +223,8 @@ def collect(rate: Rate, weights: xr.DataArray, *, month_lengths: bool, folds: in
         shape=(weights.sizes["region"], weights.sizes["lat"] * weights.sizes["lon"]),
     )
     cells = np.unique(matrix.indices[matrix.data > 0])
-    lengths = MEAN_MONTH if month_lengths or days is None else days
-    target = (integrate(field, weights) * lengths).transpose(*front, "region")
+    lengths = MEAN_MONTH if month_lengths or days is None or not rate.months else days / rate.months
+    target = (integrate(rate, weights) * lengths).transpose(*front, "region")
     data = field.data.reshape(-1, field.sizes["lat"] * field.sizes["lon"])[:, cells]
     values, sums = dask.compute(data, target.data)
     lat, lon, half = _cells_of(rate, cells)

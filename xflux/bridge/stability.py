@@ -74,8 +74,9 @@ def bridge_stability(
         state = state.resume(Path(path))
     if state.cluster is None:
         state.cluster = [_clusters(part, samples.steps, opts) for part in parts]
+    held = _held(parts)
     for first in range(0, trials, batch):
-        if _run(parts, state, range(first, min(first + batch, trials)), opts) and path is not None:
+        if _run(parts, state, range(first, min(first + batch, trials)), opts, held) and path is not None:
             state.write(Path(path))
     return _maps(start.weights, samples, parts, state, {**start.attrs, "trials": trials})
 
@@ -110,7 +111,9 @@ class _State:
                 )
             have, want = kept["n_pixels"].shape[1], self.n_pixels.shape[1]
             if have > want and (kept["n_pixels"][:, want:] >= 0).any():
-                raise ValueError(f"{path} already holds {have} trials; expected at most trials={want}.")
+                raise ValueError(
+                    f"{path} already holds {have} trials, more than trials={want}: give trials={have} or another path=."
+                )
             self.n_pixels[:, : min(have, want)] = kept["n_pixels"][:, :want]
             self.reached[:, : min(have, want)] = kept["reached"][:, :want]
             splits = np.cumsum([c.size for c in self.count])[:-1]
@@ -151,7 +154,15 @@ def _fingerprint(samples: Samples, opts: FitOptions) -> str:
     return digest.hexdigest()
 
 
-def _run(parts: list[RegionSamples], state: _State, numbers: range, opts: FitOptions) -> bool:
+def _held(parts: list[RegionSamples]) -> list[Any]:
+    """The regions' samples where the tasks will run: on a cluster they are sent once, to every worker."""
+    import dask.base
+
+    client = getattr(dask.base.get_scheduler(), "__self__", None)
+    return parts if client is None else client.scatter(parts, broadcast=True, hash=False)
+
+
+def _run(parts: list[RegionSamples], state: _State, numbers: range, opts: FitOptions, held: list[Any]) -> bool:
     """Do the trials of ``numbers`` that are not done; True where there were any."""
     import dask
 
@@ -159,7 +170,7 @@ def _run(parts: list[RegionSamples], state: _State, numbers: range, opts: FitOpt
     for k, part in enumerate(parts):
         todo = [t for t in numbers if state.n_pixels[k, t] < 0]
         if todo and part.pixels.size:
-            tasks.append(dask.delayed(_trials, pure=False)(part, state.cluster[k], todo, opts))
+            tasks.append(dask.delayed(_trials, pure=False)(held[k], state.cluster[k], todo, opts))
             where.append((k, todo))
     for (k, todo), (count, drawn, n_pixels, reached) in zip(where, dask.compute(*tasks), strict=True):
         state.count[k] = state.count[k] + count

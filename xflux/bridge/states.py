@@ -1,6 +1,7 @@
 """Words that the parts of the bridge share."""
 
 UNITS = "PgC month-1"
+ANNUAL = "PgC yr-1"  # of annual steps
 
 # States of a region's fit, in bridge.regions.status
 OK = "ok"

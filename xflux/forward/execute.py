@@ -126,7 +126,8 @@ class Progress:
     def _print(self, done: int, total: int, seconds: float) -> None:
         rate = self.done / max(seconds, 1e-9)
         left = (total - done) / rate
-        line = f"xflux: {done}/{total} chunks, {rate:.2f} per second, {_duration(left)} left"
+        speed = f"{rate:.2f} per second" if rate >= 0.1 else f"{60 * rate:.2f} per minute"
+        line = f"xflux: {done}/{total} chunks, {speed}, {_duration(left)} left"
         print(line, file=sys.stderr, flush=True)
 
 

@@ -247,9 +247,14 @@ def assemble(data: Any, laid: Plan, model: Model, out: Outputs) -> xr.DataArray 
 def attributes(model: Model, target: str, out: Outputs) -> dict[str, Any]:
     """Units, what the flux contains, and where it comes from."""
     units = model.units if isinstance(model.units, str) else model.units[target]
-    rides = {k: v for k, v in (getattr(model, "attrs", None) or {}).items() if v is not None}
-    # netCDF holds text and numbers only
-    rides = {k: json.dumps(v) if isinstance(v, list | tuple | dict) else v for k, v in rides.items()}
+    rides = {k: _plain(v) for k, v in (getattr(model, "attrs", None) or {}).items() if v is not None}
     call = f"predict({type(model).__name__}, members={out.choice!r})"
     inputs = {"drivers": list(model.drivers)} | ({"model": rides["provenance"]} if "provenance" in rides else {})
     return rides | {"units": units, "area_basis": "land", "provenance": stamp(call, inputs)}
+
+
+def _plain(value: Any) -> Any:
+    """As netCDF can hold it: text and numbers only, truth as 1 or 0."""
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value)
+    return int(value) if isinstance(value, bool | np.bool_) else value

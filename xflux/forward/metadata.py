@@ -25,8 +25,8 @@ _COORDS = {
 }
 
 
-def with_cf(result: xr.Dataset, grid: xr.Dataset) -> xr.Dataset:
-    """The result with CF attributes and bounds; nothing is computed."""
+def with_cf(result: xr.Dataset, grid: xr.Dataset, over_members: bool = False) -> xr.Dataset:
+    """The result with CF attributes and bounds; nothing is computed. ``over_members``: fluxes are means of members."""
     out = result.copy()
     for dim in ("lat", "lon", "time"):
         bounds = _bounds(dim, out, grid)
@@ -40,19 +40,19 @@ def with_cf(result: xr.Dataset, grid: xr.Dataset) -> xr.Dataset:
             attrs.pop("standard_name", None)
         out[name].attrs = attrs
     for name in result.data_vars:
-        _describe(out[name], str(name))
+        _describe(out[name], str(name), over_members)
     out.attrs = {"Conventions": "CF-1.11", "title": "Fluxes from a forward run of xflux"} | out.attrs
     return out.drop_encoding()
 
 
-def _describe(da: xr.DataArray, name: str) -> None:
+def _describe(da: xr.DataArray, name: str, over_members: bool) -> None:
     target = name.removesuffix("_std")
     methods = [f"{d}: mean" for d in ("time",) if d in da.dims]
-    methods += [f"{d}: mean within years {d}: mean over years" for d in ("month", "dayofyear") if d in da.dims]
+    methods += [f"{d}: mean (comment: climatology, over years)" for d in ("month", "dayofyear") if d in da.dims]
     if {"lat", "lon"} <= set(da.dims):
         methods.append("area: mean where land")
-    if name != target:
-        methods.append("realization: standard_deviation")
+    if over_members:
+        methods.append(f"realization: {'mean' if name == target else 'standard_deviation'}")
     da.attrs.setdefault("long_name", _LONG_NAMES.get(target, target.replace("_", " ")))
     da.attrs["cell_methods"] = " ".join(methods)
 

@@ -137,10 +137,24 @@ def _rows_function(model: Any, drivers: tuple[str, ...]) -> Callable[[np.ndarray
         if callable(model):
             return model
         raise TypeError(f"wrap: {type(model).__name__} has no predict(rows) and is not a function")
+    _check_fitted(model)
     _check_fitted_columns(model, drivers)
     if hasattr(model, "inplace_predict"):
         return _Boosted(model)
     return _Framed(model, drivers) if hasattr(model, "feature_names_in_") else model.predict
+
+
+def _check_fitted(model: Any) -> None:
+    """scikit-learn's estimators, and those made like them, say whether they were fitted: not only at compute time."""
+    if not any(base.__module__.startswith("sklearn.") for base in type(model).__mro__):
+        return
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    try:
+        check_is_fitted(model)
+    except NotFittedError as error:
+        raise ValueError(f"wrap: {type(model).__name__} is not fitted; call its fit first") from error
 
 
 def _check_fitted_columns(model: Any, drivers: tuple[str, ...]) -> None:

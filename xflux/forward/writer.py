@@ -144,7 +144,8 @@ def _open(
     mark = _identity(laid, model, out, result)
     found = zarr_store.read_mark(path)
     if found is None or found["state"] == "new":
-        zarr_store.create(path, with_cf(result, grid), names, sizes | {"member": 1}, mark | {"chunks": sizes})
+        described = with_cf(result, grid, over_members=out.members is not None and not out.has_member_dim)
+        zarr_store.create(path, described, names, sizes | {"member": 1}, mark | {"chunks": sizes})
     else:
         _same_run(path, found, mark, {d: sizes[d] for d in asked or {}})
         zarr_store.clean(path)
