@@ -82,6 +82,8 @@ def _numbers(runs: list[Run]) -> str:
     first = table.columns[0]
     for name in list(table.columns[1:]):
         table[f"{name} − {first}"] = table[name] - table[first]
+    units = {k: v for run in runs for k, v in run.summary.get("units", {}).items()}
+    table.index = [_with_units(key, units) for key in table.index]
     table.index.name = "quantity"
     return table_html(table.reset_index(), "summary.json")
 
@@ -103,7 +105,9 @@ def _by_model(numbers: dict[str, float], units: dict[str, str]) -> str:
 
 
 def _with_units(quantity: str, units: dict[str, str]) -> str:
-    return f"{quantity} ({units[quantity]})" if quantity in units else quantity
+    """A quantity, or "model: quantity", with its units."""
+    plain = quantity.split(": ", 1)[-1]
+    return f"{quantity} ({units[plain]})" if plain in units else quantity
 
 
 def run_name(run: Run, runs: list[Run]) -> str:
