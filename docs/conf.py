@@ -58,6 +58,8 @@ nb_execution_in_temp = True
 nb_execution_timeout = 180
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_code_prompt_show = "Show the code that makes the files of this page"
+nb_code_prompt_hide = "Hide it"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "xflux"

@@ -159,6 +159,33 @@ def without(body: list[str], name: str) -> list[str]:
     return out
 
 
+@cache
+def code_of_pages() -> dict[str, str]:
+    """Page → the code that its build or the tests run."""
+    here = Path(__file__).parent
+    pages = {}
+    for path in sorted(p for p in here.rglob("*.md") if not {"_build", "api"} & set(p.relative_to(here).parts)):
+        cells = re.findall(r"```(?:\{code-cell\} )?python\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.S)
+        pages["/" + path.relative_to(here).with_suffix("").as_posix()] = "\n".join(cells)
+    return pages
+
+
+def used_on(name: str) -> list[str]:
+    """Pages whose code calls a function or class by its room, by an import, or through the accessor."""
+    *path, last = name.split(".")
+    room = path[-1]
+    ways = [rf"\b{room}\.{last}\(", rf"from {'.'.join(path)} import [^\n]*\b{last}\b"]
+    if room in ("flux", "evaluate", "regions", "temporal", "bridge", "grid", "forward"):
+        ways.append(rf"\.flux\.{last}\(")
+    return [page for page, code in code_of_pages().items() if any(re.search(way, code) for way in ways)]
+
+
+def with_pages(name: str, lines: list[str]) -> list[str]:
+    """The docstring and links to the pages where the object is at work."""
+    pages = used_on(name)
+    return [*lines, "", ".. rubric:: At work in", "", *(f"- :doc:`{page}`" for page in pages), ""] if pages else lines
+
+
 _kept: dict[str, list[str]] = {}
 
 
@@ -176,3 +203,5 @@ def restore(app, what, name, obj, options, lines: list[str]) -> None:
     """The same event after napoleon's, which takes what stands before a colon in an attribute's line for its type."""
     if name in _kept:
         lines[:] = _kept.pop(name)
+    if what in ("function", "class") or ".flux." in name:
+        lines[:] = with_pages(name, lines)
