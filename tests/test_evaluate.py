@@ -21,8 +21,9 @@ def pair(shape=(40, 3), missing=0.2, seed=0):
     reference[rng.random(shape) < missing] = np.nan
     time = xr.date_range("2001-01", periods=shape[0], freq="MS")
     coords = {"time": time, "region": [f"R{i}" for i in range(shape[1])]}
-    return tuple(xr.DataArray(v, dims=("time", "region"), coords=coords, attrs={"units": "PgC month-1"})
-                 for v in (da, reference))
+    return tuple(
+        xr.DataArray(v, dims=("time", "region"), coords=coords, attrs={"units": "PgC month-1"}) for v in (da, reference)
+    )
 
 
 # ------------------------------------------------------------------ independent libraries
@@ -63,7 +64,8 @@ def test_scores_equal_the_scores_package():
     x, y = da.where(both), reference.where(both)
     xr.testing.assert_allclose(ours.rmse.drop_attrs(), continuous.rmse(x, y, preserve_dims="region").drop_attrs())
     xr.testing.assert_allclose(
-        ours.bias.drop_attrs(), continuous.additive_bias(x, y, preserve_dims="region").drop_attrs())
+        ours.bias.drop_attrs(), continuous.additive_bias(x, y, preserve_dims="region").drop_attrs()
+    )
     pearson = continuous.correlation.pearsonr(x, y, preserve_dims="region")
     np.testing.assert_allclose(ours.r, pearson, rtol=1e-9)
     np.testing.assert_allclose(ours.nse, continuous.nse(x, y, preserve_dims="region"), rtol=1e-9)
@@ -170,8 +172,7 @@ def test_bad_weights_raise():
 def test_weight_zero_leaves_a_pair_out():
     da, reference = pair(missing=0.0)
     weights = xr.DataArray((np.arange(40) < 20).astype(float), dims="time", coords={"time": da.time})
-    xr.testing.assert_allclose(evaluate.score(da, reference, weights=weights),
-                               evaluate.score(da[:20], reference[:20]))
+    xr.testing.assert_allclose(evaluate.score(da, reference, weights=weights), evaluate.score(da[:20], reference[:20]))
 
 
 def test_labels_are_never_dropped_silently():
@@ -277,8 +278,9 @@ def integrals(offset=0.0, amplitude=1.0, years=5, stamp="MS", calendar="standard
     month = np.arange(12 * years) % 12
     year = np.arange(12 * years) // 12
     base = amplitude * np.cos(2 * np.pi * month / 12)[:, None] * np.array([1, 2, 3]) + 0.1 * (year**2)[:, None]
-    da = xr.DataArray(base + offset, dims=("time", "region"), coords={"time": time, "region": REGIONS},
-                      attrs={"units": "PgC month-1"})
+    da = xr.DataArray(
+        base + offset, dims=("time", "region"), coords={"time": time, "region": REGIONS}, attrs={"units": "PgC month-1"}
+    )
     if members:
         shift = xr.DataArray(np.arange(members) - (members - 1) / 2, dims="member")
         return (da + shift).assign_attrs(da.attrs)
@@ -288,8 +290,9 @@ def integrals(offset=0.0, amplitude=1.0, years=5, stamp="MS", calendar="standard
 def test_annual_table_has_the_layout_of_table_2_with_known_answers():
     pytest.importorskip("xflux.temporal")
     reference = integrals()
-    second = xr.DataArray(np.arange(5.0), dims="year", coords={"year": np.arange(2001, 2006)},
-                          attrs={"units": "PgC yr-1"})
+    second = xr.DataArray(
+        np.arange(5.0), dims="year", coords={"year": np.arange(2001, 2006)}, attrs={"units": "PgC yr-1"}
+    )
     products = {"EC-ATM": integrals(0.01, members=4), "EC": integrals(-1.0), "FLUXCOM": integrals(-2.0, stamp="mid")}
     table = evaluate.annual_table(products, reference, second=second, second_name="GCB22")
     assert list(table.index) == ["GLOBAL", *REGIONS, "GCB22"]
@@ -378,8 +381,10 @@ def test_markdown_marks_the_best():
 def towers(sites=12, days=365, seed=0, noise=1.0):
     rng = np.random.default_rng(seed)
     site = xr.DataArray(np.repeat([f"S{i:02d}" for i in range(sites)], days), dims="sample", name="site")
-    time = xr.DataArray(np.tile(np.arange("2003-01-01", "2004-01-01", dtype="datetime64[D]")[:days], sites)
-                        .astype("datetime64[ns]"), dims="sample")
+    time = xr.DataArray(
+        np.tile(np.arange("2003-01-01", "2004-01-01", dtype="datetime64[D]")[:days], sites).astype("datetime64[ns]"),
+        dims="sample",
+    )
     season = -2 * np.cos(2 * np.pi * (time.dt.dayofyear - 200) / 365)
     level = xr.DataArray(np.repeat(rng.standard_normal(sites), days), dims="sample")
     observed = (season + level + noise * rng.standard_normal(site.size)).assign_attrs(units="gC m-2 d-1")
@@ -408,8 +413,11 @@ def test_paired_difference_is_reproducible_and_finds_a_real_difference():
     first, again = (evaluate.paired_difference(observed, bad, good, site, n_boot=400, seed=3) for _ in range(2))
     xr.testing.assert_identical(first, again)
     assert float(first.high) < 0 and float(first.difference) < 0 and float(first.share_below_zero) == 1
-    np.testing.assert_allclose(first.difference, evaluate.tower_scores(observed, good, site).rmse
-                               - evaluate.tower_scores(observed, bad, site).rmse, rtol=1e-12)
+    np.testing.assert_allclose(
+        first.difference,
+        evaluate.tower_scores(observed, good, site).rmse - evaluate.tower_scores(observed, bad, site).rmse,
+        rtol=1e-12,
+    )
     same = evaluate.paired_difference(observed, good, good, site, n_boot=50)
     assert float(same.low) == float(same.high) == 0
     other = evaluate.paired_difference(observed, bad, good, site, n_boot=400, seed=4)

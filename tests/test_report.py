@@ -22,9 +22,13 @@ REGIONS = ("BRA", "EU", "RUS")
 def flux(seed, offset, members=3):
     rng = np.random.default_rng(seed)
     lat, lon = np.arange(-89, 90, 2.0), np.arange(-179, 180, 2.0)
-    da = xr.DataArray(rng.standard_normal((members, 12, lat.size, lon.size)).astype("float32") * 0.2 + offset,
-                      dims=("member", "month", "lat", "lon"), name="nee", attrs={"units": "gC m-2 d-1"},
-                      coords={"member": range(members), "month": range(1, 13), "lat": lat, "lon": lon})
+    da = xr.DataArray(
+        rng.standard_normal((members, 12, lat.size, lon.size)).astype("float32") * 0.2 + offset,
+        dims=("member", "month", "lat", "lon"),
+        name="nee",
+        attrs={"units": "gC m-2 d-1"},
+        coords={"member": range(members), "month": range(1, 13), "lat": lat, "lon": lon},
+    )
     land = (abs(da.lat) < 60) & (abs(da.lon) < 100)
     return xr.Dataset({"nee": da.where(land), "land_fraction": land.astype("float32")})
 
@@ -35,15 +39,27 @@ def write_run(folder, offset=0.0):
     for part in ("tables", "figures", "flux"):
         (folder / part).mkdir(parents=True)
     (folder / "study.toml").write_text('name = "small"\n[train]\nfolds = 3\n')
-    summary = {"study": "small", "title": "A small study", "verdict": VERDICT,
-               "claims_not_allowed": ["Interannual variability.", "Daily weather."],
-               "numbers": {"EC: annual": -20.1 + offset, "EC-ATM: annual": -2.1 + offset, "missing": float("nan")},
-               "models": {"ec": {"label": "EC", "file": "ec"}, "bridge": {"label": "EC-ATM bridge", "file": "bridge"}}}
+    summary = {
+        "study": "small",
+        "title": "A small study",
+        "verdict": VERDICT,
+        "claims_not_allowed": ["Interannual variability.", "Daily weather."],
+        "numbers": {"EC: annual": -20.1 + offset, "EC-ATM: annual": -2.1 + offset, "missing": float("nan")},
+        "models": {"ec": {"label": "EC", "file": "ec"}, "bridge": {"label": "EC-ATM bridge", "file": "bridge"}},
+    }
     (folder / "summary.json").write_text(json.dumps(summary))
-    (folder / "provenance.json").write_text(json.dumps(
-        {"seed": 0, "versions": {"xflux": "0.1"}, "inputs": {"towers": {"file": "t.parquet", "sha256": "abc123"}}}))
-    pd.DataFrame({"product": ["EC", "EC-ATM", "CAMS"], "annual flux (PgC yr-1)": [-20.123456, -2.1 + offset, np.nan],
-                  "days": [151000, 2, 3]}).to_csv(folder / "tables" / "global_annual.csv", index=False)
+    (folder / "provenance.json").write_text(
+        json.dumps(
+            {"seed": 0, "versions": {"xflux": "0.1"}, "inputs": {"towers": {"file": "t.parquet", "sha256": "abc123"}}}
+        )
+    )
+    pd.DataFrame(
+        {
+            "product": ["EC", "EC-ATM", "CAMS"],
+            "annual flux (PgC yr-1)": [-20.123456, -2.1 + offset, np.nan],
+            "days": [151000, 2, 3],
+        }
+    ).to_csv(folder / "tables" / "global_annual.csv", index=False)
     flux(0, -1.0 + offset).to_zarr(folder / "flux" / "ec.zarr")
     flux(1, 0.2 + offset).to_zarr(folder / "flux" / "bridge.zarr")
     figure, ax = plt.subplots(figsize=(2, 1))
@@ -118,7 +134,7 @@ def test_no_network_address_is_in_the_page(page):
 
 
 def test_numbers_stand_by_model(page):
-    part = page[page.index("id='numbers'"):page.index("id='limits'")]
+    part = page[page.index("id='numbers'") : page.index("id='limits'")]
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", part)]
     assert ["EC", "−20.1"] in rows and ["EC-ATM", "−2.1"] in rows and ["missing", "–"] in rows
 
@@ -129,7 +145,7 @@ def test_text_is_escaped(page):
 
 def test_every_number_of_a_table_is_the_files(run, page):
     table = pd.read_csv(run / "tables" / "global_annual.csv")
-    part = page[page.index("id='table-global_annual'"):]
+    part = page[page.index("id='table-global_annual'") :]
     shown = [float(v) if v else np.nan for v in re.findall(r"data-value='([^']*)'", part[: part.index("</table>")])]
     np.testing.assert_array_equal(shown, table.iloc[:, 1:].to_numpy(dtype=float).ravel())
 
@@ -227,9 +243,16 @@ def browser(tmp_path_factory):
         pytest.skip("no chromium and chromedriver on this machine")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-                 "--disable-dev-shm-usage", "--window-size=1300,1000",
-                 f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+    for flag in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--no-first-run",
+        "--disable-dev-shm-usage",
+        "--window-size=1300,1000",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
@@ -261,7 +284,10 @@ def read_at(browser, lon, lat):
     browser.execute_script(
         """const c = document.getElementById('map-canvas'), b = c.getBoundingClientRect();
         c.dispatchEvent(new PointerEvent('pointermove', {clientX: b.left + arguments[0] * b.width,
-          clientY: b.top + arguments[1] * b.height}));""", (x / west + 1) / 2, (north - y) / (north - south))
+          clientY: b.top + arguments[1] * b.height}));""",
+        (x / west + 1) / 2,
+        (north - y) / (north - south),
+    )
     return browser.find_element("id", "map-readout").text
 
 

@@ -133,8 +133,7 @@ def paired_difference(
     if len(names) < 2:
         raise ValueError(f"a bootstrap over sites needs at least two sites with valid samples, got {len(names)}")
     n, sse_a, sse_b = (
-        np.bincount(codes, weights=w)
-        for w in (np.ones(codes.size), (a - x)[valid] ** 2, (b - x)[valid] ** 2)
+        np.bincount(codes, weights=w) for w in (np.ones(codes.size), (a - x)[valid] ** 2, (b - x)[valid] ** 2)
     )
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_boot)
     count = drawn @ n

@@ -106,17 +106,19 @@ def maps(
             figure = plt.figure(figsize=(width, rows * width / columns * 0.55 + 1.3 * CM), layout="compressed")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         everything = np.concatenate([finite(f) for f in reduced.values()])
-        limits = colour_scale(xr.DataArray(everything, name="_".join(str(a.name) for a in products.values())),
-                              vmin, vmax, centre, cmap)
+        limits = colour_scale(
+            xr.DataArray(everything, name="_".join(str(a.name) for a in products.values())), vmin, vmax, centre, cmap
+        )
         limits["south"] = southern_edge(reduced.values())
         for ax, (name, field) in zip(axes, reduced.items(), strict=False):
             mesh = draw_field(field, ax, projection, limits, coast)
             ax.set_title(name)
-        for ax in axes[len(reduced):]:
+        for ax in axes[len(reduced) :]:
             ax.set_axis_off()
         first = next(iter(products.values()))
-        bar = figure.colorbar(mesh, ax=list(axes), orientation="horizontal", extend=limits["extend"],
-                              shrink=0.5, aspect=40, pad=0.03)
+        bar = figure.colorbar(
+            mesh, ax=list(axes), orientation="horizontal", extend=limits["extend"], shrink=0.5, aspect=40, pad=0.03
+        )
         bar.set_label(label or axis_label(_quantity(first), units))
         bar.outline.set_linewidth(0.4)
     return figure
@@ -281,8 +283,11 @@ def region_map(
             import matplotlib.pyplot as plt
 
             ax = plt.subplots(figsize=(COLUMN, 5 * CM), layout="compressed")[1]
-        field = xr.DataArray(np.where(label >= 0, _colour_classes(label)[label], np.nan), dims=("lat", "lon"),
-                             coords={d: weights[d].values for d in ("lat", "lon")})
+        field = xr.DataArray(
+            np.where(label >= 0, _colour_classes(label)[label], np.nan),
+            dims=("lat", "lon"),
+            coords={d: weights[d].values for d in ("lat", "lon")},
+        )
         from matplotlib.colors import ListedColormap
 
         paint = ListedColormap(["#7FB2D8", "#F2C27B", "#8FD3B6", "#E5A5C4", "#C9C9C9", "#D9D27A", "#B89FD6", "#E39A7B"])

@@ -24,8 +24,20 @@ from xflux.plot.style import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MONTH_NAMES = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-               "November", "December")
+MONTH_NAMES = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 
 
 def global_flux(
@@ -193,7 +205,7 @@ def map_rows(
                 axes[number, 0].set_ylabel(label)
             else:
                 _bar(figure, mesh, list(axes[number]), scale, label)
-            for ax in axes[number, len(row):]:
+            for ax in axes[number, len(row) :]:
                 ax.set_axis_off()
         if shared:
             _bar(figure, mesh, list(axes.ravel()), shared, one_scale)

@@ -49,8 +49,16 @@ def bridge(
             chosen = (weight > 0) == positive
             if chosen.any():
                 size = np.maximum(np.abs(weight[chosen]) / biggest * largest, 0.6)
-                ax.scatter(x[chosen], y[chosen], s=size, color=paint, alpha=0.75, linewidths=0, zorder=4,
-                           label=f"{name} ({chosen.sum()})")
+                ax.scatter(
+                    x[chosen],
+                    y[chosen],
+                    s=size,
+                    color=paint,
+                    alpha=0.75,
+                    linewidths=0,
+                    zorder=4,
+                    label=f"{name} ({chosen.sum()})",
+                )
         ax.set_title(title if title is not None else f"{weight.size} contributing pixels")
         drawn = ax.legend(loc="lower center", bbox_to_anchor=(0.5, -0.16), ncols=2)
         for handle in drawn.legend_handles:

@@ -128,7 +128,7 @@ def quantity_of(products: Mapping[str, xr.DataArray], otherwise: str = "Flux") -
 
 
 def axis_label(quantity: str, units: str | None) -> str:
-    """"NEE (gC m-2 d-1)" or the quantity alone, where the units are unknown."""
+    """ "NEE (gC m-2 d-1)" or the quantity alone, where the units are unknown."""
     return f"{quantity} ({unit_label(units)})" if units and units != "1" else quantity
 
 

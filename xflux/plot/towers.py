@@ -56,8 +56,17 @@ def scatter(
         colourbar = ax is None if colourbar is None else colourbar
         ax = new_axes(ax, 0.9 * COLUMN, 7 * CM)
         low, high = limits or _limits(x, y)
-        mesh = ax.hexbin(x, y, gridsize=gridsize, extent=(low, high, low, high), bins="log", mincnt=1,
-                         cmap="viridis", linewidths=0.1, rasterized=True)
+        mesh = ax.hexbin(
+            x,
+            y,
+            gridsize=gridsize,
+            extent=(low, high, low, high),
+            bins="log",
+            mincnt=1,
+            cmap="viridis",
+            linewidths=0.1,
+            rasterized=True,
+        )
         ax.plot([low, high], [low, high], color="#000000", linestyle=":", linewidth=0.9)
         if fit and np.ptp(x) > 0:
             slope, start = np.polyfit(x, y, 1)
@@ -100,8 +109,15 @@ def _corner(ax: "Axes", x: np.ndarray, y: np.ndarray) -> None:
     if sst > 0:
         lines.append(f"R² {1 - sse / sst:.2f}")
     lines.append(f"n {x.size:,}".replace(",", "\u2009"))
-    ax.text(0.03, 0.97, "\n".join(lines), transform=ax.transAxes, va="top", fontsize=7,
-            bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5})
+    ax.text(
+        0.03,
+        0.97,
+        "\n".join(lines),
+        transform=ax.transAxes,
+        va="top",
+        fontsize=7,
+        bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5},
+    )
 
 
 def tower_scatter(
