@@ -32,9 +32,9 @@ from xflux import synthetic, train
 
 PG = 365.2425 / 1e15
 SCAN = (
-    [{"night_bias": v} for v in (0.0, 0.1, 0.2, 0.45)]
-    + [{"towers": v} for v in (60, 120, 480)]
-    + [{"inversion_error": v} for v in (0.0, 2.0, 4.0, 8.0)]
+    [{"night_bias": v} for v in (0.0, 0.1, 0.5)]
+    + [{"towers": v} for v in (60, 480)]
+    + [{"inversion_error": v} for v in (0.0, 4.0, 10.0)]
 )
 COMPARED = {
     "global": "error", "towers": "tower RMSE", "towers outside the tropics": "extratropical RMSE",

@@ -48,6 +48,7 @@ file = "bottom_up.nc"
 [train]
 folds = {folds}
 epochs = {epochs}
+learning_rate = 0.01         # few epochs
 batch = 10000
 pixels_per_step = {pixels}
 
@@ -76,7 +77,7 @@ def run_demo(
     """
     out = Path(out)
     folder = (out / "world").resolve()
-    wanted = {"resolution": 6.0 if smoke else 2.0, "years": 3 if smoke else 6, "seed": seed}
+    wanted = {"resolution": 6.0 if smoke else 3.0, "years": 3 if smoke else 6, "seed": seed}
     note = folder / "world.json"
     if not note.exists() or note.read_text() != _json(wanted):
         write_world(folder, **wanted)
