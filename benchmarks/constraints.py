@@ -71,7 +71,10 @@ class Run:
         return train.RegionalConstraint(**settings | changes)
 
     def bridge(self):
-        """The bridge of the study, fitted on EC's field."""
+        """The bridge of the study, or one on the coarse grid, fitted on EC's field."""
+        if self.options.coarse > 1:
+            ec = xflux.load_model(self.path / "models" / f"{SAVED['EC']}.safetensors")
+            return self.grid.flux.predict(ec, members="all").flux.fit_bridge(self.weights, area_basis="land")
         return xflux.load_bridge(self.path / "bridge" / f"{self.study['target']['regions']}.nc")
 
     def model(self, name: str, constraint=None, **changes) -> train.FluxModel:
@@ -224,9 +227,10 @@ def planted_scores(model, top, exact, truth, world, towers) -> dict:
 
 def bridge(run: Run) -> None:
     """The bridge's integral less the full one, by region, at the best and at the last epoch."""
-    given = {"bridge": run.bridge(), "land_fraction": run.inputs.land_fraction}
+    given = {"bridge": run.bridge(), "land_fraction": run.land}
     tables, rows = {}, []
-    for name, refit in (("bridge", None), (f"bridge refit {run.options.refit}", run.options.refit)):
+    for refit in (None, *run.options.refit):
+        name = f"bridge refit {refit}" if refit else "bridge"
         constraint = run.constraint(**given, refit_bridge=refit)
         model = run.model(name, constraint)
         if "ATM_gap" in model.history:
@@ -279,11 +283,12 @@ def coarse(inputs: Inputs, factor: int) -> tuple[xr.Dataset, xr.DataArray]:
 
 def strata(run: Run) -> None:
     """Sampled and full constraint on a coarse grid: the noise of draws must not flatten the field within regions."""
-    cells = int((run.weights.sum("region") > 0).sum())
+    land = run.weights.data
+    cells = len(np.unique(land.coords[1:, land.data > 0], axis=1).T)
     rows, fields = [], {}
     for name, changes in {
-        "full": {"integral": "full"}, "sampled": {"pixels": cells // 16},
-        "sampled, no control": {"pixels": cells // 16, "control_variate": False},
+        "full": {"integral": "full"}, "sampled": {"pixels": cells // 5},
+        "sampled, no control": {"pixels": cells // 5, "control_variate": False},
     }.items():  # fmt: skip
         top = run.constraint(total=True, sampling_error=0, **changes)
         model = run.model(name.replace(",", ""), top)
@@ -335,7 +340,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where models go that are trained here (default: RUN/constraints)")
     parser.add_argument("--epochs", type=int, help="fewer epochs than the study's")
     parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--refit", type=int, default=5, help="epochs after which the bridge is fitted anew")
+    parser.add_argument("--refit", type=int, nargs="+", default=[5], help="epochs after which a bridge is fitted anew")
     parser.add_argument("--members", type=int, help="only the first members; they are the same as among all")
     parser.add_argument("--coarse", type=int, help="cells of the grid that make one coarse cell, each way")
     parser.add_argument("--more", action="store_true", help="misfit: other shrinkages too")

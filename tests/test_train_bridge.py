@@ -102,6 +102,14 @@ def test_refitting_does_not_depend_on_the_targets_steps(earth, noisy, steps):
     assert history["ATM_gap"].dims == ("epoch", "member", "region") and np.isfinite(gap).all()
 
 
+def test_one_member_has_no_anomalies(earth, noisy):
+    """A single member's climatology has each month once: R² is asked of the flux itself."""
+    top = train.RegionalConstraint(earth.target, earth.grid, bridge=fit_bridge(noisy, earth.weights), refit_bridge=1)
+    config = dataclasses.replace(SMALL, max_epochs=2, members=(1,))
+    history = train.fit(earth.towers, DRIVERS, constraints=[top], config=config).history
+    assert np.isfinite(history["ATM_gap"]).all()
+
+
 def test_refit_bridge_needs_a_bridge_and_all_pixels(earth, noisy):
     with pytest.raises(ValueError, match="refit_bridge is 3 with integral='full'"):
         train.RegionalConstraint(earth.target, earth.grid, integral="full", regions=earth.weights, refit_bridge=3)
@@ -140,4 +148,5 @@ def test_a_bridge_that_is_fitted_anew_keeps_its_options(earth, noisy, monkeypatc
     top = train.RegionalConstraint(earth.target, earth.grid, bridge=first, refit_bridge=1)
     train.fit(earth.towers, DRIVERS, constraints=[top], config=dataclasses.replace(SMALL, max_epochs=1))
     assert asked and asked[0]["r2"] == 0.9 and not asked[0]["month_lengths"] and asked[0]["positive"]
+    assert asked[0]["target"] == "anomalies" and first.attrs["target"] == "flux"
     assert asked[0]["seed"] == SMALL.seed and asked[0]["area_basis"] == "land"

@@ -17,11 +17,17 @@ FIELD_LIMIT = 2e8  # numbers of a field (member × month × cell) beyond which y
 
 
 def fitted_anew(bridge, field: xr.DataArray, weights: xr.DataArray, seed: int):
-    """A bridge from `field`, with the options of the first one (R², window, months …)."""
+    """A bridge from `field`, with the options of the first one (R², window, months …).
+
+    R² is asked of what is left without the mean seasonal cycle where there are several members. The cycle alone makes
+    up most of the variance: a few pixels follow it well and the level badly, and training moves the level.
+    """
     from xflux.bridge import FitOptions, fit_bridge
 
     given = getattr(bridge, "attrs", {})
     options = {f.name: given[f.name] for f in fields(FitOptions) if f.name in given} | {"seed": seed}
+    if field.sizes["member"] > 1:
+        options["target"] = "anomalies"
     return fit_bridge(field, weights, area_basis="land", **options)
 
 
