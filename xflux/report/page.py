@@ -12,6 +12,7 @@ from xflux.report.run import Run, heading
 if TYPE_CHECKING:
     import pandas as pd
 
+AGAIN = "made anew by: xflux.study.numbers(RUN)"
 LONG = 40  # rows above which a table starts folded
 
 
@@ -85,7 +86,7 @@ def _numbers(runs: list[Run]) -> str:
     units = {k: v for run in runs for k, v in run.summary.get("units", {}).items()}
     table.index = [_with_units(key, units) for key in table.index]
     table.index.name = "quantity"
-    return table_html(table.reset_index(), "summary.json")
+    return table_html(table.reset_index(), f"summary.json · {AGAIN}")
 
 
 def _by_model(numbers: dict[str, float], units: dict[str, str]) -> str:
@@ -101,7 +102,7 @@ def _by_model(numbers: dict[str, float], units: dict[str, str]) -> str:
     tables = [pd.DataFrame(list(rest.items()), columns=["quantity", "value"])] if rest else []
     if models:
         tables.append(pd.DataFrame.from_dict(models, orient="index").rename_axis("model").reset_index())
-    return "".join(table_html(table, "summary.json") for table in tables)
+    return "".join(table_html(table, f"summary.json · {AGAIN}") for table in tables)
 
 
 def _with_units(quantity: str, units: dict[str, str]) -> str:
