@@ -76,3 +76,19 @@ def test_a_driver_in_two_files_and_a_file_that_is_none_are_refused(files):
     error = call(folder / "model.xflux", folder / "text.nc", folder / "out.zarr").exception
     assert "text.nc cannot be read as netCDF or Zarr" in str(error)
     assert not (folder / "out.zarr").exists()
+
+
+def test_files_of_different_times_are_read_one_after_another(files):
+    folder, model, ds = files
+    years = [folder / "b.nc", folder / "a.nc"]
+    ds[["tair", "wai"]].isel(time=slice(0, 200)).to_netcdf(years[0])
+    ds[["tair", "wai"]].isel(time=slice(200, None)).to_netcdf(years[1])
+    given = [folder / "model.xflux", *years[::-1], folder / "climate.nc", folder / "out.zarr"]
+    done = call(*given, "--chunks", "time=90", "--quiet")
+    assert done.exit_code == 0, (done.output, done.exception)
+    out = xr.open_zarr(folder / "out.zarr", consolidated=False)
+    assert out.indexes["time"].equals(ds.indexes["time"])
+    assert_close(out.nee.values, predict(ds, model, members="mean").values)
+    ds[["tair", "wai"]].isel(time=slice(199, None)).to_netcdf(folder / "c.nc")
+    error = call(folder / "model.xflux", years[0], folder / "c.nc", folder / "climate.nc", folder / "o.zarr").exception
+    assert "overlap" in str(error) and "b.nc" in str(error) and "c.nc" in str(error)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import xarray as xr
 
+STEPS = 31  # of a file a year, read at once
+
 
 def predict(
     model: Annotated[Path, typer.Argument(help="Model file, as model.save wrote it.")],
-    drivers: Annotated[list[str], typer.Argument(help="Driver files (Zarr, netCDF); several are merged.")],
+    drivers: Annotated[
+        list[str], typer.Argument(help="Driver files (Zarr, netCDF): several are merged, a file a year joined.")
+    ],
     out: Annotated[str, typer.Argument(help="Zarr store to write, or to go on with.")],
     members: Annotated[str, typer.Option(help='"all", "mean", "mean+std", or numbers such as "0,3".')] = "mean",
     time: Annotated[str | None, typer.Option(help='A part of the drivers\' time, as "2001" or "2001:2005-06".')] = None,
@@ -51,29 +56,58 @@ def predict(
 def open_drivers(paths: list[str], names: Sequence[str] = ()) -> xr.Dataset:
     """The driver files as one Dataset, read when a region needs them; their grids must be the same.
 
-    Each driver in ``names`` must be in one file only; of other variables (bounds, land masks) the first is taken.
+    Files with the same drivers of different times (a file a year) are one after another. Otherwise each driver in
+    ``names`` must be in one file only; of other variables (bounds, land masks) the first is taken.
     """
-    opened = []
+    opened = {}
     for path in paths:
         if "://" not in path and not Path(path).exists():
             raise FileNotFoundError(f"predict: there is no file {path}")
         remote = "://" in path
         zarr = {"engine": "zarr", "consolidated": None if remote else False} if remote or Path(path).is_dir() else {}
         try:
-            opened.append(xr.open_dataset(path, chunks=None, **zarr))
+            opened[path] = xr.open_dataset(path, chunks=None, **zarr)
         except (ValueError, OSError) as error:
             raise ValueError(f"predict: {path} cannot be read as netCDF or Zarr: {error}") from error
+    opened = _one_after_another(opened, names)
     for name in names:
-        having = [path for path, ds in zip(paths, opened, strict=True) if name in ds.variables]
+        having = [path for path, ds in opened.items() if name in ds.variables]
         if len(having) > 1:
             raise ValueError(
                 f"predict: driver {name!r} is in {' and '.join(having)}; give files that have each driver once, or "
-                "concatenate files of different years first"
+                "the same drivers at different times"
             )
     try:
-        return xr.merge(opened, join="exact", compat="override", combine_attrs="drop_conflicts")
+        return xr.merge(opened.values(), join="exact", compat="override", combine_attrs="drop_conflicts")
     except ValueError as error:
         raise ValueError(f"predict: the driver files are on different grids or times: {error}") from error
+
+
+def _one_after_another(opened: dict[str, xr.Dataset], names: Sequence[str]) -> dict[str, xr.Dataset]:
+    """Files whose drivers all have a time axis, and are the same drivers, as one Dataset in the order of time."""
+    groups: dict[object, list[str]] = {}
+    for path, ds in opened.items():
+        own = frozenset(name for name in names if name in ds.variables)
+        dated = own and all("time" in ds[name].dims for name in own)
+        groups.setdefault(own if dated else path, []).append(path)
+    joined = {}
+    for paths in groups.values():
+        if len(paths) == 1:
+            joined[paths[0]] = opened[paths[0]]
+            continue
+        paths = sorted(paths, key=lambda path: opened[path]["time"].values[0])
+        for one, following in pairwise(paths):
+            if opened[one]["time"].values[-1] >= opened[following]["time"].values[0]:
+                raise ValueError(f"predict: the times of {one} and {following} overlap; give each time once")
+        parts = [opened[path].chunk(time=STEPS) for path in paths]
+        try:
+            joined[", ".join(paths)] = xr.concat(
+                parts, "time", data_vars="minimal", coords="minimal", compat="override", join="exact",
+                combine_attrs="drop_conflicts",
+            )  # fmt: skip
+        except ValueError as error:
+            raise ValueError(f"predict: {' and '.join(paths)} are on different grids: {error}") from error
+    return joined
 
 
 def parse_members(text: str) -> str | list[int]:
