@@ -1,7 +1,9 @@
 """The documentation says what there is: pages, links, equations and names; the build itself runs in .ci/run."""
 
+import ast
 import importlib
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
@@ -86,6 +88,46 @@ def test_every_equation_is_on_the_method_page_and_linked_to_a_function(number):
     target = re.search(r"\{(?:func|class|meth)\}`([\w.]+)`", row)[1].removeprefix("~")
     module, name = target.rsplit(".", 1)
     assert hasattr(importlib.import_module(module), name)
+
+
+def calls_of(code: str):
+    """(dotted name, number of positional arguments, names of keywords) of every call in a block."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Call) and not any(isinstance(a, ast.Starred) for a in node.args):
+            yield ast.unparse(node.func), len(node.args), [k.arg for k in node.keywords if k.arg]
+
+
+def callable_of(name: str):
+    """The function of xflux behind ``xflux.…``, ``<room>.…`` or ``….flux.…``; None for anything else."""
+    if ".flux." in name:
+        path = name.rsplit(".flux.", 1)[1].split(".")
+        return getattr(xflux.DatasetFlux, path[0], None) if len(path) == 1 else None
+    room, *path = name.split(".")
+    if len(path) != 1 or room not in ("xflux", *ROOMS):
+        return None
+    module = xflux if room == "xflux" else importlib.import_module(f"xflux.{room}")
+    if room in ("bridge", "drivers", "report", "study", "towers"):  # names of variables too
+        return getattr(module, path[0], None)
+    return getattr(module, path[0])
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if "```" in p.read_text(encoding="utf-8")], ids=lambda p: p.stem)
+def test_code_that_cannot_run_here_still_fits_the_signatures(page):
+    """Blocks that need a cluster or files are not run by the build: they parse, and call what there is."""
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S):
+        for name, positional, keywords in calls_of(code):
+            function = callable_of(name)
+            if function is not None:
+                first = [None] if ".flux." in name else []
+                inspect.signature(function).bind_partial(*first, *[None] * positional, **dict.fromkeys(keywords))
+
+
+def test_a_call_that_does_not_fit_is_found():
+    with pytest.raises(TypeError, match="qq"):
+        ((name, positional, keywords),) = calls_of("xflux.read_towers('a', qq=1)")
+        inspect.signature(callable_of(name)).bind_partial(*[None] * positional, **dict.fromkeys(keywords))
+    with pytest.raises(AttributeError):
+        callable_of("train.fitt")
 
 
 def load_checker():
