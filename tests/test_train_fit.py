@@ -176,6 +176,10 @@ def test_a_checkpoint_of_another_run_is_refused(earth, tmp_path):
         train.fit(earth.towers, DRIVERS, config=dataclasses.replace(SMALL, batch=500), checkpoint=path)
     with pytest.raises(ValueError, match=r"another run \(its drivers, towers differ\)"):
         train.fit(earth.towers, DRIVERS[::-1], config=SMALL, checkpoint=path)
+    path = tmp_path / "resampled.checkpoint"
+    train.fit(earth.towers, DRIVERS, config=dataclasses.replace(SMALL, resample_inversions=True), checkpoint=path)
+    with pytest.raises(ValueError, match=r"another run \(its config differ\)"):
+        train.fit(earth.towers, DRIVERS, config=dataclasses.replace(SMALL, resample_inversions=1), checkpoint=path)
     path = tmp_path / "constrained.checkpoint"
     train.fit(earth.towers, DRIVERS, constraints=[constraint(earth)], config=SMALL, checkpoint=path)
     for change in ({"exponent": 2.0}, {"pixels": 100}, {"misfit": "covariance"}, {"regions_per_step": 1}):

@@ -200,9 +200,7 @@ def _device(name: str) -> torch.device:
 def _teller(progress) -> Callable[[str], None]:
     if callable(progress):
         return progress
-    if progress:
-        return lambda line: print(line, file=sys.stderr, flush=True)
-    return log.info
+    return (lambda line: print(line, file=sys.stderr, flush=True)) if progress else log.info
 
 
 def _terms(
@@ -394,8 +392,9 @@ class Training:
         if path is None or not Path(path).exists():
             return 0
         text, arrays = files.read(path, CHECKPOINT)
-        if text != (identity := json.loads(json.dumps(self._identity()))):
-            differing = [k for k in identity if text.get(k) != identity[k]]
+        identity = self._identity()
+        differing = [k for k in identity if json.dumps(text.get(k)) != json.dumps(identity[k])]  # True is not 1
+        if differing:
             raise ValueError(
                 f"the checkpoint {path} is of another run (its {', '.join(differing)} differ): remove it, or give "
                 "this run another checkpoint="
