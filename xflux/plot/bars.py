@@ -52,6 +52,16 @@ def regions(
     kinds : how each product is drawn: "bar" (mean with an error bar over members), "range" (grey band from the
         lowest to the highest member, the mean as a line) or "point". Default: "range" for arrays with the dim
         ``inversion``, else "bar"; single values beside other bars with members are "point".
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> nee = xr.DataArray([-0.4, 0.1, -0.6], {"region": ["EU", "BRA", "RUS"]}, "region", "nee", {"units": "PgC yr-1"})
+    >>> spread = xr.DataArray([-0.1, 0.0, 0.1], dims="inversion")
+    >>> ax = regions({"Inversions": nee + spread, "EC-ATM": nee + spread.rename(inversion="member")})
+    >>> ax.get_xlabel(), [tick.get_text() for tick in ax.get_yticklabels()]
+    ('Flux (PgC yr$^{-1}$)', ['EU', 'BRA', 'RUS'])
+    >>> plt.close(ax.figure)
     """
     products = as_products(data)
     quantity = quantity or quantity_of(products)
@@ -167,6 +177,15 @@ def efficiency(
     Parameters
     ----------
     data : (region) ``score(…).nnse`` of every product. order_by : the product that orders; default the first.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> nnse = xr.DataArray([0.4, 0.9, 0.7], {"region": ["BRA", "RUS", "EU"]}, "region")
+    >>> ax = efficiency({"EC-ATM": nnse, "EC": nnse - 0.2})
+    >>> [tick.get_text() for tick in ax.get_yticklabels()]
+    ['RUS', 'EU', 'BRA']
+    >>> plt.close(ax.figure)
     """
     products = as_products(data)
     paint, first = colours(products, colour), order_by or next(iter(products))
@@ -194,6 +213,15 @@ def plant_types(
     Parameters
     ----------
     selected, available : (pft) counts or shares; both are scaled to sum to 1.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> pixels = xr.DataArray([60, 30, 10], {"pft": ["ENF", "GRA", "CRO"]}, "pft")
+    >>> ax = plant_types(pixels.sel(pft=["ENF", "GRA"]), pixels)
+    >>> [float(round(bar.get_width(), 2)) for bar in ax.patches]
+    [0.67, 0.33, 0.0, 0.6, 0.3, 0.1]
+    >>> plt.close(ax.figure)
     """
     names = list(available["pft"].values)
     with style():
@@ -214,6 +242,15 @@ def composition(shares: xr.DataArray, ax: "Axes | None" = None, *, title: str | 
     Parameters
     ----------
     shares : (region, pft) counts or shares; every region is scaled to sum to 1.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> pixels = xr.DataArray([[3, 1], [1, 1]], {"region": ["EU", "BRA"], "pft": ["ENF", "GRA"]}, ("region", "pft"))
+    >>> ax = composition(pixels)
+    >>> [float(bar.get_width()) for bar in ax.patches]
+    [0.75, 0.5, 0.25, 0.5]
+    >>> plt.close(ax.figure)
     """
     shares = shares.transpose("region", "pft").astype("float64")
     shares = shares / shares.sum("pft")

@@ -58,6 +58,16 @@ def map(  # the accessor's name; the built-in is not used in this package
     Returns
     -------
     The Axes.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> lat, lon = np.arange(-85.0, 90, 10), np.arange(-175.0, 180, 10)
+    >>> nee = xr.DataArray(-np.ones((18, 36)), {"lat": lat, "lon": lon}, ("lat", "lon"), "nee", {"units": "gC m-2 d-1"})
+    >>> ax = map(nee, title="A sink everywhere")
+    >>> ax.get_title(), ax.figure.axes[-1].get_xlabel()
+    ('A sink everywhere', 'NEE (gC m$^{-2}$ d$^{-1}$)')
+    >>> plt.close(ax.figure)
     """
     da = one_variable(da)
     with style():
@@ -267,6 +277,14 @@ def region_map(
     Parameters
     ----------
     regions : a shipped set by name, or a (region, lat, lon) array of weights or fractions.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> ax = region_map("reccap2")
+    >>> [text.get_text() for text in ax.texts][:4]
+    ['USA', 'CAN', 'CAM', 'NSA']
+    >>> plt.close(ax.figure)
     """
     from xflux.regions import region_weights
 

@@ -52,6 +52,14 @@ def global_flux(
 
     Parameters are those of ``annual``. Anomalies and variability (standard deviation, n − 1) are of the linearly
     detrended annual values of each member; bars show the mean over members and its standard deviation.
+
+    >>> import matplotlib.pyplot as plt
+    >>> year = {"year": [2018, 2019, 2020, 2021]}
+    >>> nee = xr.DataArray([-3.1, -2.8, -3.4, -3.0], year, "year", "nee", {"units": "PgC yr-1"})
+    >>> figure = global_flux({"EC": 6 * nee, "EC-ATM": nee, "Budget": nee - 0.2})
+    >>> [ax.get_title() for ax in figure.axes]
+    ['(a) annual flux', '(b) mean', '(c) detrended anomalies', '(d) interannual variability']
+    >>> plt.close(figure)
     """
     import matplotlib.pyplot as plt
 
@@ -101,6 +109,16 @@ def mean_and_variability(data: Products, *, figure: "Figure | None" = None) -> "
     ----------
     data : (year | time [, member | inversion], lat, lon); ensembles are averaged first (as in the paper, the second
         row is the variability of the ensemble's mean). Steps shorter than a year become annual means.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> place = {"year": [2019, 2020, 2021], "lat": [-45.0, 45.0], "lon": [-135.0, -45.0, 45.0, 135.0]}
+    >>> nee = xr.DataArray(np.random.default_rng(0).normal(size=(3, 2, 4)), place, attrs={"units": "gC m-2 d-1"})
+    >>> figure = mean_and_variability({"EC": nee, "EC-ATM": nee - 0.5})
+    >>> [ax.get_title() or ax.get_xlabel() for ax in figure.axes if ax.get_title() or ax.get_xlabel()]
+    ['EC', 'EC-ATM', 'Mean annual flux (gC m$^{-2}$ d$^{-1}$)', 'Standard deviation over years (gC m$^{-2}$ d$^{-1}$)']
+    >>> plt.close(figure)
     """
     products = {name: _annual_maps(da) for name, da in as_products(data).items()}
     units = common_units(products)
@@ -132,7 +150,16 @@ def selected_months(
     names: tuple[str, str] = ("EC", "EC-ATM"),
     figure: "Figure | None" = None,
 ) -> "Figure":
-    """Fig. 6: mean maps of two products in selected months, and their difference (second − first)."""
+    """Fig. 6: mean maps of two products in selected months, and their difference (second − first).
+
+    >>> import matplotlib.pyplot as plt
+    >>> place = {"month": np.arange(1, 13), "lat": [-45.0, 45.0], "lon": [-135.0, -45.0, 45.0, 135.0]}
+    >>> ec = xr.DataArray(np.random.default_rng(0).normal(size=(12, 2, 4)), place, attrs={"units": "gC m-2 d-1"})
+    >>> figure = selected_months(ec, ec + 0.3, months=[7])
+    >>> [ax.get_title() or ax.get_ylabel() for ax in figure.axes]
+    ['EC', 'EC-ATM', 'EC-ATM − EC', '']
+    >>> plt.close(figure)
+    """
     cycles = [_month_maps(da) for da in (first, second)]
     common_units(dict(zip(names, cycles, strict=True)))
     rows, labels = [], []
@@ -163,6 +190,15 @@ def correlation_maps(
     ----------
     correlations : reference → model → (lat, lon) Pearson's R, e.g. ``score(model, reference).r``. With two models a
         third column is the difference first − second.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> r = xr.DataArray(np.full((2, 4), 0.7), {"lat": [-45.0, 45.0], "lon": [-135.0, -45.0, 45.0, 135.0]})
+    >>> figure = correlation_maps({"CarboScope": {"EC-ATM": r, "EC": r - 0.2}})
+    >>> [ax.get_title() or ax.get_xlabel() for ax in figure.axes]
+    ['EC-ATM', 'EC', 'EC-ATM − EC', "Pearson's R"]
+    >>> plt.close(figure)
     """
     rows = []
     for models in correlations.values():

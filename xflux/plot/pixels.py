@@ -28,6 +28,16 @@ def bridge(
     ----------
     pixels : Dataset along ``pixel`` with ``lat``, ``lon``, ``weight`` and ``region``, as ``Bridge.pixels``.
     largest : area in points² of the marker of the largest weight.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> weight = ("pixel", [3.0, 1.0, -0.5])
+    >>> pixels = xr.Dataset({"weight": weight}, {"lat": ("pixel", [50.0, 60, -10]), "lon": ("pixel", [10.0, 60, -60])})
+    >>> ax = bridge(pixels)
+    >>> ax.get_title(), [text.get_text() for text in ax.get_legend().get_texts()]
+    ('3 contributing pixels', ['positive weight (2)', 'negative weight (1)'])
+    >>> plt.close(ax.figure)
     """
     import matplotlib.pyplot as plt
 
@@ -74,6 +84,15 @@ def inclusion(
     Parameters
     ----------
     counts : (lat, lon) number of inclusions, e.g. ``bridge_stability(…).count``; zero and NaN are left blank.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> place = {"lat": [-45.0, 45.0], "lon": [-135.0, -45.0, 45.0, 135.0]}
+    >>> ax = inclusion(xr.DataArray([[0, 3, 40, 1000], [0, 0, 5, 7]], place), trials=1000)
+    >>> ax.figure.axes[-1].get_xlabel()
+    'Inclusions in 1000 draws'
+    >>> plt.close(ax.figure)
     """
     import matplotlib.pyplot as plt
     from matplotlib.colors import LogNorm

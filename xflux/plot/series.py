@@ -61,6 +61,16 @@ def seasonal_cycle(
     Returns
     -------
     The Axes for one panel, the Figure for several.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> month = np.arange(1, 13)
+    >>> nee = xr.DataArray(np.cos(2 * np.pi * month / 12), {"month": month}, "month", "nee", {"units": "PgC month-1"})
+    >>> ax = seasonal_cycle({"EC": nee, "Inversions": nee + xr.DataArray([-0.2, 0.2], dims="inversion")})
+    >>> ax.get_ylabel(), ax.get_legend_handles_labels()[1]
+    ('Flux (PgC month$^{-1}$)', ['EC', 'Inversions'])
+    >>> plt.close(ax.figure)
     """
     products = as_products(data)
     quantity = quantity or quantity_of(products)
@@ -177,6 +187,15 @@ def annual(
         year become annual values first; gridded input becomes the global integral in PgC yr-1. Any calendar.
     errors : published ± of a product without members (the budget), a number or an array by year.
     members : products whose single members are drawn as thin dotted lines instead of a shade.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> nee = xr.DataArray([-3.1, -2.8, -3.4], {"year": [2019, 2020, 2021]}, "year", "nee", {"units": "PgC yr-1"})
+    >>> ax = annual({"EC-ATM": nee + xr.DataArray([-0.1, 0.1], dims="member"), "Budget": nee}, errors={"Budget": 0.6})
+    >>> ax.get_ylabel(), ax.get_legend_handles_labels()[1]
+    ('Flux (PgC yr$^{-1}$)', ['EC-ATM', 'Budget'])
+    >>> plt.close(ax.figure)
     """
     products = as_products(data)
     quantity = quantity or quantity_of(products)
@@ -225,6 +244,16 @@ def one_against_many(
     ----------
     models, targets : the same names (an inversion, a pair, a triple) → (month | time [, member] [, region]); each
         name has one colour. options : those of ``seasonal_cycle``.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> month = np.arange(1, 13)
+    >>> nee = xr.DataArray(np.cos(2 * np.pi * month / 12), {"month": month}, "month", "nee", {"units": "PgC month-1"})
+    >>> ax = one_against_many({"CAMS": 0.8 * nee, "CAMS+UoE": nee}, {"CAMS": nee, "CAMS+UoE": 1.1 * nee})
+    >>> ax.get_legend_handles_labels()[1]
+    ['CAMS', 'CAMS+UoE', 'CAMS (target)', 'CAMS+UoE (target)']
+    >>> plt.close(ax.figure)
     """
     unknown = sorted(set(models) ^ set(targets))
     if unknown:
@@ -264,6 +293,15 @@ def history(history: xr.Dataset, figure: "Figure | None" = None, *, title: str |
         ``validation`` (epoch, member), which picks the best epoch (marked where ``best_epoch`` is there). Other
         variables along ``epoch`` or ``step`` [, member] do too: names that hold "val" are validation, the rest
         training, and the name without these words is the panel.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> loss = xr.DataArray([[2.0], [1.0], [0.6]], {"epoch": [1, 2, 3], "term": ["EC"]}, ("epoch", "term"))
+    >>> figure = history(xr.Dataset({"loss": loss, "validation_loss": 1.2 * loss}))
+    >>> [(ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) for ax in figure.axes]
+    [('EC', 'Epoch', 'Loss')]
+    >>> plt.close(figure)
     """
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator

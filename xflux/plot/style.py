@@ -65,7 +65,14 @@ _RC = {
 
 @contextmanager
 def style():
-    """matplotlib settings of xflux's figures, for a ``with`` block only."""
+    """matplotlib settings of xflux's figures, for a ``with`` block only.
+
+    >>> import matplotlib.pyplot as plt
+    >>> with style():
+    ...     size = plt.rcParams["font.size"]
+    >>> size, size == plt.rcParams["font.size"]
+    (7.5, False)
+    """
     import matplotlib as mpl
 
     with mpl.rc_context(_RC):
@@ -218,7 +225,13 @@ def mean_and_spread(da: xr.DataArray, spread: str = "std") -> tuple[xr.DataArray
 
 
 def save(figure: "Figure | Axes", stem: str | Path, formats: Iterable[str] = ("png", "pdf"), close: bool = True):
-    """Write a figure once per format beside ``stem`` and return the paths; no clock goes into the files."""
+    """Write a figure once per format beside ``stem`` and return the paths; no clock goes into the files.
+
+    >>> import tempfile, matplotlib.pyplot as plt
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in save(plt.figure(), f"{folder}/figures/fig2")]
+    ['fig2.png', 'fig2.pdf']
+    """
     import matplotlib.pyplot as plt
 
     figure = getattr(figure, "figure", figure)

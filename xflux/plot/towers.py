@@ -45,6 +45,15 @@ def scatter(
     limits : of both axes; default from the 0.1th and 99.9th percentile of the pairs. Values outside are counted in
         RMSE and R² (1 − SSE/SST) but not drawn.
     colourbar : by default only where ``ax`` is not given.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> nee = xr.DataArray(np.random.default_rng(0).normal(size=500), dims="sample", attrs={"units": "gC m-2 d-1"})
+    >>> ax = scatter(nee, nee + 0.5)
+    >>> ax.get_xlabel(), ax.texts[0].get_text().splitlines()[0]
+    ('Observed NEE (gC m$^{-2}$ d$^{-1}$)', 'RMSE 0.50')
+    >>> plt.close(ax.figure)
     """
     observed, predicted = one_variable(observed), one_variable(predicted)
     observed_units, units = observed.attrs.get("units"), predicted.attrs.get("units")
@@ -127,7 +136,16 @@ def tower_scatter(
     by: xr.DataArray | None = None,
     figure: "Figure | None" = None,
 ) -> "Figure":
-    """Figs. 8 and C2: one density plot a model, and with ``by`` (plant types) one row a group, on the same axes."""
+    """Figs. 8 and C2: one density plot a model, and with ``by`` (plant types) one row a group, on the same axes.
+
+    >>> import matplotlib.pyplot as plt
+    >>> nee = xr.DataArray(np.random.default_rng(0).normal(size=100), dims="sample", attrs={"units": "gC m-2 d-1"})
+    >>> igbp = xr.DataArray(np.repeat(["ENF", "GRA"], 50), dims="sample")
+    >>> figure = tower_scatter(nee, {"EC": 0.8 * nee, "EC-ATM": 0.9 * nee}, by=igbp)
+    >>> [ax.get_title() for ax in figure.axes]
+    ['EC, ENF', 'EC-ATM, ENF', 'EC, GRA', 'EC-ATM, GRA']
+    >>> plt.close(figure)
+    """
     import matplotlib.pyplot as plt
 
     groups = [None] if by is None else list(np.unique(np.asarray(by)))
@@ -157,7 +175,16 @@ def site_scatter(
     *,
     figure: "Figure | None" = None,
 ) -> "Figure":
-    """Fig. 9: points and line of best fit of every model at single towers, one panel a tower."""
+    """Fig. 9: points and line of best fit of every model at single towers, one panel a tower.
+
+    >>> import matplotlib.pyplot as plt
+    >>> nee = xr.DataArray(np.random.default_rng(0).normal(size=100), dims="sample", attrs={"units": "gC m-2 d-1"})
+    >>> site = xr.DataArray(np.repeat(["DE-Tha", "US-Ha1"], 50), dims="sample")
+    >>> figure = site_scatter(nee, {"EC": 0.8 * nee, "EC-ATM": 0.9 * nee}, site, ["DE-Tha", "US-Ha1"])
+    >>> [ax.get_title() for ax in figure.axes], figure.axes[0].get_ylabel()
+    (['DE-Tha', 'US-Ha1'], 'Predicted NEE (gC m$^{-2}$ d$^{-1}$)')
+    >>> plt.close(figure)
+    """
     import matplotlib.pyplot as plt
 
     sites, paint = list(sites), colours(predictions)
