@@ -50,9 +50,9 @@ class RegionalConstraint:
         inverse of the inversions' covariance between regions and months, whose correlations are shrunk by `shrinkage`
         (0 … 1) towards zero: it knows of the sum, and takes away half of that offset.
     refit_bridge
-        Fit the bridge anew on the members' own field every so many epochs, all members' months together; R² is then
-        asked of the anomalies from their mean seasonal cycle. Let the last time come late, when the learning rate has
-        fallen: each time the link drifts again within an epoch or two.
+        Fit the bridge anew every so many epochs, on the members' own fields of the last three epochs, whose anomalies
+        from the mean seasonal cycle it has to follow to its R². Let the last time come late, when the learning rate
+        has fallen: the link drifts again within an epoch or two.
     sampling_error
         Largest standard error of a step's regional estimate over the inversions' range that passes without a warning.
     regions_per_step

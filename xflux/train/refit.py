@@ -55,6 +55,21 @@ def monthly_field(whole: Integral, network: Network, grid: xr.Dataset, grams: fl
     )
 
 
+def path_field(
+    whole: Integral, network: Network, path: list[dict[str, np.ndarray]], grid: xr.Dataset, grams: float
+) -> xr.DataArray:
+    """`monthly_field` of the weights of some epochs, end to end along ``member``; the network is left as it was.
+
+    The epochs before say what training changes, so that the bridge follows that too.
+    """
+    now, fields_ = network.state(), []
+    for state in path:
+        network.load(state)
+        fields_.append(monthly_field(whole, network, grid, grams))
+    network.load(now)
+    return xr.concat(fields_, "member")
+
+
 def _months(rows: GridRows, numbers: int) -> tuple[Target, xr.DataArray]:
     """A target without regions on the months of the drivers, and the coordinate of these months."""
     cycle = Target(np.zeros((1, 0, MONTHS)), (), ("",), None, np.arange(1, MONTHS + 1), False)

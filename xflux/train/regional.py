@@ -29,9 +29,12 @@ from xflux.train.pixels import (
     regional_pixels,
     whole_of_bridge,
 )
-from xflux.train.refit import bridge_of, bridge_state, fitted_anew, monthly_field
+from xflux.train.refit import bridge_of, bridge_state, fitted_anew, path_field
 
 CONTROL_LIMIT = 2e8  # numbers of a stored field (member × pixel × step) beyond which there is no control variate
+
+
+PATH = 3  # epochs whose fields the bridge is fitted anew on
 
 
 class RegionalTerm:
@@ -61,7 +64,7 @@ class RegionalTerm:
         self.controlled = self._is_controlled(target)
         self.field: Field | None = None
         self.precision: torch.Tensor | None = None
-        self.refitted = None
+        self.refitted, self.path = None, []
         self.report: dict[str, np.ndarray] = {}
         self.sums = [float(s.nansum()) for s in (self.training, pixels.area, self.area)]
         self._chosen: torch.Tensor | None = None
@@ -378,10 +381,13 @@ class RegionalTerm:
     def _refit(self, network: Network, epoch: int) -> None:
         """Every ``refit_bridge`` epochs: a new bridge from the members' own full field, for all members."""
         every = self.constraint.refit_bridge
-        if not every or (epoch + 1) % every:
+        if not every:
+            return
+        self.path = [*self.path, network.state()][-PATH:]
+        if (epoch + 1) % every:
             return
         grams = self.config.grams(self.constraint.flux)
-        field = monthly_field(self.whole, network, self.constraint.drivers, grams)
+        field = path_field(self.whole, network, self.path, self.constraint.drivers, grams)
         weights = getattr(self.constraint.bridge, "weights", None)
         weights = region_weights_of(self.constraint) if weights is None else weights
         self._use(fitted_anew(self.constraint.bridge, field, weights, self.config.seed))
@@ -399,11 +405,14 @@ class RegionalTerm:
 
     def state(self) -> dict[str, np.ndarray]:
         """What a checkpoint has to keep: the bridge, where it has been fitted anew."""
-        return {} if self.refitted is None else bridge_state(self.refitted)
+        path = {f"path.{i}.{k}": v for i, state in enumerate(self.path) for k, v in state.items()}
+        return path | ({} if self.refitted is None else bridge_state(self.refitted))
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Take up what `state` has kept."""
-        if state:
+        numbers = sorted({int(k.split(".")[1]) for k in state if k.startswith("path.")})
+        self.path = [{k.split(".", 2)[2]: v for k, v in state.items() if k.startswith(f"path.{i}.")} for i in numbers]
+        if "weight" in state:
             self._use(bridge_of(state, self.constraint.bridge.regions["region"].values))
 
 
