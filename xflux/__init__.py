@@ -41,7 +41,17 @@ _ROOMS = ("adjust", "drivers", "evaluate", "plot", "study", "synthetic", "train"
 
 
 def load_model(path: str | PathLike) -> "FluxModel":
-    """The model in a file that ``FluxModel.save`` wrote; needs torch. See :func:`xflux.train.load_model`."""
+    """The model in a file that ``FluxModel.save`` wrote; needs torch. See :func:`xflux.train.load_model`.
+
+    >>> import tempfile, numpy as np
+    >>> from xflux.train import FluxModel
+    >>> layer = {"weight0": np.array([[[2.0]]]), "bias0": np.array([[[-1.0]]])}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = FluxModel(["tair"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, layer)
+    ...     path = model.save(f"{folder}/ec.safetensors")
+    ...     load_model(path).predict(np.array([[3.0]])).tolist()
+    [[5.0]]
+    """
     from .train import load_model
 
     return load_model(path)

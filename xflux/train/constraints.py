@@ -62,6 +62,14 @@ class RegionalConstraint:
         Contents in which the target may differ from the towers, by name, e.g. ``("fire", "rivers")``.
     name
         Label of the loss in the model's history.
+
+    Examples
+    --------
+    >>> grid = xr.Dataset({"tair": (("lat", "lon"), np.ones((2, 2)))}, {"lat": [-45.0, 45], "lon": [-90.0, 90]})
+    >>> target = xr.DataArray([[-0.2], [0.1]], {"region": ["0"]}, ("inversion", "region"), attrs={"units": "PgC yr-1"})
+    >>> constraint = RegionalConstraint(target, grid, regions=xr.zeros_like(grid.tair, dtype=int), total=True)
+    >>> constraint.kind, constraint.name
+    ('sampled', 'ATM')
     """
 
     target: xr.DataArray
@@ -137,6 +145,14 @@ class LinearConstraint:
         Share of the observations that each member keeps for validation.
     exponent
         The loss is the mean of ``|residual / sigma| ** exponent``.
+
+    Examples
+    --------
+    >>> grid = xr.Dataset({"tair": (("lat", "lon"), np.ones((1, 2)))}, {"lat": [45.0], "lon": [0.0, 1.0]})
+    >>> footprint = xr.DataArray([[[0.4, 0.1]]], {"lat": grid.lat, "lon": grid.lon}, ("obs", "lat", "lon"))
+    >>> tall_tower = LinearConstraint(footprint, xr.DataArray([-0.8], dims="obs"), sigma=0.2, drivers=grid)
+    >>> tall_tower.name, tall_tower.operator.dims
+    ('LINEAR', ('obs', 'lat', 'lon'))
     """
 
     operator: xr.DataArray

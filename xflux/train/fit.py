@@ -63,6 +63,11 @@ class TrainConfig:
         What a tower row with NaN in a driver is: an error ("raise"), or left out with a warning ("drop").
     dtype, device, block_rows
         "float32" or "float64"; "auto", "cpu", "cuda"; rows that are computed at once (to stay in cache).
+
+    Examples
+    --------
+    >>> TrainConfig(max_epochs=2, members=(0, 3)).trained
+    [0, 3]
     """
 
     folds: int = 10

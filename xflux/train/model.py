@@ -38,6 +38,13 @@ class FluxModel:
         Fold of every training site; member k has not seen the sites of fold k.
     attrs
         What the flux contains, provenance.
+
+    Examples
+    --------
+    >>> layer = {"weight0": np.array([[[2.0]]]), "bias0": np.array([[[-1.0]]])}
+    >>> model = FluxModel(["tair"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, layer)
+    >>> model.predict(np.array([[0.0], [3.0]])).tolist()
+    [[-1.0, 5.0]]
     """
 
     drivers: list[str]

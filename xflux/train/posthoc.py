@@ -34,6 +34,17 @@ def regional_integrals(model: FluxModel, constraint: RegionalConstraint, draws: 
         constraint by bridge, ``sampled`` (mean of the draws) and ``sampled_std`` (of one draw), and
         ``strata_std (member, region, step)``, the area-weighted spatial standard deviation of the monthly amount
         within the regions, gC m-2.
+
+    Examples
+    --------
+    >>> layer = {"weight0": np.ones((1, 1, 1)), "bias0": np.zeros((1, 1, 1))}
+    >>> model = FluxModel(["flux"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, layer)
+    >>> grid = xr.Dataset({"flux": (("lat", "lon"), np.ones((2, 2)))}, {"lat": [-45.0, 45], "lon": [-90.0, 90]})
+    >>> coords = {"month": range(1, 13), "region": ["0"]}
+    >>> target = xr.DataArray(np.zeros((12, 1)), coords, attrs={"units": "PgC month-1"})
+    >>> constraint = RegionalConstraint(target, grid, regions=xr.zeros_like(grid.flux, dtype=int), integral="full")
+    >>> regional_integrals(model, constraint).full[0, 0, :2].round(2).values.tolist()
+    [15.81, 14.41]
     """
     network = _network(model)
     setting = Setting(

@@ -41,6 +41,19 @@ def one_against_many(
         ``regional (run, member, region, step)`` the full integral in PgC month-1, ``annual (run, member)`` its sum in
         PgC yr-1, ``tower_loss (run, member)`` and ``constraint_loss (run, member)`` on held-out data at the best
         epoch, ``difference (run)``: mean annual sum less that of the run with all.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> towers = xr.Dataset({"x": ("sample", rng.normal(size=60))}, {"site": ("sample", np.repeat(["A", "B"], 30))})
+    >>> towers["nee"] = (2 * towers.x).assign_attrs(units="gC m-2 d-1")
+    >>> grid = xr.Dataset({"x": (("lat", "lon"), np.ones((2, 2)))}, {"lat": [-45.0, 45], "lon": [-90.0, 90]})
+    >>> coords = {"inversion": ["CAMS", "UoE"], "region": ["0"]}
+    >>> target = xr.DataArray([[-3.0], [-2.0]], coords, attrs={"units": "PgC yr-1"})
+    >>> constraint = RegionalConstraint(target, grid, regions=xr.zeros_like(grid.x, dtype=int), integral="full")
+    >>> runs = one_against_many(towers, ["x"], constraint, config=TrainConfig(folds=2, max_epochs=1, activation="tanh"))
+    >>> runs.run.values.tolist(), runs.annual.dims
+    (['CAMS', 'UoE', 'CAMS+UoE'], ('run', 'member'))
     """
     if "inversion" not in constraint.target.dims or constraint.target.sizes["inversion"] < 2:
         raise ValueError("one_against_many needs a target with the dim inversion and at least two inversions")
