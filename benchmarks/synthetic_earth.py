@@ -17,8 +17,8 @@ the truth, and EC on the same Earth with all biases off. Per model:
 
 The settings of the Earth are frozen (see `xflux.synthetic.Settings`). EC-ATM is the paper's objective on the mean
 seasonal cycle of the inversions and the drivers of every 20th day; both models are evaluated on daily drivers (every
-ninth day). Judged are the last epoch, where the learning rate is zero, and the best by held-out data. `--total` adds the
-global sum as a loss of its own: a smaller error, at the cost of the towers.
+ninth day). Judged are the last epoch, where the learning rate is zero, and the best by held-out data. `--total` adds
+the global sum as a loss of its own: a smaller error, at the cost of the towers.
 
 What came out (last epoch, PgC yr-1 and gC m-2 d-1, EC → EC-ATM; more in docs/synthetic_earth.md):
 
