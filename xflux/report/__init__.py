@@ -32,6 +32,15 @@ def write_report(
     Raises
     ------
     FileNotFoundError where a folder does not exist, ValueError where it holds nothing of a run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     length = (Path(folder) / "study.toml").write_text('title = "Small"')
+    ...     page = write_report(folder)
+    ...     page.name, "<title>Small" in page.read_text()
+    ('report.html', True)
     """
     folders = [run_folder] if isinstance(run_folder, str | Path) else list(run_folder)
     if not folders:

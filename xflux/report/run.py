@@ -15,7 +15,11 @@ PARTS = ("study.toml or study.json", "summary.json", "provenance.json", "tables/
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder's content: settings, summary, provenance, tables, figures, flux stores, and what is missing."""
+    """A run folder's content: settings, summary, provenance, tables, figures, flux stores, and what is missing.
+
+    >>> Run(Path("runs/demo"), {"name": "demo"}, {"tables": {"towers": "At towers"}}, {}, {}, {}, {}).heading("towers")
+    'At towers'
+    """
 
     path: Path
     study: dict
@@ -50,7 +54,15 @@ def _model_files(summary: dict) -> dict[str, str]:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read a run folder; unreadable or absent parts are listed in ``missing``."""
+    """Read a run folder; unreadable or absent parts are listed in ``missing``.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     length = (Path(folder) / "study.toml").write_text('title = "Small"')
+    ...     run = read_run(folder)
+    >>> run.title, run.missing
+    ('Small', ['summary.json', 'provenance.json', 'tables/*.csv', 'figures/*.png', 'flux/*.zarr'])
+    """
     path = Path(folder)
     if not path.is_dir():
         raise FileNotFoundError(f"run folder {str(path)!r} does not exist")

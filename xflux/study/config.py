@@ -10,7 +10,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 
 class StudyError(ValueError):
-    """A study that cannot be run as it is written: the message names the key or file and what to do."""
+    """A study that cannot be run as it is written: the message names the key or file and what to do.
+
+    >>> from importlib import resources
+    >>> load_study(resources.files("xflux.data") / "study_template.toml", {"train.epoch": 10})
+    Traceback (most recent call last):
+        ...
+    xflux.study.config.StudyError: study file ...unknown key 'train.epoch'; did you mean 'epochs'...
+    """
 
 
 class _Section(BaseModel):
@@ -190,7 +197,15 @@ class Evaluation(_Section):
 
 
 class StudyConfig(_Section):
-    """A study file. Paths are relative to ``data``, which may name an environment variable."""
+    """A study file. Paths are relative to ``data``, which may name an environment variable.
+
+    >>> from importlib import resources
+    >>> study = load_study(resources.files("xflux.data") / "upton2024.toml")
+    >>> study.name, study.target.regions, study.drivers.years, study.train.folds
+    ('upton2024', 'reccap2', (2001, 2017), 10)
+    >>> study.smoke().train.folds, study.smoke().train.epochs
+    (3, 2)
+    """
 
     name: str
     title: str = ""
@@ -253,6 +268,13 @@ def load_study(path: str | Path, overrides: dict[str, Any] | None = None) -> Stu
     ------
     StudyError
         Names every unknown key with the nearest valid one, every missing key, and every value of a wrong type.
+
+    Examples
+    --------
+    >>> from importlib import resources
+    >>> study = load_study(resources.files("xflux.data") / "study_template.toml", {"train.epochs": 10})
+    >>> study.target.regions, study.train.epochs, study.variants
+    ('latitude-bands', 10, ['bridge', 'sampled', 'sampled+total'])
     """
     path = Path(path)
     try:

@@ -32,7 +32,16 @@ class Study:
 
 
 def check_study(config: StudyConfig) -> study_inputs.Files:
-    """Check all that can be checked before anything long starts: folders, files, columns, products, packages."""
+    """Check all that can be checked before anything long starts: folders, files, columns, products, packages.
+
+    >>> from importlib import resources
+    >>> from xflux.study import load_study
+    >>> study = load_study(resources.files("xflux.data") / "study_template.toml", {"data": "no/such/folder"})
+    >>> check_study(study)
+    Traceback (most recent call last):
+        ...
+    xflux.study.config.StudyError: data folder 'no/such/folder' does not exist; set $XFLUX_DATA ...
+    """
     from xflux import train as _needs_torch  # noqa: F401
 
     files = study_inputs.input_files(config)
@@ -64,6 +73,16 @@ def run_study(
     Returns
     -------
     The run folder.
+
+    Examples
+    --------
+    >>> from importlib import resources
+    >>> from xflux.study import load_study
+    >>> study = load_study(resources.files("xflux.data") / "study_template.toml", {"data": "no/such/folder"})
+    >>> run_study(study, "runs/first")
+    Traceback (most recent call last):
+        ...
+    xflux.study.config.StudyError: data folder 'no/such/folder' does not exist; set $XFLUX_DATA ...
     """
     config = config.smoke() if smoke else config
     config = config.model_copy(update={"blocked_variants": config.blocked_variants or blocked})

@@ -123,7 +123,13 @@ def integrals(run: Path, regions: str, land_fraction: xr.DataArray, names: list[
 
 
 def integrals_of(run: str | Path, name: str, regions: str | None = None) -> xr.DataArray:
-    """Regional integrals of one forward run, anew from its Zarr store: (member, month | time, region) PgC month-1."""
+    """Regional integrals of one forward run, anew from its Zarr store: (member, month | time, region) PgC month-1.
+
+    >>> integrals_of("runs/absent", "ec")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: 'runs/absent' is no run folder of a study: it has no study.json
+    """
     results = Results(run)
     chosen = regions or results.config.target.regions
     return integrals(results.run, chosen, results.inputs.land_fraction, [name])[name]
@@ -157,7 +163,17 @@ def tower_climate(paths: list[Path], site: np.ndarray) -> np.ndarray | None:
 
 # ------------------------------------------------------------------------------------------- out of the run folder
 class Results:
-    """A run folder's numbers: inputs, regional integrals of every model, the inversions, what is compared."""
+    """A run folder's numbers: inputs, regional integrals of every model, the inversions, what is compared.
+
+    >>> import tempfile
+    >>> from importlib import resources
+    >>> from xflux.study import load_study
+    >>> study = load_study(resources.files("xflux.data") / "upton2024.toml")
+    >>> with tempfile.TemporaryDirectory() as run:
+    ...     length = (Path(run) / "study.json").write_text(study.model_dump_json())
+    ...     Results(run).names, Results(run).sets
+    ({'ec': 'ec', 'bridge': 'ec_atm_bridge'}, ['reccap2'])
+    """
 
     def __init__(self, run: str | Path):
         self.run = Path(run)

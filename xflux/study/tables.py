@@ -29,6 +29,19 @@ def table(run: "str | Path | Results", name: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame, empty where the run has nothing for it (no budget, no truth, a climatology without years).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from importlib import resources
+    >>> from xflux.study import load_study
+    >>> study = load_study(resources.files("xflux.data") / "upton2024.toml")
+    >>> with tempfile.TemporaryDirectory() as run:
+    ...     length = (Path(run) / "study.json").write_text(study.model_dump_json())
+    ...     table(run, "table_2")
+    Traceback (most recent call last):
+        ...
+    KeyError: "no table 'table_2'; this run has global_annual, table_2_annual, table_3_monthly, ..."
     """
     results = run if isinstance(run, Results) else Results(run)
     makers = tables_of(results)
@@ -38,7 +51,13 @@ def table(run: "str | Path | Results", name: str) -> pd.DataFrame:
 
 
 def numbers(run: str | Path) -> dict[str, float]:
-    """The numbers of ``summary.json``, which the verdict is written with, made anew from the run folder's arrays."""
+    """The numbers of ``summary.json``, which the verdict is written with, made anew from the run folder's arrays.
+
+    >>> numbers("runs/absent")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: 'runs/absent' is no run folder of a study: it has no study.json
+    """
     from xflux.study import verdict
 
     results = Results(run)
