@@ -19,7 +19,15 @@ _KIND = {"fire": "fire emissions", "rivers": "the flux that rivers export", "fos
 
 
 class ContentsError(ValueError):
-    """Two fluxes that do not contain the same, or an adjustment that was made already."""
+    """Two fluxes that do not contain the same, or an adjustment that was made already.
+
+    >>> axes = {"lat": [-45.0, 45.0], "lon": [-90.0, 90.0]}
+    >>> nee = xr.DataArray(np.zeros((2, 2)), axes, attrs={"units": "gC m-2 d-1", "includes_fire": 0})
+    >>> remove_fire(nee, nee)
+    Traceback (most recent call last):
+        ...
+    xflux.adjust.ContentsError: the flux does not include fire (includes_fire=0, adjusted_for=''): ...
+    """
 
 
 # --- what a flux contains ---------------------------------------------------------------------------------------------
@@ -164,6 +172,15 @@ def add_fire(flux: xr.DataArray | xr.Dataset, fire: xr.DataArray | xr.Dataset) -
     ------
     ContentsError
         The flux includes fire already.
+
+    Examples
+    --------
+    >>> axes = {"lat": [-45.0, 45.0], "lon": [-90.0, 90.0]}
+    >>> nee = xr.DataArray(np.zeros((2, 2)), axes, attrs={"units": "gC m-2 d-1", "includes_fire": 0})
+    >>> fire = xr.DataArray(np.ones((2, 2)), axes, attrs={"units": "gC m-2 d-1"})
+    >>> nbe = add_fire(nee, fire)
+    >>> float(nbe.sum()), nbe.attrs["includes_fire"]
+    (4.0, 1)
     """
     return _apply(flux, fire, "fire", +1)
 
@@ -179,12 +196,27 @@ def remove_rivers(flux: xr.DataArray | xr.Dataset, rivers: xr.DataArray | xr.Dat
     ------
     ContentsError
         The flux is adjusted for rivers already.
+
+    Examples
+    --------
+    >>> axes = {"lat": [-45.0, 45.0], "lon": [-90.0, 90.0]}
+    >>> nee = xr.DataArray(np.full((2, 2), -1.0), axes, attrs={"units": "gC m-2 yr-1", "includes_rivers": 1})
+    >>> rivers = xr.DataArray(np.full((2, 2), -0.25), axes, attrs={"units": "gC m-2 yr-1"})
+    >>> float(remove_rivers(nee, rivers).mean())
+    -0.75
     """
     return _apply(flux, rivers, "rivers", -1)
 
 
 def add_rivers(flux: xr.DataArray | xr.Dataset, rivers: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
-    """``flux + rivers``; the inverse of :func:`remove_rivers`."""
+    """``flux + rivers``; the inverse of :func:`remove_rivers`.
+
+    >>> axes = {"lat": [-45.0, 45.0], "lon": [-90.0, 90.0]}
+    >>> nee = xr.DataArray(np.full((2, 2), -1.0), axes, attrs={"units": "gC m-2 yr-1", "includes_rivers": 0})
+    >>> rivers = xr.DataArray(np.full((2, 2), -0.25), axes, attrs={"units": "gC m-2 yr-1"})
+    >>> float(add_rivers(nee, rivers).mean())
+    -1.25
+    """
     return _apply(flux, rivers, "rivers", +1)
 
 
@@ -201,6 +233,13 @@ def adjust_fossil(
     ------
     ContentsError
         The flux is adjusted for fossil emissions already.
+
+    Examples
+    --------
+    >>> axes = {"lat": [-45.0, 45.0], "lon": [-90.0, 90.0]}
+    >>> nee = xr.DataArray(np.full((2, 2), -1.0), axes, attrs={"units": "gC m-2 yr-1"})
+    >>> float(adjust_fossil(nee, prescribed=nee + 11, reference=nee + 10.5).mean())
+    -0.5
     """
     da, bounds = _one_flux(flux, "nbe", "nee")
     if "fossil" in _adjusted(da):

@@ -105,7 +105,13 @@ _TOKEN = re.compile(r"^(?P<unit>[A-Za-z]+?(?:O2|2O)?)(?:(?:\*\*|\^)?(?P<power>[+
 
 
 class UnitsError(ValueError):
-    """A unit string that xflux does not accept, or two that do not convert into each other."""
+    """A unit string that xflux does not accept, or two that do not convert into each other.
+
+    >>> factor("PgC month-1", "PgC yr-1")
+    Traceback (most recent call last):
+        ...
+    xflux.units.UnitsError: cannot convert 'PgC month-1' to 'PgC yr-1': months and years differ in length; ...
+    """
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,12 @@ class Units:
         The unit for the private registry.
     amount
         The unit without its time: "PgC/month" → "PgC".
+
+    Examples
+    --------
+    >>> units = parse("PgC month-1")
+    >>> units.substance, units.per_area, units.time, units.amount
+    ('C', False, 'month', 'PgC')
     """
 
     text: str

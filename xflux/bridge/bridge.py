@@ -31,6 +31,19 @@ class Bridge:
         Region weights (region, lat, lon) m2 of the grid it was fitted on: what the full integral is made with.
     attrs
         The fit's options and provenance.
+
+    Examples
+    --------
+    >>> from xflux.bridge import fit_bridge
+    >>> scale = xr.DataArray([[9.0, 0.1], [0.1, 0.1]], {"lat": [5.0, -5.0], "lon": [0.0, 10.0]})
+    >>> time = xr.date_range("2001-01-01", periods=24, freq="MS")
+    >>> noise = xr.DataArray(np.random.default_rng(0).normal(size=(24, 2, 2)), {"time": time}, ("time", "lat", "lon"))
+    >>> nee = (noise * scale).assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    >>> bridge = fit_bridge(nee, xr.zeros_like(scale, dtype=int), r2=0.9)
+    >>> bridge.pixels.lat.values.tolist(), bridge.pixels.lon.values.tolist(), bridge.regions.status.values.tolist()
+    ([5.0], [0.0], ['ok'])
+    >>> bridge.predict(nee).dims
+    ('time', 'region')
     """
 
     pixels: xr.Dataset
@@ -277,7 +290,20 @@ def _extent(da: xr.DataArray) -> str:
 
 
 def load_bridge(path: str | Path) -> Bridge:
-    """Read a bridge that :meth:`Bridge.save` wrote."""
+    """Read a bridge that :meth:`Bridge.save` wrote.
+
+    >>> import tempfile
+    >>> from xflux.bridge import fit_bridge
+    >>> scale = xr.DataArray([[9.0, 0.1], [0.1, 0.1]], {"lat": [5.0, -5.0], "lon": [0.0, 10.0]})
+    >>> time = xr.date_range("2001-01-01", periods=24, freq="MS")
+    >>> noise = xr.DataArray(np.random.default_rng(0).normal(size=(24, 2, 2)), {"time": time}, ("time", "lat", "lon"))
+    >>> nee = (noise * scale).assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    >>> bridge = fit_bridge(nee, xr.zeros_like(scale, dtype=int), r2=0.9)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = bridge.save(f"{folder}/bridge.nc")
+    ...     load_bridge(f"{folder}/bridge.nc").pixels.weight.equals(bridge.pixels.weight)
+    True
+    """
     from .files import load
 
     return load(path)

@@ -110,6 +110,12 @@ def spectral_clusters(
 
     The normalised affinity D^-½ K D^-½ (Ng, Jordan and Weiss 2002) with K ≈ C W⁺ Cᵀ from its columns C at the
     landmarks (Nyström; Fowlkes et al. 2004); rows of its leading eigenvectors, scaled to length 1, go to k-means.
+
+    >>> season = np.sin(2 * np.pi * np.arange(12) / 12)
+    >>> series = np.concatenate([np.outer([1, 1.1, 0.9], season), np.outer([1, 1.1, 0.9], -season)])
+    >>> cluster = spectral_clusters(series, 2)
+    >>> (cluster == cluster[0]).tolist()
+    [True, True, True, False, False, False]
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning

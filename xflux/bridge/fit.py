@@ -21,7 +21,15 @@ _log = logging.getLogger("xflux.bridge")
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How a bridge is fitted; the fields are the keyword arguments of :func:`fit_bridge`."""
+    """How a bridge is fitted; the fields are the keyword arguments of :func:`fit_bridge`.
+
+    >>> FitOptions().r2, FitOptions().candidates
+    (0.95, 300)
+    >>> FitOptions(r2=1.0)
+    Traceback (most recent call last):
+        ...
+    ValueError: r2=1.0 is not between 0 and 1; the paper's is 0.95, and no sparse model has 1.
+    """
 
     r2: float = 0.95
     seed: int = 0

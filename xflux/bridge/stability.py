@@ -59,6 +59,17 @@ def bridge_stability(
         ``count`` and ``drawn`` (lat, lon): trials in which the pixel was selected, and in which it was a candidate
         (cells of several regions add up; NaN where no region has a usable pixel); ``frequency`` = count / drawn; by
         ``region``: ``n_pixels`` (mean), ``n_pixels_std``, ``reached`` (share of the trials that reached ``r2``).
+
+    Examples
+    --------
+    >>> time = xr.date_range("2001-01-01", periods=24, freq="MS")
+    >>> axes = {"time": time, "lat": [15.0, 5, -5, -15], "lon": [0.0, 10, 20, 30]}
+    >>> nee = xr.DataArray(np.random.default_rng(0).normal(size=(24, 4, 4)), axes)
+    >>> nee[:, 0, 0] *= 30
+    >>> nee = nee.assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    >>> found = bridge_stability(nee, xr.zeros_like(nee[0], dtype=int), trials=40, r2=0.9)
+    >>> found.frequency[0, 0].item(), (found.drawn[0, 0] / 40).item(), found.reached.item()
+    (1.0, 0.475, 0.475)
     """
     if trials < 1 or batch < 1:
         raise ValueError(f"trials={trials}, batch={batch}: expected at least 1 of each.")

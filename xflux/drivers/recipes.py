@@ -84,7 +84,15 @@ def make(
     recipes: Iterable[Mapping],
     variant: str = "formulas",
 ) -> xr.Dataset:
-    """Drivers by any recipes; see ``table_a2``, which uses those of the paper."""
+    """Drivers by any recipes; see ``table_a2``, which uses those of the paper.
+
+    >>> months = {"month": range(1, 13), "lat": [10.0], "lon": [0.0]}
+    >>> ndvi = xr.DataArray(np.linspace(0.2, 0.75, 12).reshape(12, 1, 1), months, attrs={"units": "1"})
+    >>> recipe = {"name": "NDVI_range", "formula": "amplitude(msc(NDVI))", "units": "1"}
+    >>> made = make(xr.Dataset({"NDVI": ndvi}), [recipe])
+    >>> round(made.NDVI_range.item(), 2)
+    0.55
+    """
     if variant not in ("formulas", "names"):
         raise ValueError(f"variant is 'formulas' or 'names', got {variant!r}")
     found = Base(base, _shipped()["base"])

@@ -52,7 +52,11 @@ def seasonal_cycle(da: xr.DataArray, period: tuple[str, str] | None = None) -> x
 
 
 def amplitude(da: xr.DataArray) -> xr.DataArray:
-    """Largest minus smallest value along time, month or dayofyear; NaN are left out."""
+    """Largest minus smallest value along time, month or dayofyear; NaN are left out.
+
+    >>> amplitude(xr.DataArray([[2.0, 7.0, np.nan], [1.0, 1.0, 1.0]], dims=("site", "month"))).values.tolist()
+    [5.0, 0.0]
+    """
     axis = _needs_axis(da, "amplitude")
     return (da.max(axis) - da.min(axis)).assign_attrs(da.attrs)
 
@@ -80,6 +84,12 @@ def to_daily(da: xr.DataArray) -> xr.DataArray:
 
     Daily input is returned as it is. Composites last as ``temporal.time_bounds`` says: one that the end of the year
     cuts short (MODIS' 46th) ends there; one that is missing is bridged.
+
+    >>> time = xr.date_range("2001-01-01", periods=4, freq="8D")
+    >>> ndvi = xr.DataArray(np.arange(4.0), {"time": time}, "time")
+    >>> daily = to_daily(ndvi)
+    >>> daily.sizes["time"], daily.sel(time=["2001-01-09", "2001-01-13"]).values.tolist()
+    (32, [0.5625, 1.0625])
     """
     days = whole_days(da)
     if axis_of(da) != "time" or (days == 1).all():

@@ -172,6 +172,15 @@ def spread_skill(
     Hydrometeorol. 15, 1708); ``coverage`` = share of references within the members' range and
     ``coverage_expected`` = (m−1)/(m+1), its value where reference and members are exchangeable;
     ``coverage_sigma`` = share within the mean ± one standard deviation.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> centre = xr.DataArray(rng.normal(size=4000), dims="time")
+    >>> ensemble = centre + xr.DataArray(rng.normal(size=(9, 4000)), dims=("member", "time"))
+    >>> found = spread_skill(ensemble, centre + xr.DataArray(rng.normal(size=4000), dims="time"))
+    >>> round(found.ratio.item(), 2), round(found.coverage.item(), 2), found.coverage_expected.item()
+    (1.0, 0.8, 0.8)
     """
     if member not in ensemble.dims or ensemble.sizes[member] < 2:
         raise ValueError(f"spread needs at least two members along {member!r}; the ensemble has {dict(ensemble.sizes)}")

@@ -49,6 +49,18 @@ def annual_table(
     PgC yr-1. GLOBAL is the region of that name, else the sum of the regions and what lies in none
     (``unassigned``). Years are matched by number, whatever the stamps and calendars; ``attrs["period"]`` names those
     that all share.
+
+    Examples
+    --------
+    >>> place = {"year": [2001, 2002, 2003], "region": ["EU", "BRA"]}
+    >>> inversions = xr.DataArray([[-0.5, 0.2], [-0.3, 0.4], [-0.4, 0.6]], place, attrs={"units": "PgC yr-1"})
+    >>> annual_table({"EC-ATM": inversions + 0.1}, inversions).round(2)
+    metric  Pearson's R   RMSE
+    product      EC-ATM EC-ATM
+    region
+    GLOBAL          1.0    0.2
+    EU              1.0    0.1
+    BRA             1.0    0.1
     """
     annual = {name: _with_global(_by_year(_mean(da))) for name, da in products.items()}
     target = _with_global(_by_year(_mean(reference)))
@@ -87,6 +99,18 @@ def monthly_table(
     -------
     DataFrame: rows GLOBAL and the regions; columns (metric, product), the monthly integrals first ("RMSE – monthly
     integrals"), then the MSC ("RMSE – MSC"), in PgC month-1.
+
+    Examples
+    --------
+    >>> time = xr.date_range("2001-01-01", periods=24, freq="MS")
+    >>> nee = np.cos(2 * np.pi * (time.month.to_numpy() - 1) / 12)[:, None] * [1.0, 0.2]
+    >>> inversions = xr.DataArray(nee, {"time": time, "region": ["EU", "BRA"]}, attrs={"units": "PgC month-1"})
+    >>> monthly_table({"EC-ATM": 0.9 * inversions}, inversions)["RMSE – MSC"].round(3)
+    product  EC-ATM
+    region
+    GLOBAL    0.085
+    EU        0.071
+    BRA       0.014
     """
     monthly = {name: _with_global(_by_month(_mean(da))) for name, da in products.items()}
     target = _with_global(_by_month(_mean(reference)))
@@ -129,6 +153,16 @@ def sink_table(
     -------
     DataFrame by study: mean, its standard deviation over members (NaN without), IAV (standard deviation, n − 1, of
     the linearly detrended annual values of each member, then averaged; NaN below three years), period.
+
+    Examples
+    --------
+    >>> nee = xr.DataArray([-3.1, -2.8, -3.4, -3.0], {"year": range(2001, 2005)}, attrs={"units": "PgC yr-1"})
+    >>> sink_table({"EC-ATM": nee}, literature=False).round(2).T
+    Study                         EC-ATM
+    Land flux mean (PgC yr-1)      -3.08
+    ± over members                   NaN
+    IAV magnitude (PgC yr-1)        0.25
+    Period                     2001–2004
     """
     import pandas as pd
 
@@ -154,6 +188,16 @@ def markdown(table: "pd.DataFrame", digits: int = 3, best: bool = True) -> str:
     """A table of this module as Markdown; the best product of each row and metric is bold.
 
     Best is the highest R, R², NSE or nNSE, the lowest RMSE, the bias nearest to zero.
+
+    >>> place = {"year": [2001, 2002, 2003], "region": ["EU", "BRA"]}
+    >>> inversions = xr.DataArray([[-0.5, 0.2], [-0.3, 0.4], [-0.4, 0.6]], place, attrs={"units": "PgC yr-1"})
+    >>> table = annual_table({"A": inversions + 0.2, "B": inversions + 0.1}, inversions, metrics=["rmse"])
+    >>> print(markdown(table, digits=1))
+    | region | RMSE: A | RMSE: B |
+    |---|---|---|
+    | GLOBAL | 0.4 | **0.2** |
+    | EU | 0.2 | **0.1** |
+    | BRA | 0.2 | **0.1** |
     """
     import pandas as pd
 

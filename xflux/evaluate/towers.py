@@ -121,6 +121,14 @@ def paired_difference(
     Dataset of scalars: ``rmse_a``, ``rmse_b``, ``difference`` (b − a; negative: b is better), ``low`` and ``high``
     (2.5th and 97.5th percentile of the difference over ``n_boot`` draws), ``share_below_zero`` of the draws, ``n``
     and ``sites``. The same seed gives the same numbers.
+
+    Examples
+    --------
+    >>> observed = xr.DataArray([1.0, 2.0, 3.0, 4.0], dims="sample")
+    >>> site = xr.DataArray(["A", "A", "B", "B"], dims="sample")
+    >>> found = paired_difference(observed, observed + 1.0, observed - 0.5, site)
+    >>> found.difference.item(), found.high.item(), found.sites.item()
+    (-0.5, -0.5, 2)
     """
     _same_samples(observed, {"predicted_a": predicted_a, "predicted_b": predicted_b, "site": site}, dim)
     predicted_a, predicted_b = (same_units(observed, p) for p in (predicted_a, predicted_b))
@@ -149,7 +157,13 @@ def paired_difference(
 
 
 def site_means(values: xr.DataArray, site: xr.DataArray, dim: str = "sample") -> xr.DataArray:
-    """Mean of (…, sample) by site, NaN left out: dims (…, site)."""
+    """Mean of (…, sample) by site, NaN left out: dims (…, site).
+
+    >>> nee = xr.DataArray([1.0, np.nan, 3.0, 5.0], dims="sample")
+    >>> means = site_means(nee, xr.DataArray(["A", "A", "B", "B"], dims="sample"))
+    >>> means.site.values.tolist(), means.values.tolist()
+    (['A', 'B'], [1.0, 4.0])
+    """
     _same_samples(values, {"site": site}, dim)
     others = [d for d in values.dims if d != dim]
     names, codes = _codes(site)
@@ -188,6 +202,15 @@ def tower_components(
     -------
     Dataset along ``component`` (daily, seasonal, anomalies, between_sites), and the dim of ``by``: ``n``, ``rmse``,
     ``r2``, ``bias``.
+
+    Examples
+    --------
+    >>> day = xr.date_range("2001-01-01", "2001-12-31", freq="D")
+    >>> time = xr.DataArray(np.tile(day, 2), dims="sample")
+    >>> site = xr.DataArray(np.repeat(["A", "B"], 365), dims="sample")
+    >>> observed = np.cos(2 * np.pi * time.dt.dayofyear / 365) + xr.where(site == "A", -2.0, 0.0)
+    >>> tower_components(observed, 0.5 * observed, site, time).r2.round(2).to_series().to_dict()
+    {'daily': 0.58, 'seasonal': 0.75, 'anomalies': 0.75, 'between_sites': 0.5}
     """
     _same_samples(observed, {"predicted": predicted, "site": site, "time": time, "by": by}, dim)
     predicted = same_units(observed, predicted)
@@ -244,6 +267,21 @@ def tower_table(
     Parameters
     ----------
     predictions : model → (sample [, member]). groups : heading → (sample) labels (IGBP type, climate, fold).
+
+    Examples
+    --------
+    >>> day = xr.date_range("2001-01-01", "2001-12-31", freq="D")
+    >>> time = xr.DataArray(np.tile(day, 2), dims="sample")
+    >>> site = xr.DataArray(np.repeat(["A", "B"], 365), dims="sample")
+    >>> observed = np.cos(2 * np.pi * time.dt.dayofyear / 365) + xr.where(site == "A", -2.0, 0.0)
+    >>> tower_table(observed, {"EC": 0.5 * observed}, site, time, metrics=["rmse"]).round(2)
+    metric                      n  RMSE
+    product                          EC
+    by         group
+    time scale daily          730  0.79
+               seasonal        24  0.35
+               anomalies      730  0.05
+               between_sites    2  0.71
     """
     import pandas as pd
 

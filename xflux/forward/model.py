@@ -15,6 +15,13 @@ class Model(Protocol):
 
     Optional: ``members`` (int; absent or None: the result has no member dim), ``driver_units`` (name → units),
     ``attrs`` (what the flux contains), ``to(device)``.
+
+    >>> class Decay:
+    ...     drivers, units, target_names = ["soil_carbon"], "gC m-2 d-1", ["ter"]
+    ...     def predict(self, rows, members=None):
+    ...         return 0.001 * rows[:, 0]
+    >>> isinstance(Decay(), Model), Decay().predict(np.array([[1000.0]]))
+    (True, array([1.]))
     """
 
     drivers: Sequence[str]

@@ -73,6 +73,17 @@ def run(
         drivers in memory or in files tells) with other values of the drivers.
     OSError
         The disk is full: what is written is kept and the same call goes on from there.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, xarray as xr
+    >>> from xflux.forward import wrap
+    >>> grid = xr.Dataset({"tair": (("month", "lat", "lon"), np.ones((12, 2, 3), "float32"))})
+    >>> model = wrap(lambda rows: -rows[:, 0], ["tair"], "gC m-2 d-1", targets="nee")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nee = run(grid, model, f"{folder}/nee.zarr", progress=False).nee.load()
+    >>> dict(nee.sizes), float(nee.mean())
+    ({'month': 12, 'lat': 2, 'lon': 3}, -1.0)
     """
     laid = plan(grid, model, time, interpolate)
     if laid.axis is None:

@@ -102,7 +102,16 @@ def maps(
     projection: str = "equal-earth",
     coast: bool | str = True,
 ) -> "Figure":
-    """Several fields (a mapping title → field, or a ``product`` dim) with one colour scale and one colour bar."""
+    """Several fields (a mapping title → field, or a ``product`` dim) with one colour scale and one colour bar.
+
+    >>> import matplotlib.pyplot as plt
+    >>> place = {"lat": [-45.0, 45.0], "lon": [-90.0, 90.0]}
+    >>> nee = xr.DataArray([[-1.0, 0.5], [0.2, -0.4]], place, attrs={"units": "gC m-2 d-1"})
+    >>> figure = maps({"EC": nee, "EC-ATM": 0.5 * nee})
+    >>> [ax.get_title() or ax.get_xlabel() for ax in figure.axes]
+    ['EC', 'EC-ATM', 'flux (gC m$^{-2}$ d$^{-1}$)']
+    >>> plt.close(figure)
+    """
     import matplotlib.pyplot as plt
 
     products = as_products(fields)

@@ -19,7 +19,14 @@ _KINDS = ("decode", "filename", "start_date", "group")
 
 
 class ProductError(ValueError):
-    """A product, a table row or a file that is not what it is said to be."""
+    """A product, a table row or a file that is not what it is said to be.
+
+    >>> from xflux import open_product
+    >>> open_product("CarbonTraker", "CT2022.nc")
+    Traceback (most recent call last):
+        ...
+    xflux.products.table.ProductError: no product 'CarbonTraker' in the table. Did you mean carbontracker, ...
+    """
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,17 @@ def save_weights(weights: xr.DataArray, path: str | Path) -> None:
     ------
     ValueError
         Another suffix. ``TypeError``: not sparse weights.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from xflux import region_weights
+    >>> grid = xr.Dataset(coords={"lat": [-45.0, 45.0], "lon": [-90.0, 90.0]})
+    >>> weights = region_weights(grid, "latitude-bands")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights(weights, f"{folder}/bands.nc")
+    ...     load_weights(f"{folder}/bands.nc").equals(weights)
+    True
     """
     data = weights.data
     if weights.dims != ("region", "lat", "lon") or not hasattr(data, "coords"):
@@ -54,6 +65,18 @@ def load_weights(path: str | Path) -> xr.DataArray:
     ------
     FileNotFoundError
         Nothing there. ``ValueError``: not a file of region weights.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from xflux import region_weights
+    >>> grid = xr.Dataset(coords={"lat": [-45.0, 45.0], "lon": [-90.0, 90.0]})
+    >>> weights = region_weights(grid, "latitude-bands")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights(weights, f"{folder}/bands.nc")
+    ...     bands = load_weights(f"{folder}/bands.nc")
+    >>> bands.dims, bands.attrs["units"], bands.attrs["area_basis"]
+    (('region', 'lat', 'lon'), 'm2', 'land')
     """
     import sparse
 

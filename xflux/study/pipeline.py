@@ -189,6 +189,7 @@ def _constraint(study: Study, variant: str, target: xr.DataArray):
         total=variant == "sampled+total",
         land_fraction=inputs.land_fraction,
         pixels=config.train.pixels_per_step,
+        control_variate=None if inputs.lazy else True,
         **shared,
     )
 

@@ -180,7 +180,15 @@ def step_days(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None
 
 
 def same_calendar(*objs: xr.DataArray | xr.Dataset) -> None:
-    """Raise where time axes are in different calendars: xarray would align them to nothing, without an error."""
+    """Raise where time axes are in different calendars: xarray would align them to nothing, without an error.
+
+    >>> a = xr.DataArray([0.0], {"time": xr.date_range("2001", periods=1)}, "time")
+    >>> b = a.assign_coords(time=xr.date_range("2001", periods=1, calendar="noleap"))
+    >>> same_calendar(a, b)
+    Traceback (most recent call last):
+        ...
+    ValueError: the time axes are in different calendars, ['noleap', 'proleptic_gregorian']: use ...
+    """
     calendars = [Calendar.of(np.asarray(o["time"].values)) for o in objs if "time" in o.dims and "time" in o.coords]
     names = sorted({c.name for c in calendars})
     if len({c.family for c in calendars}) > 1:
