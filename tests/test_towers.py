@@ -194,8 +194,10 @@ def test_badm_and_site_lists_give_places(tmp_path):
         "DATAVALUE": ["51.5", "-10.25", "WET", "Müller"],
     })  # fmt: skip
     badm.to_csv(tmp_path / "FLX_AA-Flx_FLUXNET2015_BIF_LATEST.csv", index=False, encoding="latin-1")
-    towers = read_towers(path, sites=tmp_path / "FLX_AA-Flx_FLUXNET2015_BIF_LATEST.csv")
-    assert (float(towers.lat[0]), float(towers.lon[0]), str(towers.igbp.values[0])) == (51.5, -10.25, "WET")
+    badm.to_excel(tmp_path / "FLX_AA-Flx_BIF_DD_20200501.xlsx", index=False)  # as it comes with the files
+    for name in ("FLX_AA-Flx_FLUXNET2015_BIF_LATEST.csv", "FLX_AA-Flx_BIF_DD_20200501.xlsx"):
+        towers = read_towers(path, sites=tmp_path / name)
+        assert (float(towers.lat[0]), float(towers.lon[0]), str(towers.igbp.values[0])) == (51.5, -10.25, "WET")
     named = pd.DataFrame({"SITE_ID": ["XX-Abc"], "LOCATION_LAT": [1.0], "LOCATION_LONG": [2.0], "IGBP": ["MF"]})
     assert float(read_towers(path, sites=named).lon[0]) == 2.0
     with pytest.raises(KeyError, match="the site list has no column for lat, lon"):
