@@ -49,6 +49,12 @@ class Settings:
         Global mean NEE, PgC yr-1 (before fires).
     gpp, fire
         Global means, PgC yr-1.
+
+    Examples
+    --------
+    >>> fair = Settings(night_bias=0.0, inversion_error=0.0, towers=50)
+    >>> fair.night_bias, fair.towers, Settings().night_bias
+    (0.0, 50, 0.32)
     """
 
     night_bias: float = 0.32
@@ -166,6 +172,12 @@ class Earth:
     ----------
     settings, seed
         What made it.
+
+    Examples
+    --------
+    >>> world = earth(resolution=15, years=1, towers=20)
+    >>> dict(world.target.sizes), world.nee_monthly.attrs["units"], len(set(world.towers.site.values))
+    ({'inversion': 5, 'region': 18, 'time': 12}, 'gC m-2 d-1', 20)
     """
 
     def __init__(self, climate, settings, seed, shares, packed, gpp, ter, streams):
