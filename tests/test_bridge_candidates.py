@@ -149,3 +149,9 @@ def test_every_pixel_of_a_cluster_is_drawn_alike():
 def test_rules():
     assert ALL_PIXELS == 300
     assert default_clusters(15_000) == 17 and default_clusters(301) == 4 and default_clusters(10**6) == 20
+
+
+def test_fewer_draws_than_clusters_vary_between_trials():
+    clusters = np.arange(6)
+    seen = {tuple(stratified_draw(clusters, 3, np.random.default_rng(seed))) for seed in range(30)}
+    assert len(seen) > 5 and all(len(set(chosen)) == 3 for chosen in seen)

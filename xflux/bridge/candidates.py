@@ -164,7 +164,7 @@ def stratified_draw(clusters: np.ndarray, size: int, rng: np.random.Generator) -
     if clusters.size <= size:
         return np.arange(clusters.size)
     names, counts = np.unique(clusters, return_counts=True)
-    shares = _allocate(counts, size)
+    shares = _allocate(counts, size, rng)
     drawn = [
         rng.choice(np.flatnonzero(clusters == name), share, replace=False)
         for name, share in zip(names, shares, strict=True)
@@ -172,11 +172,11 @@ def stratified_draw(clusters: np.ndarray, size: int, rng: np.random.Generator) -
     return np.sort(np.concatenate(drawn))
 
 
-def _allocate(counts: np.ndarray, size: int) -> np.ndarray:
+def _allocate(counts: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """Draws per cluster: one each, the rest in proportion, by largest remainder."""
-    if size < counts.size:  # fewer draws than clusters: the largest clusters
+    if size < counts.size:  # fewer draws than clusters: large clusters are the likely ones
         shares = np.zeros(counts.size, int)
-        shares[np.argsort(-counts, kind="stable")[:size]] = 1
+        shares[rng.choice(counts.size, size, replace=False, p=counts / counts.sum())] = 1
         return shares
     exact = 1 + (size - counts.size) * (counts - 1) / max((counts - 1).sum(), 1)
     shares = np.floor(exact).astype(int)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import xarray as xr
 
@@ -128,6 +126,8 @@ def _same_axis(rain: xr.DataArray, pet: xr.DataArray) -> str:
 
 def _run(rain, pet, upper, lower, days, start, cyclic, spinup, year):
     """The balance along the last axis; see ``water_availability``."""
+    from xflux.drivers.compiled import cells
+
     shape = np.broadcast_shapes(rain.shape[:-1], pet.shape[:-1], np.shape(upper), np.shape(lower))
     rain, pet = (
         np.ascontiguousarray(np.broadcast_to(a, (*shape, a.shape[-1])), float).reshape(-1, a.shape[-1])
@@ -136,61 +136,5 @@ def _run(rain, pet, upper, lower, days, start, cyclic, spinup, year):
     top, below = (np.ascontiguousarray(np.broadcast_to(np.asarray(c, float), shape)).ravel() for c in (upper, lower))
     out = np.empty((4, *rain.shape))
     before = np.empty(len(rain))
-    _kernel()(rain, pet, top, below, np.asarray(days), start, cyclic, spinup, year, out, before)
+    cells(rain, pet, top, below, np.asarray(days), start, cyclic, spinup, year, out, before)
     return *out.reshape(4, *shape, -1), before.reshape(shape)
-
-
-@functools.cache
-def _kernel():
-    """The balance in compiled form: one cell after the other, so that each stops its spin-up when it is in balance."""
-    import numba
-
-    @numba.njit(nogil=True, cache=True)
-    def balance(rain, pet, top, below, u, l, days, record, out):
-        for k in range(days.size):
-            wai = et = runoff = 0.0
-            for _ in range(days[k]):
-                u += rain[k]
-                over = max(u - top, 0.0)
-                u -= over
-                l += over
-                lost = max(l - below, 0.0)
-                l -= lost
-                fast = min(pet[k], u)
-                # in proportion to how full it is, and never more than there is
-                slow = min((pet[k] - fast) * (l / below), l)
-                u -= fast
-                l -= slow
-                wai += (u + l) / (top + below)
-                et += fast + slow
-                runoff += lost
-            if record:
-                out[0, k], out[1, k], out[2, k], out[3, k] = wai / days[k], u + l, et / days[k], runoff / days[k]
-        return u, l
-
-    @numba.njit(nogil=True, cache=True)
-    def cells(rain, pet, top, below, days, start, cyclic, spinup, year, out, before):
-        for c in range(rain.shape[0]):
-            sound = np.isfinite(rain[c]) & np.isfinite(pet[c])
-            first = 0
-            while first < sound.size and sound[first]:
-                first += 1
-            whole = first == sound.size
-            u, l = start * top[c], start * below[c]
-            if first == 0 or (cyclic and not whole) or not np.isfinite(top[c] + below[c]):
-                out[:, c], before[c] = np.nan, np.nan
-                continue
-            years = 500 if cyclic else spinup
-            part = year if not cyclic else days.size
-            if part > first:
-                years = 0  # a gap in the first year: no spin-up
-            for _ in range(years):
-                last_u, last_l = u, l
-                u, l = balance(rain[c, :part], pet[c, :part], top[c], below[c], u, l, days[:part], False, out[:, c])
-                if cyclic and abs(u - last_u) < 1e-9 and abs(l - last_l) < 1e-9:
-                    break
-            before[c] = u + l
-            balance(rain[c, :first], pet[c, :first], top[c], below[c], u, l, days[:first], True, out[:, c])
-            out[:, c, first:] = np.nan
-
-    return cells
