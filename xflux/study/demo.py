@@ -83,7 +83,7 @@ def run_demo(
         write_world(folder, **wanted)
         note.write_text(_json(wanted))
     study = folder / "study.toml"
-    sizes = {"folds": 3, "epochs": 2, "pixels": 60} if smoke else {"folds": 5, "epochs": 12, "pixels": 250}
+    sizes = {"folds": 3, "epochs": 2, "pixels": 60} if smoke else {"folds": 5, "epochs": 15, "pixels": 250}
     study.write_text(STUDY.format(seed=seed, data=folder.as_posix(), **sizes))
     return run_study(load_study(study), out, say=say, smoke=False)
 
