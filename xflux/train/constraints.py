@@ -52,7 +52,8 @@ class RegionalConstraint:
     refit_bridge
         Fit the bridge anew every so many epochs, on the members' own fields of the last three epochs, whose anomalies
         from the mean seasonal cycle it has to follow to its R². Let the last time come late, when the learning rate
-        has fallen: the link drifts again within an epoch or two.
+        has fallen: the link drifts again within an epoch or two. Not to be relied on for regions of thousands of
+        pixels (measured at 0.5°: docs, "Choices of the constraint"); `sampled` has no such gap.
     sampling_error
         Largest standard error of a step's regional estimate over the inversions' range that passes without a warning.
     regions_per_step
