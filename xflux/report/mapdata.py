@@ -8,23 +8,10 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from xflux.plot.panels import MONTH_NAMES
 from xflux.report.run import Run
 
 MISSING = -32768
-MONTHS = (
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-)
 
 
 def map_data(runs: list[Run], resolution: float) -> tuple[dict | None, list[str]]:
@@ -66,7 +53,7 @@ def _layer(path: Path, resolution: float) -> dict:
     return {
         "units": units,
         "members": members,
-        "periods": ["year", *MONTHS][: values.shape[1]],
+        "periods": ["year", *MONTH_NAMES][: values.shape[1]],
         "lat_edges": lat.round(6).tolist(),
         "lon_edges": lon.round(6).tolist(),
         "cells": _pack(cells.astype("<i4")),

@@ -5,8 +5,9 @@ try:
 except ImportError as error:
     raise ImportError('xflux.train needs PyTorch: pip install "xflux[train]"') from error
 
+from xflux.train.config import TrainConfig
 from xflux.train.constraints import LinearConstraint, RegionalConstraint
-from xflux.train.fit import TrainConfig, fit
+from xflux.train.fit import fit
 from xflux.train.model import FluxModel, load_model
 from xflux.train.posthoc import regional_integrals
 from xflux.train.sensitivity import one_against_many

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
+from xflux.train.config import TrainConfig
 from xflux.train.constraints import RegionalConstraint
-from xflux.train.fit import TrainConfig, fit
+from xflux.train.fit import fit
 from xflux.train.network import generator
 from xflux.train.posthoc import regional_integrals
 

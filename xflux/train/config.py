@@ -1,0 +1,98 @@
+"""How to train: the settings of `fit`, checked when they are made."""
+
+from dataclasses import dataclass
+
+from xflux.train.network import ACTIVATIONS
+
+SCHEDULES = (None, "cosine")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. The defaults are the paper's model (Sect. 3.2–3.4, Table B1).
+
+    Parameters
+    ----------
+    folds, block_distance
+        Folds by site, one member each; sites closer than `block_distance` km share a fold.
+    members
+        Folds to train members for; None: all. A member does not depend on which others are trained.
+    seed
+        Of the initial weights, the folds, the batches and the draws, each with its own stream.
+    batch
+        Tower rows in a step; an epoch is ⌈training rows/batch⌉ steps.
+    learning_rate, schedule
+        Of Adam; "cosine" lets it fall to zero over `max_epochs`.
+    log_variance_rate
+        Learning rate of the log-variances of Eq. 12–14, in units of `learning_rate`.
+    hidden, activation, dropout
+        The network.
+    max_epochs, patience
+        A member stops after `patience` epochs without a better validation; None: never.
+    validation_years
+        Years of the target that each member holds out.
+    resample_inversions
+        Each member trains on its own random draw of the inversions, with replacement: True draws as many as there are
+        (n: the members then differ by the uncertainty of the inversions' mean, their sd/√n), a number that many (1: one
+        inversion each, so that the ensemble carries their whole spread).
+    missing_drivers
+        What a tower row with NaN in a driver is: an error ("raise"), or left out with a warning ("drop").
+    dtype, device, block_rows
+        "float32" or "float64"; "auto", "cpu", "cuda"; rows that are computed at once (to stay in cache).
+
+    Examples
+    --------
+    >>> TrainConfig(max_epochs=2, members=(0, 3)).trained
+    [0, 3]
+    """
+
+    folds: int = 10
+    seed: int = 0
+    batch: int = 10_000
+    learning_rate: float = 0.003
+    hidden: tuple[int, ...] = (32, 32, 32)
+    activation: str = "relu"
+    dropout: float = 0.0
+    max_epochs: int = 60
+    patience: int | None = None
+    schedule: str | None = "cosine"
+    log_variance_rate: float = 10.0
+    block_distance: float | None = None
+    validation_years: int = 2
+    resample_inversions: bool | int = False
+    members: tuple[int, ...] | None = None
+    dtype: str = "float32"
+    device: str = "auto"
+    block_rows: int = 1024
+    missing_drivers: str = "raise"
+
+    def __post_init__(self):
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule is {self.schedule!r}; expected one of {SCHEDULES}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation is {self.activation!r}; expected one of {sorted(ACTIVATIONS)}")
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype is {self.dtype!r}; expected 'float32' or 'float64'")
+        if self.resample_inversions < 0:
+            raise ValueError(f"resample_inversions is {self.resample_inversions}; expected True, False or a number")
+        if self.missing_drivers not in ("raise", "drop"):
+            raise ValueError(f"missing_drivers is {self.missing_drivers!r}; expected 'raise' or 'drop'")
+        for name in ("folds", "batch", "max_epochs", "block_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if isinstance(self.hidden, int) or any(width < 1 for width in self.hidden):
+            raise ValueError(f"hidden is {self.hidden!r}; expected the widths of the hidden layers, e.g. (32, 32, 32)")
+        if not self.learning_rate > 0 or self.log_variance_rate < 0 or self.validation_years < 0:
+            raise ValueError(
+                f"learning_rate={self.learning_rate}, log_variance_rate={self.log_variance_rate}, "
+                f"validation_years={self.validation_years}: expected above 0, at least 0, at least 0"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; expected a share of at least 0 and below 1")
+        if self.members is not None and not set(self.members) <= set(range(self.folds)):
+            raise ValueError(f"members {self.members} are not all folds of folds={self.folds} (0 … {self.folds - 1})")
+
+    @property
+    def trained(self) -> list[int]:
+        """Numbers of the members that are trained."""
+        return list(range(self.folds)) if self.members is None else list(self.members)
