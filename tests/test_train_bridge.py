@@ -150,3 +150,59 @@ def test_a_bridge_that_is_fitted_anew_keeps_its_options(earth, noisy, monkeypatc
     assert asked and asked[0]["r2"] == 0.9 and not asked[0]["month_lengths"] and asked[0]["positive"]
     assert asked[0]["target"] == "anomalies" and first.attrs["target"] == "flux"
     assert asked[0]["seed"] == SMALL.seed and asked[0]["area_basis"] == "land"
+
+
+def test_a_bridge_without_refits_is_the_papers(earth, noisy):
+    top = train.RegionalConstraint(earth.target, earth.grid, bridge=fit_bridge(noisy, earth.weights))
+    given = {(None, None): False, (3, None): True, (3, False): False, (None, True): True}
+    for (refit, wanted), expected in given.items():
+        own = dataclasses.replace(top, refit_bridge=refit, control_variate=wanted)
+        assert RegionalTerm(own, SCALING, [0], 0, SETTING).controlled is expected
+    bridge = dataclasses.replace(top.bridge, weights=None)
+    with pytest.raises(ValueError, match="need all pixels of the regions: give regions="):
+        alone = dataclasses.replace(top, bridge=bridge, control_variate=True)
+        RegionalTerm(alone, SCALING, [0], 0, SETTING)
+
+
+@pytest.mark.parametrize("months_per_step", [12, 5])
+@pytest.mark.parametrize("dates", [False, True])
+def test_with_a_control_variate_the_bridge_says_what_has_changed(earth, noisy, dates, months_per_step):
+    """At the field's own weights the estimate is the full integral, then it moves as the bridge does, slope included."""
+    grid = in_time(earth) if dates else earth.grid
+    bridge = fit_bridge(noisy, earth.weights)
+    top = train.RegionalConstraint(earth.target, grid, bridge=bridge, months_per_step=months_per_step)
+    setting = dataclasses.replace(SETTING, validation_years=1)
+    terms = {
+        kind: RegionalTerm(dataclasses.replace(top, control_variate=kind == "controlled"), SCALING, [0, 1], 0, setting)
+        for kind in ("plain", "controlled")
+    }
+    old, new = network(), network()
+    new.load({k: v + 0.1 * np.sign(v) for k, v in old.state().items()})
+    controlled, plain = terms["controlled"], terms["plain"]
+    controlled.renew(old)
+    controlled.start_epoch(0)
+    at, area, steps = controlled.draw()
+
+    def said(term, net):
+        return term.integral.estimate(net, at, area, steps, term.field)
+
+    full = controlled.whole.estimate(old, *controlled.whole.everything(), steps)
+    np.testing.assert_allclose(said(controlled, old), full, rtol=1e-6, atol=1e-9)
+    assert not np.allclose(said(plain, old), full, rtol=1e-3)
+    moved = full + said(plain, new) - said(plain, old)
+    np.testing.assert_allclose(said(controlled, new), moved, rtol=1e-4, atol=1e-7)
+
+
+def test_refits_with_a_control_variate_keep_the_gap_small(earth, noisy):
+    """The bridge is fitted on other fields than the network's: alone it leaves the full integral."""
+    top = train.RegionalConstraint(earth.target, earth.grid, bridge=fit_bridge(noisy, earth.weights, r2=0.5))
+    config = dataclasses.replace(SMALL, max_epochs=8)
+    gap = {}
+    for control in (None, True):
+        own = dataclasses.replace(top, control_variate=control)
+        history = train.fit(earth.towers, DRIVERS, constraints=[own], config=config).history
+        gap[control] = float(np.sqrt((history["ATM_gap"].isel(epoch=-1) ** 2).mean()))
+        np.testing.assert_allclose(
+            history["ATM_gap"].sum("region"), history["ATM_bridged"] - history["ATM_integral"], atol=1e-3
+        )
+    assert gap[True] < 0.2 * gap[None]

@@ -36,11 +36,13 @@ class RegionalConstraint:
     pixels
         Number of pixels drawn at a step (``integral="sampled"``), split between the regions.
     control_variate
-        Estimate the change since the last full field in place of the field itself: the same expectation, less noise.
-        The full field is renewed at the end of each epoch, over all steps that the target has. None: where the
-        drivers have no ``time``, so that there is one field; True: also for dated drivers. On FLUXNET and the OCO-2
-        MIP (12 000 of 65 000 pixels) it takes a step's standard error of the global sum, over the inversions' range,
-        from 0.027 to 0.009 in the second and 0.002 in the last of three epochs.
+        Estimate the change since the last full field in place of the field itself. The full field is renewed at the end
+        of each epoch, over all steps that the target has. Draws then have the same expectation and less noise (FLUXNET
+        and the OCO-2 MIP, 12 000 of 65 000 pixels: a step's standard error of the global sum, over the inversions'
+        range, falls from 0.027 to 0.009 in the second and 0.002 in the last of three epochs), and a bridge cannot
+        drift away from the full integral for longer than an epoch. None: for draws where the drivers have no ``time``,
+        so that there is one field, and for a bridge that is fitted anew (a bridge alone is the paper's); True: also for
+        dated drivers, also for a bridge alone.
     months_per_step
         Consecutive months of the target that a step uses, where the drivers have ``time`` (the paper: one year).
     exponent, normalise, area_weights
@@ -51,9 +53,8 @@ class RegionalConstraint:
         (0 … 1) towards zero: it knows of the sum, and takes away half of that offset.
     refit_bridge
         Fit the bridge anew every so many epochs, on the members' own fields of the last three epochs, whose anomalies
-        from the mean seasonal cycle it has to follow to its R². Let the last time come late, when the learning rate
-        has fallen: the link drifts again within an epoch or two. Not to be relied on for regions of thousands of
-        pixels (measured at 0.5°: docs, "Choices of the constraint"); `sampled` has no such gap.
+        from the mean seasonal cycle it has to follow to its R². Between fits the bridge says what has changed since the
+        last full field (`control_variate`): its gap is then what an epoch of training adds.
     sampling_error
         Largest standard error of a step's regional estimate over the inversions' range that passes without a warning.
     regions_per_step

@@ -7,6 +7,7 @@ import torch
 from xflux.train import sums
 from xflux.train.calendar import Steps
 from xflux.train.network import Network, blocks
+from xflux.train.objective import monthly_mean
 from xflux.train.pixels import Pixels
 
 BLOCK = 2_000_000  # rows of all members together that are worked on at once
@@ -80,7 +81,7 @@ class Integral:
         for part in self._blocks(at, steps):
             flux = self._flux(network, at[:, part], steps)
             if keep is not None:
-                keep[:, part] = flux @ steps.slot
+                keep[:, part] = monthly_mean(flux, steps.slot)
             sums.add(by_step, flux, at[:, part], area[:, part], *self._regions)
         total = by_step @ steps.slot.double()  # regions first: they are fewer than pixels
         if field is not None:
@@ -105,7 +106,7 @@ class Integral:
 
     def amounts(self, network: Network, at: torch.Tensor, steps: Steps) -> torch.Tensor:
         """Amounts ``(member, pixel, target step)``."""
-        return self._flux(network, at, steps) @ steps.slot
+        return monthly_mean(self._flux(network, at, steps), steps.slot)
 
     def _flux(self, network: Network, at: torch.Tensor, steps: Steps) -> torch.Tensor:
         """Flux ``(member, pixel, step)``, 0 where a driver is missing."""

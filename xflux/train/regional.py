@@ -13,14 +13,7 @@ from xflux.train.data import Scaling, Setting
 from xflux.train.draws import Curve, Design, allocate
 from xflux.train.integral import Field, Integral
 from xflux.train.network import Network, generator
-from xflux.train.objective import (
-    area_mean,
-    covariance_loss,
-    inversion_range,
-    misfit,
-    regional_loss,
-    shrunk_precision,
-)
+from xflux.train.objective import atmospheric_loss, covariance_loss, inversion_range, shrunk_precision
 from xflux.train.pixels import (
     Pixels,
     bridge_pixels,
@@ -32,8 +25,6 @@ from xflux.train.pixels import (
 from xflux.train.refit import bridge_of, bridge_state, fitted_anew, path_field
 
 CONTROL_LIMIT = 2e8  # numbers of a stored field (member × pixel × step) beyond which there is no control variate
-
-
 PATH = 3  # epochs whose fields the bridge is fitted anew on
 
 
@@ -68,8 +59,11 @@ class RegionalTerm:
         self.report: dict[str, np.ndarray] = {}
         self.sums = [float(s.nansum()) for s in (self.training, pixels.area, self.area)]
         self._chosen: torch.Tensor | None = None
-        if constraint.refit_bridge and self.whole is None:
-            raise ValueError("refit_bridge needs all pixels of the regions: give regions=, the bridge knows none")
+        if (constraint.refit_bridge or self.controlled) and self.whole is None:
+            raise ValueError(
+                "refit_bridge and a bridge's control_variate need all pixels of the regions: give regions=, the bridge "
+                "knows none"
+            )
 
     @property
     def names(self) -> list[str]:
@@ -94,8 +88,10 @@ class RegionalTerm:
         return found and self._integral(found)
 
     def _is_controlled(self, target: Target) -> bool:
-        """Whether draws estimate the change since the last full field; warns where it was asked for but cannot be."""
+        """Whether pixels estimate the change since the last full field; warns where it was asked for but cannot be."""
         wanted = self.constraint.control_variate
+        if self.constraint.kind == "bridge":
+            return bool(wanted or (wanted is None and self.constraint.refit_bridge))
         if self.curve is None or wanted is False or not (wanted or self.calendar.whole):
             return False
         size = len(self.members) * len(self.integral.pixels.area) * self.calendar.n_slots
@@ -213,25 +209,21 @@ class RegionalTerm:
     def losses(self, target: torch.Tensor, estimate: torch.Tensor, whole: torch.Tensor | None = None) -> torch.Tensor:
         """L_ATM and, where asked for, that of the regions' sum (of the ``whole`` target) ``(member, term)``."""
         whole = target if whole is None else whole
+        exponent, normalise = self.constraint.exponent, self.constraint.normalise
         if self.constraint.misfit == "covariance":
             found = [covariance_loss(target, estimate, self._precision(whole))]
         else:
-            found = [self._range_loss(target, estimate, self._area_weights(target))]
+            found = [atmospheric_loss(target, estimate, self._area_weights(target), exponent, normalise)]
         if self.constraint.total:
             # a step at which an inversion lacks a region has no sum of that inversion
             total, one = whole.sum(2, keepdim=True), self.area.new_ones(len(self.members), 1)
-            found.append(self._range_loss(total, estimate.sum(1, keepdim=True), one))
+            found.append(atmospheric_loss(total, estimate.sum(1, keepdim=True), one, exponent, normalise))
         return torch.stack(found, -1)
 
     def _area_weights(self, target: torch.Tensor) -> torch.Tensor:
         """Modelled land of the regions that have a target ``(member, region)``; undrawn ones scale up the others."""
         area = self.area if self.constraint.area_weights else torch.ones_like(self.area)
         return area * torch.isfinite(target).any(-1).any(1)
-
-    def _range_loss(self, target: torch.Tensor, estimate: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
-        valid = torch.isfinite(target).any(1)
-        loss = misfit(target, estimate, self.constraint.exponent)
-        return area_mean(regional_loss(loss, inversion_range(target), valid, self.constraint.normalise), area)
 
     def _precision(self, target: torch.Tensor) -> torch.Tensor:
         """Inverse of the inversions' covariance; one for all steps where the target is one."""
@@ -244,35 +236,53 @@ class RegionalTerm:
     # --- between epochs ----------------------------------------------------------------------------------------
 
     def renew(self, network: Network) -> None:
-        """Full field of the present weights, kept as the control variate."""
+        """Full field of the present weights, kept as the control variate (of a bridge: at its pixels)."""
         if not self.controlled:
             return
         pixels, steps = self.integral.pixels, self.calendar.every_step(self.training)
         shape = (len(self.members), len(pixels.area), self.calendar.n_slots)
-        amounts = pixels.rows.groups[0][1].new_empty(shape) if self.field is None else self.field.amounts
+        same = self.field is not None and self.field.amounts.shape == shape
+        amounts = self.field.amounts if same else pixels.rows.groups[0][1].new_empty(shape)
         total = self.integral.estimate(network, *self.integral.everything(), steps, keep=amounts)
+        if self.constraint.kind == "bridge":
+            # steps that the drivers do not fill may count for the bridge alone: there it stays as it is
+            of_whole = np.isin(self.calendar.column, self.whole_calendar.column)
+            of_bridge = np.isin(self.whole_calendar.column, self.calendar.column)
+            full = self._full(self.whole, network, self.whole_calendar.every_step(self.training))
+            total[..., np.flatnonzero(of_whole)] = full[..., np.flatnonzero(of_bridge)]
         self.field = Field(amounts, total)
 
     def validate(self, network: Network, epoch: int) -> torch.Tensor:
-        """Losses on the held-out years with the full integral (the bridge's, for a bridge) ``(member, term)``."""
+        """Losses on the held-out years ``(member, term)``: of the full integral, or of a bridge that stands alone."""
         if self.curve is not None:
             self.report["sampling_error"] = self.sampling_error(network)
-        self.renew(network)
-        found, integrals = [], []
-        for steps in self._validation_steps(self.calendar):
-            estimate = self.field.of(steps) if self.controlled else self._full(self.integral, network, steps)
-            found.append(self.losses(steps.target, estimate))
-            integrals.append(self._per_year(estimate))
-        name = "bridged" if self.constraint.kind == "bridge" else "integral"
-        regional = torch.stack(integrals).mean(0)
-        self.report[name] = regional.sum(-1).cpu().numpy()
-        if self.constraint.kind == "bridge" and self.whole is not None:
-            steps = self._validation_steps(self.whole_calendar)
-            full = torch.stack([self._per_year(self._full(self.whole, network, s)) for s in steps]).mean(0)
-            self.report["integral"] = full.sum(-1).cpu().numpy()
-            self.report["gap"] = (regional - full).cpu().numpy()
+        bridged = None
+        if self.constraint.kind == "bridge":
+            steps = self._validation_steps(self.calendar)
+            bridged = [self.integral.estimate(network, *self.integral.everything(), s, self.field) for s in steps]
             self._refit(network, epoch)
+        self.renew(network)
+        if self.controlled:
+            full = [self.field.of(steps) for steps in self._validation_steps(self.calendar)]
+        elif self.whole is not None:
+            full = [self._full(self.whole, network, s) for s in self._validation_steps(self.whole_calendar)]
+        else:
+            full = None
+        judged = bridged if bridged is not None and not self.controlled else full
+        found = [self.losses(s.target, e) for s, e in zip(self._validation_steps(self.calendar), judged, strict=True)]
+        self._report_integrals(bridged, full)
         return torch.stack(found).mean(0)
+
+    def _report_integrals(self, bridged: list[torch.Tensor] | None, full: list[torch.Tensor] | None) -> None:
+        """Sums over the regions and, beside a bridge, its gap by region, in PgC per year."""
+        per_year = {
+            name: torch.stack([self._per_year(one) for one in estimates]).mean(0)
+            for name, estimates in {"bridged": bridged, "integral": full}.items()
+            if estimates is not None
+        }
+        self.report |= {name: regional.sum(-1).cpu().numpy() for name, regional in per_year.items()}
+        if len(per_year) == 2:
+            self.report["gap"] = (per_year["bridged"] - per_year["integral"]).cpu().numpy()
 
     def _validation_steps(self, calendar: Calendar):
         return calendar.validation_steps(self.years, self.training, self.validation)
