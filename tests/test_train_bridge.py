@@ -167,7 +167,7 @@ def test_a_bridge_without_refits_is_the_papers(earth, noisy):
 @pytest.mark.parametrize("months_per_step", [12, 5])
 @pytest.mark.parametrize("dates", [False, True])
 def test_with_a_control_variate_the_bridge_says_what_has_changed(earth, noisy, dates, months_per_step):
-    """At the field's own weights the estimate is the full integral, then it moves as the bridge does, slope included."""
+    """At the field's own weights the estimate is the full integral; then it moves as the bridge does."""
     grid = in_time(earth) if dates else earth.grid
     bridge = fit_bridge(noisy, earth.weights)
     top = train.RegionalConstraint(earth.target, grid, bridge=bridge, months_per_step=months_per_step)
