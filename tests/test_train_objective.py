@@ -73,6 +73,8 @@ def test_eq12_to_14_by_hand():
     assert obj.loss_regulariser(log_variance).tolist()[0] == pytest.approx([0.0, np.log(0.5)])
     total = obj.total_loss(t([[4.0, 0.1]]), log_variance).item()
     assert total == pytest.approx(0.5 * 4 + 2 * 0.1 + np.log(0.5))
+    tempered = obj.total_loss(t([[4.0, 0.1]]), log_variance, t([1.0, 0.25])).item()
+    assert tempered == pytest.approx(0.5 * 4 + (2 * 0.1 + np.log(0.5)) / 4)
 
 
 def test_the_total_may_go_negative_and_stays_finite():
@@ -99,11 +101,12 @@ def test_gradients_against_finite_differences():
     estimate = t(rng.normal(size=(2, 3, 5))).requires_grad_()
     area, precision = t([1.0, 2.0, 3.0]), obj.shrunk_precision(target, 0.5)
     log_variance = t(rng.normal(size=(2, 2))).requires_grad_()
+    weight = t([1.0, 0.3])
 
     def total(estimate, log_variance):
         first = obj.atmospheric_loss(target, estimate, area)
         second = obj.covariance_loss(target, estimate, precision)
-        return obj.total_loss(torch.stack([first, second], -1), log_variance)
+        return obj.total_loss(torch.stack([first, second], -1), log_variance, weight)
 
     assert torch.autograd.gradcheck(total, (estimate, log_variance))
 

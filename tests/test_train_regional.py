@@ -380,6 +380,24 @@ class TestTraining:
             gaps.append(float(np.abs(history["ATM_bridged"] - history["ATM_integral"]).isel(epoch=-1).mean()))
         assert gaps[1] < gaps[0]
 
+    def test_weight_goes_from_ec_to_the_papers_objective(self, earth):
+        """A power of a likelihood: 1 is the paper's, next to nothing leaves EC, and between them the fits are too."""
+        config = dataclasses.replace(SMALL, max_epochs=10)
+        ec = train.fit(earth.towers, DRIVERS, config=config)
+        found = {}
+        for weight in (1e-12, 0.1, 1.0):
+            top = constraint(earth, integral="full", weight=weight)
+            found[weight] = train.fit(earth.towers, DRIVERS, constraints=[top], config=config)
+        plain = train.fit(earth.towers, DRIVERS, constraints=[constraint(earth, integral="full")], config=config)
+        assert all(np.array_equal(found[1.0].last_weights[k], plain.last_weights[k]) for k in plain.last_weights)
+        # Adam takes no notice of the factor 1/2 before L_EC, but for its epsilon and the learned variance
+        rows = np.stack([earth.towers[name].values for name in DRIVERS], 1)
+        apart = [np.abs(found[w].last.predict(rows) - ec.last.predict(rows)).mean() for w in found]
+        assert apart[0] < 0.1 * apart[2] and apart[1] < apart[2]
+        for weight in (0, -1.0, np.nan, "1"):
+            with pytest.raises(ValueError, match="expected a number above 0"):
+                constraint(earth, weight=weight)
+
     def test_units_of_the_towers_flux_reach_the_integral(self, earth, ec):
         other = dataclasses.replace(ec, target_units={"nee": "kgC m-2 d-1"})
         top = constraint(earth, integral="full")

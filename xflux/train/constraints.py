@@ -51,6 +51,10 @@ class RegionalConstraint:
         "range": Eq. 8–11, the paper's, and with `total` what we recommend. "covariance": differences weighted by the
         inverse of the inversions' covariance between regions and months, whose correlations are shrunk by `shrinkage`
         (0 … 1) towards zero: it knows of the sum, and takes away half of that offset.
+    weight
+        Power to which the constraint's likelihood is taken: its losses and their log-variances enter Eq. 14 times
+        `weight`. 1 is the paper's: each loss counts as one task, however few numbers it is made of, and a small loss
+        pulls at the towers' fit as much as theirs. Below 1 less (synthetic Earth: docs, "What we learned on the way").
     refit_bridge
         Fit the bridge anew every so many epochs, on the members' own fields of the last three epochs, whose anomalies
         from the mean seasonal cycle it has to follow to its R². Between fits the bridge says what has changed since the
@@ -91,6 +95,7 @@ class RegionalConstraint:
     sampling_error: float = 0.1
     misfit: str = "range"
     shrinkage: float = 0.5
+    weight: float = 1.0
     refit_bridge: int | None = None
     allow: tuple[str, ...] = ()
     flux: str | None = None
@@ -116,6 +121,7 @@ class RegionalConstraint:
             )
         if not 0 <= self.shrinkage <= 1:
             raise ValueError(f"shrinkage is {self.shrinkage}; expected a share of 0 … 1")
+        _check_weight(self.weight)
         if self.exponent < 1 or self.pixels < 1:
             raise ValueError(f"exponent={self.exponent}, pixels={self.pixels}: expected at least 1")
         if not 1 <= self.months_per_step <= MONTHS:
@@ -147,6 +153,8 @@ class LinearConstraint:
         Share of the observations that each member keeps for validation.
     exponent
         The loss is the mean of ``|residual / sigma| ** exponent``.
+    weight
+        As that of `RegionalConstraint`.
 
     Examples
     --------
@@ -163,6 +171,7 @@ class LinearConstraint:
     drivers: xr.Dataset
     held_out: float = 0.2
     exponent: float = 2.0
+    weight: float = 1.0
     flux: str | None = None
     name: str = "LINEAR"
 
@@ -186,8 +195,14 @@ class LinearConstraint:
         sigma = np.asarray(self.sigma, float)
         if not (np.isfinite(sigma).all() and (sigma > 0).all()):
             raise ValueError("sigma must be finite and above 0 for every observation")
+        _check_weight(self.weight)
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}; expected a share of at least 0 and below 1")
+
+
+def _check_weight(weight: float) -> None:
+    if not (isinstance(weight, int | float | np.number) and 0 < weight < np.inf):
+        raise ValueError(f"weight is {weight!r}; expected a number above 0 (1: the paper's)")
 
 
 def _by_label(values, operator: xr.DataArray, name: str):

@@ -85,7 +85,7 @@ class LinearTerm:
     def identity(self) -> list:
         """What tells this constraint from another, for checkpoints."""
         sums = [float(torch.nansum(self.observed)), float(self.entries[2].sum()), float(self.sigma.sum())]
-        return ["linear", self.names, len(self.values), sums]
+        return ["linear", self.names, len(self.values), self.constraint.weight, sums]
 
     def state(self) -> dict[str, np.ndarray]:
         return {}

@@ -158,11 +158,15 @@ def loss_regulariser(log_variance: torch.Tensor) -> torch.Tensor:
     return 0.5 * log_variance
 
 
-def total_loss(losses: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+def total_loss(losses: torch.Tensor, log_variance: torch.Tensor, weight: torch.Tensor | float = 1.0) -> torch.Tensor:
     """Eq. 14 for any number of losses: ``(member, term)`` twice → ``(member,)``.
+
+    ``weight (term,)`` is the power to which the likelihood of a term is taken; the paper's is 1.
 
     >>> losses, variances = torch.tensor([[2.0, 6.0]]), torch.tensor([[1.0, 1.0]])
     >>> total_loss(losses, variances.log()).tolist()
     [4.0]
+    >>> total_loss(losses, variances.log(), torch.tensor([1.0, 0.5])).tolist()
+    [2.5]
     """
-    return (loss_weight(log_variance) * losses + loss_regulariser(log_variance)).sum(-1)
+    return (weight * (loss_weight(log_variance) * losses + loss_regulariser(log_variance))).sum(-1)
