@@ -240,6 +240,69 @@ def test_tables_without_quality_warn(tmp_path):
         assert read_towers(table).sizes["sample"] == 1
 
 
+@pytest.mark.parametrize(("dates", "first", "step"), [
+    ([20050228, 20050301], "2005-02-28", "day"), (["20050228", "20050301"], "2005-02-28", "day"),
+    ([20050228.0, 20050301.0], "2005-02-28", "day"), ([200502, 200503], "2005-02-01", "month"),
+    (["200502", "200503"], "2005-02-01", "month"), (["2005-02-28 00:00+11:00", "2005-03-01 00:00+11:00"], "2005-02-28",
+                                                    "day"),
+])  # fmt: skip
+def test_dates_as_numbers_are_dates(dates, first, step):
+    table = pd.DataFrame({"site": "A", "time": dates, "NEE": [1.0, 2.0], "NEE_QC": 1.0, "lat": 1.0, "lon": 2.0})
+    if "+" in str(dates[0]):
+        table["time"] = pd.to_datetime(table["time"])
+    towers = read_towers(table)
+    assert str(towers.time.values[0])[:10] == first and towers.attrs["time_step"] == step
+    alone = read_towers(table.iloc[:1])  # no step to go by
+    assert str(alone.time.values[0])[:10] == first
+    with pytest.raises(ValueError, match="times like '2005' are not understood"):
+        read_towers(table.assign(time=2005))
+
+
+def test_a_table_of_several_sites_may_call_its_days_timestamp(tmp_path):
+    table = pd.DataFrame({
+        "SITE_ID": ["XX-Abc", "YY-Def"], "TIMESTAMP": [20050101, 20050101], "NEE_VUT_REF": [1.0, 2.0],
+        "NEE_VUT_REF_QC": [1.0, 0.9],
+    })  # fmt: skip
+    table.to_csv(tmp_path / "daily.csv", index=False)
+    for source in (tmp_path / "daily.csv", table):
+        towers = read_towers(source, variable="NEE_VUT_REF", sites=SITES)
+        assert list(towers.site.values) == ["XX-Abc", "YY-Def"]
+        assert {str(t)[:10] for t in towers.time.values} == {"2005-01-01"}
+
+
+def test_uncertainties_of_a_table_have_the_units_of_its_target():
+    table = pd.DataFrame({
+        "site": "A", "time": ["2005-01-01"], "NEE": [1.0], "NEE_QC": 1.0, "NEE_RANDUNC": 0.5, "NEE_25": 0.75,
+        "lat": 1.0, "lon": 2.0,
+    })  # fmt: skip
+    towers = read_towers(table, units={"NEE": "umolCO2 m-2 s-1"})
+    got = [float(towers[v][0]) for v in ("nee", "nee_randunc", "nee_25")]
+    np.testing.assert_allclose(got, np.array([1, 0.5, 0.75]) * FACTOR)
+    assert towers.nee_randunc.attrs["units"] == "gC m-2 d-1"
+
+
+def test_a_file_without_a_flag_beside_one_with_it_is_kept_and_named(tmp_path):
+    flagged = write_daily(tmp_path, "FLX_XX-Abc_FLUXNET2015_FULLSET_DD_2005-2005_1-4.csv")
+    bare = tmp_path / "FLX_YY-Def_FLUXNET2015_FULLSET_DD_2005-2005_1-4.csv"
+    pd.read_csv(flagged).drop(columns="NEE_VUT_REF_QC").to_csv(bare, index=False)
+    with pytest.warns(UserWarning, match=r"no quality flag for nee in FLX_YY-Def_\S+: no quality control there"):
+        towers = read_towers(tmp_path / "FLX_*.csv", qc=0.95, sites=SITES)
+    assert list(towers.site.values) == ["XX-Abc", "YY-Def", "YY-Def"] and set(towers) == {"nee", "nee_qc"}
+
+
+def test_percentiles_of_partitioned_fluxes_are_kept(tmp_path):
+    path = write_daily(
+        tmp_path, "FLX_XX-Abc_FLUXNET2015_FULLSET_DD_2005-2005_1-4.csv", GPP_NT_VUT_REF=[5.0, 6.0, 7.0],
+        GPP_NT_VUT_05=[4.0, 5.0, 6.0], GPP_NT_VUT_SE=[0.1, 0.2, 0.3], NEE_VUT_50=[8.0] * 3, NEE_VUT_USTAR50=[9.0] * 3,
+    )  # fmt: skip
+    chosen = {"nee": "NEE_VUT_REF", "gpp": "GPP_NT_VUT_REF", "nee_50": "NEE_VUT_USTAR50"}
+    with pytest.warns(UserWarning, match="no quality flag for nee_50"):
+        towers = read_towers(path, variable=chosen, sites=SITES)
+    np.testing.assert_array_equal(towers.gpp_05.sel(sample=0), 4.0)
+    assert towers.gpp_05.attrs["units"] == "gC m-2 d-1" and float(towers.gpp_se[0]) == 0.1
+    assert float(towers.nee_50[0]) == 9.0  # a target of the user's goes before a percentile of that name
+
+
 def test_errors_of_reading(tmp_path):
     with pytest.raises(FileNotFoundError, match="no tower file matches"):
         read_towers(tmp_path / "FLX_*.csv")
@@ -270,6 +333,7 @@ def test_auxiliary_files_are_passed_over(tmp_path):
     pd.DataFrame({"TIMESTAMP": [20050101], "TA_ERA": [1.0]}).to_csv(
         tmp_path / "FLX_XX-Abc_FLUXNET2015_ERAI_DD_1989-2014_1-4.csv", index=False
     )
+    (tmp_path / "FLX_XX-Abc_FLUXNET_BIFVARINFO_DD_2005-2005_v1.3_r1.csv").write_text("VARIABLE,DATAVALUE\nNEE,1\n")
     assert read_towers(tmp_path / "FLX_*_DD_*.csv", sites=SITES).sizes["sample"] == 2
 
 
@@ -391,6 +455,30 @@ def test_monthly_towers_take_the_months_mean():
     grid = xr.Dataset({"v": (("time", "lat", "lon"), np.arange(365.0).reshape(-1, 1, 1))},
                       {"time": time, "lat": [50.0], "lon": [8.0]})  # fmt: skip
     np.testing.assert_allclose(colocate(towers, grid).v, [15.0, 44.5])
+
+
+def test_months_stamped_at_their_end_go_by_their_bounds():
+    edges = pd.date_range("2005-01-01", periods=13, freq="MS")
+    grid = climatology().isel(lat=[39], lon=[188]).rename(month="time").drop_vars("static")
+    grid = grid.assign_coords(time=edges[1:]).assign(time_bnds=(("time", "bnds"), np.stack([edges[:-1], edges[1:]], 1)))
+    grid["time"].attrs["bounds"] = "time_bnds"
+    towers = towers_at([50.5], [8.5], time=("2005-01-01", "2005-12-01"))
+    for step in ("day", "month"):
+        at = colocate(towers.assign_attrs(time_step=step), grid)
+        np.testing.assert_array_equal(np.floor(at.NDVI / 1000), [1, 12])
+
+
+@pytest.mark.parametrize(("name", "own", "theirs", "factor"), [
+    ("VPD", "hPa", "Pa", 100), ("VPD", "hPa", "kPa", 0.1), ("PA", "kPa", "hPa", 10), ("SWC", "percent", "m3 m-3", 0.01),
+    ("P", "mm d-1", "kg m**-2 s**-1", 1 / 86400), ("P", "mm d-1", "kg/m2/s", 1 / 86400), ("P", "mm d-1", "mm/day", 1),
+])  # fmt: skip
+def test_own_variables_in_the_grids_units(name, own, theirs, factor):
+    grid = climatology().rename(NDVI=name)[[name]]
+    grid[name].attrs["units"] = theirs
+    towers = towers_at([50.5], [8.5], **{name: ("sample", [3.0, 4.0], {"units": own})})
+    at = colocate(towers, grid, keep=[name])
+    np.testing.assert_allclose(at[name], np.array([3.0, 4.0]) * factor)
+    assert at[name].attrs["units"] == theirs
 
 
 def test_the_towers_own_variable_stands_in():

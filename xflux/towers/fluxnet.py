@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from xflux.towers.sites import column_named
+
 SITE = re.compile(r"(?:^|[_\-.])([A-Z]{2}-[A-Za-z0-9]{3})(?=[_.\-]|$)")
 STEP = re.compile(r"_(HH|HR|DD|WW|MM|YY)(?=[_.])")
-AUXILIARY = re.compile(r"_(AUXMETEO|AUXNEE|ERAI|ERA5|BIF|BADM|SITEINFO|VARINFO|INFO)(?=[_.])")
+AUXILIARY = re.compile(r"_(AUXMETEO|AUXNEE|ERAI|ERA5|BIF|BIFVARINFO|BADM|SITEINFO|VARINFO|INFO)(?=[_.])")
 UNCERTAINTIES = ("RANDUNC", "JOINTUNC")
 PERCENTILES = ("05", "16", "25", "50", "75", "84", "95")
 # gC m-2 d-1 per umolCO2 m-2 s-1: 86400 s, 12.011 g/mol
@@ -39,11 +41,14 @@ def is_auxiliary(path: str) -> bool:
 def is_fluxnet(source: pd.DataFrame | Path) -> bool:
     """Whether a table or file has FLUXNET's time columns."""
     if isinstance(source, pd.DataFrame):
-        return bool({"TIMESTAMP", "TIMESTAMP_START"} & set(source.columns)) and "site" not in source
-    if source.suffix.lower() == ".parquet":
+        columns = source.columns
+    elif source.suffix.lower() == ".parquet":
         return False
-    columns = pd.read_csv(source, nrows=0).columns
-    return bool({"TIMESTAMP", "TIMESTAMP_START"} & set(columns)) and not {"site", "time"} & set(columns)
+    else:
+        columns = pd.read_csv(source, nrows=0).columns
+    # published files have their site in the name; a table of several sites has a column for it
+    own = column_named(columns, "site") is not None or "time" in columns
+    return bool({"TIMESTAMP", "TIMESTAMP_START"} & set(columns)) and not own
 
 
 def to_daily_flux(name: str, units: str, out_units: dict) -> float:
@@ -126,14 +131,8 @@ def _columns(name: str, header: list[str], targets: Mapping[str, str], more: tup
     for target, column in targets.items():
         flag = _flag(column)
         wanted |= {f"{target}_qc": flag} if flag in header else {}
-        if not column.startswith(("NEE_", "LE_", "H_")):
-            continue
-        # the random uncertainty of LE_F_MDS and H_F_MDS is LE_RANDUNC and H_RANDUNC
-        stem = column.removesuffix("_F_MDS")
-        wanted |= {f"{target}_{k.lower()}": f"{stem}_{k}" for k in UNCERTAINTIES if f"{stem}_{k}" in header}
-        family = "_".join(column.split("_")[:2])
-        wanted |= {f"{target}_{k}": f"{family}_{k}" for k in PERCENTILES if f"{family}_{k}" in header}
-        wanted |= {f"{target}_se": f"{family}_SE"} if f"{family}_SE" in header else {}
+        spread = {k: c for k, c in _uncertainties(target, column).items() if c in header}
+        wanted |= {k: c for k, c in spread.items() if k not in targets}
     for ours, entry in column_table()["variables"].items():
         column = next((c for c in entry["columns"] if c in header), None)
         if column is None:
@@ -142,6 +141,19 @@ def _columns(name: str, header: list[str], targets: Mapping[str, str], more: tup
         if f"{column}_QC" in header:
             wanted.setdefault(f"{ours}_qc", f"{column}_QC")
     return wanted | {c: c for c in more}
+
+
+def _uncertainties(target: str, column: str) -> dict[str, str]:
+    """Columns that say how sure a target is: random and joint uncertainty, percentiles over the thresholds of u*."""
+    partitioned = column.startswith(("GPP_", "RECO_"))
+    if not partitioned and not column.startswith(("NEE_", "LE_", "H_")):
+        return {}
+    # the random uncertainty of LE_F_MDS and H_F_MDS is LE_RANDUNC and H_RANDUNC
+    stem = column.removesuffix("_F_MDS")
+    # NEE_VUT_REF has NEE_VUT_25, GPP_NT_VUT_REF has GPP_NT_VUT_25
+    family = "_".join(column.split("_")[: 3 if partitioned else 2])
+    own = {f"{target}_{k.lower()}": f"{stem}_{k}" for k in UNCERTAINTIES}
+    return own | {f"{target}_{k.lower()}": f"{family}_{k}" for k in (*PERCENTILES, "SE")}
 
 
 def _flag(column: str) -> str:

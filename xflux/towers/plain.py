@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xflux.towers.fluxnet import column_table, to_daily_flux
+from xflux.towers.fluxnet import PERCENTILES, UNCERTAINTIES, column_table, to_daily_flux
 from xflux.towers.sites import column_named
 
 _TIMES = ("time", "date", "datetime", "timestamp")
@@ -39,17 +39,46 @@ def read(name: str, source: pd.DataFrame | Path, variable, variables, units: Map
     for target, column in targets.items():
         flag = next((c for c in (f"{column}_QC", f"{column}_qc") if c in table), None)
         rename |= {flag: f"{target}_qc"} if flag else {}
+    spread = {target: _uncertainties(table, target, column, rename, wanted) for target, column in targets.items()}
+    rename |= {theirs: ours for found in spread.values() for theirs, ours in found.items()}
     for what in ("lat", "lon", "igbp"):
         found = column_named(table.columns, what)
         rename |= {found: what} if found else {}
     out_units = {rename.get(c, c): u for c in table if (u := units.get(c) or _known_units(str(c))) is not None}
-    table = table.rename(columns=rename).assign(site=table[site].astype(str), time=pd.to_datetime(table[time]))
+    table = table.rename(columns=rename).assign(site=table[site].astype(str), time=_dates(table[time], name))
     table = _tidy(table)
     for target in targets:
-        table[target] = table[target] * to_daily_flux(target, out_units.get(target, "gC m-2 d-1"), out_units)
+        unit = out_units.get(target, "gC m-2 d-1")
+        for own in (target, *spread[target].values()):  # an uncertainty has the units of what it belongs to
+            table[own] = table[own] * to_daily_flux(own, out_units.get(own, unit), out_units)
     table.attrs = {"source": name, "targets": list(targets), "units": out_units, "long_names": {}}
     table.attrs["time_step"] = _time_step(table, name)
     return table
+
+
+def _uncertainties(table: pd.DataFrame, target: str, column: str, taken: Mapping, keep: list[str]) -> dict[str, str]:
+    """Columns such as NEE_RANDUNC and NEE_25, and their names beside the target, as FLUXNET files have them."""
+    names = {f"{column}_{k}": f"{target}_{k.lower()}" for k in (*UNCERTAINTIES, *PERCENTILES, "SE")}
+    return {
+        c: n for c, n in names.items() if c in table and c not in taken and c not in keep and (n == c or n not in table)
+    }
+
+
+def _dates(column: pd.Series, name: str) -> pd.Series:
+    """Dates as text, numbers like 20050131 (days) and 200501 (months), or time stamps; those of a zone as they read."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        return column.dt.tz_localize(None)
+    text = column.dropna().astype(str).str.removesuffix(".0")
+    if pd.api.types.is_datetime64_any_dtype(column) or not text.str.fullmatch(r"[0-9]+").all():
+        return pd.to_datetime(column)
+    length = text.str.len()
+    form = {6: "%Y%m", 8: "%Y%m%d", 12: "%Y%m%d%H%M"}.get(int(length.max()) if len(length) else 8)
+    if form is None or length.nunique() > 1:
+        raise ValueError(
+            f"{os.path.basename(name)}: times like {text.iloc[0]!r} are not understood; write them as 2005-01-31, or "
+            "as numbers 20050131 (days) or 200501 (months)"
+        )
+    return pd.to_datetime(text, format=form).reindex(column.index)
 
 
 def _load(path: Path) -> pd.DataFrame:

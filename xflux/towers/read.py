@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from xflux.towers import fluxnet, plain
+from xflux.towers.folds import _some
 from xflux.towers.sites import site_list
 
 
@@ -38,8 +39,9 @@ def read_towers(
         ``time``, ``NEE`` and may have ``NEE_QC``, ``lat``, ``lon``, ``IGBP`` and any variables of their own.
     qc
         Samples are kept where the quality of the target, the share of half hours that were measured or gap-filled
-        well (0–1), is at least this. ``None`` keeps all. Half-hourly and hourly files are made into days first;
-        ``qc`` is then the smallest share of good half hours in a day.
+        well (0–1), is at least this. ``None`` keeps all, and so does a file without a flag, with a
+        warning. Half-hourly and hourly files are made into days first; ``qc`` is then the smallest share of good half
+        hours in a day.
     variable
         The column that becomes ``nee`` (default ``NEE_VUT_REF`` in FLUXNET files, ``NEE`` in tables), or a mapping of
         names to columns for several targets, such as ``{"nee": "NEE_VUT_USTAR50", "gpp": "GPP_NT_VUT_REF"}``.
@@ -91,7 +93,7 @@ def read_towers(
     targets = tables[0].attrs["targets"]
     table = pd.concat([t.assign(_file=number) for number, t in enumerate(tables)], ignore_index=True)
     _refuse_twice(table, tables)
-    table = _select(table.drop(columns="_file"), targets, qc, start, end)
+    table = _select(_without_flag(table, tables, targets, qc), targets, qc, start, end)
     table = _with_places(table, None if sites is None else site_list(sites))
     threshold = np.nan if qc is None else float(qc)
     attrs = {"time_step": step.pop(), "quality_threshold": threshold, "sources": _sources(tables)}
@@ -138,6 +140,22 @@ def _refuse_twice(table: pd.DataFrame, tables: list[pd.DataFrame]) -> None:
         )
 
 
+def _without_flag(
+    table: pd.DataFrame, tables: list[pd.DataFrame], targets: list[str], qc: float | None
+) -> pd.DataFrame:
+    """Note the samples whose file has no quality flag for a target that other files have one for: they are kept."""
+    for target in targets:
+        lacking = [n for n, t in enumerate(tables) if f"{target}_qc" not in t]
+        if qc is None or not lacking or len(lacking) == len(tables):
+            continue
+        names = [os.path.basename(tables[n].attrs["source"]) for n in lacking]
+        warnings.warn(
+            f"no quality flag for {target} in {_some(names)}: no quality control there (qc={qc})", stacklevel=3
+        )
+        table[f"_no_flag_{target}"] = table["_file"].isin(lacking)
+    return table.drop(columns="_file")
+
+
 def _select(table: pd.DataFrame, targets: list[str], qc: float | None, start, end) -> pd.DataFrame:
     """Samples inside the period that have a target of the quality asked for."""
     if start is not None or end is not None:
@@ -161,8 +179,9 @@ def _select(table: pd.DataFrame, targets: list[str], qc: float | None, start, en
                     f"the quality of {target} goes up to {highest:g}; expected the share of good half hours, 0–1: "
                     "divide percentages by 100, turn flags into shares, or read all with qc=None"
                 )
-            quality[target] &= table[f"{target}_qc"] >= qc
-    table = table.copy()
+            good = table[f"{target}_qc"] >= qc
+            quality[target] &= good | table.get(f"_no_flag_{target}", False)
+    table = table.drop(columns=[c for c in table if c.startswith("_no_flag_")])
     table[targets] = table[targets].where(quality)
     kept = table[quality.any(axis=1)]
     if not len(kept):

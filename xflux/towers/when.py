@@ -24,7 +24,7 @@ def match_times(series: xr.DataArray, axis: str, grid: xr.Dataset, towers: xr.Da
         mean = series.assign_coords(month=("dayofyear", np.asarray(months))).groupby("month").mean()
         return mean.transpose("month", "site").values, _lookup(mean["month"].values, when.month.to_numpy())
     if towers.attrs.get("time_step") == "month":
-        series = series.resample(time="MS").mean()
+        series = series.assign_coords(time=_middles(series["time"], grid)).resample(time="MS").mean()
         keys = series["time"].dt.year.values * 12 + series["time"].dt.month.values
         return series.transpose("time", "site").values, _lookup(keys, (when.year * 12 + when.month).to_numpy())
     step = _step_of_day(series["time"], grid, when)
@@ -52,6 +52,17 @@ def _step_of_day(time: xr.DataArray, grid: xr.Dataset, when: pd.DatetimeIndex) -
     at = np.searchsorted(start[order], noon, side="right") - 1
     index = order[at.clip(min=0)]
     return np.where((at >= 0) & (noon < end[index]), index, -1)
+
+
+def _middles(time: xr.DataArray, grid: xr.Dataset) -> np.ndarray:
+    """The middle of every step, by its bounds: a month may be stamped at its end."""
+    from xflux.temporal import time_bounds
+
+    try:
+        bounds = time_bounds(grid if "time" in grid.dims else time).values
+    except ValueError:  # steps of unknown length go by their stamps
+        return time.values
+    return bounds[:, 0] + (bounds[:, 1] - bounds[:, 0]) / 2
 
 
 def _bounds_in_days(time: xr.DataArray, grid: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
