@@ -70,6 +70,14 @@ def in_time(earth):
     return grid.assign(warm=(grid.warm + 0.2 * (grid.time.dt.year - 2015)).assign_attrs(units="1"))
 
 
+def days_of_the_mean_year() -> xr.DataArray:
+    """How much of each month a day of the year is in 400 Gregorian years; 365 stands in for 366."""
+    time = xr.date_range("2000-01-01", "2399-12-31", freq="D", unit="s")
+    share = np.zeros((365, 12))
+    np.add.at(share, (np.minimum(time.dayofyear, 365) - 1, time.month - 1), 1 / 400)
+    return xr.DataArray(share, {"dayofyear": np.arange(1, 366), "month": np.arange(1, 13)}, ("dayofyear", "month"))
+
+
 @pytest.mark.parametrize("steps", ["annual", "dated", "days"])
 def test_refitting_does_not_depend_on_the_targets_steps(earth, noisy, steps):
     """The field from which the bridge is fitted anew is monthly, whatever target and drivers are."""
@@ -91,7 +99,8 @@ def test_refitting_does_not_depend_on_the_targets_steps(earth, noisy, steps):
     )
     expected = forward_run(model, grid)
     if steps == "days":
-        expected = expected.groupby(month).mean("dayofyear").rename(group="month").transpose("member", "month", ...)
+        share = days_of_the_mean_year()
+        expected = ((expected * share).sum("dayofyear") / share.sum("dayofyear")).transpose("member", "month", ...)
     assert field.dims[1] == expected.dims[1]
     expected = expected.where(earth.weights.sum("region") > 0)
     np.testing.assert_allclose(field, expected, rtol=1e-5, atol=1e-5)
@@ -206,3 +215,37 @@ def test_refits_with_a_control_variate_keep_the_gap_small(earth, noisy):
             history["ATM_gap"].sum("region"), history["ATM_bridged"] - history["ATM_integral"], atol=1e-3
         )
     assert gap[True] < 0.2 * gap[None]
+
+
+def test_the_papers_literal_bridge_counts_the_months_that_others_count(earth, noisy):
+    """A month of which little is there is none for the bridge either: its year trains nobody."""
+    days = xr.date_range("2015-01-01", "2018-12-31", freq="D")
+    days = days[~((days.year == 2016) & (days.month == 5) & (days.day > 10))]
+    grid = earth.grid.sel(month=days.month).rename(month="time").assign_coords(time=days)
+    config = dataclasses.replace(SMALL, max_epochs=1, validation_years=1)
+    for literal in (False, True):
+        bridge = fit_bridge(noisy, earth.weights, month_lengths=not literal)
+        top = train.RegionalConstraint(earth.target, grid, bridge=bridge)
+        model = train.fit(earth.towers, DRIVERS, constraints=[top], config=config)
+        assert np.isfinite(model.history["ATM_gap"]).all()
+        held_out = model.attrs["constraints"][0]["held_out_years"].values()
+        assert {year for years in held_out for year in years} <= {2015, 2017, 2018}
+        found = train.regional_integrals(model, top)
+        assert found.sizes["step"] == 47 and not ((found.year == 2016) & (found.month == 5)).any()
+
+
+def test_a_refitted_bridge_resumes_whatever_the_order_of_its_regions(earth, noisy, tmp_path):
+    bridge = dataclasses.replace(fit_bridge(noisy, earth.weights), weights=None)
+    top = train.RegionalConstraint(
+        earth.target, earth.grid, bridge=bridge, regions=earth.weights.isel(region=[2, 0, 1]), refit_bridge=1
+    )
+    whole = train.fit(earth.towers, DRIVERS, constraints=[top], config=SMALL)
+    path = tmp_path / "checkpoint"
+
+    def stop(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(earth.towers, DRIVERS, constraints=[top], config=SMALL, checkpoint=path, progress=stop)
+    resumed = train.fit(earth.towers, DRIVERS, constraints=[top], config=SMALL, checkpoint=path)
+    assert whole.history.equals(resumed.history)

@@ -185,10 +185,30 @@ def test_a_checkpoint_of_another_run_is_refused(earth, tmp_path):
     for change in ({"exponent": 2.0}, {"pixels": 100}, {"misfit": "covariance"}, {"regions_per_step": 1}):
         with pytest.raises(ValueError, match=r"another run \(its constraints differ\)"):
             train.fit(earth.towers, DRIVERS, constraints=[constraint(earth, **change)], config=SMALL, checkpoint=path)
+    warmer = earth.grid.assign(warm=(earth.grid.warm + 1).assign_attrs(units="1"))
+    with pytest.raises(ValueError, match=r"another run \(its constraints differ\)"):
+        other = dataclasses.replace(constraint(earth), drivers=warmer)
+        train.fit(earth.towers, DRIVERS, constraints=[other], config=SMALL, checkpoint=path)
     path = tmp_path / "run.checkpoint"
     other = earth.towers.assign_coords(site=("sample", np.roll(earth.towers.site.values, 1)))
     with pytest.raises(ValueError, match=r"another run \(its towers differ\)"):
         train.fit(other, DRIVERS, config=SMALL, checkpoint=path)
+
+
+def test_numbers_of_numpy_are_settings_as_others(earth, tmp_path):
+    config = dataclasses.replace(
+        SMALL, seed=np.int64(1), members=np.arange(2), learning_rate=np.float32(0.01), hidden=[16, np.int64(16)]
+    )
+    path = tmp_path / "run.checkpoint"
+    top = constraint(earth, weight=np.float32(0.5), pixels=np.int64(100))
+    first = train.fit(earth.towers, DRIVERS, constraints=[top], config=config, checkpoint=path)
+    again = train.fit(earth.towers, DRIVERS, constraints=[top], config=config, checkpoint=path)
+    assert first.history.equals(again.history) and config.members == (0, 1) and config.hidden == (16, 16)
+    assert first.predict(np.zeros((4, 3)), members=np.int64(1)).shape == (1, 4)
+    for change in ({"weight": np.float32(0.25)}, {"pixels": np.int64(50)}):
+        other = dataclasses.replace(top, **change)
+        with pytest.raises(ValueError, match=r"another run \(its constraints differ\)"):
+            train.fit(earth.towers, DRIVERS, constraints=[other], config=config, checkpoint=path)
 
 
 def test_best_epoch_is_kept_by_member_and_patience_stops(earth):
@@ -312,6 +332,9 @@ class TestErrors:
             ({"dtype": "int8"}, "dtype is 'int8'"),
             ({"batch": 0}, "batch is 0; expected at least 1"),
             ({"members": (5,)}, r"members \(5,\).*folds=3"),
+            ({"members": ()}, r"members is \(\); expected one fold at least"),
+            ({"members": (1, 1)}, r"members is \(1, 1\); expected .* none twice"),
+            ({"max_epochs": 2.5}, "max_epochs is 2.5; expected a whole number"),
             ({"dropout": 1.0}, "dropout is 1.0"),
             ({"hidden": 32}, "hidden is 32; expected the widths"),
             ({"learning_rate": -1.0}, "learning_rate=-1.0"),

@@ -130,3 +130,27 @@ def test_climatologies_beside_time_are_found_by_their_labels(earth, model):
     np.testing.assert_array_equal(full(model, earth, grid.isel(month=[*range(6, 12), *range(6)]), target), expected)
     with pytest.raises(ValueError, match=r"by month have 6 steps \(1 … 6\) and lack month 7, 8"):
         full(model, earth, grid.isel(month=slice(6)), target)
+
+
+@pytest.mark.parametrize("when", ["month", "dayofyear", "time"])
+def test_drivers_that_lack_a_part_of_the_year_are_named(earth, model, when):
+    """What they lack counted as a flux of zero."""
+    days = np.arange(1, 366, 8)  # composites as single days
+    month = xr.DataArray(np.searchsorted(np.cumsum(DAYS), days) + 1, {"dayofyear": days}, ("dayofyear",))
+    grid, lacking = {
+        "month": (earth.grid.isel(month=slice(9)), "9 steps by month and do not fill month 10, 11, 12"),
+        "dayofyear": (earth.grid.sel(month=month).drop_vars("month"), "46 steps by dayofyear .* fill month 1, 2"),
+        "time": (in_time(earth, xr.date_range("2015-01-01", periods=11, freq="MS")), "11 steps by time .* month 12"),
+    }[when]
+    annual = with_values(earth, "year", [2015]).mean("year").assign_attrs(units="PgC yr-1")
+    for target in (annual, with_values(earth, "month", np.arange(1, 13))):
+        with pytest.raises(ValueError, match=lacking):
+            full(model, earth, grid, target)
+
+
+def test_months_without_labels_are_in_order(earth, model):
+    target = with_values(earth, "month", np.arange(1, 13))
+    expected = full(model, earth, earth.grid, target)
+    np.testing.assert_array_equal(full(model, earth, earth.grid.drop_vars("month"), target), expected)
+    with pytest.raises(ValueError, match=r"must hold distinct numbers in 1\.\.12"):
+        full(model, earth, earth.grid.assign_coords(month=np.arange(12)), target)

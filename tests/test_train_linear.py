@@ -161,3 +161,22 @@ def test_one_against_many(earth):
     with pytest.raises(ValueError, match="at least two inversions"):
         one = dataclasses.replace(top, target=top.target.isel(inversion=[0]))
         train.one_against_many(earth.towers, DRIVERS, one, config=config)
+
+
+def test_plain_numbers_and_what_does_not_fit_them(earth, tmp_path):
+    operator = footprints(earth)
+    values = observe(operator, earth).values
+    own = term(earth, operator, values, sigma=np.full(60, 0.1))
+    assert own.observed.tolist() == term(earth, operator).observed.tolist()
+    with pytest.raises(ValueError, match=r"sigma has the shape \(5,\) for 60 observations"):
+        term(earth, operator, values, sigma=np.ones(5))
+    with pytest.raises(ValueError, match="the operator's month has no labels"):
+        term(earth, operator.drop_vars("month"), values)
+    top = train.LinearConstraint(operator, values, 0.1, earth.grid, weight=np.float32(0.5))
+    config, path = dataclasses.replace(SMALL, max_epochs=1), tmp_path / "checkpoint"
+    train.fit(earth.towers, DRIVERS, constraints=[top], config=config, checkpoint=path)
+    train.fit(earth.towers, DRIVERS, constraints=[top], config=config, checkpoint=path)
+    for change in ({"exponent": 3.0}, {"held_out": 0.5}, {"weight": 0.25}):
+        other = dataclasses.replace(top, **change)
+        with pytest.raises(ValueError, match=r"another run \(its constraints differ\)"):
+            train.fit(earth.towers, DRIVERS, constraints=[other], config=config, checkpoint=path)

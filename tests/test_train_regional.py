@@ -104,10 +104,12 @@ class TestIntegral:
         assert slot[:31, 0].all() and not slot[31, 0] and slot[31, 1] and slot[364, 11]
         month = xr.DataArray(slot.argmax(1) + 1, dims="dayofyear", coords={"dayofyear": grid.dayofyear})
         daily = grid.assign(warm=grid.warm.sel(month=month).drop_vars("month")).drop_dims("month")
-        expected = aggregate_regions(forward_run(ec, daily), earth.weights, "PgC yr-1").mean("dayofyear")
-        found = train.regional_integrals(ec, top)["full"].sum("step")
-        mean = expected.transpose("member", "region").values
-        assert np.allclose(found.values, mean, rtol=5e-3, atol=1e-2)
+        expected = aggregate_regions(forward_run(ec, daily), earth.weights, "PgC month-1")
+        found = train.regional_integrals(ec, top)["full"]
+        np.testing.assert_allclose(found, expected.transpose("member", "region", "month"), rtol=1e-5)
+        annual = (12 * earth.target.mean("time")).assign_attrs(units="PgC yr-1")
+        year = train.regional_integrals(ec, constraint(earth, drivers=grid, integral="full", target=annual))["full"]
+        np.testing.assert_allclose(12 * year[..., 0], expected.sum("month"), rtol=1e-5)
 
     def test_gradients_against_finite_differences(self, earth):
         for options in ({"integral": "full"}, {"integral": "sampled"}, {"integral": "full", "misfit": "covariance"}):
@@ -253,7 +255,10 @@ class TestTarget:
         months = np.ones((1, 1, 48))
         leap = read_target(as_target(months, "PgC yr-1")).values[0, 0]
         assert leap[0] == pytest.approx(31 / 365.2425) and leap[13] == pytest.approx(29 / 365.2425)
-        assert read_target(as_target(months, "TgC month-1")).values[0, 0, 0] == pytest.approx(1e-3)
+        for text in ("TgC month-1", "Tg C mon-1", "TgC month^-1", "TgC/month"):
+            assert read_target(as_target(months, text)).values[0, 0, 0] == pytest.approx(1e-3)
+        for text in ("PgC y-1", "PgC yr^-1", "Pg C per year", "GtC a-1"):
+            assert read_target(as_target(months, text)).values[0, 0, 0] == pytest.approx(31 / 365.2425)
         assert read_target(as_target(months, "PgCO2 month-1")).values[0, 0, 0] == pytest.approx(12.011 / 44.009)
         years = xr.DataArray(
             np.ones((1, 1, 4)), dims=("inversion", "region", "time"),
@@ -417,6 +422,14 @@ class TestTraining:
         assert list(model.history.term.values) == ["EC", "A", "B", "B_total"]
         assert model.history.sigma2.shape == (3, 3, 4) and "A_sampling_error" in model.history
 
+    def test_each_constraint_reports_its_own_region(self, earth):
+        tropics = earth.weights.sel(region=["tropics"])
+        first = constraint(earth, integral="full")
+        second = constraint(earth, integral="full", target=earth.target.sel(region=["tropics"]), regions=tropics)
+        second = dataclasses.replace(second, name="a part of @ATM")
+        history = train.fit(earth.towers, DRIVERS, constraints=[first, second], config=SMALL).history
+        assert np.abs(history["ATM_integral"] - history["a part of @ATM_integral"]).min() > 1
+
     def test_contents_are_carried(self, earth):
         towers = earth.towers.copy()
         towers["nee"] = towers.nee.assign_attrs(includes_fire=False)
@@ -489,6 +502,8 @@ class TestErrors:
             ({"regions": None}, 'integral="sampled" needs regions='),
             ({"misfit": "huber"}, "misfit is 'huber'"),
             ({"months_per_step": 13}, "months_per_step is 13"),
+            ({"months_per_step": 2.5}, "months_per_step is 2.5; expected a whole number"),
+            ({"pixels": 100.5}, "pixels is 100.5; expected a whole number"),
             ({"regions_per_step": 0}, "regions_per_step is 0"),
         ],
     )

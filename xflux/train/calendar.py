@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from xflux.train.constraints import MONTHS, Target, training_target
-from xflux.train.data import GridRows, Setting, month_of_day
+from xflux.train.data import MONTH_DAYS, GridRows, Setting, month_of_day
 from xflux.train.network import generator
 from xflux.train.pixels import MEAN_MONTH
 
@@ -71,10 +71,12 @@ class Calendar:
         weight = days / (MONTHS if target.annual else 1)
         common = {"annual": target.annual, "device": device, "dtype": dtype, "weight": weight}
         if rows.axis != "time" or target.year is None:
-            slot = np.zeros_like(month) if target.annual else month - 1
-            n_slots = 1 if target.annual else MONTHS
-            matrix = np.zeros((len(month), n_slots))
-            matrix[np.arange(len(month)), slot] = weight / _times_there(rows, month, counts)
+            table = _table_of_months(rows, month, weight / _times_there(rows, month, counts))
+            _check_whole_year(rows, table, target.annual)
+            if rows.axis == "dayofyear":  # days of the mean year lie in two months
+                table *= (MEAN_MONTH / table.sum(0) if mean_months else 1) / (MONTHS if target.annual else 1)
+            matrix = table.sum(1, keepdims=True) if target.annual else table
+            n_slots = matrix.shape[1]
             order = np.argsort(target.month) if target.year is None else np.arange(n_slots)
             return cls(True, torch.tensor(matrix, dtype=dtype, device=device)[None], (), year=None, column=order,
                        n_slots=n_slots, **common)  # fmt: skip
@@ -184,12 +186,37 @@ def _days_of_months(rows: GridRows, month: np.ndarray, mean_months: bool) -> tup
     label = month if rows.axis != "time" else rows.steps.dt.year.values * MONTHS + month
     _, number = np.unique(label, return_inverse=True)
     there = np.bincount(number, rows.days)[number]
-    if mean_months:
-        return rows.days / there * MEAN_MONTH, np.ones(len(month), bool)
-    if rows.axis != "time" or rows.days.max() > LONGEST_MONTH:
-        return rows.days, np.ones(len(month), bool)
-    length = rows.steps.dt.days_in_month.values
-    return rows.days * (length / there), there >= 0.5 * length
+    days, counts = rows.days, np.ones(len(month), bool)
+    if rows.axis == "time" and rows.days.max() <= LONGEST_MONTH:
+        length = rows.steps.dt.days_in_month.values
+        days, counts = rows.days * (length / there), there >= 0.5 * length
+    return (rows.days / there * MEAN_MONTH if mean_months else days), counts
+
+
+def _table_of_months(rows: GridRows, month: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """What every step adds to each calendar month ``(step, month)``; days of the mean year lie in one or two."""
+    table = np.zeros((len(month), MONTHS))
+    if rows.axis != "dayofyear":
+        table[np.arange(len(month)), month - 1] = weight
+        return table
+    from xflux.temporal.steps import steps_of
+
+    position, month, days = steps_of(rows.steps).split("month")
+    np.add.at(table, (position, month - 1), days)
+    return table
+
+
+def _check_whole_year(rows: GridRows, table: np.ndarray, annual: bool) -> None:
+    """Raise where the drivers lack a part of the year: its flux would count as zero."""
+    if annual and rows.axis == "time" and rows.days.max() > LONGEST_MONTH:
+        return
+    there = table.sum(0)
+    lacking = np.flatnonzero(there < MONTH_DAYS - 1e-6 if rows.axis == "dayofyear" else there == 0) + 1
+    if len(lacking):
+        raise ValueError(
+            f"the drivers have {len(rows.days)} steps by {rows.axis} and do not fill month "
+            f"{', '.join(map(str, lacking))}: a regional constraint needs them for the whole year"
+        )
 
 
 def _times_there(rows: GridRows, month: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -1,6 +1,8 @@
 """How to train: the settings of `fit`, checked when they are made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+import numpy as np
 
 from xflux.train.network import ACTIVATIONS
 
@@ -67,6 +69,10 @@ class TrainConfig:
     missing_drivers: str = "raise"
 
     def __post_init__(self):
+        plain_numbers(self)
+        for name in ("hidden", "members"):
+            if np.ndim(getattr(self, name)):
+                object.__setattr__(self, name, tuple(np.asarray(getattr(self, name)).tolist()))
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule is {self.schedule!r}; expected one of {SCHEDULES}")
         if self.activation not in ACTIVATIONS:
@@ -77,6 +83,7 @@ class TrainConfig:
             raise ValueError(f"resample_inversions is {self.resample_inversions}; expected True, False or a number")
         if self.missing_drivers not in ("raise", "drop"):
             raise ValueError(f"missing_drivers is {self.missing_drivers!r}; expected 'raise' or 'drop'")
+        check_whole_numbers(self, "folds", "seed", "batch", "max_epochs", "patience", "validation_years", "block_rows")
         for name in ("folds", "batch", "max_epochs", "block_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
@@ -89,6 +96,8 @@ class TrainConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; expected a share of at least 0 and below 1")
+        if self.members is not None and (not self.members or len(set(self.members)) < len(self.members)):
+            raise ValueError(f"members is {self.members}; expected one fold at least, and none twice (None: all)")
         if self.members is not None and not set(self.members) <= set(range(self.folds)):
             raise ValueError(f"members {self.members} are not all folds of folds={self.folds} (0 … {self.folds - 1})")
 
@@ -96,3 +105,19 @@ class TrainConfig:
     def trained(self) -> list[int]:
         """Numbers of the members that are trained."""
         return list(range(self.folds)) if self.members is None else list(self.members)
+
+
+def plain_numbers(settings) -> None:
+    """Numbers of NumPy become Python's in a frozen dataclass: a checkpoint compares them as text."""
+    for field in fields(settings):
+        value = getattr(settings, field.name, None)
+        if isinstance(value, np.generic):
+            object.__setattr__(settings, field.name, value.item())
+
+
+def check_whole_numbers(settings, *names: str) -> None:
+    """Raise where one of these settings is a fraction or a float (None passes)."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not isinstance(value, int):
+            raise ValueError(f"{name} is {value!r}; expected a whole number")

@@ -1,9 +1,11 @@
 """Top-down constraints as the user states them: a regional target, or any linear view of the flux."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import xarray as xr
+
+from xflux.train.config import check_whole_numbers, plain_numbers
 
 INTEGRALS = ("bridge", "sampled", "full")
 MONTHS = 12
@@ -105,6 +107,7 @@ class RegionalConstraint:
     def __post_init__(self):
         from xflux.grid import standardise
 
+        plain_numbers(self)
         object.__setattr__(self, "drivers", standardise(self.drivers))
         kind = self.integral or ("bridge" if self.bridge is not None else "sampled")
         if kind not in INTEGRALS:
@@ -122,6 +125,7 @@ class RegionalConstraint:
         if not 0 <= self.shrinkage <= 1:
             raise ValueError(f"shrinkage is {self.shrinkage}; expected a share of 0 … 1")
         _check_weight(self.weight)
+        check_whole_numbers(self, "pixels", "months_per_step", "refit_bridge")
         if self.exponent < 1 or self.pixels < 1:
             raise ValueError(f"exponent={self.exponent}, pixels={self.pixels}: expected at least 1")
         if not 1 <= self.months_per_step <= MONTHS:
@@ -178,6 +182,7 @@ class LinearConstraint:
     def __post_init__(self):
         from xflux.grid import standardise
 
+        plain_numbers(self)
         object.__setattr__(self, "drivers", standardise(self.drivers))
         object.__setattr__(self, "operator", standardise(self.operator))
         if "obs" not in self.operator.dims or {"lat", "lon"} - set(self.operator.dims):
@@ -185,6 +190,8 @@ class LinearConstraint:
                 f"the operator has the dims {tuple(self.operator.dims)}; expected (obs, lat, lon) or "
                 "(obs, time | month | dayofyear, lat, lon)"
             )
+        if not isinstance(self.observations, xr.DataArray):
+            object.__setattr__(self, "observations", xr.DataArray(np.asarray(self.observations, float), dims="obs"))
         if self.operator.sizes["obs"] != self.observations.size:
             raise ValueError(
                 f"the operator has {self.operator.sizes['obs']} rows (obs) but there are {self.observations.size} "
@@ -193,11 +200,20 @@ class LinearConstraint:
         for name in ("observations", "sigma"):
             object.__setattr__(self, name, _by_label(getattr(self, name), self.operator, name))
         sigma = np.asarray(self.sigma, float)
+        if sigma.shape not in ((), (1,), self.observations.shape):
+            raise ValueError(f"sigma has the shape {sigma.shape} for {self.observations.size} observations; expected "
+                             "one number, or one of each")  # fmt: skip
         if not (np.isfinite(sigma).all() and (sigma > 0).all()):
             raise ValueError("sigma must be finite and above 0 for every observation")
         _check_weight(self.weight)
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}; expected a share of at least 0 and below 1")
+
+
+def plain_options(constraint: RegionalConstraint | LinearConstraint) -> dict:
+    """Those of its settings that are words or numbers, by name."""
+    given = {f.name: getattr(constraint, f.name) for f in fields(constraint)}
+    return {k: v for k, v in given.items() if isinstance(v, str | bool | int | float | None)}
 
 
 def _check_weight(weight: float) -> None:
@@ -311,15 +327,14 @@ def _split_units(text: str) -> tuple[float, str]:
     """PgC in one unit of `text`, and whether it is per month or per year."""
     from xflux import units
 
-    compact = " ".join(text.split())
-    for per, forms in {"month": (" month-1", "/month"), "year": (" yr-1", " year-1", " a-1", "/yr", "/year")}.items():
-        for form in forms:
-            if compact.endswith(form):
-                amount = compact.removesuffix(form)
-                if amount == "PgC":
-                    return 1.0, per
-                return units.factor(f"{amount} yr-1", "PgC yr-1"), per
-    raise ValueError(f"the target is in {text!r}; expected an amount of carbon per month or year, e.g. 'PgC month-1'")
+    expected = f"the target is in {text!r}; expected an amount of carbon per month or year, e.g. 'PgC month-1'"
+    try:
+        given = units.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{expected} ({error})") from error
+    if given.per_area or given.time not in ("month", "year"):
+        raise ValueError(expected)
+    return units.factor(f"{given.amount} yr-1", "PgC yr-1"), given.time
 
 
 def match_regions(target: tuple[str, ...], given: tuple[str, ...], what: str) -> np.ndarray:

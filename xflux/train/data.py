@@ -228,6 +228,10 @@ class GridRows:
             out[:, :, columns] = values[pixels[:, :, None], :, at[:, None, :]].transpose(2, 3)
         return out.flatten(0, 1), torch.arange(members * n, device=pixels.device).view(members, n)
 
+    def sums(self) -> list[float]:
+        """Sum of each group's values, piece by piece: what tells these drivers from others."""
+        return [sum(float(part.double().sum()) for part in values.split(CELLS)) for _, values, _ in self.groups]
+
     def present(self, pixels: torch.Tensor, steps: torch.Tensor | None = None) -> torch.Tensor | None:
         """1 where all drivers are there, else 0 ``(member, pixel, step)``; None where none is ever missing."""
         if self.valid is None:
@@ -299,8 +303,18 @@ def _check_units(grid: xr.Dataset, scaling: Scaling) -> None:
 def _step_axis(grid: xr.Dataset, drivers: Sequence[str]) -> tuple[str, xr.DataArray]:
     for axis in ("time", "dayofyear", "month"):
         if any(axis in grid[name].dims for name in drivers):
-            return axis, grid[axis]
+            return axis, _labels(grid, axis)
     return "month", xr.DataArray(np.arange(1, 13), dims="month", name="month")
+
+
+def _labels(grid: xr.Dataset, axis: str) -> xr.DataArray:
+    """The axis with its labels: months and days of the year without any are 1, 2, … where they are a whole year."""
+    from xflux.temporal.steps import steps_of
+
+    if axis == "time":
+        return grid[axis]
+    own = grid.drop_dims([d for d in ("time", "dayofyear", "month") if d != axis and d in grid.dims])
+    return xr.DataArray(steps_of(own).labels, {axis: steps_of(own).labels}, (axis,), name=axis)
 
 
 def _own_axis(da: xr.DataArray, name: str) -> str:
@@ -347,7 +361,7 @@ def _own_index(own: str, axis: str, steps: xr.DataArray, grid: xr.Dataset) -> np
         return None
     if own == "":
         return np.zeros(steps.size, int)
-    labels = grid[own].values.astype(int)
+    labels = _labels(grid, own).values
     if own == "dayofyear":
         wanted = np.minimum(steps.dt.dayofyear.values, labels.max())
     else:

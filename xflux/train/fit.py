@@ -371,7 +371,7 @@ class Training:
             attrs={"steps_per_epoch": self.steps, "batch": self.batch},
         )
         for term in self.terms:
-            own = {k.split("@")[0]: v for k, v in stack.items() if k.endswith(f"@{term.constraint.name}")}
+            own = {k.split("@")[0]: v for k, v in stack.items() if k.partition("@")[2] == term.constraint.name}
             found = found.merge(term.history(own, found["epoch"].values), join="outer", compat="no_conflicts")
         return found
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from xflux.train.constraints import LinearConstraint
+from xflux.train.constraints import LinearConstraint, plain_options
 from xflux.train.data import GridRows, Scaling, Setting, grid_rows
 from xflux.train.network import Network, blocks, generator
 
@@ -84,8 +84,8 @@ class LinearTerm:
 
     def identity(self) -> list:
         """What tells this constraint from another, for checkpoints."""
-        sums = [float(torch.nansum(self.observed)), float(self.entries[2].sum()), float(self.sigma.sum())]
-        return ["linear", self.names, len(self.values), self.constraint.weight, sums]
+        sums = [self.observed.nansum(), self.entries[2].sum(), self.sigma.sum(), self.values.sum(dtype=torch.float64)]
+        return ["linear", self.names, len(self.values), plain_options(self.constraint), [float(s) for s in sums]]
 
     def state(self) -> dict[str, np.ndarray]:
         return {}
@@ -140,6 +140,8 @@ def _by_step(constraint: LinearConstraint, rows: GridRows, entries):
     dim = next(d for d in constraint.operator.dims if d not in ("obs", "lat", "lon"))
     if dim != rows.axis:
         raise ValueError(f"the operator's steps are by {dim} but the drivers' by {rows.axis}: give both one axis")
+    if dim not in constraint.operator.indexes:
+        raise ValueError(f"the operator's {dim} has no labels: give it those of the drivers")
     own = constraint.operator.indexes[dim]
     place = rows.steps.to_index().get_indexer(own)
     if (place < 0).any():

@@ -142,7 +142,7 @@ class FluxModel:
                 f"rows have the shape {rows.shape}; expected (row, {len(self.drivers)}) for the drivers "
                 f"{', '.join(self.drivers)}"
             )
-        pick = slice(None) if members is None else [members] if isinstance(members, int) else members
+        pick = slice(None) if members is None else [members] if isinstance(members, int | np.integer) else members
         weights, biases = (
             [self.weights[f"{kind}{i}"][pick] for i in range(len(self.weights) // 2)] for kind in ("weight", "bias")
         )

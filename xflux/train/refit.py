@@ -87,10 +87,10 @@ def _months(rows: GridRows, numbers: int) -> tuple[Target, xr.DataArray]:
     return dated, rows.steps.isel(time=first).rename("time")
 
 
-def bridge_state(bridge) -> dict[str, np.ndarray]:
-    """Pixels and regions of a bridge as plain arrays."""
-    pixels, regions = bridge.pixels, bridge.regions
-    labels = list(regions["region"].values)
+def bridge_state(bridge, names: np.ndarray) -> dict[str, np.ndarray]:
+    """Pixels and regions of a bridge as plain arrays, the regions in the order of `names`."""
+    pixels, regions = bridge.pixels, bridge.regions.sel(region=names)
+    labels = list(names)
     kept = {k: np.asarray(pixels[k].values, float) for k in ("lat", "lon", "weight")}
     kept["number"] = np.array([labels.index(name) for name in pixels["region"].values], np.int64)
     return kept | {k: np.asarray(regions[k].values, float) for k in ("intercept", "land_area")}

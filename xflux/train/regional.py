@@ -1,14 +1,14 @@
 """A regional constraint made ready for training: each member's target, the integral, losses and validation."""
 
 import warnings
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 import xarray as xr
 
 from xflux.train.calendar import Calendar, Steps, held_out_years
-from xflux.train.constraints import MONTHS, RegionalConstraint, Target, read_target
+from xflux.train.constraints import MONTHS, RegionalConstraint, Target, plain_options, read_target
 from xflux.train.data import Scaling, Setting
 from xflux.train.draws import Curve, Design, allocate
 from xflux.train.integral import Field, Integral
@@ -57,7 +57,8 @@ class RegionalTerm:
         self.precision: torch.Tensor | None = None
         self.refitted, self.path = None, []
         self.report: dict[str, np.ndarray] = {}
-        self.sums = [float(s.nansum()) for s in (self.training, pixels.area, self.area)]
+        given = [self.training, self.validation, pixels.area, pixels.intercept, self.area]
+        self.sums = [float(s.nansum()) for s in given] + pixels.rows.sums()
         self._chosen: torch.Tensor | None = None
         if (constraint.refit_bridge or self.controlled) and self.whole is None:
             raise ValueError(
@@ -245,11 +246,7 @@ class RegionalTerm:
         amounts = self.field.amounts if same else pixels.rows.groups[0][1].new_empty(shape)
         total = self.integral.estimate(network, *self.integral.everything(), steps, keep=amounts)
         if self.constraint.kind == "bridge":
-            # steps that the drivers do not fill may count for the bridge alone: there it stays as it is
-            of_whole = np.isin(self.calendar.column, self.whole_calendar.column)
-            of_bridge = np.isin(self.whole_calendar.column, self.calendar.column)
-            full = self._full(self.whole, network, self.whole_calendar.every_step(self.training))
-            total[..., np.flatnonzero(of_whole)] = full[..., np.flatnonzero(of_bridge)]
+            total = self._full(self.whole, network, self.whole_calendar.every_step(self.training))
         self.field = Field(amounts, total)
 
     def validate(self, network: Network, epoch: int) -> torch.Tensor:
@@ -409,21 +406,22 @@ class RegionalTerm:
 
     def identity(self) -> list:
         """What tells this constraint from another, for checkpoints."""
-        given = {f.name: getattr(self.constraint, f.name) for f in fields(self.constraint)}
-        options = {k: v for k, v in given.items() if isinstance(v, str | bool | int | float | None)}
-        return [self.names, list(self.regions), options, self.sums]
+        return [self.names, list(self.regions), plain_options(self.constraint), self.sums]
 
     def state(self) -> dict[str, np.ndarray]:
         """What a checkpoint has to keep: the bridge, where it has been fitted anew."""
         path = {f"path.{i}.{k}": v for i, state in enumerate(self.path) for k, v in state.items()}
-        return path | ({} if self.refitted is None else bridge_state(self.refitted))
+        return path | ({} if self.refitted is None else bridge_state(self.refitted, self._bridge_regions()))
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Take up what `state` has kept."""
         numbers = sorted({int(k.split(".")[1]) for k in state if k.startswith("path.")})
         self.path = [{k.split(".", 2)[2]: v for k, v in state.items() if k.startswith(f"path.{i}.")} for i in numbers]
         if "weight" in state:
-            self._use(bridge_of(state, self.constraint.bridge.regions["region"].values))
+            self._use(bridge_of(state, self._bridge_regions()))
+
+    def _bridge_regions(self) -> np.ndarray:
+        return self.constraint.bridge.regions["region"].values
 
 
 def _modelled(constraint: RegionalConstraint, target: Target, area: np.ndarray) -> tuple[np.ndarray, list[str]]:
