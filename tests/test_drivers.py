@@ -232,6 +232,127 @@ def test_composites_become_days():
     np.testing.assert_allclose(drivers.to_daily(da.chunk(time=10)), out)
 
 
+def parts_of_months(*starts):
+    return pd.DatetimeIndex([pd.Timestamp(y, m, d) for y in range(2001, 2005) for m in range(1, 13) for d in starts])
+
+
+def year_angle(days):
+    return np.sin(2 * np.pi * np.asarray(days) / 365.25)
+
+
+@pytest.mark.parametrize(("stamps", "end", "error"), [
+    (parts_of_months(1, 11, 21), "2005-01-01", 0.03), (parts_of_months(1, 16), "2005-01-01", 0.03),
+    (parts_of_months(1, 6, 11, 16, 21, 26), "2005-01-01", 0.03),
+    (pd.date_range("2001-01-01", periods=49, freq="30D"), "2005-01-10", 0.04),
+])  # fmt: skip
+def test_composites_that_are_not_modis(stamps, end, error):
+    """Dekads, half months, pentads by month, 30 days: a wave comes back with neither a shift nor a hole."""
+    edges = np.append(stamps.values, np.datetime64(end, "ns"))
+    middle = (edges[:-1] + np.diff(edges) / 2 - edges[0]) / np.timedelta64(1, "D")
+    da = xr.DataArray(year_angle(middle), {"time": stamps}, ("time",))
+    days = drivers.to_daily(da)
+    assert days.sizes["time"] == (edges[-1] - edges[0]) / np.timedelta64(1, "D")
+    cycle = drivers.seasonal_cycle(da)
+    assert cycle.sizes["dayofyear"] == 365
+    inside = slice(10, -10)  # the series' own ends are constant
+    np.testing.assert_allclose(cycle[inside], year_angle(np.arange(365) + 0.5)[inside], atol=error)
+    radiation = drivers.potential_radiation(np.array([50.0]), da["time"])[:, 0]
+    daily_radiation = drivers.potential_radiation(np.array([50.0]), days["time"])[:, 0].values
+    step = np.searchsorted(edges, days.time.values, side="right") - 1
+    mean = np.bincount(step, daily_radiation) / np.bincount(step)
+    np.testing.assert_allclose(radiation, mean, atol=0.7)
+
+
+def test_bounds_of_a_dataset_say_how_long_its_composites_last():
+    """Stamps in the middle, steps of no rule: with bounds the wave has no shift."""
+    edges = np.cumsum(np.append(0, np.tile([7, 9, 10, 6], 46)))
+    dates = np.datetime64("2001-01-01", "ns") + edges * np.timedelta64(1, "D")
+    middle = (edges[:-1] + edges[1:]) / 2
+    time = dates[:-1] + (dates[1:] - dates[:-1]) / 2
+    ds = xr.Dataset({"NDVI": ("time", year_angle(middle)), "bnds_of_time": (("time", "nv"),
+                     np.stack([dates[:-1], dates[1:]], 1))}, {"time": time})  # fmt: skip
+    ds["time"].attrs["bounds"] = "bnds_of_time"
+    made = drivers.make(ds, [{"name": "X", "formula": "msc(NDVI)"}])
+    assert list(made.coords) == ["dayofyear"]
+    np.testing.assert_allclose(made.X[10:-10], year_angle(np.arange(365) + 0.5)[10:-10], atol=0.03)
+
+
+@pytest.mark.parametrize(("calendar", "composites"), [("noleap", 46), ("360_day", 45), ("all_leap", 46)])
+def test_composites_beside_daily_weather_in_other_calendars(calendar, composites):
+    stamps = [d for y in (2001, 2002) for d in xr.date_range(f"{y}-01-01", periods=composites, freq="8D",
+                                                             calendar=calendar, use_cftime=True)]  # fmt: skip
+    evi = xr.DataArray(np.arange(float(len(stamps))), {"time": xr.CFTimeIndex(stamps)}, ("time",))
+    length = {"noleap": 365, "360_day": 360, "all_leap": 366}[calendar]
+    weather = daily(np.ones(2 * length), calendar=calendar)
+    made = drivers.make({"EVI": evi, "RG": weather}, [{"name": "X", "formula": "EVI * RG"}]).X
+    assert made.time.dt.calendar == calendar and made.sizes["time"] == 2 * length
+    np.testing.assert_allclose(made, drivers.to_daily(evi))
+    np.testing.assert_allclose(made[7:9], [7.5 - 4, 8.5 - 4] / np.float64(8))  # between the first two middles
+
+
+def test_days_meet_by_date_months_by_month_and_composites_as_days():
+    def product(a, b):
+        return drivers.make({"EVI": a, "RG": b}, [{"name": "X", "formula": "EVI * RG"}]).X
+
+    day = daily(np.arange(400.0))
+    noon = day.assign_coords(time=day.time + np.timedelta64(12, "h"))
+    np.testing.assert_array_equal(product(day, noon), np.arange(400.0) ** 2)
+    month = xr.DataArray(np.arange(24.0), {"time": pd.date_range("2001-01-01", periods=24, freq="MS")}, ("time",))
+    middle = month.assign_coords(time=month.time + np.timedelta64(14, "D"))
+    np.testing.assert_array_equal(product(month, middle), np.arange(24.0) ** 2)
+    eight = xr.DataArray(np.ones(40), {"time": pd.date_range("2001-01-01", periods=40, freq="8D")}, ("time",))
+    sixteen = xr.DataArray(np.arange(20.0), {"time": pd.date_range("2001-01-01", periods=20, freq="16D")}, ("time",))
+    np.testing.assert_allclose(product(eight, sixteen), drivers.to_daily(sixteen))
+    with pytest.raises(ValueError, match="no time in common: left 2001-01-01 to 2002-02-04, right 2011-01-01"):
+        product(day, daily(np.ones(9), "2011-01-01"))
+
+
+def test_gaps_of_composites_are_filled_from_the_same_days_of_other_years():
+    stamps = pd.to_datetime([f"{y}-{d:03d}" for y in range(2001, 2005) for d in range(1, 366, 8)], format="%Y-%j")
+    da = xr.DataArray(np.tile(np.sin(np.arange(46.0)), 4), {"time": stamps}, ("time",))
+    holes = da.copy()
+    holes[60:80] = np.nan
+    np.testing.assert_allclose(drivers.fill_gaps(holes), da, atol=1e-12)
+    # every 8 days without regard to the year: no other year has the same stamp
+    stamps = pd.date_range("2001-01-01", periods=183, freq="8D")
+    da = xr.DataArray(year_angle(np.arange(183) * 8 + 4), {"time": stamps}, ("time",))
+    holes = da.copy()
+    holes[60:80] = np.nan
+    np.testing.assert_allclose(drivers.fill_gaps(holes), da, atol=0.02)
+
+
+def test_a_gap_of_months_has_the_length_of_those_months():
+    da = xr.DataArray(np.arange(36.0), {"time": pd.date_range("2001-01-01", periods=36, freq="MS")}, ("time",))
+    for month, length in ((12, 31), (13, 28), (15, 30)):
+        holes = da.copy()
+        holes[month] = np.nan
+        assert np.isnan(drivers.fill_gaps(holes, max_gap=length - 1, seasonal=False)[month])
+        # on the line between the middles of the months beside it
+        np.testing.assert_allclose(drivers.fill_gaps(holes, max_gap=length, seasonal=False)[month], month, atol=0.03)
+
+
+def test_rock_holds_no_water():
+    rain = daily(np.random.default_rng(0).uniform(0, 9, 400)).expand_dims(cell=3, axis=1)
+    upper, lower = (xr.DataArray(v, dims="cell") for v in ([20.0, 20.0, 0.0], [130.0, 0.0, 0.0]))
+    out = drivers.water_availability(rain, xr.full_like(rain, 3.0), upper=upper, lower=lower)
+    left = (rain - out.et - out.runoff).sum("time") - (out.storage[-1] - out.storage_before)
+    np.testing.assert_allclose(left, 0, atol=1e-9)
+    np.testing.assert_array_equal(out.wai.isnull().all("time"), [False, False, True])
+    np.testing.assert_allclose(out.runoff[:, 2], rain[:, 2])
+
+
+@pytest.mark.parametrize(("name", "units", "one"), [
+    ("RG", "J m**-2", 1 / 86400), ("RG", "W m**-2", 1), ("RG", "W/m^2", 1), ("RG", "MJ/m2/day", 1e6 / 86400),
+    ("PREC", "kg m**-2 s**-1", 86400), ("PREC", "kg/m2/s", 86400), ("PREC", "m s-1", 86400e3), ("PREC", "mm h-1", 24),
+    ("PREC", "m of water equivalent", 1000), ("TAIR", "degree_Celsius", 1), ("TAIR", "degrees_C", 1),
+    ("LST_DAY", "degree_Kelvin", -272.15), ("NDVI", "dimensionless", 1), ("EVI", "EVI", 1), ("LAI", "m^2/m^2", 1),
+    ("FPAR", "Percent", 0.01),
+])  # fmt: skip
+def test_units_as_files_write_them(name, units, one):
+    data = {name: xr.DataArray([1.0, 1.0], {"month": [1, 2]}, ("month",), attrs={"units": units})}
+    np.testing.assert_allclose(drivers.make(data, [{"name": "X", "formula": name}]).X, one)
+
+
 def test_amplitude_minimum_and_mean():
     da = xr.DataArray([3.0, np.nan, 1.0] + [2.0] * 9, {"month": np.arange(1, 13)}, ("month",))
     assert float(drivers.amplitude(da)) == 2.0

@@ -6,6 +6,8 @@ import numpy as np
 import xarray as xr
 
 AXES = ("time", "month", "dayofyear")
+# a coordinate over time: how many days a step lasts, where bounds say it
+STEP = "step_days"
 # days of the months of a common year: climatologies are run on 365 days
 MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
@@ -19,7 +21,11 @@ def axis_of(da: xr.DataArray) -> str | None:
 
 
 def whole_days(da: xr.DataArray) -> np.ndarray:
-    """Days of every step, as integers ≥ 1 (sub-daily steps are refused)."""
+    """Days of every step, as integers ≥ 1 (sub-daily steps are refused).
+
+    A Dataset's bounds ride as the coordinate ``step_days`` (``with_steps``); else the stamps tell, as
+    ``temporal.time_bounds`` reads them. Stamps on the same days of every month (dekads, half months) last to the next.
+    """
     axis = axis_of(da)
     if axis == "month":
         return MONTH_DAYS[np.asarray(da["month"].values, int) - 1]
@@ -27,7 +33,66 @@ def whole_days(da: xr.DataArray) -> np.ndarray:
         return np.ones(da.sizes["dayofyear"], int)
     from xflux.temporal import step_days
 
-    days = np.asarray(step_days(da).values, float)
+    try:
+        days = np.asarray(da[STEP].values if STEP in da.coords else step_days(da).values, float)
+    except ValueError:
+        if axis is None or (parts := _parts_of_months(da["time"])) is None:
+            raise
+        days = parts
     if days.min() < 0.99:
         raise ValueError(f"{da.name!r} has steps of {days.min() * 24:.1f} h: average it to days first")
     return np.rint(days).astype(int)
+
+
+def with_steps(ds: xr.Dataset) -> xr.Dataset:
+    """A Dataset whose time bounds ride along with its variables; steps of several days are stamped at their start."""
+    from xflux.temporal import time_bounds
+
+    if "time" not in ds.dims or (
+        ds["time"].attrs.get("bounds") not in ds.variables and "time_bnds" not in ds.variables
+    ):
+        return ds
+    bounds = time_bounds(ds)
+    length = _in_days(bounds[:, 1]) - _in_days(bounds[:, 0])
+    ds = ds.drop_vars([n for n in (ds["time"].attrs.get("bounds"), "time_bnds") if n in ds.variables])
+    if length.min() > 1.01:
+        ds = ds.assign_coords(time=bounds.values[:, 0])
+    return ds.assign_coords({STEP: ("time", length)})
+
+
+def are_months(da: xr.DataArray) -> bool:
+    """Whether the steps of ``time`` are calendar months; composites of 30 days are not."""
+    return "time" in da.dims and bool((whole_days(da) == da["time"].dt.days_in_month.values).all())
+
+
+def day_numbers(time: xr.DataArray) -> np.ndarray:
+    """Whole days since 1900-01-01 in the calendar of the stamps, which may sit at any hour."""
+    return np.floor(_in_days(time) + 1e-6).astype(int)
+
+
+def days_like(numbers: np.ndarray, time: xr.DataArray) -> np.ndarray:
+    """Dates of day numbers, in the calendar of ``time``."""
+    if np.issubdtype(time.dtype, np.datetime64):
+        return (np.datetime64("1900-01-01", "D") + numbers).astype("datetime64[ns]")
+    import cftime
+
+    calendar = time.dt.calendar
+    return cftime.num2date(numbers, "days since 1900-01-01", calendar=calendar, only_use_cftime_datetimes=True)
+
+
+def _in_days(time: xr.DataArray) -> np.ndarray:
+    if np.issubdtype(time.dtype, np.datetime64):
+        return (time.values - np.datetime64("1900-01-01", "ns")) / np.timedelta64(1, "D")
+    import cftime
+
+    return np.asarray(cftime.date2num(time.values, "days since 1900-01-01", calendar=time.dt.calendar), float)
+
+
+def _parts_of_months(time: xr.DataArray) -> np.ndarray | None:
+    """Lengths of steps that start on the same days of every month (1, 11, 21; 1, 16); None where they do not."""
+    day = time.dt.day.values
+    starts = np.unique(day)
+    if not 2 <= len(starts) <= 6 or starts[0] != 1 or np.diff(starts).max() > 16 or np.diff(starts).min() < 2:
+        return None
+    ends = np.append(starts[1:], 0)[np.searchsorted(starts, day)]
+    return np.where(ends > 0, ends, time.dt.days_in_month.values + 1) - day

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import xarray as xr
 
-from xflux.drivers.axis import axis_of, whole_days
+from xflux.drivers.axis import are_months, axis_of, day_numbers, days_like, whole_days, with_steps
 from xflux.drivers.seasonal import to_daily
 from xflux.drivers.sun import potential_radiation
 from xflux.drivers.water import potential_evapotranspiration, water_availability
 
 MONTH_OF_MEAN_YEAR = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
-# (given, wanted) -> factor, offset; units are compared without spaces and case
+# (given, wanted) -> factor, offset; units as _plain writes them
 _CONVERSIONS = {
     ("k", "degc"): (1.0, -273.15),
-    ("kelvin", "degc"): (1.0, -273.15),
     ("percent", "1"): (0.01, 0.0),
-    ("%", "1"): (0.01, 0.0),
     ("jm-2d-1", "wm-2"): (1 / 86400, 0.0),
     ("jm-2", "wm-2"): (1 / 86400, 0.0),  # ERA5 ssrd, summed over the day
     ("mjm-2d-1", "wm-2"): (1e6 / 86400, 0.0),
     ("kgm-2s-1", "mmd-1"): (86400.0, 0.0),
     ("mms-1", "mmd-1"): (86400.0, 0.0),
+    ("mmh-1", "mmd-1"): (24.0, 0.0),
     ("kgm-2d-1", "mmd-1"): (1.0, 0.0),
+    ("kgm-2", "mmd-1"): (1.0, 0.0),
     ("mm", "mmd-1"): (1.0, 0.0),  # per day, as ERA5-like daily files write it
     ("m", "mmd-1"): (1000.0, 0.0),
     ("md-1", "mmd-1"): (1000.0, 0.0),
+    ("ms-1", "mmd-1"): (86400e3, 0.0),
     ("mmmonth-1", "mmd-1"): ("month", 0.0),
-    ("mm/month", "mmd-1"): ("month", 0.0),
 }
-_SAME = [{"degc", "celsius", "degreescelsius", "c", "°c"}, {"1", "", "-", "unitless", "m2m-2", "m2/m2"},
-         {"wm-2", "w/m2", "wm**-2", "w/m^2"}, {"mmd-1", "mmday-1", "mm/day", "mm/d"}]  # fmt: skip
+# spellings of one unit; a name of the quantity itself is how MODIS writes that it has none
+_SAME = {
+    "degc": ("celsius", "degreecelsius", "degreescelsius", "degreec", "degreesc", "c", "°c"),
+    "k": ("kelvin", "degk", "degreek", "degreesk", "degreekelvin", "degreeskelvin"),
+    "1": ("", "-", "unitless", "dimensionless", "none", "m2m-2", "fraction", "reflectance", "evi", "ndvi", "ndwi"),
+    "percent": ("%",),
+    "wm-2": ("wattm-2", "wattsm-2", "js-1m-2", "jm-2s-1"),
+    "m": ("mofwaterequivalent", "metre", "metres"),
+}
+_SPELLED = {other: name for name, others in _SAME.items() for other in others}
 
 
 class Base:
@@ -72,7 +81,7 @@ class Base:
             having = [v for v in self.data.values() if axis in v.dims]
             if having:
                 finest = min(having, key=lambda v: whole_days(v).min())
-                composites = axis == "time" and whole_days(finest).max() < 28
+                composites = axis == "time" and not are_months(finest) and whole_days(finest).max() <= 31
                 return (to_daily(finest) if composites else finest)[axis]
         raise ValueError("the base data have no time, month or dayofyear axis: potential radiation has no date")
 
@@ -94,6 +103,8 @@ class Base:
 
 def _variables(data) -> dict[str, xr.DataArray]:
     """Variables by name; several Datasets may have time axes of their own (composites, days)."""
+    if isinstance(data, xr.Dataset):
+        data = with_steps(data)
     if isinstance(data, xr.Dataset | Mapping):
         return {str(k): data[k] for k in getattr(data, "data_vars", data)}
     out: dict[str, xr.DataArray] = {}
@@ -106,12 +117,10 @@ def _variables(data) -> dict[str, xr.DataArray]:
 
 
 def common_axis(parts: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
-    """Variables on one time axis: composites to days where another is daily; climatologies by date."""
+    """Variables on one time axis: composites to days where another has other steps; climatologies by date."""
     timed = {k: v for k, v in parts.items() if axis_of(v) == "time"}
     if timed:
-        shortest = {k: whole_days(v).min() for k, v in timed.items()}
-        if min(shortest.values()) == 1 and max(shortest.values()) > 1:
-            parts = parts | {k: to_daily(v) for k, v in timed.items()}
+        parts = parts | _same_steps(timed)
         time = next(v for k, v in parts.items() if k in timed)["time"]
         parts = {k: _by_date(v, time) for k, v in parts.items()}
         return dict(zip(parts, xr.align(*parts.values(), join="inner", exclude=("lat", "lon")), strict=True))
@@ -123,6 +132,39 @@ def common_axis(parts: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
         month = xr.DataArray(number, dims="dayofyear", coords={"dayofyear": day})
         return {k: v.sel(month=month).drop_vars("month") if axis_of(v) == "month" else v for k, v in parts.items()}
     return parts
+
+
+def _same_steps(timed: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+    """Variables with stamps that meet: days by date, months by month, other steps as they are or made into days."""
+    if len(timed) < 2:
+        return timed
+    from xflux.temporal import same_calendar
+
+    same_calendar(*timed.values())
+    if all(map(are_months, timed.values())):
+        timed = {k: _stamped(v, day_numbers(v["time"]) - v["time"].dt.day.values + 1) for k, v in timed.items()}
+    elif not _meet({k: day_numbers(v["time"]) for k, v in timed.items()}, timed):
+        timed = {k: to_daily(v) for k, v in timed.items()}
+    if any(not v["time"].equals(w["time"]) for v in timed.values() for w in timed.values()):
+        timed = {k: _stamped(v, day_numbers(v["time"])) for k, v in timed.items()}
+    first, last = (f([f2(day_numbers(v["time"])) for v in timed.values()]) for f, f2 in ((max, min), (min, max)))
+    if first > last:
+        spans = ", ".join(
+            f"{k} {str(v['time'].values[0])[:10]} to {str(v['time'].values[-1])[:10]}" for k, v in timed.items()
+        )
+        raise ValueError(f"the base variables have no time in common: {spans}")
+    return timed
+
+
+def _meet(start: dict[str, np.ndarray], timed: dict[str, xr.DataArray]) -> bool:
+    """Whether, where the variables overlap in time, they have the same steps."""
+    first, last = max(s[0] for s in start.values()), min(s[-1] for s in start.values())
+    steps = [np.stack([s, whole_days(timed[k])])[:, (s >= first) & (s <= last)] for k, s in start.items()]
+    return all(np.array_equal(steps[0], s) for s in steps[1:])
+
+
+def _stamped(da: xr.DataArray, days: np.ndarray) -> xr.DataArray:
+    return da.assign_coords(time=days_like(days, da["time"]))
 
 
 def _by_date(da: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
@@ -140,7 +182,7 @@ def _in_units(da: xr.DataArray, wanted: str | None) -> xr.DataArray:
     if given is None or wanted is None:
         return da
     have, want = _plain(given), _plain(wanted)
-    if have == want or any({have, want} <= same for same in _SAME):
+    if have == want:
         return da.assign_attrs(units=wanted)
     if (have, want) not in _CONVERSIONS:
         raise ValueError(
@@ -160,4 +202,8 @@ def _month_lengths(da: xr.DataArray) -> xr.DataArray:
 
 
 def _plain(units: str) -> str:
-    return "".join(units.lower().split()).replace("day-1", "d-1").replace("mon-1", "month-1").replace("·", "")
+    """Units in one spelling: kg/m2/s, kg m**-2 s**-1 and kg m-2 s-1 are one, °C and degree_Celsius another."""
+    text = re.sub(r"\*\*|[\^_·\s]", "", units.lower())
+    text = re.sub(r"/([a-z]+)([0-9]*)", lambda part: f"{part[1]}-{part[2] or 1}", text)
+    text = text.replace("day-1", "d-1").replace("mon-1", "month-1").replace("hr-1", "h-1").replace("hour-1", "h-1")
+    return _SPELLED.get(text, text)

@@ -20,10 +20,10 @@ def balance(rain, pet, top, below, u, l, days, record, out):
             l -= lost
             fast = min(pet[k], u)
             # in proportion to how full it is, and never more than there is
-            slow = min((pet[k] - fast) * (l / below), l)
+            slow = min((pet[k] - fast) * (l / below), l) if below > 0.0 else 0.0
             u -= fast
             l -= slow
-            wai += (u + l) / (top + below)
+            wai += (u + l) / (top + below) if top + below > 0.0 else np.nan  # no soil, no share of it
             et += fast + slow
             runoff += lost
         if record:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import xarray as xr
 
+from xflux.drivers.axis import STEP
 from xflux.drivers.base import Base, common_axis
 from xflux.drivers.seasonal import amplitude, mean, minimum, seasonal_cycle
 
@@ -162,6 +163,7 @@ def _evaluated(base: Base, recipe: Mapping, variant: str) -> xr.DataArray:
     attrs = {k: recipe[k] for k in ("units", "long_name", "proxy_for") if k in recipe}
     attrs |= {"formula": formula} | {k: v for k, v in value.attrs.items() if k == "msc_period"}
     axis = [d for d in ("time", "month", "dayofyear") if d in value.dims]
+    value = value.drop_vars(STEP, errors="ignore")
     return value.drop_attrs().transpose(*axis, ...).rename(recipe["name"]).assign_attrs(attrs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from xflux.drivers.axis import axis_of, whole_days
+from xflux.drivers.axis import STEP, are_months, axis_of, day_numbers, days_like, whole_days
 
 
 def seasonal_cycle(da: xr.DataArray, period: tuple[str, str] | None = None) -> xr.DataArray:
@@ -13,8 +13,8 @@ def seasonal_cycle(da: xr.DataArray, period: tuple[str, str] | None = None) -> x
 
     Daily input gives 365 days of year. A day is known by its number in its own year, as the forward run knows it: in
     leap years 29 February is day 60 and 31 December, day 366, is averaged into day 365. Composites of several days
-    (MODIS, 8 or 16 days) are interpolated to days first (``to_daily``). Monthly input gives 12 months. What is a
-    climatology or static already is returned as it is. Gaps are left out of the means.
+    (MODIS, 8 or 16 days; dekads; 30 days) are interpolated to days first (``to_daily``). Monthly input gives 12
+    months. What is a climatology or static already is returned as it is. Gaps are left out of the means.
 
     Parameters
     ----------
@@ -43,8 +43,7 @@ def seasonal_cycle(da: xr.DataArray, period: tuple[str, str] | None = None) -> x
         inside = da.sel(time=slice(*period))
         da = inside if inside.sizes["time"] else da
     attrs["msc_period"] = f"{str(da['time'].values[0])[:10]} to {str(da['time'].values[-1])[:10]}"
-    days = whole_days(da)
-    if days.min() >= 28:
+    if are_months(da) or whole_days(da).min() > 31:
         return da.groupby("time.month").mean(skipna=True).transpose("month", ...).assign_attrs(attrs)
     da = to_daily(da)
     number = da["time"].dt.dayofyear.clip(max=365).rename("dayofyear")
@@ -94,18 +93,15 @@ def to_daily(da: xr.DataArray) -> xr.DataArray:
     days = whole_days(da)
     if axis_of(da) != "time" or (days == 1).all():
         return da
-    time = da["time"]
-    if not np.issubdtype(time.dtype, np.datetime64):
-        time = time.convert_calendar("standard", align_on="date")
-    start = time.values.astype("datetime64[D]")
-    end = start + days.astype("timedelta64[D]")
-    middle = (start - start[0]).astype(float) + (end - start).astype(float) / 2
-    day = np.arange(start[0], end[-1])
-    noon = (day - start[0]).astype(float) + 0.5
-    after = np.searchsorted(middle, noon).clip(1, len(middle) - 1)
-    weight = ((noon - middle[after - 1]) / (middle[after] - middle[after - 1])).clip(0, 1)
-    out_time = xr.DataArray(day.astype("datetime64[ns]"), dims="time", name="time")
+    start = day_numbers(da["time"])
+    middle = start + days / 2
+    day = np.arange(start[0], start[-1] + days[-1])
+    noon = day + 0.5
+    after = np.searchsorted(middle, noon).clip(1, max(len(middle) - 1, 1)) % len(middle)
+    weight = ((noon - middle[after - 1]) / np.maximum(middle[after] - middle[after - 1], 1)).clip(0, 1)
+    out_time = xr.DataArray(days_like(day, da["time"]), dims="time", name="time")
     w = xr.DataArray(weight.astype(da.dtype), dims="time")
+    da = da.drop_vars(STEP, errors="ignore")
     left, right = (da.isel(time=i).drop_vars("time") for i in (after - 1, after))
     return (left * (1 - w) + right * w).assign_coords(time=out_time).transpose(*da.dims).assign_attrs(da.attrs)
 
@@ -133,38 +129,51 @@ def fill_gaps(da: xr.DataArray, max_gap: int = 32, seasonal: bool = True) -> xr.
     array([1., 2., 3., 4.])
     """
     axis = _needs_axis(da, "fill_gaps")
-    step = np.cumsum(whole_days(da))
+    days = whole_days(da)
     filled = xr.apply_ufunc(
         _bridge_gaps, da, input_core_dims=[[axis]], output_core_dims=[[axis]], dask="parallelized",
-        output_dtypes=[da.dtype], kwargs={"at": step - step[0], "longest": max_gap, "cyclic": axis != "time"},
+        output_dtypes=[da.dtype], kwargs={"days": days, "longest": max_gap, "cyclic": axis != "time"},
         dask_gufunc_kwargs={"allow_rechunk": True},
     ).transpose(*da.dims)  # fmt: skip
     if seasonal and axis == "time":
-        cycle = seasonal_cycle(filled)
-        key = "month" if "month" in cycle.dims else "dayofyear"
-        number = da["time"].dt.month if key == "month" else da["time"].dt.dayofyear.clip(max=365)
-        present = number.isin(cycle[key].values)
-        wanted = number.where(present, cycle[key].values[0])
-        filled = filled.fillna(cycle.sel({key: wanted}).drop_vars(key).where(present))
+        filled = _from_other_years(filled, days)
     return filled.transpose(*da.dims).assign_attrs(da.attrs)
 
 
-def _bridge_gaps(values: np.ndarray, at: np.ndarray, longest: float, cyclic: bool) -> np.ndarray:
-    """Linear interpolation over gaps along the last axis between neighbours at most ``longest`` days of gap apart."""
+def _from_other_years(da: xr.DataArray, days: np.ndarray) -> xr.DataArray:
+    """Missing steps from those of other years that start on the same day, else from the cycle on their middle day."""
+    start = da["time"].dt.month if are_months(da) else da["time"].dt.dayofyear.clip(max=365)
+    filled = _fill_by_number(da, start, da.groupby(start.rename("number")).mean(skipna=True))
+    if are_months(da) or days.max() == 1 or days.min() > 31:
+        return filled
+    time = da["time"]
+    middle = xr.DataArray(days_like(day_numbers(time) + (days - 1) // 2, time), dims="time", coords={"time": time})
+    cycle = seasonal_cycle(da).rename(dayofyear="number")
+    return _fill_by_number(filled, middle.dt.dayofyear.clip(max=365), cycle)
+
+
+def _fill_by_number(da: xr.DataArray, number: xr.DataArray, cycle: xr.DataArray) -> xr.DataArray:
+    present = number.isin(cycle["number"].values)
+    wanted = number.where(present, cycle["number"].values[0])
+    return da.fillna(cycle.sel(number=wanted).drop_vars("number").where(present))
+
+
+def _bridge_gaps(values: np.ndarray, days: np.ndarray, longest: float, cyclic: bool) -> np.ndarray:
+    """Straight lines along the last axis, from middle to middle of steps, over gaps of at most ``longest`` days."""
     if cyclic:
-        year = at[-1] + (at[-1] - at[-2] if len(at) > 1 else 1)
-        n = len(at)
-        thrice = np.concatenate([at - year, at, at + year])
-        return _bridge_gaps(np.concatenate([values] * 3, -1), thrice, longest, False)[..., n : 2 * n]
+        n = len(days)
+        return _bridge_gaps(np.concatenate([values] * 3, -1), np.tile(days, 3), longest, False)[..., n : 2 * n]
     good = np.isfinite(values)
     index = np.arange(values.shape[-1])
     before = np.maximum.accumulate(np.where(good, index, -1), -1)
     after = np.flip(np.minimum.accumulate(np.flip(np.where(good, index, len(index)), -1), -1), -1)
     inside = ~good & (before >= 0) & (after < len(index))
     left, right = before.clip(0), after.clip(max=len(index) - 1)
+    end = np.cumsum(days)
+    at = end - days / 2
+    # a gap's length is the time without value: from the end of the step before to the start of the step after
+    inside &= end[right] - days[right] - end[left] <= longest
     span = np.where(inside, at[right] - at[left], 1)
-    # a gap's length is the time without value: between its neighbours, less one step
-    inside &= span - np.diff(at, append=at[-1] + 1)[left] <= longest
     a, b = np.take_along_axis(values, left, -1), np.take_along_axis(values, right, -1)
     return np.where(inside, a + (b - a) * (at - at[left]) / span, values).astype(values.dtype)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from xflux.drivers.axis import MONTH_DAYS
+from xflux.drivers.axis import MONTH_DAYS, STEP, are_months, whole_days
 
 # Kopp and Lean (2011), doi:10.1029/2010GL045777
 SOLAR_CONSTANT = 1361.0
@@ -78,7 +78,9 @@ def _days(time, month, dayofyear):
     if name == "time" and getattr(values, "name", None) in ("month", "dayofyear"):
         name = values.name
     axis = values if isinstance(values, xr.DataArray) else xr.DataArray(values, dims=name, name=name)
-    axis = axis.drop_vars([c for c in axis.coords if c != axis.name])
+    if axis.dims == (axis.name,) and axis.name not in axis.coords:
+        axis = axis.assign_coords({axis.name: axis})
+    axis = axis.drop_vars([c for c in axis.coords if c not in (axis.name, STEP)])
     if name == "dayofyear":
         return axis, _angle(axis, 365.2425), None
     if name == "month":
@@ -90,17 +92,18 @@ def _days(time, month, dayofyear):
 
 
 def _dates(axis: xr.DataArray):
-    from xflux.temporal import step_days
-
     try:
-        length = np.rint(np.asarray(step_days(axis).values, float)).astype(int)
-    except ValueError:  # a single stamp: its day
+        length = whole_days(axis)
+    except ValueError:  # a single stamp, or hours: the day they are in
         length = np.ones(axis.size, int)
     first = axis.dt.dayofyear.values
-    in_year = {"360_day": 360.0, "noleap": 365.0, "365_day": 365.0}.get(axis.dt.calendar, 365.2425)
+    months = (length > 1).any() and axis.dims[0] == axis.name and are_months(axis)
+    axis = axis.drop_vars(STEP, errors="ignore")
+    in_year = {"360_day": 360.0, "noleap": 365.0, "365_day": 365.0, "all_leap": 366.0, "366_day": 366.0}
+    in_year = in_year.get(axis.dt.calendar, 365.2425)
     if (length <= 1).all():
         return axis, _angle(xr.DataArray(first, dims=axis.dims), in_year), None
-    if axis.dims[0] == axis.name and (length >= 28).all() and (length <= 31).all():
+    if months:
         first = first - axis.dt.day.values + 1  # stamps at any day of the month are whole months
     return axis, _steps([np.arange(f, f + n) for f, n in zip(first, length, strict=True)], in_year), length
 

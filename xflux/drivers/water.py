@@ -73,7 +73,8 @@ def water_availability(
     rain, pet
         mm d-1, (time | month | dayofyear, …), the same steps. A missing value is missing from then on: fill gaps first.
     upper, lower
-        Capacities, mm (numbers, or DataArrays over the cells).
+        Capacities, mm (numbers, or DataArrays over the cells). Where both are 0 (rock), ``wai`` is NaN and all that
+        rains runs off.
     initial
         Share of the capacities that is full at the start (default: half).
 
