@@ -58,9 +58,10 @@ class RegionalConstraint:
         `weight`. 1 is the paper's: each loss counts as one task, however few numbers it is made of, and a small loss
         pulls at the towers' fit as much as theirs. Below 1 less (synthetic Earth: docs, "What we learned on the way").
     refit_bridge
-        Fit the bridge anew every so many epochs, on the members' own fields of the last three epochs, whose anomalies
-        from the mean seasonal cycle it has to follow to its R². Between fits the bridge says what has changed since the
-        last full field (`control_variate`): its gap is then what an epoch of training adds.
+        Fit the bridge anew every so many epochs (3 is good), on the members' own fields of the last three epochs, whose
+        anomalies from the mean seasonal cycle it has to follow to its R². Between fits the bridge says what has changed
+        since the last full field (`control_variate`): its gap is then what one epoch of training adds (real study at
+        0.5°: 0.15 in place of 2.3 PgC yr-1).
     sampling_error
         Largest standard error of a step's regional estimate over the inversions' range that passes without a warning.
     regions_per_step
