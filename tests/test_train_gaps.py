@@ -107,6 +107,14 @@ def test_gaps_never_become_nan(earth, kind, options, months):
     assert (history.loss.sel(term="ATM") > 0).all() and (history.validation_loss.sel(term="ATM") > 0).all()
 
 
+def test_a_sum_that_no_inversion_has_is_an_error(earth):
+    target = earth.target.copy()
+    target.values[:3, 0], target.values[3:, 1] = np.nan, np.nan
+    top = train.RegionalConstraint(target, earth.grid, regions=earth.weights, integral="full", total=True)
+    with pytest.raises(ValueError, match="none of the inversions of member 0 has a value in every region"):
+        train.fit(earth.towers, DRIVERS, constraints=[top], config=train.TrainConfig(**SMALL))
+
+
 def test_a_bootstrap_without_a_value_in_the_training_years_is_named(earth):
     grid = in_time(earth, xr.date_range("2015-01-01", periods=48, freq="MS"))
     target = gappy(earth, "periods")

@@ -508,8 +508,28 @@ class TestErrors:
         ],
     )
     def test_options(self, earth, options, message):
+        """Named before training starts."""
         with pytest.raises(ValueError, match=message):
             constraint(earth, **options)
+
+
+class TestTypes:
+    def test_of_a_constraint(self, earth):
+        for options, message in (
+            ({"target": earth.target.to_dataset(name="nee")}, "target is a Dataset; expected an xarray DataArray"),
+            ({"drivers": earth.grid.warm}, "drivers is a DataArray; expected an xarray Dataset"),
+            ({"integral": "bridge", "bridge": "bridge.nc"}, "bridge is a str; expected a Bridge"),
+        ):
+            with pytest.raises(TypeError, match=message):
+                constraint(earth, **options)
+
+    def test_of_the_towers_the_flux_and_the_constraints(self, earth):
+        with pytest.raises(TypeError, match="constraint 0 is a DataArray; expected a RegionalConstraint"):
+            train.fit(earth.towers, DRIVERS, constraints=[earth.target], config=SMALL)
+        with pytest.raises(TypeError, match="towers is a DataFrame; expected an xarray Dataset"):
+            train.fit(earth.towers.to_dataframe(), DRIVERS, config=SMALL)
+        with pytest.raises(ValueError, match="flux='gpp' is no target of the model; its targets are nee"):
+            train.fit(earth.towers, DRIVERS, constraints=[constraint(earth, flux="gpp")], config=SMALL)
 
 
 def as_target(values, units):

@@ -109,6 +109,9 @@ class RegionalConstraint:
         from xflux.grid import standardise
 
         plain_numbers(self)
+        _check_types(self, target=xr.DataArray, drivers=xr.Dataset)
+        if self.bridge is not None and not (hasattr(self.bridge, "pixels") and hasattr(self.bridge, "regions")):
+            raise TypeError(f"bridge is a {type(self.bridge).__name__}; expected a Bridge (load_bridge reads a file)")
         object.__setattr__(self, "drivers", standardise(self.drivers))
         kind = self.integral or ("bridge" if self.bridge is not None else "sampled")
         if kind not in INTEGRALS:
@@ -184,6 +187,7 @@ class LinearConstraint:
         from xflux.grid import standardise
 
         plain_numbers(self)
+        _check_types(self, operator=xr.DataArray, drivers=xr.Dataset)
         object.__setattr__(self, "drivers", standardise(self.drivers))
         object.__setattr__(self, "operator", standardise(self.operator))
         if "obs" not in self.operator.dims or {"lat", "lon"} - set(self.operator.dims):
@@ -209,6 +213,13 @@ class LinearConstraint:
         _check_weight(self.weight)
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}; expected a share of at least 0 and below 1")
+
+
+def _check_types(constraint: RegionalConstraint | LinearConstraint, **expected: type) -> None:
+    for name, kind in expected.items():
+        given = getattr(constraint, name)
+        if not isinstance(given, kind):
+            raise TypeError(f"{name} is a {type(given).__name__}; expected an xarray {kind.__name__}")
 
 
 def plain_options(constraint: RegionalConstraint | LinearConstraint) -> dict:

@@ -77,6 +77,8 @@ def fit(
     >>> model.predict(np.zeros((5, 1))).shape, dict(model.history.sizes)
     ((3, 5), {'epoch': 2, 'member': 3, 'term': 1})
     """
+    if not isinstance(towers, xr.Dataset):
+        raise TypeError(f"towers is a {type(towers).__name__}; expected an xarray Dataset over sample (read_towers)")
     config = config or TrainConfig()
     targets = [target] if isinstance(target, str) else list(target)
     if isinstance(constraints, RegionalConstraint | LinearConstraint):
@@ -123,9 +125,15 @@ def _terms(
     """The constraints made ready, each with a label of its own."""
     terms = []
     for number, constraint in enumerate(constraints):
+        if not isinstance(constraint, RegionalConstraint | LinearConstraint):
+            raise TypeError(
+                f"constraint {number} is a {type(constraint).__name__}; expected a RegionalConstraint or a "
+                "LinearConstraint"
+            )
         make = LinearTerm if isinstance(constraint, LinearConstraint) else RegionalTerm
         if isinstance(constraint, RegionalConstraint):
-            check_contents(towers[constraint.flux or setting.targets[0]], constraint.target, constraint.allow)
+            flux = setting.targets[setting.flux_number(constraint.flux)]
+            check_contents(towers[flux], constraint.target, constraint.allow)
         terms.append(make(constraint, rows.scaling, config.trained, number, setting))
     names = [name for term in terms for name in term.names]
     if len(set(names) - set(_tower_terms(setting.targets))) < len(names):

@@ -51,6 +51,7 @@ class RegionalTerm:
         self.whole_calendar = self.whole and Calendar.of(target, self.whole.pixels.rows, False)
         self.years = held_out_years(self.calendar, target, members, config)
         self.training, self.validation = self._targets(target)
+        self._check_total()
         self.curve, self.design = self._stratify() if constraint.kind == "sampled" else (None, None)
         self.controlled = self._is_controlled(target)
         self.field: Field | None = None
@@ -119,6 +120,18 @@ class RegionalTerm:
             training.append(self.calendar.target(own, years))
             validation.append(self.calendar.target(own, held_out) if len(held_out) else training[-1])
         return tuple(torch.tensor(np.stack(t), device=self.device) for t in (training, validation))
+
+    def _check_total(self) -> None:
+        """Raise where no inversion has all regions at once: the loss of their sum would be zero."""
+        lacking = ~torch.isfinite(self.training.sum(2)).any(-1).any(1)
+        trains = self.config.validation_years is not None
+        if self.constraint.total and trains and lacking.any():
+            member = self.members[int(lacking.nonzero()[0])]
+            raise ValueError(
+                f"constraint {self.constraint.name}: total=True, but none of the inversions of member {member} has "
+                "a value in every region at one step, so that the regions have no sum: leave out the regions or the "
+                "inversions with gaps, or total"
+            )
 
     def _years_there(self, own: Target, member: int, training, held_out) -> tuple:
         """The member's years in which one of the inversions that it has drawn has a value."""
