@@ -341,3 +341,33 @@ def test_a_dataset_keeps_its_other_variables_and_bounds():
     result = remove_fire(ds, fire)
     np.testing.assert_allclose(result.nbe.values, (nbe - fire.fire).values)
     assert {"note", "time_bnds"} <= set(result.variables) and result.nbe.attrs["includes_fire"] == 0
+
+
+def test_labels_that_the_component_lacks_are_named():
+    names = ["A", "B", "C"]
+    flux = xr.concat([flux_on(6, 8, seed=i) for i in range(3)], xr.DataArray(names, dims="inversion", name="inversion"))
+    turned = flux.isel(inversion=[2, 0, 1])
+    done = adjust_fossil(flux, turned * 2, turned)
+    np.testing.assert_allclose(done, flux * 2)
+    assert list(done.inversion.values) == names
+    with pytest.raises(ValueError, match=r"fossil difference: no inversion A, which the flux has; it has C, B"):
+        adjust_fossil(flux, turned.sel(inversion=["C", "B"]), turned)
+    months = flux_on(6, 8, months=12, includes_fire=1).assign_coords(time=np.arange(1, 13)).rename(time="month")
+    with pytest.raises(ValueError, match=r"fire emissions: no month 7, 8, 9, 10, 11, 12, which the flux has"):
+        remove_fire(months, abs(months).isel(month=slice(6)))
+
+
+def test_per_land_fluxes_on_different_grids_are_refused():
+    """Coarse and fine cells have different shares of land: the regridded sum over land is another one."""
+    flux = flux_on(6, 8, includes_fire=1, area_basis="land")
+    with pytest.raises(ValueError, match=r"per m2 of land on different grids.*their sums would not be kept"):
+        remove_fire(flux, abs(flux_on(12, 16, area_basis="land")))
+    turned = abs(flux_on(6, 8, west=0.0, descending=True, area_basis="land"))
+    done = remove_fire(flux, turned)
+    assert float(globe(flux - done)) == pytest.approx(float(globe(turned)), rel=1e-10)
+
+
+def test_adding_and_taking_out_leaves_no_adjustment():
+    nee, fire = flux_on(6, 8, includes_fire=0), abs(flux_on(6, 8, seed=1))
+    back = remove_fire(add_fire(nee, fire), fire)
+    assert back.attrs == nee.attrs

@@ -209,10 +209,20 @@ def test_fields_have_the_statistics_they_claim():
     ({"resolution": 15, "night_bias": 1.0}, ValueError, "night_bias=1.0: a share of respiration"),
     ({"resolution": 15, "hidden": -1.0}, ValueError, "hidden=-1.0 must not be negative"),
     ({"resolution": 15, "towers": 1}, ValueError, "at least 2 towers"),
+    ({"resolution": 15, "towers": 2.5}, ValueError, "at least 2 towers, in whole numbers"),
+    ({"resolution": 15, "sink": float("nan")}, ValueError, "sink=nan: a finite number is needed"),
+    ({"resolution": 15, "inversion_error": float("inf")}, ValueError, "inversion_error=inf: a finite number"),
 ])  # fmt: skip
 def test_settings_are_checked(arguments, error, message):
     with pytest.raises(error, match=message):
         synthetic.earth(**arguments)
+
+
+@pytest.mark.parametrize("resolution", [1.2, 1.8, 3.6, 7.5, 22.5, 180 / 7])
+def test_any_resolution_that_divides_180(resolution):
+    grid = make_land(resolution).grid
+    np.testing.assert_allclose(grid.lat, np.linspace(-90, 90, 2 * grid.lat.size + 1)[1::2], atol=1e-9)
+    np.testing.assert_allclose(grid.lon, np.linspace(-180, 180, 2 * grid.lon.size + 1)[1::2], atol=1e-9)
 
 
 def test_settings_are_documented():

@@ -274,7 +274,7 @@ def _mark(result: xr.DataArray, flux: xr.DataArray, kind: str, includes: int | N
     """The flux's attributes with the adjustment recorded; one that is undone is struck off."""
     attrs = dict(flux.attrs)
     done = [k for k in _adjusted(flux) if k != kind]
-    undone = kind in _adjusted(flux) and includes == 1
+    undone = kind in _adjusted(flux) and includes is not None
     text = ", ".join(done if undone else [*done, kind])
     attrs = {**attrs, "adjusted_for": text} if text else {k: v for k, v in attrs.items() if k != "adjusted_for"}
     if includes is not None:
@@ -312,6 +312,7 @@ def _combine(
     if "time" in flux.dims:
         bounds = temporal.time_bounds(flux) if bounds is None else bounds
         part = _on_steps(part, part_bounds, flux, bounds, kind)
+    part = _same_labels(part, flux, kind)
     part = _in_units(regrid(part, flux), flux, bounds)
     result = flux + sign * part.reset_coords(drop=True)
     return result.transpose(*flux.dims)
@@ -324,6 +325,12 @@ def _check_component(flux: xr.DataArray, part: xr.DataArray, kind: str) -> None:
         raise ValueError(
             f"the flux is per m2 of {bases[0]}, {_KIND[kind]} per m2 of {bases[1]}: multiply the one per m2 of land by "
             "the land fraction and set its area_basis to 'cell' first"
+        )
+    if bases == ("land", "land") and not _same_cells(flux, part):
+        raise ValueError(
+            f"the flux and {_KIND[kind]} are per m2 of land on different grids, whose cells have different shares of "
+            "land: their sums would not be kept. Multiply each by its own land fraction and set area_basis to 'cell' "
+            "first"
         )
     for what, da in (("the flux", flux), (_KIND[kind], part)):
         if not units.parse(da.attrs.get("units", ""), da.attrs).per_area:
@@ -339,6 +346,30 @@ def _check_component(flux: xr.DataArray, part: xr.DataArray, kind: str) -> None:
             "sign if your file gives what is to be added to the land flux",
             stacklevel=5,
         )
+
+
+def _same_labels(part: xr.DataArray, flux: xr.DataArray, kind: str) -> xr.DataArray:
+    """The component's inversions, months, … by the flux's labels; xarray alone would drop those it lacks."""
+    for dim in set(part.dims) - {"lat", "lon", "time"}:
+        if dim not in flux.coords or dim not in part.coords:
+            continue
+        lacking = [str(v) for v in flux[dim].values if v not in part[dim].values]
+        if lacking:
+            raise ValueError(
+                f"{_KIND[kind]}: no {dim} {', '.join(lacking[:6])}{' …' if len(lacking) > 6 else ''}, which the flux "
+                f"has; it has {', '.join(map(str, part[dim].values[:12]))}. Select the common ones first"
+            )
+        part = part.sel({dim: flux[dim].values})
+    return part
+
+
+def _same_cells(a: xr.DataArray, b: xr.DataArray) -> bool:
+    """Whether two fluxes are on the same cells, in any order and convention of longitude."""
+    for dim in ("lat", "lon"):
+        x, y = (np.sort(np.round(np.asarray(da[dim].values, float) % 360, 4) % 360) for da in (a, b))
+        if x.shape != y.shape or not np.allclose(x, y, atol=2e-4):
+            return False
+    return True
 
 
 def _on_steps(

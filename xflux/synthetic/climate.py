@@ -40,10 +40,11 @@ def make_land(resolution: float) -> Land:
     from xflux.grid import cell_area
     from xflux.regions import region_weights
 
-    if not (np.isfinite(resolution) and 0.25 <= resolution <= 30 and 180 % resolution == 0):
+    rows = round(180 / resolution) if np.isfinite(resolution) and 0.25 <= resolution <= 30 else 0
+    if not rows or abs(rows * resolution - 180) > 1e-9:
         raise ValueError(f"resolution={resolution}: degrees that divide 180, between 0.25 and 30 (2.0, 2.5, 5.0 …)")
-    lat = np.arange(-90 + resolution / 2, 90, resolution)
-    lon = np.arange(-180 + resolution / 2, 180, resolution)
+    lat = -90 + resolution / 2 + resolution * np.arange(rows)
+    lon = -180 + resolution / 2 + resolution * np.arange(2 * rows)
     grid = xr.Dataset(coords={
         "lat": ("lat", lat, {"units": "degrees_north"}), "lon": ("lon", lon, {"units": "degrees_east"}),
     })  # fmt: skip

@@ -68,6 +68,9 @@ class Settings:
     fire: float = 2.0
 
     def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            if not np.isfinite(value):
+                raise ValueError(f"{name}={value}: a finite number is needed")
         if not 0 <= self.uneven <= 1:
             raise ValueError(f"uneven={self.uneven}: from 0 (at random over the land) to 1 (as the real network)")
         if not 0 <= self.night_bias < 1:
@@ -75,8 +78,10 @@ class Settings:
         for name in ("inversion_error", "tower_noise", "hidden", "fire"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
-        if self.towers < 2 or self.gpp <= 0:
-            raise ValueError(f"at least 2 towers and a positive GPP are needed, got {self.towers} and {self.gpp}")
+        if self.towers < 2 or self.towers != int(self.towers) or self.gpp <= 0:
+            raise ValueError(
+                f"at least 2 towers, in whole numbers, and a positive GPP are needed, got {self.towers} and {self.gpp}"
+            )
 
     def without_biases(self) -> Settings:
         """The same world, observed without bias."""
