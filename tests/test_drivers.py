@@ -539,6 +539,18 @@ def test_monthly_climatology_with_rain_per_month():
     assert made.WAI2.dims == ("month", "lat", "lon") and made.Rg_VIMSC.dims == ("month", "lat", "lon")
 
 
+def test_era5_under_its_own_names_and_units():
+    _, met = modis_and_weather()
+    plain = drivers.table_a2(met)
+    era5 = xr.Dataset({
+        "t2m": (met.TAIR + 273.15).assign_attrs(units="K"), "tp": (met.PREC / 1000).assign_attrs(units="m"),
+        "ssrd": (met.RG * 86400).assign_attrs(units="J m**-2"),
+    }).rename(time="valid_time", lat="latitude", lon="longitude")  # fmt: skip
+    for made in (drivers.table_a2(era5), drivers.table_a2(dict(era5.data_vars)), drivers.table_a2([era5])):
+        xr.testing.assert_allclose(made, plain, rtol=1e-6)
+        assert made.WAI2.dims == ("time", "lat", "lon")
+
+
 def test_composites_beside_daily_weather():
     modis, met = modis_and_weather()
     made = drivers.table_a2([modis, met])

@@ -204,6 +204,19 @@ def test_badm_and_site_lists_give_places(tmp_path):
         read_towers(path, sites=pd.DataFrame({"site": ["XX-Abc"]}))
 
 
+@pytest.mark.parametrize(("header", "row", "encoding"), [
+    ("site,lat,lon,igbp", "XX-Abc,51.5,-10.25,WET", "utf-8-sig"),  # as spreadsheets save it
+    ("SITE_ID\tLOCATION_LAT\tLOCATION_LONG\tIGBP\tName", "XX-Abc \t51.5\t-10.25\tWET\tMüller", "latin-1"),
+    ("Site ID,Latitude (degrees),Longitude (degrees),Vegetation Abbreviation (IGBP)", "XX-Abc,51.5,-10.25,WET",
+     "utf-8"),  # AmeriFlux
+])  # fmt: skip
+def test_site_lists_as_they_come(tmp_path, header, row, encoding):
+    path = write_daily(tmp_path, "FLX_XX-Abc_FLUXNET2015_FULLSET_DD_2005-2005_1-4.csv")
+    (tmp_path / "sites.txt").write_text(f"{header}\n{row}\n", encoding=encoding)
+    towers = read_towers(path, sites=tmp_path / "sites.txt")
+    assert (float(towers.lat[0]), float(towers.lon[0]), str(towers.igbp.values[0])) == (51.5, -10.25, "WET")
+
+
 def test_unknown_places_warn_once_and_name_the_sites(tmp_path):
     path = write_daily(tmp_path, "FLX_XX-Abc_FLUXNET2015_FULLSET_DD_2005-2005_1-4.csv")
     with pytest.warns(UserWarning, match="no coordinates for 1 site.*XX-Abc") as caught:

@@ -104,9 +104,9 @@ class Base:
 def _variables(data) -> dict[str, xr.DataArray]:
     """Variables by name; several Datasets may have time axes of their own (composites, days)."""
     if isinstance(data, xr.Dataset):
-        data = with_steps(data)
+        data = with_steps(_named(data))
     if isinstance(data, xr.Dataset | Mapping):
-        return {str(k): data[k] for k in getattr(data, "data_vars", data)}
+        return {str(k): _named(data[k]) for k in getattr(data, "data_vars", data)}
     out: dict[str, xr.DataArray] = {}
     for part in data:
         twice = out.keys() & set(map(str, part.data_vars))
@@ -114,6 +114,13 @@ def _variables(data) -> dict[str, xr.DataArray]:
             raise ValueError(f"base variable {', '.join(map(repr, sorted(twice)))} is given twice: drop one of them")
         out |= _variables(part)
     return out
+
+
+def _named(obj):
+    """With the names time, lat and lon, where ERA5's own are there instead."""
+    own = {"valid_time": "time", "latitude": "lat", "longitude": "lon"}
+    given = {*map(str, obj.coords), *map(str, obj.dims)}
+    return obj.rename({k: v for k, v in own.items() if k in given and v not in given})
 
 
 def common_axis(parts: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:

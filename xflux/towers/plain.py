@@ -45,7 +45,9 @@ def read(name: str, source: pd.DataFrame | Path, variable, variables, units: Map
         found = column_named(table.columns, what)
         rename |= {found: what} if found else {}
     out_units = {rename.get(c, c): u for c in table if (u := units.get(c) or _known_units(str(c))) is not None}
-    table = table.rename(columns=rename).assign(site=table[site].astype(str), time=_dates(table[time], name))
+    table = table.rename(columns=rename).assign(
+        site=table[site].astype(str).str.strip(), time=_dates(table[time], name)
+    )
     table = _tidy(table)
     for target in targets:
         unit = out_units.get(target, "gC m-2 d-1")

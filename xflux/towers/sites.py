@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 
@@ -12,13 +13,14 @@ NAMES = {
     "site": ("site", "site_id", "siteid", "site id", "fluxnetid"),
     "lat": ("lat", "latitude", "location_lat", "site_lat", "tower_lat"),
     "lon": ("lon", "long", "longitude", "location_long", "location_lon", "site_long", "tower_lon"),
-    "igbp": ("igbp", "igbp_class", "pft"),
+    "igbp": ("igbp", "igbp_class", "vegetation abbreviation", "pft"),
 }
 
 
 def column_named(columns, what: str) -> str | None:
     """The column that holds ``site``, ``lat``, ``lon`` or ``igbp``, whatever its spelling; None where there is none."""
-    lower = {str(c).strip().lower(): c for c in reversed(list(columns))}
+    # AmeriFlux writes "Latitude (degrees)" and "Vegetation Abbreviation (IGBP)"
+    lower = {str(c).split("(")[0].strip().lower(): c for c in reversed(list(columns))}
     return next((lower[n] for n in NAMES[what] if n in lower), None)
 
 
@@ -50,8 +52,11 @@ def _read(path: str) -> pd.DataFrame:
         return pd.read_parquet(path)
     if suffix in (".xlsx", ".xls"):
         return pd.read_excel(path)
-    # BADM files carry Latin-1 names of people and places; separators are commas, semicolons or tabs
-    return pd.read_csv(path, sep=None, engine="python", encoding="latin-1")
+    # separators are commas, semicolons or tabs; BADM files carry Latin-1 names of people and places, spreadsheets
+    # write UTF-8 with a mark at its beginning
+    with open(path, "rb") as file:
+        marked = file.read(3) == codecs.BOM_UTF8
+    return pd.read_csv(path, sep=None, engine="python", encoding="utf-8-sig" if marked else "latin-1")
 
 
 def _is_badm(table: pd.DataFrame) -> bool:
@@ -62,7 +67,7 @@ def _from_badm(table: pd.DataFrame) -> pd.DataFrame:
     """BADM is one row a value: the first LOCATION_LAT, LOCATION_LONG and IGBP of each site are taken."""
     first = table.drop_duplicates(["SITE_ID", "VARIABLE"])
     wide = first.pivot(index="SITE_ID", columns="VARIABLE", values="DATAVALUE")
-    out = pd.DataFrame(index=pd.Index(wide.index.astype(str), name="site"))
+    out = pd.DataFrame(index=pd.Index(wide.index.astype(str).str.strip(), name="site"))
     for name, key in (("lat", "LOCATION_LAT"), ("lon", "LOCATION_LONG")):
         out[name] = pd.to_numeric(wide[key], errors="coerce").to_numpy() if key in wide else np.nan
     out["igbp"] = wide["IGBP"].to_numpy() if "IGBP" in wide else ""
@@ -79,7 +84,7 @@ def _from_list(table: pd.DataFrame) -> pd.DataFrame:
             f"the site list has no column for {', '.join(missing)}; it has {', '.join(map(str, table.columns[:15]))}: "
             "name them site, lat, lon, igbp"
         )
-    out = pd.DataFrame(index=pd.Index(table[found["site"]].astype(str), name="site"))
+    out = pd.DataFrame(index=pd.Index(table[found["site"]].astype(str).str.strip(), name="site"))
     for name in ("lat", "lon"):
         out[name] = pd.to_numeric(table[found[name]], errors="coerce").to_numpy()
     out["igbp"] = table[found["igbp"]].astype(object).to_numpy() if found["igbp"] else ""
