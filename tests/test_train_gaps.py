@@ -1,5 +1,7 @@
 """Targets and drivers that do not fit each other's years: gaps, incomplete years and months, calendars."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -105,6 +107,28 @@ def test_gaps_never_become_nan(earth, kind, options, months):
     history = train.fit(earth.towers, DRIVERS, constraints=[constraint], config=config).history
     assert np.isfinite(history.loss).all() and np.isfinite(history.validation).all()
     assert (history.loss.sel(term="ATM") > 0).all() and (history.validation_loss.sel(term="ATM") > 0).all()
+
+
+@pytest.mark.parametrize("months", [False, True])
+def test_members_with_fewer_held_out_years_validate_as_alone(earth, months):
+    """Who draws the short inversion holds out fewer years: each of them counts the same."""
+    time = xr.date_range("2015-01-01", periods=84, freq="MS")
+    target = xr.concat([earth.target.isel(inversion=slice(2)), earth.target.isel(inversion=slice(2))], "time")
+    target = target.isel(time=slice(84)).assign_coords(time=time)
+    target = (target + 0.2 * (time.year.values - 2015)).assign_attrs(earth.target.attrs)
+    target.values[0, :, 60:] = np.nan
+    top = train.RegionalConstraint(
+        target, earth.grid if months else in_time(earth, time), regions=earth.weights, integral="full"
+    )
+    config = train.TrainConfig(**SMALL | {"folds": 6}, resample_inversions=1, validation_years=3, dtype="float64")
+    model = train.fit(earth.towers, DRIVERS, constraints=[top], config=config)
+    years = model.attrs["constraints"][0]["held_out_years"]
+    assert months or {2, 3} <= {len(own) for own in years.values()}
+    for member in range(6):
+        alone = train.fit(earth.towers, DRIVERS, constraints=[top], config=replace(config, members=(member,))).history
+        both = model.history.sel(member=[member])
+        np.testing.assert_allclose(both.validation, alone.validation, rtol=1e-12)
+        np.testing.assert_allclose(both.ATM_integral, alone.ATM_integral, rtol=1e-12)
 
 
 def test_a_sum_that_no_inversion_has_is_an_error(earth):

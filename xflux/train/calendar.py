@@ -139,10 +139,19 @@ class Calendar:
         if self.whole:
             yield self.all_steps(validation)
             return
-        own = [held_out if len(held_out) else training_years for training_years, held_out in years]
+        own = _validation_years(years)
         for k in range(max(map(len, own))):
             pick = [some[k % len(some)] for some in own]
             yield self._gather([np.flatnonzero(self.year == year) for year in pick], validation)
+
+    def mean_of_years(self, found: list[torch.Tensor], years) -> torch.Tensor:
+        """Mean over `validation_steps` of ``(member, …)``; a member with fewer years than others has each once."""
+        stack = torch.stack(found)
+        counts = torch.tensor([1] * len(years) if self.whole else [len(some) for some in _validation_years(years)])
+        if (counts == len(found)).all():
+            return stack.mean(0)
+        share = (torch.arange(len(found))[:, None] < counts) / counts.double()
+        return torch.einsum("km,km...->m...", share.to(stack), stack)
 
     def labels(self, target: Target) -> dict[str, np.ndarray]:
         """Year and month of every slot, as far as the target has them."""
@@ -166,6 +175,11 @@ class Calendar:
         picked = torch.stack([target[m][..., own] for m, own in enumerate(at)])
         matrix = torch.tensor(slot, dtype=self.dtype, device=self.device)
         return Steps(torch.as_tensor(steps, device=self.device), matrix, picked, torch.stack(at))
+
+
+def _validation_years(years) -> list[np.ndarray]:
+    """The years that judge each member: those held out, or where there are none those that train it."""
+    return [held_out if len(held_out) else training for training, held_out in years]
 
 
 def _months(rows: GridRows) -> np.ndarray:

@@ -281,12 +281,12 @@ class RegionalTerm:
         judged = bridged if bridged is not None and not self.controlled else full
         found = [self.losses(s.target, e) for s, e in zip(self._validation_steps(self.calendar), judged, strict=True)]
         self._report_integrals(bridged, full)
-        return torch.stack(found).mean(0)
+        return self.calendar.mean_of_years(found, self.years)
 
     def _report_integrals(self, bridged: list[torch.Tensor] | None, full: list[torch.Tensor] | None) -> None:
         """Sums over the regions and, beside a bridge, its gap by region, in PgC per year."""
         per_year = {
-            name: torch.stack([self._per_year(one) for one in estimates]).mean(0)
+            name: self.calendar.mean_of_years([self._per_year(one) for one in estimates], self.years)
             for name, estimates in {"bridged": bridged, "integral": full}.items()
             if estimates is not None
         }
