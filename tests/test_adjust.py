@@ -371,3 +371,15 @@ def test_adding_and_taking_out_leaves_no_adjustment():
     nee, fire = flux_on(6, 8, includes_fire=0), abs(flux_on(6, 8, seed=1))
     back = remove_fire(add_fire(nee, fire), fire)
     assert back.attrs == nee.attrs
+
+
+def test_contents_of_a_dataset_hold_for_its_flux():
+    fire = abs(flux_on(6, 8, seed=1))
+    bio = flux_on(6, 8).to_dataset(name="nbe")
+    with pytest.raises(ContentsError, match="does not include fire"):
+        remove_fire(bio.assign_attrs(includes_fire=0), fire)
+    with pytest.raises(ContentsError, match="is adjusted for fossil already"):
+        adjust_fossil(bio.assign_attrs(adjusted_for="fossil"), fire, fire)
+    with pytest.raises(ValueError, match="the flux is per m2 of cell, fire emissions per m2 of land"):
+        remove_fire(bio.assign_attrs(area_basis="cell"), fire.assign_attrs(area_basis="land"))
+    assert remove_fire(bio.assign_attrs(includes_fire=1), fire).nbe.attrs["includes_fire"] == 0

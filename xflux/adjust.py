@@ -300,7 +300,11 @@ def _one_flux(obj: xr.DataArray | xr.Dataset, *names: str) -> tuple[xr.DataArray
         wanted = " or ".join(map(repr, names))
         raise ValueError(f"which variable is meant? expected {wanted} or a single flux, found {fluxes}: pass ds[name]")
     bounds = temporal.time_bounds(obj) if "time" in obj[name].dims else None
-    return obj[name], bounds
+    # what the Dataset says of itself holds for its flux, unless that says otherwise
+    own = {
+        k: v for k, v in obj.attrs.items() if k in ("area_basis", "adjusted_for", *(f"includes_{c}" for c in CONTENTS))
+    }
+    return obj[name].assign_attrs({**own, **obj[name].attrs}), bounds
 
 
 def _combine(
