@@ -186,3 +186,13 @@ def test_months_without_labels_are_in_order(earth, model):
     np.testing.assert_array_equal(full(model, earth, earth.grid.drop_vars("month"), target), expected)
     with pytest.raises(ValueError, match=r"must hold distinct numbers in 1\.\.12"):
         full(model, earth, earth.grid.assign_coords(month=np.arange(12)), target)
+
+
+def test_bounds_tell_the_month_where_stamps_are_the_ends_of_the_steps(earth, model):
+    time = xr.date_range("2015-01-01", periods=37, freq="MS")
+    grid, target = in_time(earth, time[:36]), with_values(earth, "time", time[:36])
+    grid = grid.assign(green=earth.grid.green + earth.grid.month / 10)  # by month beside time
+    ends = grid.assign_coords(time=time[1:].rename("time"))
+    ends["time_bnds"] = ("time", "bnds"), np.stack([time[:36], time[1:]], 1)
+    ends["time"].attrs["bounds"] = "time_bnds"
+    xr.testing.assert_identical(full(model, earth, ends, target), full(model, earth, grid, target))

@@ -180,3 +180,14 @@ def test_plain_numbers_and_what_does_not_fit_them(earth, tmp_path):
         other = dataclasses.replace(top, **change)
         with pytest.raises(ValueError, match=r"another run \(its constraints differ\)"):
             train.fit(earth.towers, DRIVERS, constraints=[other], config=config, checkpoint=path)
+
+
+def test_nan_in_an_operator_is_no_entry_and_infinity_an_error(earth):
+    operator, values = footprints(earth), observe(footprints(earth), earth)
+    net = Network((3, 8, 1), [(0, 0), (0, 1)], dtype=torch.float64)
+    expected = term(earth, operator.where(operator < operator.max(), 0), values).estimate(net)
+    holes = operator.where(operator < operator.max())
+    for given in (holes, holes.copy(data=sparse.COO(holes.values))):
+        assert torch.equal(term(earth, given, values).estimate(net), expected)
+    with pytest.raises(ValueError, match="operator of constraint LINEAR has infinite entries"):
+        term(earth, operator.where(operator < operator.max(), np.inf), values)

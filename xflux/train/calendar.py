@@ -80,7 +80,7 @@ class Calendar:
             order = np.argsort(target.month) if target.year is None else np.arange(n_slots)
             return cls(True, torch.tensor(matrix, dtype=dtype, device=device)[None], (), year=None, column=order,
                        n_slots=n_slots, **common)  # fmt: skip
-        step_year = rows.steps.dt.year.values
+        step_year = rows.dates.dt.year.values
         whole_years = _whole_years(rows, month, counts)
         own, column = [], []
         for i, (y, m) in enumerate(zip(target.year, target.month, strict=True)):
@@ -187,7 +187,7 @@ def _months(rows: GridRows) -> np.ndarray:
     if rows.axis == "month":
         return rows.steps.values.astype(int)
     if rows.axis == "time":
-        return rows.steps.dt.month.values
+        return rows.dates.dt.month.values
     return month_of_day(rows.steps.values, rows.steps.size)
 
 
@@ -197,12 +197,12 @@ def _days_of_months(rows: GridRows, month: np.ndarray, mean_months: bool) -> tup
     Steps in time that do not fill a month (composites, gaps) stand for all of it; a month of which less than half is
     there does not count. With `mean_months` each calendar month has the length of the mean month.
     """
-    label = month if rows.axis != "time" else rows.steps.dt.year.values * MONTHS + month
+    label = month if rows.axis != "time" else rows.dates.dt.year.values * MONTHS + month
     _, number = np.unique(label, return_inverse=True)
     there = np.bincount(number, rows.days)[number]
     days, counts = rows.days, np.ones(len(month), bool)
     if rows.axis == "time" and rows.days.max() <= LONGEST_MONTH:
-        length = rows.steps.dt.days_in_month.values
+        length = rows.dates.dt.days_in_month.values
         days, counts = rows.days * (length / there), there >= 0.5 * length
     return (rows.days / there * MEAN_MONTH if mean_months else days), counts
 
@@ -237,14 +237,14 @@ def _times_there(rows: GridRows, month: np.ndarray, counts: np.ndarray) -> np.nd
     """In how many years the calendar month of every step is there ``(step,)``; infinite where it does not count."""
     if rows.axis != "time":
         return np.ones(len(month))
-    years = np.unique(np.stack([month[counts], rows.steps.dt.year.values[counts]]), axis=1)
+    years = np.unique(np.stack([month[counts], rows.dates.dt.year.values[counts]]), axis=1)
     found = np.bincount(years[0], minlength=MONTHS + 1)[month].astype(float)
     return np.where(counts, found, np.inf)
 
 
 def _whole_years(rows: GridRows, month: np.ndarray, counts: np.ndarray) -> set[int]:
     """Years of which the drivers have every month (steps longer than a month: any year)."""
-    year = rows.steps.dt.year.values
+    year = rows.dates.dt.year.values
     if rows.days.max() > LONGEST_MONTH:
         return set(year.tolist())
     return {int(y) for y in np.unique(year) if len(np.unique(month[(year == y) & counts])) == MONTHS}

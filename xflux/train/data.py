@@ -196,13 +196,15 @@ class GridRows:
     """Drivers of the modelled cells, kept by their own axes and combined when rows are asked for.
 
     ``groups`` holds, for every axis, the columns it fills, the values ``(pixel, column, own step)`` and the own step
-    of every step. ``valid (pixel, step)`` is None where every driver is there at every step.
+    of every step. ``dates`` are those that tell a step's month: its stamp, or the middle of its CF bounds.
+    ``valid (pixel, step)`` is None where every driver is there at every step.
     """
 
     groups: tuple[tuple[list[int], torch.Tensor, torch.Tensor | None], ...]
     n_drivers: int
     axis: str
     steps: xr.DataArray
+    dates: xr.DataArray
     days: np.ndarray
     cells: np.ndarray
     lat: np.ndarray
@@ -255,6 +257,7 @@ def grid_rows(
     _require(grid, scaling.drivers, "the constraint's drivers (drivers=)")
     _check_units(grid, scaling)
     axis, steps = _step_axis(grid, scaling.drivers)
+    dates = _dates(grid, steps) if axis == "time" else steps
     owns = {}
     for i, name in enumerate(scaling.drivers):
         owns.setdefault(_own_axis(grid[name], name), []).append(i)
@@ -262,7 +265,7 @@ def grid_rows(
     groups = {}
     for own, numbers in owns.items():
         values, there = _group(grid, [scaling.drivers[i] for i in numbers], own, wanted, scaling, _numpy(dtype))
-        index = _own_index(own, axis, steps, grid)
+        index = _own_index(own, axis, dates, grid)
         present &= there if index is None else there[:, index]
         groups[own] = (numbers, values, index)
     kept = present.any(1)
@@ -275,6 +278,7 @@ def grid_rows(
         n_drivers=len(scaling.drivers),
         axis=axis,
         steps=steps,
+        dates=dates,
         days=_days(grid, axis, steps),
         cells=cells,
         lat=lat.ravel()[cells],
@@ -315,6 +319,17 @@ def _labels(grid: xr.Dataset, axis: str) -> xr.DataArray:
         return grid[axis]
     own = grid.drop_dims([d for d in ("time", "dayofyear", "month") if d != axis and d in grid.dims])
     return xr.DataArray(steps_of(own).labels, {axis: steps_of(own).labels}, (axis,), name=axis)
+
+
+def _dates(grid: xr.Dataset, steps: xr.DataArray) -> xr.DataArray:
+    """A date within every step: a stamp may be the end of its step, which only bounds tell."""
+    from xflux.temporal.bounds import dataset_bounds
+
+    bounds = dataset_bounds(grid)
+    if bounds is None:
+        return steps
+    start, stop = bounds.values.T
+    return xr.DataArray(start + (stop - start) / 2, steps.coords, ("time",), name="time")
 
 
 def _own_axis(da: xr.DataArray, name: str) -> str:

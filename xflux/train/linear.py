@@ -122,13 +122,17 @@ def _entries(constraint: LinearConstraint) -> tuple[np.ndarray, np.ndarray | Non
             raise ValueError(f"the operator's {dim} is not that of the constraint's drivers: put both on one grid")
     data = operator.transpose("obs", *steps, "lat", "lon").data
     if hasattr(data, "coords"):
-        coords, values = tuple(data.coords), data.data
+        coords, values = tuple(data.coords), np.asarray(data.data, float)
     else:
-        data = np.nan_to_num(np.asarray(data, float))
+        data = np.asarray(data, float)
         coords = np.nonzero(data)
         values = data[coords]
+    if np.isinf(values).any():
+        raise ValueError(f"the operator of constraint {constraint.name} has infinite entries")
+    there = np.isfinite(values)  # NaN is no entry
+    coords, values = [c[there] for c in coords], values[there]
     cell = coords[-2] * grid.sizes["lon"] + coords[-1]
-    return coords[0], (coords[1] if steps else None), cell, np.asarray(values, float)
+    return coords[0], (coords[1] if steps else None), cell, values
 
 
 def _by_step(constraint: LinearConstraint, rows: GridRows, entries):

@@ -76,7 +76,7 @@ def _months(rows: GridRows, numbers: int) -> tuple[Target, xr.DataArray]:
     by_month = xr.DataArray(np.arange(1, MONTHS + 1), dims="month", name="month")
     if rows.axis != "time":
         return cycle, by_month
-    year, month = rows.steps.dt.year.values, rows.steps.dt.month.values
+    year, month = rows.dates.dt.year.values, rows.dates.dt.month.values
     label, first = np.unique(year * MONTHS + month - 1, return_index=True)
     if len(label) * numbers > FIELD_LIMIT or len(label) < 2 or np.diff(label).max() > 1:
         return cycle, by_month
@@ -84,7 +84,7 @@ def _months(rows: GridRows, numbers: int) -> tuple[Target, xr.DataArray]:
     kept = Calendar.of(dated, rows, False).column
     if len(kept) < len(label):  # a month of which little is there
         return cycle, by_month
-    return dated, rows.steps.isel(time=first).rename("time")
+    return dated, rows.dates.isel(time=first).rename("time")
 
 
 def bridge_state(bridge, names: np.ndarray) -> dict[str, np.ndarray]:
