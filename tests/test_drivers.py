@@ -277,6 +277,27 @@ def test_bounds_of_a_dataset_say_how_long_its_composites_last():
     np.testing.assert_allclose(made.X[10:-10], year_angle(np.arange(365) + 0.5)[10:-10], atol=0.03)
 
 
+def test_days_stamped_at_their_end_go_by_their_bounds():
+    """ERA5's sums of a day carry the stamp of the next day's first hour."""
+    end = pd.date_range("2003-01-02", periods=730)
+    ds = xr.Dataset({"TAIR": ("time", np.arange(730.0)), "time_bnds": (("time", "bnds"), np.stack([end - pd.Timedelta(
+        "1D"), end], 1))}, {"time": end})  # fmt: skip
+    cycle = drivers.make(ds, [{"name": "X", "formula": "msc(TAIR)", "period": [2003, 2003]}]).X
+    np.testing.assert_array_equal(cycle, np.arange(365))
+
+
+def test_numbers_out_of_range_are_refused():
+    from_0 = xr.DataArray(np.ones(12), {"month": np.arange(12)}, ("month",))
+    with pytest.raises(ValueError, match="months are 1 to 12, got 0 to 11"):
+        drivers.water_availability(from_0, from_0)
+    with pytest.raises(ValueError, match="months are 1 to 12, got 0 to 11"):
+        drivers.potential_radiation(10.0, month=np.arange(12))
+    with pytest.raises(ValueError, match="days of year are 1 to 366, got 0 to 364"):
+        drivers.potential_radiation(10.0, dayofyear=np.arange(365))
+    with pytest.raises(ValueError, match="latitudes are −90 to 90 degrees, got 5 to 95"):
+        drivers.potential_radiation(np.array([95.0, 5.0]), month=np.array([1]))
+
+
 @pytest.mark.parametrize(("calendar", "composites"), [("noleap", 46), ("360_day", 45), ("all_leap", 46)])
 def test_composites_beside_daily_weather_in_other_calendars(calendar, composites):
     stamps = [d for y in (2001, 2002) for d in xr.date_range(f"{y}-01-01", periods=composites, freq="8D",

@@ -28,7 +28,7 @@ def whole_days(da: xr.DataArray) -> np.ndarray:
     """
     axis = axis_of(da)
     if axis == "month":
-        return MONTH_DAYS[np.asarray(da["month"].values, int) - 1]
+        return MONTH_DAYS[month_numbers(da["month"].values) - 1]
     if axis == "dayofyear":
         return np.ones(da.sizes["dayofyear"], int)
     from xflux.temporal import step_days
@@ -44,8 +44,16 @@ def whole_days(da: xr.DataArray) -> np.ndarray:
     return np.rint(days).astype(int)
 
 
+def month_numbers(values) -> np.ndarray:
+    """Months as integers 1–12; months counted from 0 are refused."""
+    number = np.asarray(values, int)
+    if number.size and not (1 <= number.min() and number.max() <= 12):
+        raise ValueError(f"months are 1 to 12, got {number.min()} to {number.max()}: renumber the coordinate 'month'")
+    return number
+
+
 def with_steps(ds: xr.Dataset) -> xr.Dataset:
-    """A Dataset whose time bounds ride along with its variables; steps of several days are stamped at their start."""
+    """A Dataset whose time bounds ride along with its variables; stamps on another day than the start move there."""
     from xflux.temporal import time_bounds
 
     if "time" not in ds.dims or (
@@ -55,7 +63,7 @@ def with_steps(ds: xr.Dataset) -> xr.Dataset:
     bounds = time_bounds(ds)
     length = _in_days(bounds[:, 1]) - _in_days(bounds[:, 0])
     ds = ds.drop_vars([n for n in (ds["time"].attrs.get("bounds"), "time_bnds") if n in ds.variables])
-    if length.min() > 1.01:
+    if (day_numbers(ds["time"]) != day_numbers(bounds[:, 0])).any():
         ds = ds.assign_coords(time=bounds.values[:, 0])
     return ds.assign_coords({STEP: ("time", length)})
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import xarray as xr
 
-from xflux.drivers.axis import are_months, axis_of, day_numbers, days_like, whole_days, with_steps
+from xflux.drivers.axis import are_months, axis_of, day_numbers, days_like, month_numbers, whole_days, with_steps
 from xflux.drivers.seasonal import to_daily
 from xflux.drivers.sun import potential_radiation
 from xflux.drivers.water import potential_evapotranspiration, water_availability
@@ -204,7 +204,7 @@ def _in_units(da: xr.DataArray, wanted: str | None) -> xr.DataArray:
 
 def _month_lengths(da: xr.DataArray) -> xr.DataArray:
     if axis_of(da) == "month":
-        return xr.DataArray(MONTH_OF_MEAN_YEAR[np.asarray(da["month"].values, int) - 1], dims="month")
+        return xr.DataArray(MONTH_OF_MEAN_YEAR[month_numbers(da["month"].values) - 1], dims="month")
     return xr.DataArray(whole_days(da).astype(float), dims="time")
 
 

@@ -8,7 +8,7 @@ import xarray as xr
 from xflux.drivers.axis import STEP, are_months, axis_of, day_numbers, days_like, whole_days
 
 
-def seasonal_cycle(da: xr.DataArray, period: tuple[str, str] | None = None) -> xr.DataArray:
+def seasonal_cycle(da: xr.DataArray, period: tuple[str | int, str | int] | None = None) -> xr.DataArray:
     """Mean seasonal cycle (MSC) of a driver.
 
     Daily input gives 365 days of year. A day is known by its number in its own year, as the forward run knows it: in
@@ -40,7 +40,7 @@ def seasonal_cycle(da: xr.DataArray, period: tuple[str, str] | None = None) -> x
         return da
     attrs = dict(da.attrs)
     if period is not None:
-        inside = da.sel(time=slice(*period))
+        inside = da.sel(time=slice(*map(str, period)))
         da = inside if inside.sizes["time"] else da
     attrs["msc_period"] = f"{str(da['time'].values[0])[:10]} to {str(da['time'].values[-1])[:10]}"
     if are_months(da) or whole_days(da).min() > 31:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from xflux.drivers.axis import MONTH_DAYS, STEP, are_months, whole_days
+from xflux.drivers.axis import MONTH_DAYS, STEP, are_months, month_numbers, whole_days
 
 # Kopp and Lean (2011), doi:10.1029/2010GL045777
 SOLAR_CONSTANT = 1361.0
@@ -45,6 +45,8 @@ def potential_radiation(
     """
     axis, day, length = _days(time, month, dayofyear)
     lat = lat if isinstance(lat, xr.DataArray) else xr.DataArray(lat, dims=["lat"][: np.ndim(lat)])
+    if float(abs(lat).max()) > 90:
+        raise ValueError(f"latitudes are −90 to 90 degrees, got {float(lat.min()):g} to {float(lat.max()):g}")
     phi = np.deg2rad(lat)
     out = _at(day, phi, solar_constant)
     if length is not None:
@@ -82,10 +84,12 @@ def _days(time, month, dayofyear):
         axis = axis.assign_coords({axis.name: axis})
     axis = axis.drop_vars([c for c in axis.coords if c not in (axis.name, STEP)])
     if name == "dayofyear":
+        if axis.size and not (1 <= int(axis.min()) and int(axis.max()) <= 366):
+            raise ValueError(f"days of year are 1 to 366, got {int(axis.min())} to {int(axis.max())}")
         return axis, _angle(axis, 365.2425), None
     if name == "month":
         last = np.cumsum(MONTH_DAYS)
-        number = np.asarray(axis.values, int) - 1
+        number = month_numbers(axis.values) - 1
         days = [np.arange(last[m] - MONTH_DAYS[m] + 1, last[m] + 1) for m in number]
         return axis, _steps(days, 365.0), MONTH_DAYS[number]
     return _dates(axis)
