@@ -42,6 +42,24 @@ def test_what_is_trained_is_what_the_bridge_predicts(earth, noisy, month_lengths
     np.testing.assert_allclose(estimate.numpy(), expected.values, rtol=1e-6)
 
 
+@pytest.mark.parametrize("month_lengths", [True, False])
+@pytest.mark.parametrize("days", [365, 366])
+def test_days_of_a_climatology_are_split_as_the_bridge_does(earth, noisy, days, month_lengths):
+    bridge = fit_bridge(noisy, earth.weights, month_lengths=month_lengths)
+    rng, shape = np.random.default_rng(0), (days, 18, 36)
+    grid = xr.Dataset(coords={"dayofyear": np.arange(1, days + 1), "lat": earth.grid.lat, "lon": earth.grid.lon})
+    grid = grid.assign(
+        {name: (("dayofyear", "lat", "lon"), rng.normal(size=shape), {"units": "1"}) for name in DRIVERS}
+    )
+    net = network()
+    model = train.FluxModel(
+        DRIVERS, np.zeros(3), np.ones(3), ["nee"], {"nee": "gC m-2 d-1"}, net.state(), history=xr.Dataset()
+    )
+    found = train.regional_integrals(model, train.RegionalConstraint(earth.target, grid, bridge=bridge))["bridge"]
+    expected = bridge.predict(forward_run(model, grid)).transpose("member", "region", "month").sel(region=BANDS)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
 def annual_target(earth):
     """The monthly target's years, in PgC per year."""
     found = earth.target.groupby("time.year").sum("time").transpose("inversion", "region", "year")

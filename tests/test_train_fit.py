@@ -340,6 +340,7 @@ class TestErrors:
             ({"learning_rate": -1.0}, "learning_rate=-1.0"),
             ({"validation_years": -1}, "validation_years=-1"),
             ({"missing_drivers": "keep"}, "missing_drivers is 'keep'"),
+            ({"resample_inversions": 1.5}, "resample_inversions is 1.5; expected a whole number"),
             ({"resample_inversions": -1}, "resample_inversions is -1"),
         ],
     )

@@ -268,6 +268,9 @@ class TestTarget:
         assert read_target(years).values[0, 0, 0] == pytest.approx(1 / 12)
         with pytest.raises(ValueError, match="'gC m-2 d-1'; expected an amount of carbon per month or year"):
             read_target(as_target(months, "gC m-2 d-1"))
+        twice = years.rename(time="year").assign_coords(year=[2015, 2015, 2016, 2017])
+        with pytest.raises(ValueError, match=r"the target names a year twice: \[2015, 2015"):
+            read_target(twice)
         with pytest.raises(ValueError, match="target has no units"):
             read_target(as_target(months, None))
 

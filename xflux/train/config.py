@@ -84,6 +84,7 @@ class TrainConfig:
         if self.missing_drivers not in ("raise", "drop"):
             raise ValueError(f"missing_drivers is {self.missing_drivers!r}; expected 'raise' or 'drop'")
         check_whole_numbers(self, "folds", "seed", "batch", "max_epochs", "patience", "validation_years", "block_rows")
+        check_whole_numbers(self, "resample_inversions")
         for name in ("folds", "batch", "max_epochs", "block_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")

@@ -314,6 +314,8 @@ def _steps(target: xr.DataArray, dim: str) -> tuple[np.ndarray | None, np.ndarra
             raise ValueError(f"the target's months are {months.tolist()}; expected 1 … 12")
         return None, months, False, DAYS[months - 1] / DAYS.sum()
     if dim == "year":
+        if not target.get_index("year").is_unique:
+            raise ValueError(f"the target names a year twice: {target['year'].values.tolist()}")
         return target["year"].values.astype(int), np.zeros(target.sizes["year"], int), True, 1 / MONTHS
     time = target["time"]
     year, month = time.dt.year.values, time.dt.month.values
