@@ -50,10 +50,10 @@ def table_a2(
     base
         Dataset of base variables with (time | month | dayofyear, lat, lon), or with towers in place of lat, lon
         (``lat`` is then a coordinate). Several Datasets, or a mapping of names to DataArrays, may have time axes of
-        their own: composites of several days are interpolated to days where they meet daily weather. Names are those
-        of ``data/drivers.toml`` (EVI, NDVI, FPAR, LST_DAY, RG, TAIR, PREC …); potential radiation, evapotranspiration
-        and water availability are made where they are not given.
-        Units are converted to those the recipes work in (degC, W m-2, mm d-1).
+        their own: composites of several days (MODIS, dekads, half months, or what a Dataset's time bounds say) are
+        interpolated to days where they meet other steps. Names are those of ``data/drivers.toml`` (EVI, NDVI, FPAR,
+        LST_DAY, RG, TAIR, PREC …), or ERA5's (t2m, tp, ssrd, latitude, valid_time …); potential radiation,
+        evapotranspiration and water availability are made where they are not given. Units are converted to those the recipes work in (degC, W m-2, mm d-1).
     variant
         The table's names and formulas disagree: ``"formulas"`` follows the formulas as printed (MSC_EVIRpot =
         EVI × Rg, Rg_VIMSC = NDVI × Rpot), ``"names"`` the names (EVI × Rpot, NDVI × Rg).

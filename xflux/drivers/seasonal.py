@@ -107,7 +107,7 @@ def to_daily(da: xr.DataArray) -> xr.DataArray:
 
 
 def fill_gaps(da: xr.DataArray, max_gap: int = 32, seasonal: bool = True) -> xr.DataArray:
-    """Fill missing steps: short gaps linearly in time, long ones with the mean seasonal cycle.
+    """Fill missing steps: short gaps linearly in time (from middle to middle of steps), long ones from other years.
 
     Parameters
     ----------
@@ -116,7 +116,8 @@ def fill_gaps(da: xr.DataArray, max_gap: int = 32, seasonal: bool = True) -> xr.
     max_gap
         Longest gap, in days, that is bridged by a straight line between its neighbours.
     seasonal
-        Whether longer gaps take the mean of the other years on that day (or month); what no year has stays missing.
+        Whether longer gaps take the mean of the other years on that day (or month, or composite; the mean seasonal
+        cycle on its middle day where composites start on other days every year); what no year has stays missing.
 
     Returns
     -------

@@ -36,7 +36,8 @@ def read_towers(
         A glob pattern, a path, several of them, or a table in memory. CSV files with the column ``TIMESTAMP`` or
         ``TIMESTAMP_START`` are read as FLUXNET2015, AmeriFlux FLUXNET or ICOS ETC files (HH, HR, DD or MM; −9999 is
         missing; the site is taken from the file name). Other CSV and parquet tables need columns like ``site``,
-        ``time``, ``NEE`` and may have ``NEE_QC``, ``lat``, ``lon``, ``IGBP`` and any variables of their own.
+        ``time`` (dates, or numbers like 20050131 and 200501), ``NEE`` and may have ``NEE_QC``, ``NEE_RANDUNC`` and
+        percentiles, ``lat``, ``lon``, ``IGBP`` and any variables of their own.
     qc
         Samples are kept where the quality of the target, the share of half hours that were measured or gap-filled
         well (0–1), is at least this. ``None`` keeps all, and so does a file without a flag, with a
