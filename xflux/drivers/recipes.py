@@ -53,7 +53,8 @@ def table_a2(
         their own: composites of several days (MODIS, dekads, half months, or what a Dataset's time bounds say) are
         interpolated to days where they meet other steps. Names are those of ``data/drivers.toml`` (EVI, NDVI, FPAR,
         LST_DAY, RG, TAIR, PREC …), or ERA5's (t2m, tp, ssrd, latitude, valid_time …); potential radiation,
-        evapotranspiration and water availability are made where they are not given. Units are converted to those the recipes work in (degC, W m-2, mm d-1).
+        evapotranspiration and water availability are made where they are not given. Units are converted to those the
+        recipes work in (degC, W m-2, mm d-1).
     variant
         The table's names and formulas disagree: ``"formulas"`` follows the formulas as printed (MSC_EVIRpot =
         EVI × Rg, Rg_VIMSC = NDVI × Rpot), ``"names"`` the names (EVI × Rpot, NDVI × Rg).
