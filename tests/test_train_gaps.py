@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from train_world import DAYS, DRIVERS, world  # noqa: E402
 
 from xflux import train  # noqa: E402
+from xflux.bridge import fit_bridge  # noqa: E402
 from xflux.train.constraints import read_target  # noqa: E402
 
 SMALL = {"folds": 3, "max_epochs": 2, "batch": 50, "hidden": (8,)}
@@ -196,3 +197,22 @@ def test_bounds_tell_the_month_where_stamps_are_the_ends_of_the_steps(earth, mod
     ends["time_bnds"] = ("time", "bnds"), np.stack([time[:36], time[1:]], 1)
     ends["time"].attrs["bounds"] = "time_bnds"
     xr.testing.assert_identical(full(model, earth, ends, target), full(model, earth, grid, target))
+
+
+def test_drivers_by_year_need_a_target_by_year(earth, model):
+    years = xr.date_range("2015-01-01", periods=4, freq="YS")
+    grid = in_time(earth, years)
+    target = with_values(earth, "year", years.year.values)
+    parts = xr.broadcast(*(grid[n] for n in DRIVERS))
+    rows = np.stack([a.transpose("time", "lat", "lon").values.ravel() for a in parts], 1)
+    flux = model.predict(rows).reshape(3, 4, -1)
+    area = earth.weights.values.reshape(3, -1)
+    expected = np.einsum("mtp,rp,t->mrt", flux, area, [365, 366, 365, 365]) * 1e-15 / 12
+    np.testing.assert_allclose(full(model, earth, grid, target), expected, rtol=1e-6)
+    monthly = with_values(earth, "time", xr.date_range("2015-01-01", periods=48, freq="MS"))
+    with pytest.raises(ValueError, match="steps are up to 366 days long and the target is monthly"):
+        full(model, earth, grid, monthly)
+    bridge = fit_bridge(earth.flux.assign_attrs(units="gC m-2 d-1", area_basis="land"), earth.weights)
+    top = train.RegionalConstraint(target, grid, bridge=bridge, refit_bridge=5)
+    with pytest.raises(ValueError, match="4 steps by time and do not fill month 2, 3"):
+        train.fit(earth.towers, DRIVERS, constraints=[top], config=train.TrainConfig(**SMALL))

@@ -80,6 +80,10 @@ class Calendar:
             order = np.argsort(target.month) if target.year is None else np.arange(n_slots)
             return cls(True, torch.tensor(matrix, dtype=dtype, device=device)[None], (), year=None, column=order,
                        n_slots=n_slots, **common)  # fmt: skip
+        if rows.days.max() > LONGEST_MONTH and not target.annual:
+            raise ValueError(
+                f"the drivers' steps are up to {rows.days.max():g} days long and the target is monthly: give it by year"
+            )
         step_year = rows.dates.dt.year.values
         whole_years = _whole_years(rows, month, counts)
         own, column = [], []

@@ -55,6 +55,11 @@ def monthly_field(whole: Integral, network: Network, grid: xr.Dataset, grams: fl
     )
 
 
+def check_months(rows: GridRows) -> None:
+    """Raise where the drivers do not fill the months of a year, as `monthly_field` needs them."""
+    Calendar.of(_months(rows, 1)[0], rows, False)
+
+
 def path_field(
     whole: Integral, network: Network, path: list[dict[str, np.ndarray]], grid: xr.Dataset, grams: float
 ) -> xr.DataArray:

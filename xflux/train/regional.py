@@ -22,7 +22,7 @@ from xflux.train.pixels import (
     regional_pixels,
     whole_of_bridge,
 )
-from xflux.train.refit import bridge_of, bridge_state, fitted_anew, path_field
+from xflux.train.refit import bridge_of, bridge_state, check_months, fitted_anew, path_field
 
 CONTROL_LIMIT = 2e8  # numbers of a stored field (member × pixel × step) beyond which there is no control variate
 PATH = 3  # epochs whose fields the bridge is fitted anew on
@@ -66,6 +66,8 @@ class RegionalTerm:
                 "refit_bridge and a bridge's control_variate need all pixels of the regions: give regions=, the bridge "
                 "knows none"
             )
+        if constraint.refit_bridge:
+            check_months(self.whole.pixels.rows)
 
     @property
     def names(self) -> list[str]:
