@@ -18,7 +18,8 @@ class TrainConfig:
     folds, block_distance
         Folds by site, one member each; sites closer than `block_distance` km share a fold.
     members
-        Folds to train members for; None: all. A member does not depend on which others are trained.
+        Folds to train members for; None: all. A member does not depend on which others are trained, but for a bridge
+        that is fitted anew on all their fields.
     seed
         Of the initial weights, the folds, the batches and the draws, each with its own stream.
     batch
