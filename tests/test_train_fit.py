@@ -457,3 +457,17 @@ def test_no_warnings_in_a_clean_run(earth):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train.fit(earth.towers, DRIVERS, constraints=[constraint(earth)], config=SMALL)
+
+
+def test_a_training_that_ran_away_is_told(earth):
+    config = dataclasses.replace(SMALL, learning_rate=1e30, max_epochs=2)
+    with np.errstate(all="ignore"), pytest.warns(UserWarning, match="held-out loss of member 0, 1, 2 was never finite"):
+        train.fit(earth.towers, DRIVERS, config=config)
+
+
+def test_repr_of_constraints_has_no_arrays(earth):
+    top = train.RegionalConstraint(earth.target, earth.grid, regions=earth.weights, total=True)
+    assert "total=True" in repr(top) and "kind='sampled'" in repr(top) and len(repr(top)) < 600
+    footprint = earth.grid.warm.isel(month=0, drop=True).expand_dims(obs=3)
+    linear = train.LinearConstraint(footprint, footprint.mean(("lat", "lon")), 0.1, earth.grid, name="TALL")
+    assert "name='TALL'" in repr(linear) and len(repr(linear)) < 200

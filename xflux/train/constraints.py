@@ -81,12 +81,12 @@ class RegionalConstraint:
     ('sampled', 'ATM')
     """
 
-    target: xr.DataArray
-    drivers: xr.Dataset
-    bridge: object | None = None
+    target: xr.DataArray = field(repr=False)
+    drivers: xr.Dataset = field(repr=False)
+    bridge: object | None = field(default=None, repr=False)
     integral: str | None = None
-    regions: object | None = None
-    land_fraction: xr.DataArray | None = None
+    regions: object | None = field(default=None, repr=False)
+    land_fraction: xr.DataArray | None = field(default=None, repr=False)
     total: bool = False
     pixels: int = 12_000
     control_variate: bool | None = None
@@ -103,7 +103,7 @@ class RegionalConstraint:
     allow: tuple[str, ...] = ()
     flux: str | None = None
     name: str = "ATM"
-    kind: str = field(init=False, repr=False, default="sampled")
+    kind: str = field(init=False, default="sampled")
 
     def __post_init__(self):
         from xflux.grid import standardise
@@ -173,10 +173,10 @@ class LinearConstraint:
     ('LINEAR', ('obs', 'lat', 'lon'))
     """
 
-    operator: xr.DataArray
-    observations: xr.DataArray
-    sigma: float | xr.DataArray
-    drivers: xr.Dataset
+    operator: xr.DataArray = field(repr=False)
+    observations: xr.DataArray = field(repr=False)
+    sigma: float | xr.DataArray = field(repr=False)
+    drivers: xr.Dataset = field(repr=False)
     held_out: float = 0.2
     exponent: float = 2.0
     weight: float = 1.0

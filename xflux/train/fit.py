@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -192,6 +193,13 @@ class Training:
             tell(self._line(epoch, first, time.perf_counter() - started))
         for term in self.terms:
             term.finish()
+        lost = [member for member, value in zip(self.members, self.best_value, strict=True) if not np.isfinite(value)]
+        if lost and self.records:
+            warnings.warn(
+                f"the held-out loss of member {', '.join(map(str, lost))} was never finite, so that its weights are those "
+                "that it started with: take a smaller learning_rate, or look at the history",
+                stacklevel=3,
+            )
 
     def _epoch(self, epoch: int) -> None:
         order = np.stack([self._order(m, epoch) for m in self.members])
