@@ -196,8 +196,8 @@ class Training:
         lost = [member for member, value in zip(self.members, self.best_value, strict=True) if not np.isfinite(value)]
         if lost and self.records:
             warnings.warn(
-                f"the held-out loss of member {', '.join(map(str, lost))} was never finite, so that its weights are those "
-                "that it started with: take a smaller learning_rate, or look at the history",
+                f"the held-out loss of member {', '.join(map(str, lost))} was never finite, so that its weights are "
+                "those that it started with: take a smaller learning_rate, or look at the history",
                 stacklevel=3,
             )
 
