@@ -184,6 +184,21 @@ def test_result_axis():
     assert given.sizes["time"] == 3
 
 
+@pytest.mark.parametrize("calendar", ["standard", "noleap"])
+def test_a_stamp_at_the_end_of_its_step_is_of_the_month_in_its_bounds(calendar):
+    edges = xr.date_range("2001-01-01", periods=25, freq="MS", calendar=calendar, use_cftime=calendar == "noleap")
+    ends, bounds = edges[1:], np.stack([edges[:-1], edges[1:]], 1)
+    cycle = xr.DataArray(np.arange(12.0), {"month": np.arange(1, 13)}, ("month",))
+    map_ = xr.DataArray(np.ones((1, 1)), {"lat": [0.0], "lon": [0.0]}, ("lat", "lon"))
+    ds = xr.Dataset({"x": xr.DataArray(np.zeros(24), {"time": ends}, ("time",)) * map_, "cycle": cycle * map_})
+    ds["time_bnds"] = (("time", "bnds"), bounds)
+    model = wrap(lambda rows: rows[:, 1], ["x", "cycle"], "1")
+    own = np.tile(np.arange(12.0), 2)
+    np.testing.assert_array_equal(predict(ds, model).squeeze(), own)
+    np.testing.assert_array_equal(predict(ds, model, time=ends[3:7]).squeeze(), own[3:7])
+    np.testing.assert_array_equal(predict(ds.drop_vars("time_bnds"), model).squeeze(), np.roll(own, -1))
+
+
 def test_months_of_days_of_year():
     ds = grid(holes=False)
     out = predict(ds, echo("lai", "rg"))

@@ -74,11 +74,13 @@ def plan(grid: xr.Dataset, model: Model, time: Any = None, interpolate: bool = F
     kinds = {name: _axis_of(da, name, space) for name, da in chosen.items()}
     axis, coord = _result_axis(grid, kinds, time)
     n_steps = 1 if coord is None else coord.size
+    dates = _dates(grid, coord) if axis == "time" else coord
     drivers = []
     for name, da in chosen.items():
         own = kinds[name]
         da = da.transpose(*(d for d in (own, *space) if d in da.dims)).reset_coords(drop=True)
-        steps, later, weight = _lookup(grid, name, own, axis, coord, n_steps, interpolate)
+        when = coord if own == "time" else dates
+        steps, later, weight = _lookup(grid, name, own, axis, when, n_steps, interpolate)
         aligned = own is not None and own == axis
         if aligned and not np.array_equal(steps, np.arange(da.sizes[axis])):
             da, steps = da.isel({axis: steps}), np.arange(n_steps)
@@ -188,6 +190,19 @@ def _requested_time(grid: xr.Dataset, time: Any, has_time: bool) -> xr.DataArray
     if coord.dims != ("time",) or not coord.size or not _is_date(coord):
         raise ValueError(f"predict: time= has dims {coord.dims}, type {coord.dtype}; expected one or more dates")
     return coord.reset_coords(drop=True).assign_coords(time=coord.variable.to_base_variable())
+
+
+def _dates(grid: xr.Dataset, coord: xr.DataArray) -> xr.DataArray:
+    """A date within every step of the result: of the grid's own steps what their bounds say, which stamps may end."""
+    from xflux.temporal.bounds import dates_within
+
+    if "time" not in grid.indexes or not _is_date(coord) or not _is_date(grid["time"]):
+        return coord
+    index = grid.indexes["time"]
+    position = index.get_indexer(coord.to_index()) if index.is_unique else np.full(coord.size, -1)
+    if (position < 0).any():
+        return coord
+    return dates_within(grid).isel(time=position).assign_coords(time=coord["time"])
 
 
 def _is_date(coord: xr.DataArray) -> bool:

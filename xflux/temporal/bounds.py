@@ -21,6 +21,15 @@ def dataset_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
     return None
 
 
+def dates_within(ds: xr.Dataset) -> xr.DataArray:
+    """A date within every step (time): its stamp, or with CF bounds their middle, since a stamp may be a step's end."""
+    bounds = dataset_bounds(ds)
+    if bounds is None:
+        return ds["time"]
+    start, stop = bounds.values.T
+    return xr.DataArray(start + (stop - start) / 2, {"time": ds["time"]}, ("time",), name="time")
+
+
 def _decoded(bounds: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
     """Bounds as dates; numbers take the units and calendar of the time axis, as CF says."""
     if bounds.dtype.kind not in "iuf":

@@ -256,8 +256,10 @@ def grid_rows(
     """
     _require(grid, scaling.drivers, "the constraint's drivers (drivers=)")
     _check_units(grid, scaling)
+    from xflux.temporal.bounds import dates_within
+
     axis, steps = _step_axis(grid, scaling.drivers)
-    dates = _dates(grid, steps) if axis == "time" else steps
+    dates = dates_within(grid) if axis == "time" else steps
     owns = {}
     for i, name in enumerate(scaling.drivers):
         owns.setdefault(_own_axis(grid[name], name), []).append(i)
@@ -319,17 +321,6 @@ def _labels(grid: xr.Dataset, axis: str) -> xr.DataArray:
         return grid[axis]
     own = grid.drop_dims([d for d in ("time", "dayofyear", "month") if d != axis and d in grid.dims])
     return xr.DataArray(steps_of(own).labels, {axis: steps_of(own).labels}, (axis,), name=axis)
-
-
-def _dates(grid: xr.Dataset, steps: xr.DataArray) -> xr.DataArray:
-    """A date within every step: a stamp may be the end of its step, which only bounds tell."""
-    from xflux.temporal.bounds import dataset_bounds
-
-    bounds = dataset_bounds(grid)
-    if bounds is None:
-        return steps
-    start, stop = bounds.values.T
-    return xr.DataArray(start + (stop - start) / 2, steps.coords, ("time",), name="time")
 
 
 def _own_axis(da: xr.DataArray, name: str) -> str:
