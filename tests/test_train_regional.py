@@ -402,6 +402,14 @@ class TestTraining:
         rows = np.stack([earth.towers[name].values for name in DRIVERS], 1)
         apart = [np.abs(found[w].last.predict(rows) - ec.last.predict(rows)).mean() for w in found]
         assert apart[0] < 0.1 * apart[2] and apart[1] < apart[2]
+        both = constraint(earth, integral="full", total=True)
+        for weight in (0.5, (0.5, 0.5), [1, 0.1]):
+            assert term(earth, total=True, weight=weight).weights == list(np.broadcast_to(weight, 2))
+        one, two = (dataclasses.replace(both, weight=w) for w in (0.5, (0.5, 0.5)))
+        one, two = (train.fit(earth.towers, DRIVERS, constraints=[c], config=SMALL) for c in (one, two))
+        assert all(np.array_equal(one.last_weights[k], two.last_weights[k]) for k in one.last_weights)
+        with pytest.raises(ValueError, match="two: of the regions and of their sum"):
+            constraint(earth, weight=(1.0, 0.5))
         for weight in (0, -1.0, np.nan, "1"):
             with pytest.raises(ValueError, match="expected a number above 0"):
                 constraint(earth, weight=weight)

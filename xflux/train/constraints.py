@@ -55,8 +55,9 @@ class RegionalConstraint:
         (0 … 1) towards zero: it knows of the sum, and takes away half of that offset.
     weight
         Power to which the constraint's likelihood is taken: its losses and their log-variances enter Eq. 14 times
-        `weight`. 1 is the paper's: each loss counts as one task, however few numbers it is made of, and a small loss
-        pulls at the towers' fit as much as theirs. Below 1 less (synthetic Earth: docs, "What we learned on the way").
+        `weight`; two numbers are that of the regions and that of their sum (`total`). 1 is the paper's: each loss
+        counts as one task, however few numbers it is made of, and a small loss pulls as hard as all towers. Below 1
+        costs less skill at towers (synthetic Earth: docs, "Does the constraint help?").
     refit_bridge
         Fit the bridge anew every so many epochs (3 is good), on the members' own fields of the last three epochs, whose
         anomalies from the mean seasonal cycle it has to follow to its R². Between fits the bridge says what has changed
@@ -98,7 +99,7 @@ class RegionalConstraint:
     sampling_error: float = 0.1
     misfit: str = "range"
     shrinkage: float = 0.5
-    weight: float = 1.0
+    weight: float | tuple[float, float] = 1.0
     refit_bridge: int | None = None
     allow: tuple[str, ...] = ()
     flux: str | None = None
@@ -128,7 +129,15 @@ class RegionalConstraint:
             )
         if not 0 <= self.shrinkage <= 1:
             raise ValueError(f"shrinkage is {self.shrinkage}; expected a share of 0 … 1")
-        _check_weight(self.weight)
+        if isinstance(self.weight, list | tuple | np.ndarray):
+            object.__setattr__(self, "weight", tuple(np.asarray(self.weight).tolist()))
+            if len(self.weight) != 2 or not self.total:
+                raise ValueError(
+                    f"weight is {self.weight} with total={self.total}; expected one number, or with total=True two: of "
+                    "the regions and of their sum"
+                )
+        for weight in self.weight if isinstance(self.weight, tuple) else [self.weight]:
+            _check_weight(weight)
         check_whole_numbers(self, "pixels", "months_per_step", "refit_bridge")
         if self.exponent < 1 or self.pixels < 1:
             raise ValueError(f"exponent={self.exponent}, pixels={self.pixels}: expected at least 1")
@@ -225,7 +234,7 @@ def _check_types(constraint: RegionalConstraint | LinearConstraint, **expected: 
 def plain_options(constraint: RegionalConstraint | LinearConstraint) -> dict:
     """Those of its settings that are words or numbers, by name."""
     given = {f.name: getattr(constraint, f.name) for f in fields(constraint)}
-    return {k: v for k, v in given.items() if isinstance(v, str | bool | int | float | None)}
+    return {k: v for k, v in given.items() if isinstance(v, str | bool | int | float | tuple | None)}
 
 
 def _check_weight(weight: float) -> None:

@@ -155,7 +155,7 @@ class Training:
         self.x = torch.tensor(rows.x, dtype=dtype, device=device)[..., None]
         self.y = torch.tensor(rows.y, dtype=dtype, device=device)
         self.term_names = _tower_terms(setting.targets) + [n for t in terms for n in t.names]
-        weight = [1.0] * len(setting.targets) + [t.constraint.weight for t in terms for _ in t.names]
+        weight = [1.0] * len(setting.targets) + [w for t in terms for w in t.weights]
         self.weight = torch.tensor(weight, dtype=torch.float64, device=device)
         self.log_variance = torch.zeros(
             len(self.members), len(self.term_names), dtype=torch.float64, device=device, requires_grad=True
@@ -267,8 +267,7 @@ class Training:
         record["sigma2"] = torch.exp(self.log_variance).detach().cpu().numpy()
         first = self.records[0]["validation_loss"]
         # scale-free: the learned weights move, so that Eq. 14 of two epochs cannot be compared
-        share = self.weight.cpu().numpy() * losses / np.where(first > 0, first, 1)
-        value = share.sum(-1) if losses.shape[-1] > 1 else losses[:, 0]
+        value = (losses / np.where(first > 0, first, 1)).sum(-1) if losses.shape[-1] > 1 else losses[:, 0]
         record["validation"] = value
         for term in self.terms:
             record |= {f"{name}@{term.constraint.name}": array for name, array in term.report.items()}

@@ -36,6 +36,11 @@ class LinearTerm:
         """Label of the loss."""
         return [self.constraint.name]
 
+    @property
+    def weights(self) -> list[float]:
+        """Weight of the loss."""
+        return [self.constraint.weight]
+
     def _hold_out(self, seed: int, number: int) -> torch.Tensor:
         """True where a member keeps an observation for validation ``(member, obs)``."""
         there = np.flatnonzero(torch.isfinite(self.observed).cpu().numpy())

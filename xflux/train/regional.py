@@ -75,6 +75,13 @@ class RegionalTerm:
         name = self.constraint.name
         return [name, f"{name}_total"] if self.constraint.total else [name]
 
+    @property
+    def weights(self) -> list[float]:
+        """Weights of the losses."""
+        given = self.constraint.weight
+        of_regions, of_total = given if isinstance(given, tuple) else (given, given)
+        return [of_regions, of_total] if self.constraint.total else [of_regions]
+
     # --- preparation -------------------------------------------------------------------------------------------
 
     def _integral(self, pixels: Pixels) -> Integral:
