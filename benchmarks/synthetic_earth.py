@@ -1,12 +1,12 @@
 """Does the constraint help where the truth is known? `python benchmarks/synthetic_earth.py [--seeds 0 1 2] [--scan]`.
 
-For every seed, on the synthetic Earth with its default biases: EC, EC-ATM (the paper's objective) and "weighted" (with the
-global sum, and less weight) against the truth, and EC on the same Earth with all biases off. Per model:
+For every seed, on the synthetic Earth with its default biases: EC, EC-ATM (the paper's objective) and "weighted" (with
+the global sum, and less weight) against the truth, and EC on the same Earth with all biases off. Per model:
 
 - the error of the global annual flux, PgC yr-1 (must hold: EC beyond 8, EC-ATM at most a tenth of it, EC without biases
   within 1), and the members' standard deviation;
-- every tower by the member that has not seen it, RMSE in gC m-2 d-1 and NSE: against what they report; against what they
-  report outside the tropics (beyond 30°), where they have no bias by construction; against the true flux at the tower.
+- every tower by the member that has not seen it, RMSE in gC m-2 d-1 and NSE: against what they report; against what
+  they report outside the tropics (beyond 30°), where they have no bias by construction; against the true flux there.
   `truth` is the RMSE of the true flux itself against what towers report: where they are biased, a model that is right
   cannot come closer to them than that;
 - the map of mean NEE against the true one (pattern correlation and area-weighted RMSE): the constraint may help the sum
@@ -15,10 +15,10 @@ global sum, and less weight) against the truth, and EC on the same Earth with al
 
 `--scan` varies night-time bias, number of towers and inversion error on the first seed and marks where EC-ATM is worse.
 
-The settings of the Earth are frozen (see `xflux.synthetic.Settings`). The constraint is on the mean seasonal cycle of the
-inversions and the drivers of every 20th day; all models are evaluated on daily drivers (every ninth day), at the best
-epoch by held-out data (the paper's choice) and at the last one, where the learning rate is zero. What came out, and how
-the settings of the training were chosen, is in docs/synthetic_earth.md. A seed takes 5 to 6 minutes of one core.
+The settings of the Earth are frozen (see `xflux.synthetic.Settings`). The constraint is on the mean seasonal cycle of
+the inversions and the drivers of every 20th day; all models are evaluated on daily drivers (every ninth day), at the
+best epoch by held-out data (the paper's choice) and at the last one, where the learning rate is zero. What came out,
+and how the training was chosen, is in docs/synthetic_earth.md. A seed takes 5 to 6 minutes of one core.
 """
 
 import argparse
