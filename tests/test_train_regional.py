@@ -408,6 +408,7 @@ class TestTraining:
         one, two = (dataclasses.replace(both, weight=w) for w in (0.5, (0.5, 0.5)))
         one, two = (train.fit(earth.towers, DRIVERS, constraints=[c], config=SMALL) for c in (one, two))
         assert all(np.array_equal(one.last_weights[k], two.last_weights[k]) for k in one.last_weights)
+        assert one.attrs["constraints"][0]["weights"] == two.attrs["constraints"][0]["weights"] == [0.5, 0.5]
         with pytest.raises(ValueError, match="two: of the regions and of their sum"):
             constraint(earth, weight=(1.0, 0.5))
         for weight in (0, -1.0, np.nan, "1"):

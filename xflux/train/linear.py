@@ -107,7 +107,7 @@ class LinearTerm:
     def describe(self) -> dict:
         """What the model's attributes say about the constraint."""
         found = {"name": self.constraint.name, "observations": int(torch.isfinite(self.observed).sum())}
-        return found | {"rows": len(self.values), "operator_outside_drivers": self.lost}
+        return found | {"rows": len(self.values), "weights": self.weights, "operator_outside_drivers": self.lost}
 
 
 def _multiply(vector: torch.Tensor, source: torch.Tensor, goal: torch.Tensor, value: torch.Tensor, n: int):

@@ -347,6 +347,8 @@ class RegionalTerm:
             "regions": list(self.regions),
             "regions_left_out": self.left_out,
             "total": self.constraint.total,
+            "weights": self.weights,
+            "refit_bridge": self.constraint.refit_bridge,
             "pixels": len(pixels.area),
             "pixels_incomplete": pixels.rows.incomplete,
             "control_variate": self.controlled,
