@@ -220,7 +220,7 @@ def test_with_a_control_variate_the_bridge_says_what_has_changed(earth, noisy, d
     np.testing.assert_allclose(said(controlled, new), moved, rtol=1e-4, atol=1e-7)
 
 
-def test_refits_with_a_control_variate_keep_the_gap_small(earth, noisy):
+def test_a_control_variate_keeps_the_gap_small(earth, noisy):
     """The bridge is fitted on other fields than the network's: alone it leaves the full integral."""
     top = train.RegionalConstraint(earth.target, earth.grid, bridge=fit_bridge(noisy, earth.weights, r2=0.5))
     config = dataclasses.replace(SMALL, max_epochs=8)

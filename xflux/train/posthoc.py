@@ -31,7 +31,8 @@ def regional_integrals(model: FluxModel, constraint: RegionalConstraint, draws: 
     xarray.Dataset
         ``full (member, region, step)`` in PgC month-1 (an annual step: of its mean month), the steps' ``year`` and
         ``month`` as far as the target has them, with ``bridge`` for a
-        constraint by bridge, ``sampled`` (mean of the draws) and ``sampled_std`` (of one draw), and
+        constraint by bridge (its own, also where training has fitted it anew: ``history`` has that one's gap),
+        ``sampled`` (mean of the draws) and ``sampled_std`` (of one draw), and
         ``strata_std (member, region, step)``, the area-weighted spatial standard deviation of the monthly amount
         within the regions, gC m-2.
 
