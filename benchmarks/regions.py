@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from xflux import grid as grids
+from xflux.cells import cell_area, grid_bounds
 from xflux.regions import aggregate_regions, region_weights
 from xflux.regions.shapes import RECCAP2, shipped
 
@@ -73,7 +73,7 @@ def best(candidates: dict, repeats: int) -> dict[str, float]:
 def peers(da: xr.DataArray, folder: Path) -> dict:
     """What each peer does with the same array; its masks are made outside the clock."""
     found, shapes = {}, polygons()
-    area = grids.cell_area(da)
+    area = cell_area(da)
     try:
         import regionmask
 
@@ -108,7 +108,7 @@ def peers(da: xr.DataArray, folder: Path) -> dict:
         frame = geopandas.GeoDataFrame({"region": list(RECCAP2)}, geometry=shapes, crs="EPSG:4326")
         xagg.set_options(silent=True, impl="for_loop")  # the other, dot_product, takes 6 × the time and 5 GB at 1°
         # Its own inference of bounds fails on this release (0.3.3 writes into a read-only view).
-        bounds = {f"{axis}_bnds": ((axis, "bnds"), b) for axis, b in zip(("lat", "lon"), grids.cells(da), strict=True)}
+        bounds = {f"{axis}_bnds": ((axis, "bnds"), b) for axis, b in zip(("lat", "lon"), grid_bounds(da), strict=True)}
         ds = da.to_dataset(name="nbe").assign(bounds)
         overlaps = xagg.pixel_overlaps(ds, frame, silent=True)
         found["xagg"] = lambda: xagg.aggregate(ds, overlaps, silent=True).to_dataset()
@@ -149,7 +149,7 @@ def cdo(da: xr.DataArray, area: xr.DataArray, folder: Path):
 def memory(args) -> None:
     da = flux(args.months, args.resolution)
     fractions = xr.DataArray(
-        region_weights(da, "reccap2", "land").data.todense() / grids.cell_area(da).values,
+        region_weights(da, "reccap2", "land").data.todense() / cell_area(da).values,
         {"region": list(RECCAP2), "lat": da.lat, "lon": da.lon}, ("region", "lat", "lon"),
     )  # fmt: skip
     weights = region_weights(da, "reccap2", "cell")

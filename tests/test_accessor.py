@@ -12,7 +12,8 @@ import pytest
 import xarray as xr
 
 import xflux
-from xflux import accessor, bridge, evaluate, forward, grid, plot, regions, temporal
+from xflux import accessor, bridge, evaluate, forward, plot, regions, temporal
+from xflux.cells import cell_area
 from xflux.shadow import Shadow
 
 
@@ -36,7 +37,7 @@ FUNCTIONS = {
     "annual": temporal.annual,
     "annual_anomalies": temporal.annual_anomalies,
     "bridge_stability": bridge.bridge_stability,
-    "cell_area": grid.cell_area,
+    "cell_area": cell_area,
     "convert_units": temporal.convert_units,
     "fit_bridge": bridge.fit_bridge,
     "interannual_variability": temporal.interannual_variability,
@@ -92,7 +93,7 @@ def test_methods_give_what_the_functions_give(plain):
     xr.testing.assert_identical(da.flux.annual_anomalies(detrend=False), temporal.annual_anomalies(da, False))
     xr.testing.assert_identical(da.flux.mean_seasonal_cycle(), temporal.mean_seasonal_cycle(da))
     xr.testing.assert_identical(da.flux.convert_units("kgC m-2 s-1"), temporal.convert_units(da, "kgC m-2 s-1"))
-    xr.testing.assert_identical(da.flux.cell_area(radius=1.0), grid.cell_area(da, 1.0))
+    xr.testing.assert_identical(da.flux.cell_area(radius=1.0), cell_area(da, 1.0))
     xr.testing.assert_identical(da.flux.score(da + 1, dim="time"), evaluate.score(da, da + 1))
     assert float(da.flux.score(da, dim=None).rmse) == 0
 

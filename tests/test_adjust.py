@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xflux
-from xflux import adjust, grid
+from xflux import adjust
 from xflux.adjust import ContentsError, add_fire, adjust_fossil, check_contents, regrid, remove_fire, remove_rivers
+from xflux.cells import cell_area
 
 
 def flux_on(
@@ -27,7 +28,7 @@ def flux_on(
 
 def globe(da):
     """Sum over the globe with cell areas."""
-    return (da * grid.cell_area(da)).sum(("lat", "lon"))
+    return (da * cell_area(da)).sum(("lat", "lon"))
 
 
 # --- contents ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "xflux"
 LEVELS = [
     {"provenance", "shadow", "data"},
     {"units"},
-    {"temporal", "grid"},
+    {"temporal", "cells"},
     {"regions"},
     {"evaluate", "plot", "towers", "drivers", "adjust", "products"},
     {"bridge", "forward", "synthetic"},

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import xflux
 from xflux.bridge import fit_bridge, load_bridge
 from xflux.bridge.samples import MEAN_MONTH, take_regions
-from xflux.grid import cell_area
+from xflux.cells import cell_area
 from xflux.regions import aggregate_regions, region_weights
 
 LAT, LON = np.arange(85.0, -90, -10), np.arange(-175.0, 180, 10)

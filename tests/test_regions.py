@@ -9,8 +9,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xflux import grid as grids
-from xflux.grid import RADIUS
+from xflux.cells import RADIUS, cell_area
 from xflux.regions import aggregate_regions, latitude_band_limits, region_labels, region_weights
 from xflux.regions.kernel import Plan, weighted_sums
 from xflux.units import UnitsError
@@ -40,7 +39,7 @@ def flux(coords, steps=1, basis="cell", seed=0, positive=True, units="gC m-2 d-1
 
 
 def globe(da, land=1.0):
-    return (da.astype("f8") * grids.cell_area(da) * land).sum(("lat", "lon"))
+    return (da.astype("f8") * cell_area(da) * land).sum(("lat", "lon"))
 
 
 GRIDS = {
@@ -159,7 +158,7 @@ def test_nothing_is_computed_before_it_is_asked_for():
 def test_float32_is_accumulated_in_float64():
     coords = axes(0.5)
     da = flux(coords, dtype="f4")
-    area = grids.cell_area(da).values.ravel()
+    area = cell_area(da).values.ravel()
     exact = math.fsum(np.float64(v) * a for v, a in zip(da.values.ravel(), area, strict=True)) / 1e15
     out = aggregate_regions(da, "latitude-bands", "PgC d-1", include_global=True)
     assert out.dtype == np.float64
@@ -190,7 +189,7 @@ def test_missing_cells_add_nothing_and_are_reported():
 
 
 def globe_by_row(da):
-    return (da * grids.cell_area(da)).sum("lon").values
+    return (da * cell_area(da)).sum("lon").values
 
 
 def test_a_region_without_valid_cells_is_nan_and_the_globe_goes_on():
@@ -358,7 +357,7 @@ def test_annual_steps():
 def test_dataset_gives_its_fluxes_and_nothing_else():
     coords = axes(10.0)
     nee, gpp = flux(coords, steps=2), flux(coords, steps=2, seed=1, units="kgC m-2 s-1")
-    others = {"nee_std": nee, "cell_area": grids.cell_area(nee), "lai": nee.assign_attrs(units="1")}
+    others = {"nee_std": nee, "cell_area": cell_area(nee), "lai": nee.assign_attrs(units="1")}
     ds = xr.Dataset({"nee": nee, "gpp": gpp, **others})
     out = aggregate_regions(ds, "reccap2", include_global=True)
     assert set(out.data_vars) == {"nee", "gpp"}
@@ -459,7 +458,7 @@ def test_names_that_the_result_needs():
     # A label that was left from an earlier selection, or a mask beside the flux, is in nobody's way.
     kept = aggregate_regions(da.assign_coords(region="USA"), "latitude-bands")
     np.testing.assert_array_equal(kept.values, aggregate_regions(da, "latitude-bands").values)
-    ds = xr.Dataset({"flux": da, "nee": 2 * da, "region": da[0] * 0, "area": grids.cell_area(da)})
+    ds = xr.Dataset({"flux": da, "nee": 2 * da, "region": da[0] * 0, "area": cell_area(da)})
     ds["nee"].attrs = da.attrs
     ds["region"].attrs = {"long_name": "a mask"}
     out = aggregate_regions(ds, "latitude-bands")

@@ -6,7 +6,7 @@ import xarray as xr
 from test_regions import axes, flux, globe
 
 import xflux
-from xflux.grid import RADIUS
+from xflux.cells import RADIUS
 from xflux.regions import budget_table, regional_budget
 
 rng = np.random.default_rng(5)
@@ -39,7 +39,7 @@ def test_covariance_between_cells():
     """White noise adds in squares, a common error adds up."""
     coords = axes(30.0)
     da = flux(coords)
-    area = xflux.grid.cell_area(da).values.ravel()
+    area = xflux.cells.cell_area(da).values.ravel()
     n = area.size
     dims = ("lat", "lon", "lat_2", "lon_2")
     for matrix, globe_variance in ((np.eye(n), (area**2).sum()), (np.ones((n, n)), area.sum() ** 2)):
@@ -173,7 +173,7 @@ def test_a_covariance_between_cells_is_matched_by_latitude_and_longitude(names):
     dims = ("lat", "lon", "lat_2", "lon_2")
     cov = xr.DataArray(matrix, {d: coords[d[:3]] for d in dims}, dims)
     da = flux(coords)
-    area = xflux.grid.cell_area(da).values
+    area = xflux.cells.cell_area(da).values
     weights = [np.where(np.arange(6)[:, None] == k, area, 0).ravel() for k in range(6)]
     expected = [np.sqrt(w @ (root @ root.T) @ w) * 365.2425 / 1e15 for w in (*weights, area.ravel())]
     mask = xr.DataArray(np.repeat(np.arange(6)[:, None], 6, 1), coords, ("lat", "lon"))

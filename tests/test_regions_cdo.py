@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 from test_regions import GRIDS, axes, flux
 
-from xflux.grid import RADIUS
+from xflux.cells import RADIUS
 from xflux.regions import aggregate_regions
 from xflux.temporal import annual, to_monthly
 

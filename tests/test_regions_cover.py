@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xflux
-from xflux import grid as grids
-from xflux.grid import RADIUS
+from xflux.cells import RADIUS, cell_area, grid_bounds
 from xflux.regions import region_weights
 from xflux.regions.cover import Cells, axis_overlap
 from xflux.regions.coverage import Axis, Rings, polygon_shares
@@ -152,7 +151,7 @@ def test_country_polygons_tile():
         total[cell] += share
     assert total.max() < 1 + 1e-12
     assert 1 - 1e-12 < total.reshape(180, 360)[[115, 80, 112], [185, 125, 258]].min()  # Sahara, Brazil, India
-    area = grids.cell_area(grid(1.0)).values.ravel() @ total
+    area = cell_area(grid(1.0)).values.ravel() @ total
     assert area == pytest.approx(1.47e14, rel=0.01)
 
 
@@ -227,8 +226,8 @@ def test_axis_with_gaps_and_wrapped_order():
 
 
 def test_overlap_of_axes_is_exact_and_whole():
-    coarse = grids.cells(grid(2.5, 0))
-    fine = grids.cells(grid(1.0, -180))
+    coarse = grid_bounds(grid(2.5, 0))
+    fine = grid_bounds(grid(1.0, -180))
     for axis, (a, b) in {"lat": (coarse[0], fine[0]), "lon": (coarse[1], fine[1])}.items():
         np.testing.assert_allclose(np.asarray(axis_overlap(b, a, axis).sum(axis=1)).ravel(), 1, rtol=1e-12)
 

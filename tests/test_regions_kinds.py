@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 from test_regions import GRIDS, axes, flux, globe
 
-from xflux import grid as grids
+from xflux.cells import RADIUS, cell_area
 from xflux.regions import aggregate_regions, load_weights, region_weights, save_weights
 
 rng = np.random.default_rng(42)
@@ -26,7 +26,7 @@ def test_label_mask_zero_is_a_region_nan_and_negatives_are_none():
     da = flux(coords)
     out = aggregate_regions(da, mask_of(coords, values), "PgC d-1")
     assert list(out.region.values) == [0, 1, 2, 3] and out.attrs["regions"] == "biome"
-    weighted = (da * grids.cell_area(da)).values
+    weighted = (da * cell_area(da)).values
     np.testing.assert_allclose(out.values, [weighted[values == k].sum() / 1e15 for k in range(4)], rtol=1e-12)
     assert out.unassigned.item() == pytest.approx(weighted[~(values >= 0)].sum() / 1e15, rel=1e-12)
     with_global = aggregate_regions(da, mask_of(coords, values), "PgC d-1", include_global=True)
@@ -73,7 +73,7 @@ def test_label_masks_of_any_dtype(change, labels):
     da, mask = flux(coords), mask_of(coords, change(numbers))
     out = aggregate_regions(da, mask, "PgC d-1")
     assert out.region.values.tolist() == labels
-    weighted = (da * grids.cell_area(da)).values / 1e15
+    weighted = (da * cell_area(da)).values / 1e15
     kept = {1: [1, 2], 255: [1, 2, 0], "y": [1, 2], "x": [0, 1], 0: [0, 1, 2]}
     order = kept[labels[-1] if labels[-1] == 255 else labels[0]]
     np.testing.assert_allclose(out.values, [weighted[numbers == k].sum() for k in order], rtol=1e-12)
@@ -117,7 +117,7 @@ def test_fraction_mask_that_fills_the_cells(basis, dtype):
     coords = axes(10.0)
     da, share = flux(coords, basis=basis), fractions(coords, 4, dtype=dtype)
     out = aggregate_regions(da, share, "PgC d-1")
-    expected = (share * da * grids.cell_area(da)).sum(("lat", "lon")) / 1e15
+    expected = (share * da * cell_area(da)).sum(("lat", "lon")) / 1e15
     np.testing.assert_allclose(out.values, expected.values, rtol=1e-12 if dtype == "f8" else 1e-6)
     total = globe(da).item() / 1e15
     assert (out.sum() + out.unassigned).item() == pytest.approx(total, rel=1e-6 if dtype == "f4" else 1e-12)
@@ -127,7 +127,7 @@ def test_fraction_mask_carries_its_own_land():
     """Without a land fraction, land is what the regions cover: on basis land that is theirs, on basis cell the cell."""
     coords = axes(10.0)
     share = fractions(coords, 4, cover=0.5)
-    area = grids.cell_area(share)
+    area = cell_area(share)
     on_land = region_weights(share, share, "land").sum(("lat", "lon")).data.todense()
     on_cell = region_weights(share, share, "cell").sum(("lat", "lon")).data.todense()
     np.testing.assert_allclose(on_land, (share * area).sum(("lat", "lon")), rtol=1e-12)
@@ -141,7 +141,7 @@ def test_land_fraction_beside_a_fraction_mask():
     share = fractions(coords, 4, cover=0.5)
     land = mask_of(coords, np.full((18, 36), 1.0))
     out = region_weights(share, share, "land", land).sum(("lat", "lon")).data.todense()
-    np.testing.assert_allclose(out, (share * grids.cell_area(share)).sum(("lat", "lon")), rtol=1e-12)
+    np.testing.assert_allclose(out, (share * cell_area(share)).sum(("lat", "lon")), rtol=1e-12)
     own = region_weights(share, share, "land", share.sum("region")).sum(("lat", "lon")).data.todense()
     np.testing.assert_allclose(own, out, rtol=1e-12)
 
@@ -150,7 +150,7 @@ def test_land_fraction_scales_label_masks_and_bands():
     coords = axes(10.0)
     land = mask_of(coords, rng.uniform(size=(18, 36)))
     da, labels = flux(coords, basis="land"), rng.integers(0, 3, size=(18, 36))
-    weighted = (da * grids.cell_area(da) * land).values / 1e15
+    weighted = (da * cell_area(da) * land).values / 1e15
     out = aggregate_regions(da, mask_of(coords, labels), "PgC d-1", land_fraction=land)
     np.testing.assert_allclose(out.values, [weighted[labels == k].sum() for k in range(3)], rtol=1e-12)
     bands = aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=land)
@@ -175,7 +175,7 @@ def test_a_mask_on_another_grid_is_brought_over_exactly(west):
     coarse, fine = axes(2.5, 3.75), axes(3.0, west=west, down=True)
     labels = rng.integers(0, 3, size=(60, 120))
     w = region_weights(xr.Dataset(coords=coarse), mask_of(fine, labels))
-    area = grids.cell_area(mask_of(fine, labels)).values
+    area = cell_area(mask_of(fine, labels)).values
     np.testing.assert_allclose(
         w.sum(("lat", "lon")).data.todense(), [area[labels == k].sum() for k in range(3)], rtol=1e-12
     )
@@ -198,7 +198,7 @@ def test_a_mask_larger_than_the_data():
     mask = mask_of(axes(5.0), rng.integers(0, 5, size=(36, 72)))
     da = flux(axes(5.0)).isel(lat=slice(10, 20), lon=slice(60, 72))
     out = aggregate_regions(da, mask, "PgC d-1")
-    weighted, inside = (da * grids.cell_area(da)).values / 1e15, mask.values[10:20, 60:72]
+    weighted, inside = (da * cell_area(da)).values / 1e15, mask.values[10:20, 60:72]
     np.testing.assert_allclose(out.values, [weighted[inside == k].sum() for k in range(5)], rtol=1e-12)
 
 
@@ -207,7 +207,7 @@ def test_basis_cell_shares_cells_by_land():
     g = xr.Dataset(coords=axes(2.0))
     cell, land = (region_weights(g, "reccap2", b) for b in ("cell", "land"))
     cell, land = cell.data.todense(), land.data.todense()
-    area = grids.cell_area(g).values
+    area = cell_area(g).values
     everything = region_weights(g, "countries", "land").data.todense().sum(axis=0)
     touched = everything > 0
     np.testing.assert_allclose(cell[:, touched], (area * land)[:, touched] / everything[touched], rtol=1e-9, atol=1)
@@ -290,7 +290,7 @@ def test_a_grid_that_only_its_bounds_know(tmp_path, suffix):
     land = mask_of(coords, rng.uniform(size=shape))
     values = mask_of(coords, rng.normal(size=shape), units="gC m-2 d-1", area_basis="land")
     ds = xr.Dataset({"nee": values, "land_fraction": land, "lat_bnds": (("lat", "bnds"), bounds)})
-    area = np.outer(np.diff(np.sin(np.radians(bounds)))[:, 0], np.full(36, np.radians(10))) * grids.RADIUS**2
+    area = np.outer(np.diff(np.sin(np.radians(bounds)))[:, 0], np.full(36, np.radians(10))) * RADIUS**2
     labels = rng.integers(0, 3, size=shape)
     expected = [(area * land * values).values[labels == k].sum() / 1e15 for k in range(3)]
     mask = mask_of(coords, labels)
@@ -359,7 +359,7 @@ def test_transcom_from_the_data_folder(data_folder, monkeypatch):
     w = region_weights(xr.Dataset(coords=axes(0.5)), "transcom", "cell")
     assert w.sizes["region"] == 22 and w.region.values[0] == "North_American_Boreal"
     mask = xr.open_dataset(data_folder / "regions/transcom_1deg.nc").transcom_region
-    area = grids.cell_area(mask).values
+    area = cell_area(mask).values
     expected = [area[mask.values == k].sum() for k in range(1, 23)]
     np.testing.assert_allclose(w.sum(("lat", "lon")).data.todense(), expected, rtol=1e-12)
     gauss = region_weights(xr.Dataset(coords=GRIDS["T42"]), f"transcom:{data_folder}/regions/transcom_1deg.nc", "land")

@@ -186,7 +186,7 @@ def test_coarsening_keeps_the_global_integral(tmp_path):
     assert len(layer["lat_edges"]) == 31 and len(layer["lon_edges"]) == 61
     with xr.open_zarr(folder / "flux" / "ec.zarr") as store:
         nee, land = store["nee"].isel(member=0, month=5).load(), store["land_fraction"].load()
-    from xflux.grid import cell_area
+    from xflux.cells import cell_area
 
     area = cell_area(nee) * land
     expected = float((nee * area).sum() / area.sum())

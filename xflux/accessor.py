@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from . import evaluate, forward, grid, temporal
+from . import evaluate, forward, temporal
 from .bridge import Bridge, bridge_stability, fit_bridge
+from .cells import RADIUS, cell_area
 from .regions import aggregate_regions
 from .shadow import Shadow
 
@@ -30,15 +31,15 @@ class FluxAccessor(Shadow):
         """
         return temporal.convert_units(self._obj, units)
 
-    def cell_area(self, radius: float = grid.RADIUS) -> xr.DataArray:
-        """Area of the cells in m2, dims (lat, lon): :func:`xflux.grid.cell_area`.
+    def cell_area(self, radius: float = RADIUS) -> xr.DataArray:
+        """Area of the cells in m2, dims (lat, lon): :func:`xflux.cells.cell_area`.
 
         >>> grid = xr.Dataset(coords={"lat": [-45.0, 45.0], "lon": [-90.0, 90.0]})
         >>> area = grid.flux.cell_area()
         >>> area.dims, round(area.sum().item() / 1e12), area.attrs["units"]
         (('lat', 'lon'), 510, 'm2')
         """
-        return grid.cell_area(self._obj, radius)
+        return cell_area(self._obj, radius)
 
     def aggregate_regions(
         self,

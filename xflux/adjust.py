@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import xarray as xr
 
-from . import grid, temporal, units
+from . import temporal, units
+from .cells import cell_area, grid_bounds, standardise
 
 CONTENTS = ("fire", "rivers")
 _KIND = {"fire": "fire emissions", "rivers": "the flux that rivers export", "fossil": "the fossil difference"}
@@ -289,10 +290,10 @@ def _mark(result: xr.DataArray, flux: xr.DataArray, kind: str, includes: int | N
 def _one_flux(obj: xr.DataArray | xr.Dataset, *names: str) -> tuple[xr.DataArray, xr.DataArray | None]:
     """The flux and its time bounds: an array, or the Dataset's variable of one of the names, or its only flux."""
     if isinstance(obj, xr.DataArray):
-        return grid.standardise(obj), None
+        return standardise(obj), None
     if not isinstance(obj, xr.Dataset):
         raise TypeError(f"expected a DataArray such as ds[{names[0]!r}], or a Dataset, not {type(obj).__name__}")
-    obj = grid.standardise(obj)
+    obj = standardise(obj)
     fluxes = units.flux_variables(obj)
     named = [n for n in names if n in obj.variables and units.is_flux(obj[n].attrs.get("units", ""), obj[n].attrs)]
     name = named[0] if named else fluxes[0] if len(fluxes) == 1 else None
@@ -344,7 +345,7 @@ def _check_component(flux: xr.DataArray, part: xr.DataArray, kind: str) -> None:
         raise ValueError(
             f"{_KIND[kind]}: dims {sorted(map(str, extra))} are not in the flux {tuple(flux.dims)}; pick one"
         )
-    if kind == "rivers" and part.dims == ("lat", "lon") and float((part * grid.cell_area(part)).sum()) > 0:
+    if kind == "rivers" and part.dims == ("lat", "lon") and float((part * cell_area(part)).sum()) > 0:
         warnings.warn(
             "rivers add up to a source (positive). What rivers export is an uptake on land, negative here: turn its "
             "sign if your file gives what is to be added to the land flux",
@@ -464,8 +465,8 @@ def regrid(da: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.DataArray:
     >>> regrid(fine, coarse).values.round(12).tolist()
     [[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
     """
-    da, target = grid.standardise(da), grid.standardise(target)
-    source_cells, target_cells = grid.cells(da), grid.cells(target)
+    da, target = standardise(da), standardise(target)
+    source_cells, target_cells = grid_bounds(da), grid_bounds(target)
     weights = {}
     for dim, source, wanted in zip(("lat", "lon"), source_cells, target_cells, strict=True):
         matrix = _shares(source, wanted, dim)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .. import grid
 from .. import regions as region_sets
+from ..cells import grid_bounds
 from .samples import MEAN_MONTH, RATE, Rate, integrate, monthly_rate, take_regions
 from .states import ANNUAL, UNITS
 
@@ -257,7 +257,7 @@ def nearest_cells(pixels: xr.Dataset, field: xr.DataArray | xr.Dataset) -> tuple
     lat, lon = field["lat"].values.astype(float), field["lon"].values.astype(float)
     if not pixels.sizes["pixel"]:
         return np.empty(0, int), np.empty(0, int)
-    own = [np.ptp(bounds, axis=1) / 2 for bounds in grid.cells(field)]
+    own = [np.ptp(bounds, axis=1) / 2 for bounds in grid_bounds(field)]
     north = np.abs(pixels["lat"].values[:, None] - lat)
     east = np.abs(np.mod(pixels["lon"].values[:, None] - lon + 180, 360) - 180)
     row, column = north.argmin(axis=1), east.argmin(axis=1)

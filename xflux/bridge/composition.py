@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from .. import grid
+from ..cells import standardise
 
 if TYPE_CHECKING:
     from .bridge import Bridge
@@ -32,7 +32,7 @@ def composition(bridge: "Bridge", pft: xr.DataArray) -> xr.Dataset:
     """
     from .bridge import nearest_cells
 
-    classes, names = _majority(grid.standardise(pft))
+    classes, names = _majority(standardise(pft))
     row, column = nearest_cells(bridge.pixels, classes)
     labels = bridge.regions["region"].values
     region = np.array([list(labels).index(name) for name in bridge.pixels["region"].values], int)

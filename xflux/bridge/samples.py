@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .. import grid, regions, temporal, units
+from .. import regions, temporal, units
+from ..cells import grid_bounds, standardise
 from ..temporal.bounds import dataset_bounds
 from ..temporal.steps import steps_of
 
@@ -62,7 +63,7 @@ class Rate:
 def monthly_rate(obj: xr.DataArray | xr.Dataset, var: str | None = None) -> Rate:
     """The flux as monthly mean rates; steps shorter than a month are averaged to calendar months."""
     name = flux_variable(obj, var)
-    source = obj = grid.standardise(obj)
+    source = obj = standardise(obj)
     if name is not None:
         basis = {k: v for k, v in obj.attrs.items() if k == "area_basis"}
         obj = _with_bounds(obj, name).assign({name: obj[name].assign_attrs(basis | obj[name].attrs)})
@@ -272,7 +273,7 @@ def _cells_of(rate: Rate, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     """Latitude, longitude and half widths (pixel, 2) of flat cell indices."""
     field = rate.field
     row, column = np.divmod(cells, field.sizes["lon"])
-    bounds = grid.cells(rate.source)
+    bounds = grid_bounds(rate.source)
     half = np.stack([np.ptp(bounds[0], axis=1)[row] / 2, np.ptp(bounds[1], axis=1)[column] / 2], axis=1)
     return field["lat"].values[row].astype(float), field["lon"].values[column].astype(float), half
 

@@ -79,7 +79,7 @@ def _bounds(dim: str, out: xr.Dataset, grid: xr.Dataset) -> xr.DataArray | None:
 
 
 def _edges(coord: xr.DataArray) -> Any:
-    from xflux.grid import cell_bounds
+    from xflux.cells import cell_bounds
 
     try:
         return cell_bounds(coord)

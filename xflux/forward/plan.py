@@ -91,7 +91,7 @@ def plan(grid: xr.Dataset, model: Model, time: Any = None, interpolate: bool = F
 
 def with_lat_lon(grid: xr.Dataset) -> xr.Dataset:
     """The grid with its horizontal dims named lat and lon; grids of cells, or curvilinear ones, stay as they are."""
-    from xflux.grid import standardise
+    from xflux.cells import standardise
 
     if {"lat", "lon"} <= set(grid.dims):
         return grid

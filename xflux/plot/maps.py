@@ -150,7 +150,7 @@ def _quantity(da: xr.DataArray) -> str:
 
 def _field(da: xr.DataArray) -> tuple[xr.DataArray, str]:
     """The (lat, lon) field, other dims averaged, and the words for the title."""
-    from xflux.grid import standardise
+    from xflux.cells import standardise
 
     da = standardise(da)
     missing = [d for d in ("lat", "lon") if d not in da.dims]
@@ -203,7 +203,7 @@ def _new_map_axes(field: xr.DataArray) -> "Axes":
 
 def draw_field(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, coast: bool | str):
     """Cells, frame and coastlines of a (lat, lon) field; ``limits`` of ``colour_scale`` [and ``south``, lower edge]."""
-    from xflux.grid import edges
+    from xflux.cells import edges
 
     lat, lon = edges(field["lat"]), edges(field["lon"])
     options = {k: limits[k] for k in ("vmin", "vmax", "cmap", "norm") if limits.get(k) is not None}

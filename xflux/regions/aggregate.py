@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
-from xflux import grid as grids
+from xflux.cells import cell_area, standardise
 from xflux.provenance import stamp
 from xflux.regions.cache import plan_for
 from xflux.regions.kernel import Plan, weighted_sums
@@ -81,7 +81,7 @@ def aggregate_regions(
 
 
 def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global) -> xr.Dataset:
-    ds = grids.standardise(ds)
+    ds = standardise(ds)
     names = [name for name in flux_variables(ds, _substances(target)) if {"lat", "lon"} <= set(ds[name].dims)]
     if not names:
         listed = {name: da.attrs.get("units") for name, da in ds.data_vars.items()}
@@ -121,7 +121,7 @@ def _substances(target: str) -> tuple[str, ...]:
 
 def integrate(da, source, regions, target, freq, land_fraction, include_global, quiet=False) -> xr.DataArray:
     """Integrals of one flux; ``source`` (the flux, or its Dataset) has the bounds and the land fraction."""
-    da, source = grids.standardise(da), grids.standardise(source)
+    da, source = standardise(da), standardise(source)
     if "region" in da.dims:
         raise ValueError("the flux has a dim 'region' already, the name of the result's: rename it, or integrate each.")
     basis, assumed = area_basis_of(da, regions, quiet)
@@ -134,7 +134,7 @@ def integrate(da, source, regions, target, freq, land_fraction, include_global, 
             f"came as weights without the coordinate 'cell_weight'); leave it out, or add up the regions you want."
         )
     if per_cell:
-        plan = plan.scaled(1 / grids.cell_area(source).values.ravel())
+        plan = plan.scaled(1 / cell_area(source).values.ravel())
     sums = _integrate(da, plan).assign_attrs(da.attrs | {"units": integrated})
     bounds = dataset_bounds(source) if "time" in sums.dims else None
     known = (weights.labels, plan.totals, weights.globe is not None, include_global, scale)

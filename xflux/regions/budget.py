@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping
 import numpy as np
 import xarray as xr
 
-from xflux import grid as grids
+from xflux.cells import cell_area, standardise
 from xflux.provenance import stamp
 from xflux.regions.aggregate import GLOBAL, TIMES, area_basis_of, integrate, integrated_units
 from xflux.regions.cache import plan_for
@@ -238,7 +238,7 @@ def _root(variance: xr.DataArray) -> xr.DataArray:
 
 def _from_cells(covariance, means, da, source, regions, units, land_fraction) -> xr.DataArray:
     """Variance W C Wᵀ of the integrals over cells, W the region weights and the globe's."""
-    source = grids.standardise(source)
+    source = standardise(source)
     scale, integrated, per_cell = integrated_units(da)
     basis = "cell" if per_cell and not is_weights(regions) else area_basis_of(da, regions, quiet=True)[0]
     weights = plan_for(source, regions, basis, land_fraction)[0]
@@ -247,7 +247,7 @@ def _from_cells(covariance, means, da, source, regions, units, land_fraction) ->
     if weights.globe is not None:
         rows = np.vstack([rows, weights.globe])
     if per_cell:
-        rows = rows / grids.cell_area(source).values.ravel()
+        rows = rows / cell_area(source).values.ravel()
     matrix = _on_cells(covariance, source)
     variance = np.einsum("ri,...ij,rj->...r", rows, matrix.values, rows, optimize=True)
     coords = {"region": means["region"]}
@@ -259,7 +259,7 @@ def _from_cells(covariance, means, da, source, regions, units, land_fraction) ->
 
 def _on_cells(covariance: xr.DataArray, source: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """([period], cell, cell_2) in the order of the flux, matched by latitude and longitude where it has them."""
-    covariance = covariance if {"lat", "lon"} <= set(covariance.dims) else grids.standardise(covariance)
+    covariance = covariance if {"lat", "lon"} <= set(covariance.dims) else standardise(covariance)
     for axis in ("lat", "lon"):
         for dim in (axis, f"{axis}_2"):
             if dim not in covariance.coords and covariance.sizes[dim] == source.sizes[axis]:

@@ -6,14 +6,14 @@ from itertools import pairwise
 import numpy as np
 import xarray as xr
 
-from xflux import grid as grids
+from xflux.cells import grid_bounds, standardise
 
 _TOLERANCE = 1e-6
 
 
 def points_of(obj: xr.DataArray | xr.Dataset) -> dict[str, np.ndarray]:
     """Latitudes and longitudes of a grid as they are."""
-    obj = grids.standardise(obj)
+    obj = standardise(obj)
     return {axis: np.asarray(obj[axis].values, dtype="float64") for axis in ("lat", "lon")}
 
 
@@ -35,7 +35,7 @@ class Cells:
 
     @classmethod
     def of(cls, obj: xr.DataArray | xr.Dataset) -> "Cells":
-        return cls(*grids.cells(obj), points_of(obj))
+        return cls(*grid_bounds(obj), points_of(obj))
 
     @property
     def shape(self) -> tuple[int, int]:

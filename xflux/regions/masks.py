@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xflux import grid as grids
+from xflux.cells import standardise
 from xflux.regions.cover import Cells, Cover, axis_overlap, by_cell, points_of, rows_of
 
 _NO_NAMES = ("nan", "None", "<NA>", "NaT")
@@ -92,7 +92,7 @@ def land_array(land_fraction: xr.DataArray) -> xr.DataArray:
     if not isinstance(land_fraction, xr.DataArray):
         kind = type(land_fraction).__name__
         raise TypeError(f"land_fraction must be a DataArray (lat, lon) with its coordinates, not {kind}.")
-    return grids.standardise(land_fraction)
+    return standardise(land_fraction)
 
 
 def land_on(land_fraction: xr.DataArray, cells: Cells) -> np.ndarray:
@@ -162,7 +162,7 @@ def label_mask(mask: xr.DataArray, cells: Cells, name: str | None = None) -> Cov
     ValueError
         Values that are no integers, or no region at all.
     """
-    mask = grids.standardise(mask)
+    mask = standardise(mask)
     if set(mask.dims) != {"lat", "lon"}:
         raise ValueError(
             f"a label mask has the dims (lat, lon), not {mask.dims}: select one of the others, or, if it holds shares "
@@ -219,7 +219,7 @@ def fraction_mask(mask: xr.DataArray, cells: Cells) -> Cover:
     ValueError
         Shares outside 0–1, or further dims.
     """
-    mask = grids.standardise(mask)
+    mask = standardise(mask)
     if set(mask.dims) != {"region", "lat", "lon"}:
         raise ValueError(f"a fraction mask has the dims (region, lat, lon); got {mask.dims}.")
     labels = mask["region"].values if "region" in mask.coords else np.arange(mask.sizes["region"])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from xflux import grid as grids
+from xflux.cells import cell_area, standardise
 from xflux.provenance import stamp
 from xflux.regions.cover import Cells, Cover, points_of
 from xflux.regions.kernel import Plan
@@ -80,7 +80,7 @@ def read_weights(weights: xr.DataArray, grid: xr.DataArray | xr.Dataset) -> Weig
     """Weights made earlier, for the grid at hand; its cells may come in another order or longitude convention."""
     from scipy.sparse import coo_array
 
-    weights = grids.standardise(weights).transpose("region", "lat", "lon")
+    weights = standardise(weights).transpose("region", "lat", "lon")
     here, there = Cells.of(grid), points_of(weights)
     rows, columns = (_index(there[axis], here, axis) for axis in ("lat", "lon"))
     data = weights.data
@@ -128,7 +128,7 @@ def check_basis(basis: str) -> str:
 
 def weights_for(grid, regions, basis: str, land_fraction: xr.DataArray | None) -> Weights:
     """Weights of regions of any kind on a grid."""
-    grid = grids.standardise(grid)
+    grid = standardise(grid)
     if is_weights(regions):
         made = read_weights(regions, grid)
         if made.basis is not None and made.basis != basis:
@@ -138,7 +138,7 @@ def weights_for(grid, regions, basis: str, land_fraction: xr.DataArray | None) -
         land_fraction = own_land(grid)
     cells = Cells.of(grid)
     land = None if land_fraction is None else land_on(land_fraction, cells)
-    area = grids.cell_area(grid).values.ravel()
+    area = cell_area(grid).values.ravel()
     return weigh(cover_of(regions, cells), area, check_basis(basis), land)
 
 
@@ -181,7 +181,7 @@ def region_weights(
     >>> w.dims, w.attrs["units"], w.attrs["area_basis"]
     (('region', 'lat', 'lon'), 'm2', 'land')
     """
-    grid = grids.standardise(grid)
+    grid = standardise(grid)
     made = regions.attrs.get("area_basis") if is_weights(regions) else None
     basis = area_basis or made or grid.attrs.get("area_basis") or "land"
     return to_dataarray(weights_for(grid, regions, basis, land_fraction), grid)

@@ -81,7 +81,7 @@ def _pack(values: np.ndarray) -> str:
 def _coarse_cycle(flux: xr.DataArray, weight: xr.DataArray | None, resolution: float):
     """(1 + members, 13 | 1, cells) mean fluxes on a coarser grid, and its edges; lat and lon rising."""
     from xflux import temporal
-    from xflux.grid import cell_area, edges
+    from xflux.cells import cell_area, edges
 
     if "time" in flux.dims:
         flux = temporal.mean_seasonal_cycle(flux)

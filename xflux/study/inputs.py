@@ -235,7 +235,7 @@ def make_grid(config: StudyConfig, files: Files, folder: Path) -> xr.Dataset:
 
 def read_land_fraction(config: StudyConfig, files: Files, grid: xr.Dataset) -> xr.DataArray:
     """Land share (lat, lon), 0–1, on the cells of ``grid``; an error where the cells are others."""
-    from xflux.grid import standardise
+    from xflux.cells import standardise
 
     with xr.open_dataset(files["drivers.land_fraction"][0]) as dataset:
         fraction = standardise(dataset[config.drivers.land_fraction_variable]).load()

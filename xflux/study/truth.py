@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xflux import evaluate, grid
+from xflux import evaluate
+from xflux.cells import cell_area
 from xflux.study import inputs as study_inputs
 from xflux.study.results import LABELS, Results, open_flux
 
@@ -21,7 +22,7 @@ def truth_table(study: Results) -> pd.DataFrame:
     sums = truth.flux.aggregate_regions(regions, units="PgC month-1", land_fraction=fraction)
     true_cycle = study_inputs.seasonal(sums).transpose("month", "region")
     true_map = _mean(truth)
-    area = (grid.cell_area(truth) * fraction).fillna(0)
+    area = (cell_area(truth) * fraction).fillna(0)
     rows = []
     for model, name in study.names.items():
         cycle = study.target_integrals(name).mean("member")

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from xflux import drivers
-from xflux.grid import standardise
+from xflux.cells import standardise
 from xflux.study.config import Drivers, StudyError
 from xflux.study.published import on_cells
 

@@ -37,7 +37,7 @@ def make_land(resolution: float) -> Land:
     """The 18 RECCAP2 regions of the shipped polygons on a regular grid; Greenland and Antarctica are left out."""
     from scipy.ndimage import gaussian_filter1d
 
-    from xflux.grid import cell_area
+    from xflux.cells import cell_area
     from xflux.regions import region_weights
 
     rows = round(180 / resolution) if np.isfinite(resolution) and 0.25 <= resolution <= 30 else 0

@@ -107,7 +107,7 @@ class RegionalConstraint:
     kind: str = field(init=False, default="sampled")
 
     def __post_init__(self):
-        from xflux.grid import standardise
+        from xflux.cells import standardise
 
         plain_numbers(self)
         _check_types(self, target=xr.DataArray, drivers=xr.Dataset)
@@ -193,7 +193,7 @@ class LinearConstraint:
     name: str = "LINEAR"
 
     def __post_init__(self):
-        from xflux.grid import standardise
+        from xflux.cells import standardise
 
         plain_numbers(self)
         _check_types(self, operator=xr.DataArray, drivers=xr.Dataset)

@@ -64,7 +64,7 @@ def keep_regions(pixels: Pixels, kept: np.ndarray) -> Pixels:
 
 def _check_overlap(constraint: RegionalConstraint, weights: xr.DataArray, table) -> None:
     """Raise where the regions of a cell are together larger than it, or the set overlaps: land would count twice."""
-    from xflux.grid import cell_area
+    from xflux.cells import cell_area
 
     area = cell_area(constraint.drivers).transpose("lat", "lon").values.ravel()
     over = np.asarray(table.sum(0)).ravel() > area * (1 + 1e-6)

@@ -9,7 +9,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xflux.grid import RADIUS, cell_area, cell_bounds, cells, edges, standardise
+from xflux.cells import RADIUS, cell_area, cell_bounds, edges, grid_bounds, standardise
 
 SPHERE = 4 * np.pi * RADIUS**2
 T42 = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(64)[0]))
@@ -83,7 +83,7 @@ def test_area_belongs_to_the_cell_not_to_its_place_in_the_array(shift, turns, fl
     other = cell_area(grid(shuffled, moved))
     expected = area.sel(lat=shuffled).isel(lon=0).values[:, None] * np.ones(36)
     np.testing.assert_allclose(other.values, expected, rtol=1e-13)
-    west, east = cells(grid(shuffled, moved))[1].T
+    west, east = grid_bounds(grid(shuffled, moved))[1].T
     np.testing.assert_allclose((west + east) / 2, moved, atol=1e-9)
     np.testing.assert_allclose(east - west, 10, atol=1e-9)
 

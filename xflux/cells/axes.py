@@ -359,7 +359,7 @@ def _steps(obj: xr.DataArray | xr.Dataset) -> dict[str, float | None]:
     return {"lat": widths["lon"], "lon": widths["lat"]}
 
 
-def cells(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+def grid_bounds(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Bounds (nlat, 2) and (nlon, 2) in degrees of the cells of a grid, from its CF bounds where a Dataset has them.
 
     An axis with a single value takes the width of the other axis: square cells.
@@ -385,7 +385,7 @@ def cell_area(obj: xr.DataArray | xr.Dataset, radius: float = RADIUS) -> xr.Data
     True
     """
     obj = standardise(obj)
-    lat, lon = cells(obj)
+    lat, lon = grid_bounds(obj)
     phi, lam = np.radians(lat), np.radians(lon)
     # sin a - sin b, written so that thin polar rows keep their digits.
     band = 2 * np.cos(phi.mean(axis=1)) * np.sin(np.diff(phi, axis=1)[:, 0] / 2)
