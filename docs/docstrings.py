@@ -6,7 +6,7 @@
 - ``:func:`` and the like name an object as its own module does: it is linked where the reference has it. What there is
   but has no page becomes plain code; what there is not stays as it is, and the build warns.
 - ``|x|`` is an absolute value.
-- A method of the accessor says in one line which function it is: its page has what that function says.
+- A method of the accessor has what its function says, without the object that it sits on.
 """
 
 import importlib
@@ -126,24 +126,14 @@ def resolved(line: str, module: str) -> str:
     return outside_code(ROLE.sub(lambda match: linked(match, module), line), absolute)
 
 
-def with_details(lines: list[str]) -> list[str]:
-    """The line of an accessor's method, and all that the function it names says beside its summary.
-
-    What the function calls its first parameter is the object that the accessor sits on.
-    """
-    target = re.search(r":func:`([\w.]+)`", " ".join(lines))
-    if target is None:
-        return lines
-    module, name = target[1].rsplit(".", 1)
-    function = getattr(importlib.import_module(module), name)
-    _, *rest = "\n".join(inspect.getdoc(function).splitlines()).split("\n\n", 1)
-    first = next(iter(inspect.signature(function).parameters))
-    out = []
-    for title, body in sections(rewritten((rest or [""])[0].splitlines())):
+def with_details(function, lines: list[str]) -> list[str]:
+    """What an accessor's method takes from its function, without the first parameter: the object that it sits on."""
+    first, out = next(iter(inspect.signature(function).parameters)), []
+    for title, body in sections(lines):
         if title == "Parameters":
             body = without(body, first)
         out += body if title is None else [title, "-" * len(title), *body]
-    return [*lines, "", *out]
+    return out
 
 
 def without(body: list[str], name: str) -> list[str]:
@@ -192,9 +182,10 @@ _kept: dict[str, list[str]] = {}
 def process(app, what, name, obj, options, lines: list[str]) -> None:
     """Sphinx's event ``autodoc-process-docstring``, before napoleon's."""
     module = obj.__name__ if what == "module" else module_of(name, getattr(obj, "fget", obj))
-    if module == "xflux.accessor" and inspect.isfunction(obj) and ".flux." in name:
-        lines[:] = with_details(lines)
-    lines[:] = [resolved(line, module) for line in rewritten(lines)]
+    lines[:] = rewritten(lines)
+    if inspect.isfunction(obj) and ".flux." in name:
+        lines[:] = with_details(inspect.unwrap(obj), lines)
+    lines[:] = [resolved(line, module) for line in lines]
     if what in ("property", "attribute", "data"):
         _kept[name] = list(lines)
 

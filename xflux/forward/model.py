@@ -24,9 +24,12 @@ class Model(Protocol):
     (True, array([1.]))
     """
 
-    drivers: Sequence[str]
-    units: str | Mapping[str, str]
-    target_names: Sequence[str]
+    @property
+    def drivers(self) -> Sequence[str]: ...
+    @property
+    def units(self) -> str | Mapping[str, str]: ...
+    @property
+    def target_names(self) -> Sequence[str]: ...
 
     def predict(self, rows: np.ndarray, members: Any = None) -> np.ndarray:
         """(n, drivers) float32 → (n,), (members, n), or (targets, [members,] n) where there are several targets."""
