@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xflux
-from xflux.cells import RADIUS, cell_area, grid_bounds
+from xflux.cells import RADIUS, Cells, axis_overlap, cell_area, grid_bounds
 from xflux.regions import region_weights
-from xflux.regions.cover import Cells, axis_overlap
 from xflux.regions.coverage import Axis, Rings, polygon_shares
 from xflux.regions.shapes import rings_of, shipped
 

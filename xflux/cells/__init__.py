@@ -1,5 +1,25 @@
-"""Cells of a latitude–longitude grid: axes, edges and areas."""
+"""Cells of a latitude–longitude grid: axes, edges, areas; which are the same, nearest, carried, filled."""
 
-from .axes import RADIUS, cell_area, cell_bounds, coordinate_bounds, edges, grid_bounds, standardise
+from .area import RADIUS, Cells, cell_area, grid_bounds, points_of
+from .axes import standardise
+from .bounds import cell_bounds, coordinate_bounds, edges
+from .carry import axis_overlap, carry
+from .fill import fill_nearest
+from .match import matching, place
 
-__all__ = ["RADIUS", "cell_area", "cell_bounds", "coordinate_bounds", "edges", "grid_bounds", "standardise"]
+__all__ = [
+    "RADIUS",
+    "Cells",
+    "axis_overlap",
+    "carry",
+    "cell_area",
+    "cell_bounds",
+    "coordinate_bounds",
+    "edges",
+    "fill_nearest",
+    "grid_bounds",
+    "matching",
+    "place",
+    "points_of",
+    "standardise",
+]

@@ -1,6 +1,6 @@
 """Drivers of Table A2 from base variables: seasonal cycles, amplitudes, water availability, potential radiation."""
 
-from xflux.drivers.coast import fill_nearest
+from xflux.cells import fill_nearest
 from xflux.drivers.recipes import make, recipes, table_a2
 from xflux.drivers.seasonal import amplitude, fill_gaps, mix_pfts, seasonal_cycle, to_daily
 from xflux.drivers.sun import potential_radiation

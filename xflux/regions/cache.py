@@ -6,7 +6,7 @@ from threading import Lock
 
 import xarray as xr
 
-from xflux.regions.cover import Cells
+from xflux.cells import Cells
 from xflux.regions.kernel import Plan
 from xflux.regions.masks import land_array
 from xflux.regions.polygons import identity, is_polygons

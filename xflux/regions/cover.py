@@ -4,51 +4,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import xarray as xr
 
-from xflux.cells import grid_bounds, standardise
-
-_TOLERANCE = 1e-6
-
-
-def points_of(obj: xr.DataArray | xr.Dataset) -> dict[str, np.ndarray]:
-    """Latitudes and longitudes of a grid as they are."""
-    obj = standardise(obj)
-    return {axis: np.asarray(obj[axis].values, dtype="float64") for axis in ("lat", "lon")}
-
-
-@dataclass(frozen=True)
-class Cells:
-    """The cells of a grid in degrees, in the grid's own order.
-
-    Attributes
-    ----------
-    lat, lon
-        Bounds, (nlat, 2) and (nlon, 2).
-    points
-        The coordinates themselves, (nlat) and (nlon), which CF bounds need not have in their middle.
-    """
-
-    lat: np.ndarray
-    lon: np.ndarray
-    points: dict[str, np.ndarray]
-
-    @classmethod
-    def of(cls, obj: xr.DataArray | xr.Dataset) -> "Cells":
-        return cls(*grid_bounds(obj), points_of(obj))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self.lat), len(self.lon)
-
-    @property
-    def count(self) -> int:
-        return len(self.lat) * len(self.lon)
-
-    @property
-    def key(self) -> bytes:
-        """Fingerprint of the grid."""
-        return self.lat.tobytes() + b"|" + self.lon.tobytes()
+from xflux.cells import Cells, axis_overlap
 
 
 @dataclass(frozen=True)
@@ -102,42 +59,6 @@ def rows_of(parts: list[tuple[np.ndarray, np.ndarray]], cells: int):
 def by_cell(share) -> np.ndarray:
     """(cell) sum over the regions."""
     return np.bincount(share.indices, share.data, minlength=share.shape[1])
-
-
-def axis_overlap(source: np.ndarray, target: np.ndarray, axis: str):
-    """Share of every target interval that lies in each source interval, ``csr_array`` (target, source).
-
-    Parameters
-    ----------
-    source, target
-        Bounds (n, 2) in degrees. Latitudes are weighted by sin φ, longitudes live on the circle.
-    """
-    from scipy.sparse import csr_array
-
-    rows, columns, shares = [], [], []
-    order = np.argsort(source[:, 0], kind="stable")
-    low, high = source[order, 0], source[order, 1]
-    shifts = (0.0,) if axis == "lat" else (-720.0, -360.0, 0.0, 360.0, 720.0)
-    for i, (a, b) in enumerate(target):
-        for shift in shifts:
-            first = np.searchsorted(high, a - shift, side="right")
-            last = np.searchsorted(low, b - shift, side="left")
-            for k in range(first, last):
-                south, north = max(a, low[k] + shift), min(b, high[k] + shift)
-                if axis == "lat":
-                    share = _band(south, north) / _band(a, b)
-                else:
-                    share = (north - south) / (b - a)
-                if share > _TOLERANCE:
-                    rows.append(i)
-                    columns.append(order[k])
-                    shares.append(1.0 if share > 1 - _TOLERANCE else share)
-    return csr_array((shares, (rows, columns)), shape=(len(target), len(source)))
-
-
-def _band(south: float, north: float) -> float:
-    middle, half = np.radians((south + north) / 2), np.radians((north - south) / 2)
-    return 2 * np.cos(middle) * np.sin(half)
 
 
 def latitude_band_limits(width: float = 10.0) -> dict[str, tuple[float, float]]:

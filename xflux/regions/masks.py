@@ -1,85 +1,18 @@
 """Label masks, fraction masks and land fractions: on the grid at hand, or brought over exactly from another one."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from numbers import Number
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xflux.cells import standardise
-from xflux.regions.cover import Cells, Cover, axis_overlap, by_cell, points_of, rows_of
+from xflux.cells import Cells, carry, standardise
+from xflux.regions.cover import Cover, by_cell, rows_of
 
 _NO_NAMES = ("nan", "None", "<NA>", "NaT")
 # Coordinates that differ by less than this share of a cell are the same.
 _JITTER = 1e-3
-
-
-def matching(source: np.ndarray, target: np.ndarray, axis: str, edges: bool = True) -> np.ndarray | None:
-    """Index of the source cell equal to each target cell, None where the axes differ.
-
-    Parameters
-    ----------
-    edges
-        Compare the edges of the cells; else only their centres.
-    """
-    if len(source) < len(target):
-        return None
-    centres, wanted = source.mean(axis=1), target.mean(axis=1)
-    if axis == "lon":
-        # The seam of the circle is put where no cell centre lies.
-        base = np.mod(wanted[0], 360) - (target[0, 1] - target[0, 0]) / 4
-        centres, wanted = np.mod(centres - base, 360), np.mod(wanted - base, 360)
-    order = np.argsort(centres)
-    place = np.clip(np.searchsorted(centres[order], wanted), 1, max(1, len(centres) - 1))
-    low, high = order[place - 1], order[np.minimum(place, len(centres) - 1)]
-    index = np.where(np.abs(centres[low] - wanted) <= np.abs(centres[high] - wanted), low, high)
-    shift = 0.0 if axis == "lat" else 360 * np.round((target - source[index]).mean(axis=1) / 360)[:, None]
-    apart = source[index] + shift - target
-    apart = apart if edges else apart.mean(axis=1, keepdims=True)
-    return index if (np.abs(apart) <= _JITTER * np.diff(target, axis=1)).all() else None
-
-
-@dataclass(frozen=True)
-class Carry:
-    """Brings a field of cell shares (lat, lon) from one grid to another, area for area.
-
-    On the same grid, in any order or longitude convention, nothing is computed: the cells are only reordered, and
-    ``exact`` is true.
-    """
-
-    rows: object
-    columns: object
-    exact: bool
-
-    def __call__(self, field: np.ndarray) -> np.ndarray:
-        if not self.exact:
-            return self.rows @ (self.columns @ field.T.astype("float64")).T
-        same = all(np.array_equal(i, np.arange(n)) for i, n in zip((self.rows, self.columns), field.shape, strict=True))
-        return field if same else field[np.ix_(self.rows, self.columns)]
-
-
-def carry(field: xr.DataArray, target: Cells) -> Carry:
-    """How to bring a field to other cells. On the same coordinates they are the same cells, whatever bounds say."""
-    points = points_of(field)
-    if field.sizes["lat"] == len(target.lat) and field.sizes["lon"] == len(target.lon):
-        rows, columns = (place(points[axis], target, axis) for axis in ("lat", "lon"))
-        if rows is not None and columns is not None:
-            return Carry(rows, columns, True)
-    source = Cells.of(field)
-    rows, columns = matching(source.lat, target.lat, "lat"), matching(source.lon, target.lon, "lon")
-    if rows is not None and columns is not None:
-        return Carry(rows, columns, True)
-    by_lat, by_lon = axis_overlap(source.lat, target.lat, "lat"), axis_overlap(source.lon, target.lon, "lon")
-    return Carry(by_lat, by_lon, False)
-
-
-def place(points: np.ndarray, target: Cells, axis: str) -> np.ndarray | None:
-    """Index of the point equal to the coordinate of each cell, None where some cell has none."""
-    half = np.diff(getattr(target, axis), axis=1)[:, 0] / 2
-    wanted = target.points[axis]
-    return matching(np.stack([points, points], 1), np.stack([wanted - half, wanted + half], 1), axis, edges=False)
 
 
 def _clean(field: np.ndarray) -> np.ndarray:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from xflux.regions.cover import Cells, Cover, by_cell, latitude_band_limits, latitude_bands, rows_of
+from xflux.cells import Cells
+from xflux.regions.cover import Cover, by_cell, latitude_band_limits, latitude_bands, rows_of
 from xflux.regions.coverage import polygon_shares
 from xflux.regions.masks import fraction_mask, label_mask
 from xflux.regions.polygons import is_polygons, overlapping, polygons_of

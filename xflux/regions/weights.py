@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from xflux.cells import cell_area, standardise
+from xflux.cells import Cells, cell_area, place, points_of, standardise
 from xflux.provenance import stamp
-from xflux.regions.cover import Cells, Cover, points_of
+from xflux.regions.cover import Cover
 from xflux.regions.kernel import Plan
-from xflux.regions.masks import land_on, place
+from xflux.regions.masks import land_on
 from xflux.regions.sets import cover_of
 
 BASES = ("land", "cell")

@@ -1,0 +1,97 @@
+"""The cells of a grid as numbers: bounds, centres, areas."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from .axes import standardise
+from .bounds import cell_bounds, coordinate_bounds
+
+RADIUS = 6_371_000.0
+"""Radius of the Earth in metres, the same everywhere in xflux."""
+
+
+def _steps(obj: xr.DataArray | xr.Dataset) -> dict[str, float | None]:
+    """Cell width to assume for an axis of one value: that of the other axis (square cells)."""
+    widths = {}
+    for axis in ("lat", "lon"):
+        coord, bounds = obj[axis], coordinate_bounds(obj, axis)
+        known = coord.size > 1 or bounds is not None
+        widths[axis] = float(np.median(np.diff(cell_bounds(coord, bounds)))) if known else None
+    return {"lat": widths["lon"], "lon": widths["lat"]}
+
+
+def grid_bounds(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds (nlat, 2) and (nlon, 2) in degrees of the cells of a grid, from its CF bounds where a Dataset has them.
+
+    An axis with a single value takes the width of the other axis: square cells.
+    """
+    obj = standardise(obj)
+    steps = _steps(obj)
+    south_north, west_east = (cell_bounds(obj[a], coordinate_bounds(obj, a), steps[a]) for a in ("lat", "lon"))
+    return south_north, west_east
+
+
+def cell_area(obj: xr.DataArray | xr.Dataset, radius: float = RADIUS) -> xr.DataArray:
+    """Area of every cell in m2, dims (lat, lon): R² (sin φ_north − sin φ_south) (λ_east − λ_west).
+
+    Raises
+    ------
+    ValueError
+        Curvilinear or missing coordinates, columns that occur twice modulo 360.
+
+    Examples
+    --------
+    >>> grid = xr.Dataset(coords={"lat": np.arange(-89.5, 90), "lon": np.arange(-179.5, 180)})
+    >>> bool(np.isclose(cell_area(grid).sum(), 4 * np.pi * RADIUS**2, rtol=1e-13))
+    True
+    """
+    obj = standardise(obj)
+    lat, lon = grid_bounds(obj)
+    phi, lam = np.radians(lat), np.radians(lon)
+    # sin a - sin b, written so that thin polar rows keep their digits.
+    band = 2 * np.cos(phi.mean(axis=1)) * np.sin(np.diff(phi, axis=1)[:, 0] / 2)
+    area = radius**2 * band[:, None] * np.diff(lam, axis=1)[:, 0]
+    attrs = {"units": "m2", "standard_name": "cell_area", "long_name": "area of the grid cell"}
+    return xr.DataArray(area, {"lat": obj["lat"], "lon": obj["lon"]}, ("lat", "lon"), name="cell_area", attrs=attrs)
+
+
+def points_of(obj: xr.DataArray | xr.Dataset) -> dict[str, np.ndarray]:
+    """Latitudes and longitudes of a grid as they are."""
+    obj = standardise(obj)
+    return {axis: np.asarray(obj[axis].values, dtype="float64") for axis in ("lat", "lon")}
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a grid in degrees, in the grid's own order.
+
+    Attributes
+    ----------
+    lat, lon
+        Bounds, (nlat, 2) and (nlon, 2).
+    points
+        The coordinates themselves, (nlat) and (nlon), which CF bounds need not have in their middle.
+    """
+
+    lat: np.ndarray
+    lon: np.ndarray
+    points: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, obj: xr.DataArray | xr.Dataset) -> "Cells":
+        return cls(*grid_bounds(obj), points_of(obj))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.lat), len(self.lon)
+
+    @property
+    def count(self) -> int:
+        return len(self.lat) * len(self.lon)
+
+    @property
+    def key(self) -> bytes:
+        """Fingerprint of the grid."""
+        return self.lat.tobytes() + b"|" + self.lon.tobytes()
