@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "xflux"
 # Rooms by level, from the bottom; a room imports only what stands lower. The first level is for all to use.
 LEVELS = [
     {"provenance", "shadow", "data"},
-    {"units"},
+    {"units", "contents"},
     {"temporal", "cells"},
     {"regions"},
     {"evaluate", "plot", "towers", "drivers", "adjust", "products"},
