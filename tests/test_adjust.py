@@ -237,6 +237,81 @@ def test_longer_steps_than_the_flux_are_refused():
         remove_fire(daily.assign_coords(time=days), flux_on(6, 8, months=12, seed=1))
 
 
+@pytest.mark.parametrize(("first", "count"), [("2003-01", 36), ("2001-06", 40), ("2003-01", 12)])
+def test_fire_may_go_on_longer_than_the_flux(first, count):
+    nbe = flux_on(6, 8, months=12, includes_fire=1)
+    fire = abs(flux_on(6, 8, months=count, seed=1, start=first))
+    inside = fire.sel(time=nbe.time)
+    np.testing.assert_allclose(remove_fire(nbe, fire).values, (nbe - inside).values, rtol=1e-12)
+    chunked = remove_fire(nbe.chunk(time=5), fire.chunk(time=7))
+    np.testing.assert_allclose(chunked.values, (nbe - inside).values, rtol=1e-12)
+
+
+def climatology(dim, values, units="gC m-2 d-1"):
+    labels = np.arange(1, len(values) + 1)
+    return flux_on(6, 8, units=units) * 0 + xr.DataArray(values, {dim: labels}, dim, attrs={"units": units})
+
+
+@pytest.mark.parametrize("calendar", ["standard", "noleap"])
+@pytest.mark.parametrize(
+    ("freq", "periods", "expected"),
+    [
+        ("MS", 30, lambda day: day.month),
+        ("D", 800, lambda day: day.month),
+        ("YS", 2, lambda day: None),
+    ],
+)
+def test_a_climatology_by_month_stands_for_every_year(calendar, freq, periods, expected):
+    time = xr.date_range("2003-01-01", periods=periods, freq=freq, calendar=calendar, use_cftime=calendar != "standard")
+    nbe = flux_on(6, 8, includes_fire=1).expand_dims(time=time).assign_attrs(units="gC m-2 d-1")
+    fire = climatology("month", np.arange(1.0, 13)).assign_attrs(units="gC m-2 d-1")
+    change = (nbe - remove_fire(nbe, fire)).isel(lat=2, lon=3).values
+    days = xr.date_range("2003-01-01", "2004-12-31", freq="D", calendar=calendar, use_cftime=calendar != "standard")
+    if freq == "YS":
+        right = [np.mean([day.month for day in days if day.year == year]) for year in (2003, 2004)]
+    else:
+        right = [expected(day) for day in time]
+    np.testing.assert_allclose(change, right, rtol=1e-12)
+
+
+@pytest.mark.parametrize("length", [365, 366])
+def test_a_climatology_by_day_of_year_stands_for_every_year(length):
+    fire = climatology("dayofyear", np.arange(1.0, length + 1)).assign_attrs(units="gC m-2 d-1")
+    time = xr.date_range("2004-01-01", periods=366 + 365, freq="D")
+    nbe = flux_on(6, 8, includes_fire=1).expand_dims(time=time).assign_attrs(units="gC m-2 d-1")
+    right = np.minimum(time.dayofyear.to_numpy(), length).astype(float)
+    change = (nbe - remove_fire(nbe, fire)).isel(lat=2, lon=3)
+    np.testing.assert_allclose(change.values, right, rtol=1e-12)
+    months = nbe.resample(time="MS").mean().assign_attrs(nbe.attrs)
+    change = (months - remove_fire(months, fire)).isel(lat=2, lon=3)
+    expected = xr.DataArray(right, {"time": time}, "time").resample(time="MS").mean()
+    np.testing.assert_allclose(change.values, expected.values, rtol=1e-12)
+
+
+def test_amounts_of_a_climatology_are_those_of_the_mean_year():
+    nbe = flux_on(6, 8, months=12, includes_fire=1)
+    fire = climatology("month", np.arange(1.0, 13), "gC m-2 month-1").assign_attrs(units="gC m-2 month-1")
+    change = (nbe - remove_fire(nbe, fire)).isel(lat=2, lon=3)
+    days = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+    np.testing.assert_allclose(change.values, np.arange(1, 13) / days, rtol=1e-9)
+
+
+def test_a_flux_by_day_of_year_takes_the_months_of_a_climatology():
+    nbe = climatology("dayofyear", np.zeros(365)).assign_attrs(units="gC m-2 d-1")
+    change = -remove_fire(nbe, climatology("month", np.arange(1.0, 13)).assign_attrs(units="gC m-2 d-1"))
+    assert change.isel(lat=0, lon=0).sel(dayofyear=[1, 31, 365]).values.tolist() == [1.0, 1.0, 12.0]
+    with pytest.raises(ValueError, match="come by date, the flux is a climatology by dayofyear: take their mean_seas"):
+        remove_fire(nbe, flux_on(6, 8, months=12))
+
+
+def test_rivers_by_year_are_even_within_the_year():
+    nbe = flux_on(6, 8, months=24, includes_rivers=1)
+    time = xr.date_range("2003-01-01", periods=3, freq="YS")
+    rivers = xr.DataArray([-1.0, -2.0, -3.0], {"time": time}, "time").expand_dims(lat=nbe.lat, lon=nbe.lon)
+    change = (nbe - remove_rivers(nbe, rivers.assign_attrs(units="gC m-2 d-1"))).isel(lat=0, lon=0)
+    np.testing.assert_allclose(change.values, [-1.0] * 12 + [-2.0] * 12, rtol=1e-12)
+
+
 def test_calendars_are_not_mixed():
     fire = flux_on(6, 8, months=2, seed=1)
     noleap = fire.assign_coords(
@@ -354,7 +429,7 @@ def test_labels_that_the_component_lacks_are_named():
     with pytest.raises(ValueError, match=r"fossil difference: no inversion A, which the flux has; it has C, B"):
         adjust_fossil(flux, turned.sel(inversion=["C", "B"]), turned)
     months = flux_on(6, 8, months=12, includes_fire=1).assign_coords(time=np.arange(1, 13)).rename(time="month")
-    with pytest.raises(ValueError, match=r"fire emissions: no month 7, 8, 9, 10, 11, 12, which the flux has"):
+    with pytest.raises(ValueError, match=r"fire emissions: 6 of the flux's 12 steps are not covered, from 7, 8, 9"):
         remove_fire(months, abs(months).isel(month=slice(6)))
 
 

@@ -14,8 +14,11 @@ import xarray as xr
 
 from . import temporal, units
 from .cells import cell_area, grid_bounds, standardise
+from .temporal.overlap import Overlap, overlap
+from .temporal.steps import needed_steps
 
 CONTENTS = ("fire", "rivers")
+_AXES = ("time", "month", "dayofyear")
 _KIND = {"fire": "fire emissions", "rivers": "the flux that rivers export", "fossil": "the fossil difference"}
 
 
@@ -141,8 +144,9 @@ def remove_fire(flux: xr.DataArray | xr.Dataset, fire: xr.DataArray | xr.Dataset
     flux
         (…, time, lat, lon), per area. Its ``includes_fire`` must be true or unknown.
     fire
-        Emissions (time, lat, lon), positive, in any carbon unit per area (CO2 mass too), on any grid that covers it,
-        in the same or shorter steps. Missing cells have no fire.
+        Emissions (time | month | dayofyear, lat, lon), positive, in any carbon unit per area (CO2 mass too), on any
+        grid that covers it, in the same or shorter steps, for as long or longer; a climatology stands for every year.
+        Missing cells have no fire.
 
     Returns
     -------
@@ -314,9 +318,7 @@ def _combine(
     """``flux + sign × component`` on the flux's steps, unit and cells; NaN of the flux stays NaN."""
     part, part_bounds = _one_flux(component, kind)
     _check_component(flux, part, kind)
-    if "time" in flux.dims:
-        bounds = temporal.time_bounds(flux) if bounds is None else bounds
-        part = _on_steps(part, part_bounds, flux, bounds, kind)
+    part = _on_steps(part, part_bounds, flux, bounds, kind)
     part = _same_labels(part, flux, kind)
     part = _in_units(regrid(part, flux), flux, bounds)
     result = flux + sign * part.reset_coords(drop=True)
@@ -341,6 +343,8 @@ def _check_component(flux: xr.DataArray, part: xr.DataArray, kind: str) -> None:
         if not units.parse(da.attrs.get("units", ""), da.attrs).per_area:
             raise ValueError(f"{what}: expected units per area such as 'gC m-2 d-1', got {da.attrs.get('units')!r}")
     extra = set(part.dims) - set(flux.dims)
+    if set(flux.dims) & set(_AXES):
+        extra -= set(_AXES)  # climatologies and other steps are brought to the flux's
     if extra:
         raise ValueError(
             f"{_KIND[kind]}: dims {sorted(map(str, extra))} are not in the flux {tuple(flux.dims)}; pick one"
@@ -355,7 +359,7 @@ def _check_component(flux: xr.DataArray, part: xr.DataArray, kind: str) -> None:
 
 def _same_labels(part: xr.DataArray, flux: xr.DataArray, kind: str) -> xr.DataArray:
     """The component's inversions, months, … by the flux's labels; xarray alone would drop those it lacks."""
-    for dim in set(part.dims) - {"lat", "lon", "time"}:
+    for dim in set(part.dims) - {"lat", "lon", *_AXES}:
         if dim not in flux.coords or dim not in part.coords:
             continue
         lacking = [str(v) for v in flux[dim].values if v not in part[dim].values]
@@ -378,55 +382,65 @@ def _same_cells(a: xr.DataArray, b: xr.DataArray) -> bool:
 
 
 def _on_steps(
-    part: xr.DataArray, part_bounds: xr.DataArray | None, flux: xr.DataArray, bounds: xr.DataArray, kind: str
+    part: xr.DataArray, part_bounds: xr.DataArray | None, flux: xr.DataArray, bounds: xr.DataArray | None, kind: str
 ) -> xr.DataArray:
-    """The component as a rate per day, averaged over the flux's steps; a constant one stays constant."""
-    if "time" not in part.dims:
+    """The component as a rate per day, averaged over the flux's steps; a constant one stays constant.
+
+    A climatology is spread: each month, or day of the year, onto the times that fall in it.
+    """
+    axis = next((dim for dim in _AXES if dim in part.dims), None)
+    if axis is None:
         return part
+    steps, own = needed_steps(flux, bounds), needed_steps(part, part_bounds)
     temporal.same_calendar(flux, part)
-    part_bounds = temporal.time_bounds(part) if part_bounds is None else part_bounds
-    _check_cover(bounds.values, part_bounds.values, kind)
-    ds = part.to_dataset(name="part").assign_coords(time_bnds=(("time", "bnds"), part_bounds.values))
-    rate = temporal.convert_units(ds, "gC m-2 d-1")["part"]
-    weights = _overlap_share(bounds.values, part_bounds.values)
-    if np.array_equal(weights, np.eye(*weights.shape)):
-        return rate.assign_coords(time=flux["time"])
-    return _averaged(rate, weights, flux["time"])
-
-
-def _averaged(rate: xr.DataArray, weights: np.ndarray, time: xr.DataArray) -> xr.DataArray:
-    """Mean of the component over each of the flux's steps, one slice of time a step, so that chunks stay small."""
-    steps = []
-    for row in weights:
-        used = np.flatnonzero(row)
-        share = xr.DataArray(row[used], dims="time")
-        steps.append((rate.isel(time=used).drop_vars("time").fillna(0.0) * share).sum("time"))
-    return xr.concat(steps, dim=xr.Variable("time", time.values)).assign_attrs(rate.attrs)
-
-
-def _overlap_share(steps: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """(flux step, component step): the share of each flux step that a component step makes up."""
-    start = np.maximum(steps[:, None, 0], parts[None, :, 0])
-    end = np.minimum(steps[:, None, 1], parts[None, :, 1])
-    length = steps[:, 1] - steps[:, 0]
-    if np.issubdtype(steps.dtype, np.datetime64):
-        return np.maximum(end - start, np.timedelta64(0)) / length[:, None]
-    seconds = np.vectorize(lambda gap: max(gap.total_seconds(), 0.0), otypes=[float])
-    return seconds(end - start) / seconds(length)[:, None]
-
-
-def _check_cover(steps: np.ndarray, parts: np.ndarray, kind: str) -> None:
-    """Every flux step is made up of whole component steps; coarser ones would be smeared over several."""
-    share = _overlap_share(steps, parts)
-    missing = [str(steps[i, 0])[:10] for i in np.flatnonzero(share.sum(1) < 1 - 1e-9)]
-    if missing:
+    if axis == "time" and steps.dim != "time":
         raise ValueError(
-            f"{_KIND[kind]}: {len(missing)} of the flux's {len(steps)} steps are not covered, from "
-            f"{', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}; it runs from {str(parts[:, 0].min())[:10]} "
-            f"to {str(parts[:, 1].max())[:10]}. Select the common time first"
+            f"{_KIND[kind]} come by date, the flux is a climatology by {steps.dim}: take their mean_seasonal_cycle() "
+            "first, over the years that the flux stands for"
         )
-    inside = _overlap_share(parts, steps)
-    if ((inside > 1e-9) & (inside < 1 - 1e-9)).any() and ((inside > 1e-9).sum(1) > 1).any():
+    pieces = overlap(steps, own)
+    _check_cover(pieces, flux[steps.dim], part[axis], steps.dim == own.dim, kind)
+    rate = _per_day(part, part_bounds)
+    label = flux[steps.dim].reset_coords(drop=True)
+    if pieces.one_to_one:
+        return (
+            rate.drop_vars(axis).isel({axis: pieces.source}).rename({axis: steps.dim}).assign_coords({steps.dim: label})
+        )
+    return _averaged(rate, axis, pieces, label)
+
+
+def _per_day(part: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
+    if bounds is None:
+        return temporal.convert_units(part, "gC m-2 d-1")
+    ds = part.to_dataset(name="part").assign_coords(time_bnds=(("time", "bnds"), bounds.values))
+    return temporal.convert_units(ds, "gC m-2 d-1")["part"]
+
+
+def _averaged(rate: xr.DataArray, axis: str, pieces: Overlap, label: xr.DataArray) -> xr.DataArray:
+    """Mean of the component over each of the flux's steps, one slice of time a step, so that chunks stay small."""
+    steps, filled = [], rate.drop_vars(axis).fillna(0.0)
+    for used in np.split(np.arange(pieces.target.size), np.flatnonzero(np.diff(pieces.target)) + 1):
+        share = xr.DataArray(pieces.share[used], dims=axis)
+        steps.append((filled.isel({axis: pieces.source[used]}) * share).sum(axis))
+    return xr.concat(steps, dim=label.variable).assign_attrs(rate.attrs).assign_coords({label.name: label})
+
+
+def _check_cover(pieces: Overlap, steps: xr.DataArray, own: xr.DataArray, same_axis: bool, kind: str) -> None:
+    """Every flux step is made up of whole component steps; coarser ones would be smeared over several.
+
+    What rivers export is published by year, and is even within it.
+    """
+    missing = [str(steps.values[i])[:10] for i in np.flatnonzero(pieces.covered(steps.size) < 1 - 1e-9)]
+    if missing:
+        least, most = (str(v)[:10] for v in (own.values.min(), own.values.max()))
+        remedy = "Select the common time first, or give a climatology by month, which stands for every year"
+        raise ValueError(
+            f"{_KIND[kind]}: {len(missing)} of the flux's {steps.size} steps are not covered, from "
+            f"{', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}; {own.name} runs from {least} to {most}. "
+            f"{remedy if own.name == 'time' else 'Select the common ones first'}"
+        )
+    shared = np.bincount(pieces.source, minlength=own.size)[pieces.source] > 1
+    if same_axis and kind != "rivers" and (shared & (pieces.within < 1 - 1e-9)).any():
         raise ValueError(
             f"{_KIND[kind]} have longer steps than the flux, or steps that straddle its steps: average the flux first, "
             "for instance to months with xflux.temporal.to_monthly"
@@ -435,9 +449,10 @@ def _check_cover(steps: np.ndarray, parts: np.ndarray, kind: str) -> None:
 
 def _in_units(part: xr.DataArray, flux: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
     """The component in the flux's unit, by the true lengths of the flux's steps."""
-    for dim in {"time", "month", "dayofyear"} & set(flux.dims) - set(part.dims):
+    for dim in set(_AXES) & set(flux.dims) - set(part.dims):
         part = part.expand_dims({dim: flux[dim]}).assign_attrs(part.attrs)
     if "time" in part.dims:
+        bounds = temporal.time_bounds(flux) if bounds is None else bounds
         ds = part.to_dataset(name="part").assign_coords(time_bnds=(("time", "bnds"), bounds.values))
         return temporal.convert_units(ds, flux.attrs["units"])["part"]
     return temporal.convert_units(part, flux.attrs["units"])
