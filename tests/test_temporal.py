@@ -828,3 +828,9 @@ def test_equal_to_cdo(tmp_path, calendar, operator, function):
     subprocess.run(["cdo", "-s", operator, str(tmp_path / "in.nc"), str(tmp_path / "out.nc")], check=True)
     with xr.open_dataset(tmp_path / "out.nc") as out:
         np.testing.assert_allclose(function(da).values, out.nee.values, rtol=1e-6, atol=1e-9)
+
+
+def test_xarrays_options_stay_as_they_are_on_threads(field):
+    before = dict(xr.get_options())
+    field.chunk(time=50).flux.convert_units("gC m-2 month-1").compute(scheduler="threads")
+    assert dict(xr.get_options()) == before

@@ -10,7 +10,8 @@ import xarray as xr
 
 from .. import regions as region_sets
 from ..cells import grid_bounds
-from .samples import MEAN_MONTH, RATE, Rate, integrate, monthly_rate, take_regions
+from ..temporal.calendar import MEAN_MONTH
+from .samples import RATE, Rate, integrate, monthly_rate, take_regions
 from .states import ANNUAL, UNITS
 
 

@@ -10,10 +10,8 @@ import xarray as xr
 from .. import regions, temporal, units
 from ..cells import grid_bounds, standardise
 from ..temporal.bounds import dataset_bounds
+from ..temporal.calendar import MEAN_MONTH
 from ..temporal.steps import steps_of
-
-MEAN_MONTH = 30.436875
-"""Days of the mean month: 365.2425 / 12."""
 
 RATE = "gC m-2 d-1"
 _STEPS = ("time", "month", "dayofyear")

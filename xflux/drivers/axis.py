@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from xflux.temporal.calendar import COMMON_YEAR
+
 AXES = ("time", "month", "dayofyear")
 # a coordinate over time: how many days a step lasts, where bounds say it
 STEP = "step_days"
-# days of the months of a common year: climatologies are run on 365 days
-MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
 
 def axis_of(da: xr.DataArray) -> str | None:
@@ -28,7 +28,7 @@ def whole_days(da: xr.DataArray) -> np.ndarray:
     """
     axis = axis_of(da)
     if axis == "month":
-        return MONTH_DAYS[month_numbers(da["month"].values) - 1]
+        return COMMON_YEAR[month_numbers(da["month"].values) - 1]
     if axis == "dayofyear":
         return np.ones(da.sizes["dayofyear"], int)
     from xflux.temporal import step_days

@@ -12,8 +12,8 @@ from xflux.drivers.axis import are_months, axis_of, day_numbers, days_like, mont
 from xflux.drivers.seasonal import to_daily
 from xflux.drivers.sun import potential_radiation
 from xflux.drivers.water import potential_evapotranspiration, water_availability
+from xflux.temporal.calendar import MONTH_DAYS
 
-MONTH_OF_MEAN_YEAR = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 # (given, wanted) -> factor, offset; units as _plain writes them
 _CONVERSIONS = {
     ("k", "degc"): (1.0, -273.15),
@@ -204,7 +204,7 @@ def _in_units(da: xr.DataArray, wanted: str | None) -> xr.DataArray:
 
 def _month_lengths(da: xr.DataArray) -> xr.DataArray:
     if axis_of(da) == "month":
-        return xr.DataArray(MONTH_OF_MEAN_YEAR[month_numbers(da["month"].values) - 1], dims="month")
+        return xr.DataArray(MONTH_DAYS[month_numbers(da["month"].values) - 1], dims="month")
     return xr.DataArray(whole_days(da).astype(float), dims="time")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from xflux.drivers.axis import MONTH_DAYS, STEP, are_months, month_numbers, whole_days
+from xflux.drivers.axis import STEP, are_months, month_numbers, whole_days
+from xflux.temporal.calendar import COMMON_YEAR
 
 # Kopp and Lean (2011), doi:10.1029/2010GL045777
 SOLAR_CONSTANT = 1361.0
@@ -88,10 +89,10 @@ def _days(time, month, dayofyear):
             raise ValueError(f"days of year are 1 to 366, got {int(axis.min())} to {int(axis.max())}")
         return axis, _angle(axis, 365.2425), None
     if name == "month":
-        last = np.cumsum(MONTH_DAYS)
+        last = np.cumsum(COMMON_YEAR)
         number = month_numbers(axis.values) - 1
-        days = [np.arange(last[m] - MONTH_DAYS[m] + 1, last[m] + 1) for m in number]
-        return axis, _steps(days, 365.0), MONTH_DAYS[number]
+        days = [np.arange(last[m] - COMMON_YEAR[m] + 1, last[m] + 1) for m in number]
+        return axis, _steps(days, 365.0), COMMON_YEAR[number]
     return _dates(axis)
 
 

@@ -14,6 +14,7 @@ from xflux.synthetic import observe
 from xflux.synthetic.biosphere import TYPES, Hidden, block, pft_shares
 from xflux.synthetic.climate import Climate, make_climate, make_land
 from xflux.synthetic.fields import smooth_fields
+from xflux.temporal.calendar import MONTH_DAYS
 
 PG_PER_YEAR = 365.2425 / 1e15
 CELLS_AT_ONCE = 400
@@ -351,6 +352,6 @@ class Earth:
         """Global sum of a flux per m2 of land, mean over all its other dims but members, in PgC yr-1."""
         mean = flux.mean("time", dtype=float) if "time" in flux.dims else flux
         if "month" in mean.dims:
-            mean = mean.weighted(xr.DataArray(observe.MONTH_DAYS, dims="month")).mean("month")
+            mean = mean.weighted(xr.DataArray(MONTH_DAYS, dims="month")).mean("month")
         total = xr.dot(mean.fillna(0), self.land_area, dim=["lat", "lon"]) * PG_PER_YEAR
         return float(total.mean())

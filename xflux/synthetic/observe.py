@@ -15,7 +15,6 @@ from xflux.synthetic.fields import autoregressive, smooth_fields
 if TYPE_CHECKING:
     from xflux.synthetic.earth import Earth
 
-MONTH_DAYS = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 INVERSIONS = ("INV-A", "INV-B", "INV-C", "INV-D", "INV-E")
 # centres of the real network: lat, lon, spread (degrees), weight; the rest is scattered over all land
 NETWORK = ((49, 10, 9, 0.34), (42, -90, 13, 0.26), (50, -105, 14, 0.10), (36, 120, 12, 0.08), (-33, 147, 9, 0.06),

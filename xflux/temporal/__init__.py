@@ -7,11 +7,14 @@ the edges of months or years where a step straddles one, so that lengths are exa
 
 from .averages import annual, annual_anomalies, interannual_variability, mean_seasonal_cycle, to_monthly
 from .bounds import time_bounds
+from .calendar import MEAN_MONTH, MEAN_YEAR, MONTH_DAYS
 from .convert import convert_units, to_amounts
-from .steps import MEAN_YEAR, same_calendar, step_days
+from .steps import same_calendar, step_days
 
 __all__ = [
+    "MEAN_MONTH",
     "MEAN_YEAR",
+    "MONTH_DAYS",
     "annual",
     "annual_anomalies",
     "convert_units",

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from ..units import UnitsError, parse
-from .convert import each_flux, finish, integrals, restamped, to_amounts, valid_share
+from .convert import each_flux, finish, grouped, integrals, restamped, to_amounts, valid_share
 from .steps import Steps, needed_steps
 
 _FREQ = {"month": "MS", "year": "YS"}
@@ -117,9 +117,8 @@ def _seasonal(da: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
     steps = needed_steps(da, bounds)
     month = xr.DataArray([t.month for t in monthly.indexes["time"]], dims="time", name="month")
 
-    def mean(x: xr.DataArray, skipna: bool) -> xr.DataArray:
-        with xr.set_options(use_flox=False):
-            by_month = x.reset_coords(drop=True).drop_vars("time").groupby(month).mean(skipna=skipna)
+    def mean(x: xr.DataArray, function: str) -> xr.DataArray:
+        by_month = grouped(x.reset_coords(drop=True).drop_vars("time"), month, function)
         return by_month.transpose(*["month" if d == "time" else d for d in x.dims]).reindex(month=np.arange(1, 13))
 
     values = monthly
@@ -127,9 +126,9 @@ def _seasonal(da: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
         values = monthly.where(xr.DataArray(steps.covered("month"), dims="time"))
     share = monthly["valid_fraction"]
     result = finish(
-        mean(values, True).assign_coords({c: v for c, v in monthly.coords.items() if "time" not in v.dims}), da
+        mean(values, "nanmean").assign_coords({c: v for c, v in monthly.coords.items() if "time" not in v.dims}), da
     )
-    return result.assign_coords(valid_fraction=mean(share, False).fillna(0.0).assign_attrs(share.attrs))
+    return result.assign_coords(valid_fraction=mean(share, "mean").fillna(0.0).assign_attrs(share.attrs))
 
 
 def annual_anomalies(obj: xr.DataArray | xr.Dataset, detrend: bool = True) -> xr.DataArray | xr.Dataset:

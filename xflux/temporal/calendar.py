@@ -7,8 +7,32 @@ import numpy as np
 DAY = 86_400_000_000
 """Microseconds of a day."""
 
-_MEAN_YEARS = {"noleap": 365.0, "365_day": 365.0, "all_leap": 366.0, "366_day": 366.0, "360_day": 360.0}
+COMMON_YEAR = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+LEAP_YEAR = np.array([31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+LEAP_SHARE = 0.2425
+MONTH_DAYS = COMMON_YEAR + LEAP_SHARE * (LEAP_YEAR - COMMON_YEAR)
+"""Days of the months of the mean Gregorian year, in which climatologies stand: February has 28.2425."""
+
+MEAN_YEAR = 365.2425
+"""Days of the mean Gregorian year."""
+
+MEAN_MONTH = MEAN_YEAR / 12
+"""Days of its mean month, to which the weights of a bridge refer: 30.436875."""
+
+_MEAN_YEARS = {
+    "noleap": 365.0,
+    "365_day": 365.0,
+    "all_leap": 366.0,
+    "366_day": 366.0,
+    "360_day": 360.0,
+    "julian": 365.25,
+}
 _SAME = {"gregorian": "standard", "proleptic_gregorian": "standard", "365_day": "noleap", "366_day": "all_leap"}
+
+
+def mean_year(calendar: str) -> float:
+    """Days of the mean year of a calendar, by its CF name."""
+    return _MEAN_YEARS.get(calendar, MEAN_YEAR)
 
 
 @dataclass(frozen=True)
@@ -86,7 +110,7 @@ class Calendar:
     @property
     def mean_year(self) -> float:
         """Days of the mean year: 365, 366 or 360 where all years are alike, 365.25 in the Julian calendar."""
-        return _MEAN_YEARS.get(self.name, 365.25 if self.name == "julian" else 365.2425)
+        return mean_year(self.name)
 
     @property
     def family(self) -> str:

@@ -6,15 +6,8 @@ import numpy as np
 import xarray as xr
 
 from .bounds import dataset_bounds, given_steps, inferred_steps
-from .calendar import DAY, Calendar
+from .calendar import COMMON_YEAR, DAY, LEAP_SHARE, LEAP_YEAR, MEAN_YEAR, MONTH_DAYS, Calendar
 
-MEAN_YEAR = 365.2425
-"""Days of the mean Gregorian year, in which climatologies stand."""
-
-_NOLEAP_MONTHS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
-_LEAP_MONTHS = np.array([31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
-_LEAP_SHARE = 0.2425
-_MEAN_MONTHS = _NOLEAP_MONTHS + _LEAP_SHARE * (_LEAP_MONTHS - _NOLEAP_MONTHS)
 _UNITS = {"month": 1, "year": 12}
 
 
@@ -82,7 +75,7 @@ class Steps:
         if self.calendar is None:
             if period == "year":
                 return None, np.array([MEAN_YEAR])
-            return xr.DataArray(labels, dims="month", name="month"), _MEAN_MONTHS[labels - 1]
+            return xr.DataArray(labels, dims="month", name="month"), MONTH_DAYS[labels - 1]
         unit = _UNITS[period]
         start, stop = self.calendar.start(labels * unit), self.calendar.start((labels + 1) * unit)
         # The attribute tells the length of a single period, which the stamp alone could not.
@@ -102,10 +95,10 @@ def _days_in_months(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
     Day d lies in one month in common years and, after February, one day earlier in leap years; 366 exists in leap years
     only, and where the climatology stops at 365, that day stands in for it. So February has 28.2425 days.
     """
-    common, leap = np.repeat(np.arange(1, 13), _NOLEAP_MONTHS), np.repeat(np.arange(1, 13), _LEAP_MONTHS)
-    shares = [(i, common[d - 1], 1 - _LEAP_SHARE) for i, d in enumerate(labels) if d <= 365]
-    shares += [(i, leap[d - 1], _LEAP_SHARE) for i, d in enumerate(labels)]
-    shares += [(i, 12, _LEAP_SHARE) for i, d in enumerate(labels) if d == 365 and 366 not in labels]
+    common, leap = np.repeat(np.arange(1, 13), COMMON_YEAR), np.repeat(np.arange(1, 13), LEAP_YEAR)
+    shares = [(i, common[d - 1], 1 - LEAP_SHARE) for i, d in enumerate(labels) if d <= 365]
+    shares += [(i, leap[d - 1], LEAP_SHARE) for i, d in enumerate(labels)]
+    shares += [(i, 12, LEAP_SHARE) for i, d in enumerate(labels) if d == 365 and 366 not in labels]
     position, month, days = (np.array(column) for column in zip(*shares, strict=True))
     order = np.lexsort((position, month))
     return position[order], month[order], days[order]
@@ -124,12 +117,12 @@ def _climatology(obj: xr.DataArray | xr.Dataset, dim: str) -> Steps:
         raise ValueError(f"coordinate {dim!r} must hold distinct numbers in 1..{allowed[-1]}, not {labels[:14]}.")
     labels = labels.astype(int)
     if dim == "month":
-        days = _MEAN_MONTHS[labels - 1]
+        days = MONTH_DAYS[labels - 1]
         return Steps(dim, days, "month", days, MEAN_YEAR, labels=labels)
-    last = np.where((labels == 365) & (366 not in labels), 1 + _LEAP_SHARE, 1.0)
-    days = np.where(labels == 366, _LEAP_SHARE, last)
-    months = np.repeat(np.arange(12), _LEAP_MONTHS)[labels - 1]
-    return Steps(dim, days, "other", _MEAN_MONTHS[months], MEAN_YEAR, labels=labels)
+    last = np.where((labels == 365) & (366 not in labels), 1 + LEAP_SHARE, 1.0)
+    days = np.where(labels == 366, LEAP_SHARE, last)
+    months = np.repeat(np.arange(12), LEAP_YEAR)[labels - 1]
+    return Steps(dim, days, "other", MONTH_DAYS[months], MEAN_YEAR, labels=labels)
 
 
 def steps_of(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None) -> Steps | None:

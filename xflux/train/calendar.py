@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from xflux.temporal.calendar import MEAN_MONTH, MONTH_DAYS
 from xflux.train.constraints import MONTHS, Target, training_target
-from xflux.train.data import MONTH_DAYS, GridRows, Setting, month_of_day
+from xflux.train.data import GridRows, Setting, month_of_day
 from xflux.train.network import generator
-from xflux.train.pixels import MEAN_MONTH
 
 LONGEST_MONTH = 31.5  # d; longer steps are no parts of months
 

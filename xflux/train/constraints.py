@@ -5,12 +5,11 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 import xarray as xr
 
+from xflux.temporal.calendar import MEAN_YEAR, MONTH_DAYS, mean_year
 from xflux.train.config import check_whole_numbers, plain_numbers
 
 INTEGRALS = ("bridge", "sampled", "full")
 MONTHS = 12
-DAYS = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])  # the mean Gregorian year
-MEAN_YEARS = {"noleap": 365, "365_day": 365, "all_leap": 366, "366_day": 366, "360_day": 360, "julian": 365.25}
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,7 +320,7 @@ def _steps(target: xr.DataArray, dim: str) -> tuple[np.ndarray | None, np.ndarra
         months = target["month"].values.astype(int)
         if sorted(months) != list(range(1, 13)):
             raise ValueError(f"the target's months are {months.tolist()}; expected 1 … 12")
-        return None, months, False, DAYS[months - 1] / DAYS.sum()
+        return None, months, False, MONTH_DAYS[months - 1] / MEAN_YEAR
     if dim == "year":
         if not target.get_index("year").is_unique:
             raise ValueError(f"the target names a year twice: {target['year'].values.tolist()}")
@@ -334,7 +333,7 @@ def _steps(target: xr.DataArray, dim: str) -> tuple[np.ndarray | None, np.ndarra
         return year, np.zeros(time.size, int), True, 1 / MONTHS
     if len(np.unique(year * MONTHS + month)) < time.size:
         raise ValueError("the target has several steps in a month: sum it to months first (freq='MS')")
-    return year, month, False, time.dt.days_in_month.values / MEAN_YEARS.get(time.dt.calendar, DAYS.sum())
+    return year, month, False, time.dt.days_in_month.values / mean_year(time.dt.calendar)
 
 
 def _per_month(target: xr.DataArray, of_year: np.ndarray | float) -> np.ndarray | float:

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 import xarray as xr
 
+from xflux.temporal.calendar import MONTH_DAYS
+
 MAX_MISSING = 0.5  # share of tower rows that may be dropped for a missing driver or target before it is an error
 CELLS = 4096  # cells of a driver that are standardised at once
-MONTH_DAYS = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])  # the mean Gregorian year
 
 
 @dataclass(frozen=True)

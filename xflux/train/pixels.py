@@ -6,10 +6,10 @@ import numpy as np
 import torch
 import xarray as xr
 
+from xflux.temporal.calendar import MEAN_MONTH
 from xflux.train.constraints import RegionalConstraint, match_regions
 from xflux.train.data import GridRows, Scaling, Setting, grid_rows
 
-MEAN_MONTH = 30.436875  # d, to which a bridge's weights refer
 GRAM = 1e-15  # Pg
 
 
