@@ -32,7 +32,7 @@ _SAME = {"gregorian": "standard", "proleptic_gregorian": "standard", "365_day": 
 
 def mean_year(calendar: str) -> float:
     """Days of the mean year of a calendar, by its CF name."""
-    return _MEAN_YEARS.get(calendar, MEAN_YEAR)
+    return _MEAN_YEARS.get(_SAME.get(calendar, calendar), MEAN_YEAR)
 
 
 @dataclass(frozen=True)
