@@ -131,9 +131,9 @@ def products() -> None:
 @app.command()
 def versions() -> None:
     """Versions of Python, xflux and the packages that shape its numbers."""
-    from xflux import provenance
+    from xflux import files
 
-    for name, version in provenance.versions().items():
+    for name, version in files.versions().items():
         typer.echo(f"{name:<14} {version}")
 
 

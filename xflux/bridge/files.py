@@ -1,13 +1,13 @@
 """A bridge as one netCDF file: pixels, regions, the sparse region weights, options as JSON."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from ..files import whole
 from .bridge import Bridge
 
 FORMAT = "xflux bridge 1"
@@ -17,7 +17,7 @@ _TITLE = "xflux bridge "
 def save(bridge: Bridge, path: str | Path) -> None:
     """Write ``bridge`` to ``path`` (netCDF-4); the weights go as the coordinates and values of their nonzeros.
 
-    Numbers carry checksums, and an interruption leaves the old file or the new one.
+    Numbers carry checksums; an interruption leaves the old file or the new one; only a bridge is replaced.
     """
     weights = bridge.weights.transpose("region", "lat", "lon")
     coo = weights.data
@@ -36,9 +36,8 @@ def save(bridge: Bridge, path: str | Path) -> None:
         "weights_attrs": json.dumps(bridge.weights.attrs, default=str),
     }
     checked = {name: {"fletcher32": True} for name, var in ds.variables.items() if var.dtype.kind in "iuf" and var.size}
-    partial = Path(path).with_name(Path(path).name + ".part")
-    ds.to_netcdf(partial, format="NETCDF4", engine="netcdf4", encoding=checked)
-    os.replace(partial, path)
+    with whole(path, "xflux bridge") as part:
+        ds.to_netcdf(part, format="NETCDF4", engine="netcdf4", encoding=checked)
 
 
 def load(path: str | Path) -> Bridge:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .. import provenance
 from .. import regions as region_sets
+from ..files import stamp
 from . import lasso
 from .bridge import Bridge
 from .candidates import ALL_PIXELS, LANDMARKS, rounded, spectral_clusters, stratified_draw, z_normalised
@@ -189,7 +189,7 @@ def prepare(
         "regions": regions if isinstance(regions, str) else None,
         "land_fraction": land_fraction is not None,
         "n_samples": len(samples.values),
-        "provenance": provenance.stamp(f"fit_bridge({_describe(regions)}, {opts})"),
+        "provenance": stamp(f"fit_bridge({_describe(regions)}, {opts})"),
     }
     kept = weights.drop_vars([c for c in weights.coords if c not in weights.dims])
     return Prepared(kept, region_sums(land), samples, attrs)

@@ -3,17 +3,18 @@
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from .. import provenance
+from ..files import require_place, stamp, whole
 from .candidates import ALL_PIXELS, LANDMARKS, stratified_draw
 from .fit import FitOptions, clusters_of, fit_candidates, prepare
 from .samples import RegionSamples, Samples
+
+KIND = "xflux stability"
 
 
 def bridge_stability(
@@ -73,6 +74,8 @@ def bridge_stability(
     """
     if trials < 1 or batch < 1:
         raise ValueError(f"trials={trials}, batch={batch}: expected at least 1 of each.")
+    if path is not None:
+        require_place(path, KIND)
     opts = FitOptions(
         r2, seed, window, normalise, candidates, clusters, landmarks, positive,
         target=target, month_lengths=month_lengths,
@@ -134,13 +137,10 @@ class _State:
 
     def write(self, path: Path) -> None:
         """Replace ``path`` at once, so that an interruption leaves the old file or the new one."""
-        whole = {name: np.concatenate(getattr(self, name)) for name in ("count", "drawn", "cluster")}
-        partial = path.with_name(path.name + ".part")
-        with partial.open("wb") as file:
-            np.savez_compressed(
-                file, fingerprint=self.fingerprint, n_pixels=self.n_pixels, reached=self.reached, **whole
-            )
-        os.replace(partial, path)
+        arrays = {name: np.concatenate(getattr(self, name)) for name in ("count", "drawn", "cluster")}
+        own = {"fingerprint": self.fingerprint, "n_pixels": self.n_pixels, "reached": self.reached}
+        with whole(path, KIND) as part, part.open("wb") as file:
+            np.savez_compressed(file, **own, **arrays)
 
 
 def _opened(path: Path) -> Any:
@@ -241,5 +241,5 @@ def _maps(
             "reached": ("region", share, {"long_name": "share of trials that reached R2"}),
         },
         {"lat": cells["lat"], "lon": cells["lon"], "region": samples.labels},
-        kept | {"provenance": provenance.stamp(f"bridge_stability(trials={attrs['trials']})")},
+        kept | {"provenance": stamp(f"bridge_stability(trials={attrs['trials']})")},
     )

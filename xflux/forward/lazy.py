@@ -11,11 +11,11 @@ from uuid import uuid4
 import numpy as np
 import xarray as xr
 
+from xflux.files import stamp
 from xflux.forward.block import predict_block
 from xflux.forward.land import Land, require_land
 from xflux.forward.model import Model, Outputs, outputs
 from xflux.forward.plan import Driver, Plan, plan
-from xflux.provenance import stamp
 
 CELLS = 2**22  # cells × steps of a block, at most: 16 MiB a plane
 PLANES = 2**24  # values in a block of the result, at most: 64 MiB

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from xflux.provenance import stamp
+from xflux.files import stamp
 
 from .combine import combine, labels_of
 from .fractions import with_land_fraction

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.cells import cell_area, standardise
-from xflux.provenance import stamp
+from xflux.files import stamp
 from xflux.regions.cache import plan_for
 from xflux.regions.kernel import Plan, weighted_sums
 from xflux.regions.weights import Weights, check_basis, is_weights

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.cells import cell_area, standardise
-from xflux.provenance import stamp
+from xflux.files import stamp
 from xflux.regions.aggregate import GLOBAL, TIMES, area_basis_of, integrate, integrated_units
 from xflux.regions.cache import plan_for
 from xflux.regions.weights import is_weights

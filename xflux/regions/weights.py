@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.cells import Cells, cell_area, place, points_of, standardise
-from xflux.provenance import stamp
+from xflux.files import stamp
 from xflux.regions.cover import Cover
 from xflux.regions.kernel import Plan
 from xflux.regions.masks import land_on

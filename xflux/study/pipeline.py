@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 import xflux
-from xflux import forward, provenance, report
+from xflux import forward, report
+from xflux.files import versions
 from xflux.study import inputs as study_inputs
 from xflux.study import published
 from xflux.study.config import StudyConfig
@@ -103,7 +104,7 @@ def run_study(
             "study": config.name,
             "smoke": smoke,
             "seed": config.seed,
-            "versions": provenance.versions(),
+            "versions": versions(),
             "inputs": {key: {"file": named(files[key]), "sha256": digest} for key, digest in hashes.items()},
             "seconds": study.run.timings,
             "peak_memory_gib": round(peak_memory_gib(), 2),

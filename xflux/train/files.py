@@ -2,27 +2,25 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
+
+from xflux.files import whole
 
 FORMAT = 1
 
 
 def write(path: str | Path, kind: str, text: dict, arrays: dict[str, np.ndarray]) -> Path:
-    """Write the file in one move, so that a file that is there is whole."""
+    """Write the file whole or not at all; only a file of the same kind is replaced."""
     from safetensors.numpy import save_file
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
     body = json.dumps(text, default=_plain)
     header = {"kind": kind, "format": str(FORMAT), "json": body, "sha256": _digest(body, arrays)}
-    part = path.with_name(path.name + ".part")
-    save_file(arrays, part, metadata=header)
-    os.replace(part, path)
-    return path
+    with whole(path, kind) as part:
+        save_file(arrays, part, metadata=header)
+    return Path(path)
 
 
 def read(path: str | Path, kind: str) -> tuple[dict, dict[str, np.ndarray]]:

@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 
 from xflux.adjust import check_contents
-from xflux.provenance import stamp
+from xflux.files import stamp
 from xflux.train import files
 from xflux.train.config import TrainConfig
 from xflux.train.constraints import LinearConstraint, RegionalConstraint

@@ -1,0 +1,327 @@
+"""Files: written whole or not at all, never over what xflux did not write; JSON, digests, where outputs come from.
+
+Everything that xflux writes says so in itself, by a mark: an attribute of a netCDF file or Zarr store, the header of a
+model, the generator of a page, ``xflux.json`` in a run folder. Only what carries the mark is replaced.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import stat
+import struct
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MARK = "xflux.json"
+"""The file that marks a folder that is written bit by bit (a run folder)."""
+_PACKAGES = ("xflux", "xarray", "numpy", "dask", "torch", "scikit-learn", "numba")
+_HEAD = 2**12
+_WORDS = re.compile(rb"(?:name='generator' content='|Software\0|/Creator \(|%%Creator: |<dc:title>)(xflux [a-z]+)")
+
+
+# ----------------------------------------------------------------------------------------- whole or not at all
+@contextmanager
+def whole(path: str | Path, kind: str, *, own: bool = False) -> Iterator[Path]:
+    """A path to write a file or folder to, which takes the place of ``path`` once the block has ended without error.
+
+    What is written lies in a new folder beside ``path``, whose name nobody can foresee, so that no link is followed;
+    after an error (a full disk) ``path`` is what it was.
+
+    Parameters
+    ----------
+    path
+        File or folder; folders above it are made.
+    kind
+        What it is, as its mark says, e.g. "xflux bridge": only such a thing is replaced (:func:`require_place`).
+    own
+        The caller knows that whatever stands there is xflux's own.
+
+    Raises
+    ------
+    FileExistsError, PermissionError
+        As :func:`require_place`.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole(f"{folder}/a.txt", "xflux text") as part:
+    ...         length = part.write_text("new")
+    ...     os.listdir(folder), Path(folder, "a.txt").read_text()
+    (['a.txt'], 'new')
+    """
+    path = require_place(path, kind, own=own)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name[:64]}.", suffix=".part", dir=path.parent))
+    try:
+        yield beside / path.name
+        require_place(path, kind, own=own)
+        replace(beside / path.name, path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def replace(new: Path, path: Path) -> None:
+    """Move ``new`` to ``path``; a folder that stands there is moved to ``new``'s side, and back where this fails."""
+    if path.is_dir() and not path.is_symlink():
+        old = Path(tempfile.mkdtemp(prefix="old.", dir=new.parent)) / path.name
+        os.rename(path, old)
+        try:
+            os.rename(new, path)
+        except BaseException:
+            os.rename(old, path)
+            raise
+    else:
+        os.replace(new, path)
+
+
+def require_place(path: str | Path, kind: str, *, own: bool = False) -> Path:
+    """The path, if ``kind`` may be written there: nothing is there, or nothing is in it, or an older one of ``kind``.
+
+    Raises
+    ------
+    FileExistsError
+        Something else is there: a link, a special file, a file or folder that does not carry the mark.
+    PermissionError
+        What is there, or the folder that it would lie in, may only be read.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     length = Path(folder, "thesis.txt").write_text("mine")
+    ...     require_place(f"{folder}/thesis.txt", "xflux report")
+    Traceback (most recent call last):
+        ...
+    FileExistsError: '...thesis.txt' exists and is no xflux report, or a damaged one: give another path or move it
+    """
+    path = Path(path)
+    if path.is_symlink():
+        raise FileExistsError(f"{str(path)!r} is a link to {os.readlink(path)!r}: give that path itself, or another")
+    if not os.path.lexists(path):
+        _require_folder(path)
+        return path
+    mode = path.stat().st_mode
+    holds = any(path.iterdir()) if stat.S_ISDIR(mode) else path.stat().st_size or not stat.S_ISREG(mode)
+    if holds and not own and not kind_of(path).startswith(kind):
+        raise FileExistsError(
+            f"{str(path)!r} exists and is no {kind}, or a damaged one: give another path or move it"
+        )
+    if _is_read_only(path):
+        raise PermissionError(f"{str(path)!r} is read-only: make it writable, or give another path")
+    _require_folder(path)
+    return path
+
+
+def _require_folder(path: Path) -> None:
+    """Nothing is asked of a folder that is yet to be made, but that the one above it may be written to."""
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise FileExistsError(f"{str(path)!r} cannot be written: {str(above)!r} is no folder")
+    if _is_read_only(above):
+        raise PermissionError(f"{str(path)!r} cannot be written: the folder {str(above)!r} is read-only")
+
+
+def _is_read_only(path: Path) -> bool:
+    """By its mode too: a superuser may write anywhere, but should not here."""
+    return not path.stat().st_mode & 0o222 or not os.access(path, os.W_OK)
+
+
+def claim(path: str | Path, kind: str) -> Path:
+    """A folder that is written bit by bit, made and marked where nothing is, taken up where it carries the mark.
+
+    Raises
+    ------
+    FileExistsError, PermissionError
+        As :func:`require_place`: a folder with other files is not taken.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = claim(f"{folder}/run", "xflux run")
+    ...     kind_of(run), claim(run, "xflux run") == run
+    ('xflux run', True)
+    """
+    path = require_place(path, kind)
+    path.mkdir(parents=True, exist_ok=True)
+    if not (path / MARK).exists():
+        write_json(path / MARK, {"kind": kind, "versions": versions()})
+    return path
+
+
+def kind_of(path: Path) -> str:
+    """What a file or folder says in itself that xflux wrote it as; "" where it says nothing.
+
+    >>> kind_of(Path(__file__))
+    ''
+    """
+    try:
+        if path.is_dir():
+            return _kind_of_folder(path)
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        if head.startswith(b"\x89HDF"):
+            return _kind_of_netcdf(path)
+        if head.startswith(b"PK"):
+            return _kind_of_npz(path)
+        if head[8:9] == b"{":
+            return _kind_of_safetensors(path)
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _HEAD))
+            found = _WORDS.search(head) or _WORDS.search(file.read())
+        return found[1].decode() if found else ""
+    except (OSError, ValueError):  # unreadable or damaged: it does not say
+        return ""
+
+
+def _kind_of_folder(path: Path) -> str:
+    if (path / MARK).is_file():
+        said = read_json(path / MARK)
+        return str(said.get("kind", "")) if isinstance(said, dict) else ""
+    note = path / "zarr.json"
+    said = read_json(note) if note.is_file() else {}
+    attrs = said.get("attributes", {}) if isinstance(said, dict) else {}
+    return _marked(attrs) if isinstance(attrs, dict) else ""
+
+
+def _kind_of_netcdf(path: Path) -> str:
+    import netCDF4
+
+    try:
+        with netCDF4.Dataset(path) as ds:
+            return _marked({name: ds.getncattr(name) for name in ds.ncattrs()})
+    except RuntimeError:  # of the HDF5 library, where it is damaged
+        return ""
+
+
+def _kind_of_npz(path: Path) -> str:
+    from zipfile import BadZipFile, ZipFile
+
+    try:
+        with ZipFile(path) as file:
+            return "xflux stability" if {"fingerprint.npy", "n_pixels.npy"} <= set(file.namelist()) else ""
+    except BadZipFile:
+        return ""
+
+
+def _kind_of_safetensors(path: Path) -> str:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        text = file.read(length) if length < 2**27 else b""
+    header = parse_json(text, path)
+    said = header.get("__metadata__", {}) if isinstance(header, dict) else {}
+    return str(said.get("kind", "")) if isinstance(said, dict) else ""
+
+
+def _marked(attrs: Mapping[str, Any]) -> str:
+    values = (attrs.get(name) for name in ("xflux", "title", "format"))
+    return next((v for v in values if isinstance(v, str) and v.startswith("xflux ")), "")
+
+
+# ------------------------------------------------------------------------------------------------------------ JSON
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises
+    ------
+    ValueError
+        It is no JSON text, is nested too deep, or holds a number too long; the message names the file.
+    """
+    return parse_json(Path(path).read_bytes(), path)
+
+
+def parse_json(text: str | bytes, origin: str | Path) -> Any:
+    """The content of a JSON text that came from ``origin``.
+
+    >>> parse_json("[" * 100_000, "deep.json")
+    Traceback (most recent call last):
+        ...
+    ValueError: deep.json is damaged or no JSON text: it is nested too deep
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{origin} is damaged or no JSON text: it is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"{origin} is damaged or no JSON text: {error}") from error
+
+
+def write_json(path: str | Path, content: object) -> None:
+    """Write JSON into a folder of xflux's own, whole or not at all; NumPy values become plain ones."""
+    with whole(path, "xflux JSON", own=True) as part:
+        part.write_text(json.dumps(content, indent=2, default=plain) + "\n", encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """JSON form of NumPy values; of anything else its text.
+
+    >>> json.dumps({"r2": np.float32(0.5), "when": np.datetime64("2001-01-01")}, default=plain)
+    '{"r2": 0.5, "when": "2001-01-01"}'
+    """
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        return value.item()
+    return str(value)
+
+
+# --------------------------------------------------------------------------------------------------------- digests
+def digest(content: object, arrays: Mapping[str, Any] | None = None) -> str:
+    """SHA-256 of a JSON-able object, in any order of its keys, and of named arrays with their types and shapes.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}), digest({}, {"x": np.zeros(2)}) == digest({})
+    (True, False)
+    """
+    found = hashlib.sha256(json.dumps(content, sort_keys=True, default=plain).encode())
+    for name, values in sorted((arrays or {}).items()):
+        values = np.asarray(values)
+        values = values.astype(str) if values.dtype.kind in "OUT" else values
+        found.update(f"{name} {values.dtype} {values.shape}".encode())
+        found.update(np.ascontiguousarray(values).tobytes())
+    return found.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of all files of a folder (a Zarr store) with their names."""
+    found = hashlib.sha256()
+    inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in inside:
+        found.update(str(file.relative_to(path) if path.is_dir() else "").encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                found.update(block)
+    return found.hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------ provenance
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python, xflux and the packages that shape its numbers; a package that is absent is left out.
+
+    >>> versions()["python"].count(".")
+    2
+    """
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def stamp(call: str, inputs: dict | None = None) -> str:
+    """JSON text for ``attrs["provenance"]``: the call, its inputs and the versions (no clock, so that runs repeat).
+
+    >>> json.loads(stamp("aggregate_regions(regions='reccap2')"))["call"]
+    "aggregate_regions(regions='reccap2')"
+    """
+    return json.dumps({"call": call, "inputs": inputs or {}, "versions": versions()}, default=str)
