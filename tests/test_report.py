@@ -143,6 +143,45 @@ def test_text_is_escaped(page):
     assert "<EC-ATM>" not in page and "&lt;EC-ATM&gt;" in page
 
 
+HOSTILE = (
+    "<!--<script> v2",
+    "</script><script>alert(1)</script>",
+    "]]></style></title><b onclick='x()'>\"quoted\" & 'quoted'",
+    "{{ 7 * 7 }} {% raw %} {# comment",
+    "\u202eright to left\u2066 \U0001f333 \u2028 \x00 \u00e9",
+    "\ud800 half a pair",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_any_text_in_any_place_stays_text(run, tmp_path, text):
+    folder = tmp_path / "<b>&'\"run"
+    shutil.copytree(run, folder)
+    plain = report.write_report(folder).read_text(encoding="utf-8")
+    summary = {
+        "title": text, "verdict": text, "claims_not_allowed": [text], "numbers": {f"{text}: {text}": 1.5, text: 2.5},
+        "units": {text: text}, "tables": {"global_annual": text}, "models": {text: {"label": text, "file": "ec"}},
+    }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "provenance.json").write_text(json.dumps({"inputs": {text: text}, "call": [text, {text: [text]}]}))
+    page = report.write_report(folder).read_text(encoding="utf-8")
+    shown = text.encode("utf-8", "replace").decode("utf-8")
+    for mark in ("<script", "</script", "<!--", "<style", "</style", "<b", "onclick='"):
+        assert page.count(mark) == plain.count(mark), mark
+    assert page[page.rindex("<script>") :] == plain[plain.rindex("<script>") :]
+    sections = outline(page).sections
+    for part in ("verdict", "numbers", "limits", "what", "tables", "provenance"):
+        assert shown.replace("\x00", "\ufffd") in sections[part].replace("\x00", "\ufffd"), part
+    assert map_data(page)["layers"][0]["label"] == text and map_data(page)["runs"] == [text]
+
+
+def test_a_summary_of_other_shapes_does_not_cost_the_page(tmp_path):
+    summary = {"numbers": [1], "units": "PgC", "claims_not_allowed": "all", "models": [1], "verdict": {}}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    sections = outline(report.write_report(tmp_path).read_text(encoding="utf-8")).sections
+    assert "No numbers" in sections["numbers"] and "all" in sections["limits"]
+
+
 def test_every_number_of_a_table_is_the_files(run, page):
     table = pd.read_csv(run / "tables" / "global_annual.csv")
     part = page[page.index("id='table-global_annual'") :]

@@ -1,7 +1,6 @@
 """The forward runs in a form small enough to travel inside the page."""
 
 import base64
-import json
 import zlib
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def map_data(runs: list[Run], resolution: float) -> tuple[dict | None, list[str]
     from xflux.plot.coast import outlines
 
     lines = [np.round(line[:, ::1] * 10).astype(int).ravel().tolist() for line in outlines("reccap2", 0.2, 0.8)]
-    return {"layers": layers, "outlines": lines, "runs": [run.title for run in runs]}, problems
+    return _plain({"layers": layers, "outlines": lines, "runs": [run.title for run in runs]}), problems
 
 
 def _layer(path: Path, resolution: float) -> dict:
@@ -141,12 +140,8 @@ def _regions(lat: np.ndarray, lon: np.ndarray, cells: np.ndarray) -> list[str]:
     return np.where(dense.max(axis=0) > 0, names[dense.argmax(axis=0)], "").tolist()
 
 
-def embed(data: object) -> str:
-    """JSON that is safe inside a script element; NaN becomes null."""
-    return json.dumps(_plain(data), separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-
-
 def _plain(value):
+    """What JSON knows: NaN becomes null, keys are strings."""
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
