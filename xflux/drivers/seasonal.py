@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.drivers.axis import STEP, are_months, axis_of, day_numbers, days_like, whole_days
+from xflux.temporal import mean_by
 
 
 def seasonal_cycle(da: xr.DataArray, period: tuple[str | int, str | int] | None = None) -> xr.DataArray:
@@ -44,10 +45,10 @@ def seasonal_cycle(da: xr.DataArray, period: tuple[str | int, str | int] | None 
         da = inside if inside.sizes["time"] else da
     attrs["msc_period"] = f"{str(da['time'].values[0])[:10]} to {str(da['time'].values[-1])[:10]}"
     if are_months(da) or whole_days(da).min() > 31:
-        return da.groupby("time.month").mean(skipna=True).transpose("month", ...).assign_attrs(attrs)
+        return mean_by(da, "time.month").transpose("month", ...).assign_attrs(attrs)
     da = to_daily(da)
     number = da["time"].dt.dayofyear.clip(max=365).rename("dayofyear")
-    return da.groupby(number).mean(skipna=True).transpose("dayofyear", ...).assign_attrs(attrs)
+    return mean_by(da, number).transpose("dayofyear", ...).assign_attrs(attrs)
 
 
 def amplitude(da: xr.DataArray) -> xr.DataArray:
@@ -144,7 +145,7 @@ def fill_gaps(da: xr.DataArray, max_gap: int = 32, seasonal: bool = True) -> xr.
 def _from_other_years(da: xr.DataArray, days: np.ndarray) -> xr.DataArray:
     """Missing steps from those of other years that start on the same day, else from the cycle on their middle day."""
     start = da["time"].dt.month if are_months(da) else da["time"].dt.dayofyear.clip(max=365)
-    filled = _fill_by_number(da, start, da.groupby(start.rename("number")).mean(skipna=True))
+    filled = _fill_by_number(da, start, mean_by(da, start.rename("number")))
     if are_months(da) or days.max() == 1 or days.min() > 31:
         return filled
     time = da["time"]

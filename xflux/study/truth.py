@@ -8,6 +8,7 @@ from xflux import evaluate
 from xflux.cells import cell_area
 from xflux.study import inputs as study_inputs
 from xflux.study.results import LABELS, Results, open_flux
+from xflux.temporal import mean_by
 
 
 def truth_table(study: Results) -> pd.DataFrame:
@@ -28,7 +29,10 @@ def truth_table(study: Results) -> pd.DataFrame:
         cycle = study.target_integrals(name).mean("member")
         error = cycle - true_cycle
         scores = evaluate.score(
-            _mean(open_flux(study.run, name).mean("member").load()), true_map, dim=("lat", "lon"), weights=area
+            _mean(open_flux(study.run, name).mean("member", dtype="float64").load()),
+            true_map,
+            dim=("lat", "lon"),
+            weights=area,
         )
         rows.append(
             {
@@ -53,7 +57,7 @@ def monthly_drivers_table(study: Results) -> pd.DataFrame:
     drivers = study.inputs.driver_grid
     if "time" not in drivers.dims:
         return pd.DataFrame()
-    monthly = xr.Dataset({name: _monthly_climatology(da) for name, da in drivers.data_vars.items()}).compute()
+    monthly = xr.Dataset({name: monthly_climatology(da) for name, da in drivers.data_vars.items()}).compute()
     rows = []
     for model, name in study.names.items():
         trained = xflux.load_model(study.run / "models" / f"{name}.safetensors")
@@ -74,14 +78,15 @@ def monthly_drivers_table(study: Results) -> pd.DataFrame:
     return table
 
 
-def _monthly_climatology(da: xr.DataArray) -> xr.DataArray:
+def monthly_climatology(da: xr.DataArray) -> xr.DataArray:
+    """Mean of every calendar month of a driver (month, …); one without an axis stays as it is."""
     if "time" in da.dims:
-        return da.groupby("time.month").mean().assign_attrs(da.attrs)
+        return mean_by(da, "time.month").assign_attrs(da.attrs)
     if "dayofyear" not in da.dims:
         return da
     month = pd.date_range("2001-01-01", periods=365).month
     months = xr.DataArray(np.append(month, 12)[: da.sizes["dayofyear"]], dims="dayofyear", name="month")
-    return da.drop_vars("dayofyear").groupby(months).mean().assign_attrs(da.attrs)
+    return mean_by(da.drop_vars("dayofyear"), months).assign_attrs(da.attrs)
 
 
 def _mean(flux: xr.DataArray) -> xr.DataArray:

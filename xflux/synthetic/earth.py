@@ -227,20 +227,14 @@ class Earth:
     def _map(self, values: np.ndarray, axis: str | None, coord=None, **attrs) -> xr.DataArray:
         """Packed (…, cell) → (…, lat, lon), lazily and in blocks of time where there is an axis; sea is NaN."""
         lat, lon = self._land.grid["lat"], self._land.grid["lon"]
-        shape, row, col = (lat.size, lon.size), self._land.row, self._land.col
-
-        def unpack(part: np.ndarray) -> np.ndarray:
-            out = np.full((*part.shape[:-1], *shape), np.nan, np.float32)
-            out[..., row, col] = part
-            return out
-
+        where = {"shape": (lat.size, lon.size), "row": self._land.row, "col": self._land.col}
         if axis is None:
-            return xr.DataArray(unpack(values), {"lat": lat, "lon": lon}, ("lat", "lon"), attrs=attrs)
+            return xr.DataArray(_unpacked(values, **where), {"lat": lat, "lon": lon}, ("lat", "lon"), attrs=attrs)
         import dask.array as da
 
         lazy = da.from_array(values, chunks=(92 if axis == "time" else -1, -1), name=False)
-        chunks = (lazy.chunks[0], (shape[0],), (shape[1],))
-        maps = lazy.map_blocks(unpack, dtype=np.float32, chunks=chunks, drop_axis=1, new_axis=[1, 2])
+        chunks = (lazy.chunks[0], (lat.size,), (lon.size,))
+        maps = lazy.map_blocks(_unpacked, **where, dtype=np.float32, chunks=chunks, drop_axis=1, new_axis=[1, 2])
         return xr.DataArray(maps, {axis: coord, "lat": lat, "lon": lon}, (axis, "lat", "lon"), attrs=attrs)
 
     @property
@@ -355,3 +349,10 @@ class Earth:
             mean = mean.weighted(xr.DataArray(MONTH_DAYS, dims="month")).mean("month")
         total = xr.dot(mean.fillna(0), self.land_area, dim=["lat", "lon"]) * PG_PER_YEAR
         return float(total.mean())
+
+
+def _unpacked(part: np.ndarray, shape: tuple[int, int], row: np.ndarray, col: np.ndarray) -> np.ndarray:
+    """(…, cell) → (…, lat, lon), NaN at sea."""
+    out = np.full((*part.shape[:-1], *shape), np.nan, np.float32)
+    out[..., row, col] = part
+    return out

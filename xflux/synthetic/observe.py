@@ -11,6 +11,7 @@ from xflux import towers as tower_room
 from xflux.synthetic.biosphere import TYPES
 from xflux.synthetic.climate import Land
 from xflux.synthetic.fields import autoregressive, smooth_fields
+from xflux.temporal import mean_by
 
 if TYPE_CHECKING:
     from xflux.synthetic.earth import Earth
@@ -37,11 +38,11 @@ def monthly(grid: xr.Dataset) -> xr.Dataset:
     out = {}
     for name, da in grid.data_vars.items():
         if "time" in da.dims:
-            out[name] = da.groupby("time.month").mean()
+            out[name] = mean_by(da, "time.month")
         elif "dayofyear" in da.dims:
             date = np.datetime64("2001-01-01") + (da["dayofyear"].values - 1).astype("timedelta64[D]")
             month = xr.DataArray(date.astype("datetime64[M]").astype(int) % 12 + 1, dims="dayofyear", name="month")
-            out[name] = da.groupby(month).mean()
+            out[name] = mean_by(da, month)
         else:
             out[name] = da
         out[name] = out[name].assign_attrs(da.attrs)

@@ -9,6 +9,7 @@ from .averages import annual, annual_anomalies, interannual_variability, mean_se
 from .bounds import time_bounds
 from .calendar import MEAN_MONTH, MEAN_YEAR, MONTH_DAYS
 from .convert import convert_units, to_amounts
+from .groups import mean_by
 from .steps import same_calendar, step_days
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "annual_anomalies",
     "convert_units",
     "interannual_variability",
+    "mean_by",
     "mean_seasonal_cycle",
     "same_calendar",
     "step_days",

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xflux.temporal import mean_by
+
 
 def match_times(series: xr.DataArray, axis: str, grid: xr.Dataset, towers: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Values by (step, site), and for every sample the index of its step (−1: outside).
@@ -21,10 +23,10 @@ def match_times(series: xr.DataArray, axis: str, grid: xr.Dataset, towers: xr.Da
             wanted = np.minimum(when.day_of_year.to_numpy(), int(series["dayofyear"].max()))
             return series.values, _lookup(series["dayofyear"].values, wanted)
         months = (pd.Timestamp("2001-01-01") + pd.to_timedelta(series["dayofyear"].values - 1, "D")).month
-        mean = series.assign_coords(month=("dayofyear", np.asarray(months))).groupby("month").mean()
+        mean = mean_by(series, xr.DataArray(np.asarray(months), dims="dayofyear", name="month"))
         return mean.transpose("month", "site").values, _lookup(mean["month"].values, when.month.to_numpy())
     if towers.attrs.get("time_step") == "month":
-        series = series.assign_coords(time=_middles(series["time"], grid)).resample(time="MS").mean()
+        series = series.astype("float64").assign_coords(time=_middles(series["time"], grid)).resample(time="MS").mean()
         keys = series["time"].dt.year.values * 12 + series["time"].dt.month.values
         return series.transpose("time", "site").values, _lookup(keys, (when.year * 12 + when.month).to_numpy())
     step = _step_of_day(series["time"], grid, when)
