@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "xflux"
 # Rooms by level, from the bottom; a room imports only what stands lower. The first level is for all to use.
 LEVELS = [
     {"files", "shadow", "data"},
-    {"units", "contents"},
+    {"units"},
+    {"contents"},
     {"temporal", "cells"},
     {"regions"},
     {"evaluate", "plot", "towers", "drivers", "adjust", "products"},

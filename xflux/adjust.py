@@ -7,130 +7,19 @@ that what is added is what is subtracted from the globe.
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
 
 import numpy as np
 import xarray as xr
 
 from . import temporal, units
 from .cells import cell_area, grid_bounds, standardise
+from .contents import ContentsError, adjusted_for, after_adjustment, check_upward, contents, riding, titled
+from .contents import check_contents as check_contents  # public here too
 from .temporal.overlap import Overlap, overlap
 from .temporal.steps import needed_steps
 
-CONTENTS = ("fire", "rivers")
 _AXES = ("time", "month", "dayofyear")
 _KIND = {"fire": "fire emissions", "rivers": "the flux that rivers export", "fossil": "the fossil difference"}
-
-
-class ContentsError(ValueError):
-    """Two fluxes that do not contain the same, or an adjustment that was made already.
-
-    >>> axes = {"lat": [-45.0, 45.0], "lon": [-90.0, 90.0]}
-    >>> nee = xr.DataArray(np.zeros((2, 2)), axes, attrs={"units": "gC m-2 d-1", "includes_fire": 0})
-    >>> remove_fire(nee, nee)
-    Traceback (most recent call last):
-        ...
-    xflux.adjust.ContentsError: the flux does not include fire (includes_fire=0, adjusted_for=''): ...
-    """
-
-
-# --- what a flux contains ---------------------------------------------------------------------------------------------
-
-
-def contents(obj: xr.DataArray | xr.Dataset | Mapping) -> dict[str, bool | None]:
-    """What a flux contains by its attributes: {"fire": True | False | None, "rivers": …}; None is unknown.
-
-    >>> contents({"includes_fire": 1})
-    {'fire': True, 'rivers': None}
-    """
-    attrs = _attrs(obj)
-    return {name: _truth(attrs.get(f"includes_{name}")) for name in CONTENTS}
-
-
-def check_contents(
-    a: xr.DataArray | xr.Dataset | Mapping,
-    b: xr.DataArray | xr.Dataset | Mapping,
-    allow: Iterable[str] | str = (),
-) -> dict[str, str]:
-    """Check that two fluxes contain the same before they are compared or one constrains the other.
-
-    Parameters
-    ----------
-    a, b
-        Fluxes (a Dataset needs exactly one), or their attributes.
-    allow
-        Contents that may differ: "fire", "rivers" (or "includes_fire", …).
-
-    Returns
-    -------
-    dict
-        For each content "same", "unknown" (one side does not say: never an error) or "different (allowed)". Record it.
-
-    Raises
-    ------
-    ContentsError
-        A difference that is not allowed; it says which side has what, and the adjustment that repairs it.
-
-    Examples
-    --------
-    >>> check_contents({"includes_fire": 0}, {"includes_fire": 0, "includes_rivers": 1})
-    {'fire': 'same', 'rivers': 'unknown'}
-    """
-    allowed = _allowed(allow)
-    found = {}
-    for name, (left, right) in _pairs(contents(a), contents(b)).items():
-        if left is None or right is None:
-            found[name] = "unknown"
-        elif left == right:
-            found[name] = "same"
-        elif name in allowed:
-            found[name] = "different (allowed)"
-        else:
-            has, lacks = (_name(a, "the first"), _name(b, "the second"))
-            has, lacks = (has, lacks) if left else (lacks, has)
-            raise ContentsError(
-                f"contents differ: {has} includes {name}, {lacks} does not. Take it out with "
-                f"xflux.adjust.remove_{name}, or allow it by name: allow=({name!r},)"
-            )
-    return found
-
-
-def _allowed(allow: Iterable[str] | str) -> set[str]:
-    given = [allow] if isinstance(allow, str) else list(allow)
-    names = {str(n).removeprefix("includes_") for n in given}
-    unknown = names - set(CONTENTS)
-    if unknown:
-        raise ContentsError(f"allow={sorted(unknown)}: no such content; expected some of {', '.join(CONTENTS)}")
-    return names
-
-
-def _pairs(a: dict, b: dict) -> dict:
-    return {name: (a[name], b[name]) for name in CONTENTS}
-
-
-def _attrs(obj: xr.DataArray | xr.Dataset | Mapping) -> Mapping:
-    if isinstance(obj, xr.Dataset):
-        fluxes = units.flux_variables(obj)
-        own = obj.attrs if any(f"includes_{c}" in obj.attrs for c in CONTENTS) else {}
-        return {**own, **obj[fluxes[0]].attrs} if len(fluxes) == 1 else own
-    return obj.attrs if isinstance(obj, xr.DataArray) else obj
-
-
-def _name(obj, fallback: str) -> str:
-    name = getattr(obj, "name", None)
-    return f"{fallback} ({name})" if isinstance(name, str) else fallback
-
-
-def _truth(value) -> bool | None:
-    """An attribute as True, False or None (unknown), whatever file format it has been through."""
-    if value is None:
-        return None
-    text = str(value).strip().lower()
-    if text in ("1", "1.0", "true", "yes", "included"):
-        return True
-    if text in ("0", "0.0", "false", "no", "none", "excluded"):
-        return False
-    return None
 
 
 # --- adjustments ------------------------------------------------------------------------------------------------------
@@ -247,12 +136,12 @@ def adjust_fossil(
     -0.5
     """
     da, bounds = _one_flux(flux, "nbe", "nee")
-    if "fossil" in _adjusted(da):
-        raise ContentsError(f"{_name(da, 'the flux')} is adjusted for fossil already: {da.attrs['adjusted_for']!r}")
+    if "fossil" in adjusted_for(da):
+        raise ContentsError(f"{titled(da, 'the flux')} is adjusted for fossil already: {da.attrs['adjusted_for']!r}")
     swapped = _combine(
         _combine(da, bounds, prescribed, "fossil", +1).assign_attrs(da.attrs), bounds, reference, "fossil", -1
     )
-    result = _mark(swapped, da, "fossil", None)
+    result = swapped.drop_attrs(deep=False).assign_attrs(after_adjustment(da, "fossil", None)).rename(da.name)
     return flux.assign({da.name: result}) if isinstance(flux, xr.Dataset) else result
 
 
@@ -260,32 +149,16 @@ def _apply(flux: xr.DataArray | xr.Dataset, component: xr.DataArray | xr.Dataset
     """``flux ± component`` if that was not done already."""
     da, bounds = _one_flux(flux, "nbe", "nee")
     has = contents(da)[kind]
-    if has is (sign > 0) or (has is None and sign < 0 and kind in _adjusted(da)):
+    if has is (sign > 0) or (has is None and sign < 0 and kind in adjusted_for(da)):
         done = "includes" if has else "does not include"
         verb = "added" if sign > 0 else "subtracted"
         raise ContentsError(
-            f"{_name(da, 'the flux')} {done} {kind} (includes_{kind}={da.attrs.get(f'includes_{kind}')!r}, "
+            f"{titled(da, 'the flux')} {done} {kind} (includes_{kind}={da.attrs.get(f'includes_{kind}')!r}, "
             f"adjusted_for={da.attrs.get('adjusted_for', '')!r}): it would be {verb} twice. Use the flux as it is."
         )
-    result = _mark(_combine(da, bounds, component, kind, sign), da, kind, int(sign > 0))
+    result = _combine(da, bounds, component, kind, sign).drop_attrs(deep=False)
+    result = result.assign_attrs(after_adjustment(da, kind, sign > 0)).rename(da.name)
     return flux.assign({da.name: result}) if isinstance(flux, xr.Dataset) else result
-
-
-def _adjusted(flux: xr.DataArray) -> list[str]:
-    return [w.strip() for w in str(flux.attrs.get("adjusted_for", "")).split(",") if w.strip()]
-
-
-def _mark(result: xr.DataArray, flux: xr.DataArray, kind: str, includes: int | None) -> xr.DataArray:
-    """The flux's attributes with the adjustment recorded; one that is undone is struck off."""
-    attrs = dict(flux.attrs)
-    done = [k for k in _adjusted(flux) if k != kind]
-    undone = kind in _adjusted(flux) and includes is not None
-    text = ", ".join(done if undone else [*done, kind])
-    attrs = {**attrs, "adjusted_for": text} if text else {k: v for k, v in attrs.items() if k != "adjusted_for"}
-    if includes is not None:
-        attrs[f"includes_{kind}"] = includes
-    result.attrs = attrs
-    return result.rename(flux.name)
 
 
 # --- one component on the flux's steps, unit and cells ----------------------------------------------------------------
@@ -306,9 +179,7 @@ def _one_flux(obj: xr.DataArray | xr.Dataset, *names: str) -> tuple[xr.DataArray
         raise ValueError(f"which variable is meant? expected {wanted} or a single flux, found {fluxes}: pass ds[name]")
     bounds = temporal.time_bounds(obj) if "time" in obj[name].dims else None
     # what the Dataset says of itself holds for its flux, unless that says otherwise
-    own = {
-        k: v for k, v in obj.attrs.items() if k in ("area_basis", "adjusted_for", *(f"includes_{c}" for c in CONTENTS))
-    }
+    own = riding(obj.attrs) | {k: v for k, v in obj.attrs.items() if k == "area_basis"}
     return obj[name].assign_attrs({**own, **obj[name].attrs}), bounds
 
 
@@ -326,7 +197,9 @@ def _combine(
 
 
 def _check_component(flux: xr.DataArray, part: xr.DataArray, kind: str) -> None:
-    """Same area basis where both are known, units per area, no dims that the flux has not."""
+    """Same area basis where both are known, positive upward, units per area, no dims that the flux has not."""
+    for what, da in (("the flux", flux), (_KIND[kind], part)):
+        check_upward(da, what)
     bases = flux.attrs.get("area_basis"), part.attrs.get("area_basis")
     if None not in bases and bases[0] != bases[1]:
         raise ValueError(

@@ -10,6 +10,7 @@ import xarray as xr
 
 from .. import regions as region_sets
 from ..cells import grid_bounds
+from ..contents import riding
 from ..temporal.calendar import MEAN_MONTH
 from .samples import RATE, Rate, integrate, monthly_rate, take_regions
 from .states import ANNUAL, UNITS
@@ -241,10 +242,9 @@ class Bridge:
 
 def _described(integral: xr.DataArray, rate: Rate) -> xr.DataArray:
     """In order (…, time, region), with the attributes of a regional integral."""
-    kept = {k: v for k, v in rate.field.attrs.items() if k.startswith("includes_") or k == "adjusted_for"}
     out = integral.transpose(*rate.samples, "region").rename(rate.field.name).drop_attrs(deep=False)
     per = UNITS if rate.months == 1 else ANNUAL
-    return out.assign_attrs(units=per, long_name="regional integral through the bridge", **kept)
+    return out.assign_attrs(units=per, long_name="regional integral through the bridge", **riding(rate.field))
 
 
 def _known_labels(asked: Sequence[str], known: np.ndarray) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 import xarray as xr
 
+from xflux.contents import check_alike
+
 SNAP = 1e-4  # degrees or other coordinate units: coordinates this close are the same (float32 files)
 _ALIASES = {"latitude": "lat", "longitude": "lon"}
-CONTENTS = ("includes_fire", "includes_rivers")
 
 
 def align_pair(
@@ -20,7 +21,7 @@ def align_pair(
     """
     da, reference = _one_variable(da, "the array"), _one_variable(reference, "the reference")
     da, reference = (a.rename({k: v for k, v in _ALIASES.items() if k in a.dims}) for a in (da, reference))
-    check_contents(da, reference, allow_contents)
+    check_alike(da, reference, allow_contents, "allow_contents")
     reference = same_units(da, reference)
     dims = _scored_dims(da, reference, dim)
     for name in [d for d in da.dims if d in reference.dims]:
@@ -39,25 +40,6 @@ def _one_variable(obj: xr.DataArray | xr.Dataset, role: str) -> xr.DataArray:
     if len(names) != 1:
         raise ValueError(f"{role} is a Dataset with the flux variables {names}: select one of them")
     return obj[names[0]]
-
-
-def check_contents(da: xr.DataArray, reference: xr.DataArray, allow: Iterable[str] = ()) -> None:
-    """Raise where both sides say what the flux contains and say different things; what is not said is unknown."""
-    allowed = {allow} if isinstance(allow, str) else set(allow)
-    for key in CONTENTS:
-        known = da.attrs.get(key), reference.attrs.get(key)
-        if None in known or _says_yes(known[0]) == _says_yes(known[1]) or key.removeprefix("includes_") in allowed:
-            continue
-        what = key.removeprefix("includes_")
-        raise ValueError(
-            f"different contents: {key} is {known[0]} in the array and {known[1]} in the reference. "
-            f"Adjust one of them (xflux.adjust), or allow it by name: allow_contents=['{what}']"
-        )
-
-
-def _says_yes(value: object) -> bool:
-    """Files hold such attributes as numbers or words."""
-    return str(value).strip().lower() not in ("false", "0", "no", "none", "")
 
 
 def same_units(da: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:

@@ -323,11 +323,13 @@ def _attributes(da: xr.DataArray, v: Variable, product: Product, published: str,
         "name_as_published": str(da.name),
         "units_as_published": published or "none",
     }
-    for key in ("standard_name", "version", "source"):
-        if isinstance(da.attrs.get(key), str) and v.kind == "flux":
-            attrs[key] = da.attrs[key]
     if v.kind != "flux":
         return attrs
+    kept = (
+        ("version", "source") if v.sign == -1 else ("standard_name", "version", "source")
+    )  # a turned flux has another
+    attrs |= {key: da.attrs[key] for key in kept if isinstance(da.attrs.get(key), str)}
+    attrs["positive"] = "down" if _is_production(v) else "up"
     attrs["sign_as_published"] = _published_sign(v)
     basis = _area_basis(da, product)
     if basis:
@@ -343,8 +345,11 @@ def _attributes(da: xr.DataArray, v: Variable, product: Product, published: str,
 
 def _published_sign(v: Variable) -> str:
     """The sign in the file: ours is positive into the atmosphere, but for productions, which are positive as uptake."""
-    production = v.name.split("_")[0] in ("gpp", "npp")
-    return "positive = uptake" if (v.sign == 1) == production else "positive into the atmosphere"
+    return "positive = uptake" if (v.sign == 1) == _is_production(v) else "positive into the atmosphere"
+
+
+def _is_production(v: Variable) -> bool:
+    return v.name.split("_")[0] in ("gpp", "npp")
 
 
 def _area_basis(da: xr.DataArray, product: Product) -> str:

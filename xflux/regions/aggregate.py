@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.cells import cell_area, standardise
+from xflux.contents import after_sum
 from xflux.files import stamp
 from xflux.regions.cache import plan_for
 from xflux.regions.kernel import Plan, weighted_sums
@@ -135,7 +136,7 @@ def integrate(da, source, regions, target, freq, land_fraction, include_global, 
         )
     if per_cell:
         plan = plan.scaled(1 / cell_area(source).values.ravel())
-    sums = _integrate(da, plan).assign_attrs(da.attrs | {"units": integrated})
+    sums = _integrate(da, plan).assign_attrs(after_sum(da) | {"units": integrated})
     bounds = dataset_bounds(source) if "time" in sums.dims else None
     known = (weights.labels, plan.totals, weights.globe is not None, include_global, scale)
     finish = partial(_finished, known=known, target=target, freq=freq, bounds=bounds)

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.cells import cell_area, standardise
+from xflux.contents import riding
 from xflux.files import stamp
 from xflux.regions.aggregate import GLOBAL, TIMES, area_basis_of, integrate, integrated_units
 from xflux.regions.cache import plan_for
@@ -95,7 +96,7 @@ def regional_budget(
     for name in ("mean", "spread"):
         table[name].attrs = {"units": units}
     table = table.transpose("period", "region").assign(n_years=("period", years))
-    table.attrs = {"spread": spread, "regions": str(yearly.attrs.get("regions", "")), "units": units}
+    table.attrs = {"spread": spread, "regions": str(yearly.attrs.get("regions", "")), "units": units} | riding(da)
     table.attrs["provenance"] = stamp(f"regional_budget(regions={table.attrs['regions']!r}, spread={spread!r})")
     return table
 

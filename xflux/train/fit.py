@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from xflux.adjust import check_contents
+from xflux.contents import check_alike, riding
 from xflux.files import stamp
 from xflux.train import files
 from xflux.train.config import TrainConfig
@@ -134,7 +134,7 @@ def _terms(
         make = LinearTerm if isinstance(constraint, LinearConstraint) else RegionalTerm
         if isinstance(constraint, RegionalConstraint):
             flux = setting.targets[setting.flux_number(constraint.flux)]
-            check_contents(towers[flux], constraint.target, constraint.allow)
+            check_alike(towers[flux], constraint.target, constraint.allow)
         terms.append(make(constraint, rows.scaling, config.trained, number, setting))
     names = [name for term in terms for name in term.names]
     if len(set(names) - set(_tower_terms(setting.targets))) < len(names):
@@ -415,15 +415,12 @@ def _tower_terms(targets: Sequence[str]) -> list[str]:
     return ["EC"] if len(targets) == 1 else [f"EC:{name}" for name in targets]
 
 
-CONTENTS = ("includes_fire", "includes_rivers")
-
-
 def _attrs(towers: xr.Dataset, rows: TowerRows, constraints, terms, config: TrainConfig) -> dict:
     name = next(iter(rows.units))
-    contents = {k: towers[name].attrs[k] for k in (*CONTENTS, "adjusted_for") if k in towers[name].attrs}
+    contents = riding(towers[name])
     for constraint in constraints:
         if isinstance(constraint, RegionalConstraint):
-            contents |= {k: constraint.target.attrs[k] for k in CONTENTS if k in constraint.target.attrs}
+            contents |= {k: v for k, v in riding(constraint.target).items() if k != "adjusted_for"}
     contents["area_basis"] = "land"
     contents["constraints"] = [term.describe() for term in terms]
     contents["towers_dropped"] = rows.dropped
