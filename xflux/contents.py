@@ -29,7 +29,7 @@ class ContentsError(ValueError):
     >>> check_contents({"includes_fire": 0}, {"includes_fire": 1})
     Traceback (most recent call last):
         ...
-    xflux.contents.ContentsError: contents differ: the second includes fire, the first does not. ...
+    xflux.contents.ContentsError: contents differ (includes_fire): the second includes fire, the first does not. ...
     """
 
 
@@ -83,7 +83,7 @@ def check_contents(a: Flux, b: Flux, allow: Iterable[str] | str = (), option: st
             has, lacks = titled(a, "the first"), titled(b, "the second")
             has, lacks = (has, lacks) if ours[name] else (lacks, has)
             raise ContentsError(
-                f"contents differ: {has} includes {name}, {lacks} does not. Take it out with "
+                f"contents differ (includes_{name}): {has} includes {name}, {lacks} does not. Take it out with "
                 f"xflux.adjust.remove_{name}, or allow it by name: {option}=({name!r},)"
             )
     return found

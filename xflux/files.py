@@ -112,9 +112,7 @@ def require_place(path: str | Path, kind: str, *, own: bool = False) -> Path:
     mode = path.stat().st_mode
     holds = any(path.iterdir()) if stat.S_ISDIR(mode) else path.stat().st_size or not stat.S_ISREG(mode)
     if holds and not own and not kind_of(path).startswith(kind):
-        raise FileExistsError(
-            f"{str(path)!r} exists and is no {kind}, or a damaged one: give another path or move it"
-        )
+        raise FileExistsError(f"{str(path)!r} exists and is no {kind}, or a damaged one: give another path or move it")
     if _is_read_only(path):
         raise PermissionError(f"{str(path)!r} is read-only: make it writable, or give another path")
     _require_folder(path)
