@@ -127,16 +127,28 @@ class Calendar:
             return self.all_steps(target)
         return self._gather([np.arange(self.n_slots)], target[:1])
 
-    def draw(self, rngs, years, target: torch.Tensor, months: int) -> Steps:
-        """The steps of one training step: all of them, or consecutive months of one training year by member."""
+    @property
+    def per_year(self) -> int:
+        """Slots of a whole year."""
+        return 1 if self.annual else MONTHS
+
+    def draw(self, rngs, years, target: torch.Tensor, months: int, at_once: int | str = 1) -> Steps:
+        """The steps of one training step: all of them, or consecutive months of training years, drawn by member."""
         if self.whole:
             return self.all_steps(target)
         chosen = []
         for rng, (training, _) in zip(rngs, years, strict=True):
-            slots = np.flatnonzero(self.year == rng.choice(training))
-            start = rng.integers(0, max(len(slots) - months, 0) + 1)
-            chosen.append(slots[start : start + months])
+            parts = []
+            for year in _some_years(rng, training, at_once):
+                slots = np.flatnonzero(self.year == year)
+                start = rng.integers(0, max(len(slots) - months, 0) + 1)
+                parts.append(slots[start : start + months])
+            chosen.append(np.concatenate(parts))
         return self._gather(chosen, target)
+
+    def slots_of(self, years: np.ndarray) -> np.ndarray:
+        """The slots of some whole years, year by year."""
+        return np.concatenate([np.flatnonzero(self.year == year) for year in years])
 
     def validation_steps(self, years, training: torch.Tensor, validation: torch.Tensor):
         """Steps for validation: everything at once, or year by held-out year."""
@@ -165,9 +177,11 @@ class Calendar:
         return found if self.annual else found | {"month": target.month[self.column]}
 
     def _gather(self, chosen: list[np.ndarray], target: torch.Tensor) -> Steps:
+        """Slots ``chosen[member]``; a member with fewer than others has none in the last places: a target of NaN."""
         longest = max(sum(len(self.own[s]) for s in slots) for slots in chosen)
+        most = max(map(len, chosen))
         steps = np.zeros((len(chosen), longest), np.int64)
-        slot = np.zeros((len(chosen), longest, len(chosen[0])))
+        slot = np.zeros((len(chosen), longest, most))
         for m, slots in enumerate(chosen):
             at = 0
             for k, s in enumerate(slots):
@@ -175,10 +189,19 @@ class Calendar:
                 steps[m, at : at + len(own)] = own
                 slot[m, np.arange(at, at + len(own)), k] = self.weight[own]
                 at += len(own)
-        at = [torch.as_tensor(slots, device=self.device) for slots in chosen]
-        picked = torch.stack([target[m][..., own] for m, own in enumerate(at)])
+        numbers = np.stack([np.pad(slots, (0, most - len(slots)), mode="edge") for slots in chosen])
+        numbers = torch.as_tensor(numbers, device=self.device)
+        picked = torch.stack([target[m][..., own] for m, own in enumerate(numbers)])
+        for m, slots in enumerate(chosen):
+            picked[m, ..., len(slots) :] = torch.nan
         matrix = torch.tensor(slot, dtype=self.dtype, device=self.device)
-        return Steps(torch.as_tensor(steps, device=self.device), matrix, picked, torch.stack(at))
+        return Steps(torch.as_tensor(steps, device=self.device), matrix, picked, numbers)
+
+
+def _some_years(rng: np.random.Generator, training: np.ndarray, at_once: int | str) -> np.ndarray:
+    if at_once == 1:
+        return np.array([rng.choice(training)])
+    return training if at_once == "all" else np.sort(rng.permutation(training)[:at_once])
 
 
 def _validation_years(years) -> list[np.ndarray]:

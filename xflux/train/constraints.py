@@ -46,6 +46,14 @@ class RegionalConstraint:
         dated drivers, also for a bridge alone.
     months_per_step
         Consecutive months of the target that a step uses, where the drivers have ``time`` (the paper: one year).
+    years_per_step
+        Training years that a step sees, drawn anew, or "all" of them (the paper: 1). A step that sees one year pulls
+        now up, now down where years differ; needs drivers with ``time``.
+    anomalies
+        Annual anomalies of the regions and of their sum as one more loss (`objective.anomaly_loss`), with its own
+        log-variance: each inversion's own mean is removed, so that the offsets between inversions do not drown the
+        differences between years. True, or a number: its weight, as `weight`. Needs drivers and a target by year and
+        at least two years a step; of fewer than all, the expectation is that of all.
     exponent, normalise, area_weights
         ℓ3 norm (Eq. 8), division by 1 + range (Eq. 9–10), area weights (Eq. 11): the paper's are the defaults.
     misfit, shrinkage
@@ -92,6 +100,8 @@ class RegionalConstraint:
     control_variate: bool | None = None
     months_per_step: int = MONTHS
     regions_per_step: int | str = "all"
+    years_per_step: int | str = 1
+    anomalies: bool | float = False
     exponent: float = 3.0
     normalise: bool = True
     area_weights: bool = True
@@ -146,7 +156,23 @@ class RegionalConstraint:
             isinstance(self.regions_per_step, int) and self.regions_per_step > 0
         ):
             raise ValueError(f"regions_per_step is {self.regions_per_step!r}; expected 'all' or a number of regions")
+        self._check_years()
         object.__setattr__(self, "kind", kind)
+
+    def _check_years(self):
+        years, anomalies = self.years_per_step, self.anomalies
+        if years != "all" and not (isinstance(years, int) and not isinstance(years, bool) and years > 0):
+            raise ValueError(f"years_per_step is {years!r}; expected 'all' or a number of years")
+        if not isinstance(anomalies, bool):
+            _check_weight(anomalies, "anomalies")
+        if self.misfit == "covariance" and years != 1:
+            raise ValueError(f"misfit='covariance' is of one year; expected years_per_step=1, not {years!r}")
+        if anomalies and years == 1:
+            raise ValueError(
+                "anomalies compare years: set years_per_step='all', or a number of at least 2 (a step has one year now)"
+            )
+        if anomalies and self.months_per_step != MONTHS:
+            raise ValueError(f"anomalies compare whole years: months_per_step is {self.months_per_step}; expected 12")
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,9 +262,9 @@ def plain_options(constraint: RegionalConstraint | LinearConstraint) -> dict:
     return {k: v for k, v in given.items() if isinstance(v, str | bool | int | float | tuple | None)}
 
 
-def _check_weight(weight: float) -> None:
+def _check_weight(weight: float, name: str = "weight") -> None:
     if not (isinstance(weight, int | float | np.number) and 0 < weight < np.inf):
-        raise ValueError(f"weight is {weight!r}; expected a number above 0 (1: the paper's)")
+        raise ValueError(f"{name} is {weight!r}; expected a number above 0 (1: one task like the towers)")
 
 
 def _by_label(values, operator: xr.DataArray, name: str):

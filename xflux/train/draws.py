@@ -9,6 +9,7 @@ integral as its expectation (Horvitz–Thompson).
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,24 @@ class Curve:
             area.append(width)
             stratum.append(np.full(len(width), number))
         return Design(*(np.concatenate(parts) for parts in (start, jitter, area, stratum)))
+
+
+def variance_of_sums(z: torch.Tensor, design: Design, strata: int) -> torch.Tensor:
+    """Variance of sums of drawn pixels ``z (member, pixel, step)`` → ``(member, stratum and total, step)``.
+
+    From one draw: neighbours along the curve are alike, so that half their squared differences bound the variance
+    within an interval.
+    """
+    stratum = torch.as_tensor(design.stratum, device=z.device)
+    drawn = torch.as_tensor(design.jitter > 0, device=z.device)
+    pair = (stratum[1:] == stratum[:-1]) & drawn[1:]
+    half = 0.5 * (z[:, 1:] - z[:, :-1]) ** 2 * pair[:, None]
+    count = torch.zeros(strata, dtype=torch.float64, device=z.device).index_add_(0, stratum, drawn.double())
+    pairs = torch.zeros_like(count).index_add_(0, stratum[1:], pair.double())
+    variance = torch.zeros(len(z), strata, z.shape[-1], dtype=torch.float64, device=z.device)
+    variance.index_add_(1, stratum[1:], half)
+    variance *= (count / pairs.clamp(min=1))[:, None]
+    return torch.cat([variance, variance.sum(1, keepdim=True)], 1)
 
 
 def allocate(total: int, share: np.ndarray, available: np.ndarray, floor: int | None = None) -> np.ndarray:

@@ -103,6 +103,99 @@ def atmospheric_loss(
     return area_mean(regional_loss(loss, inversion_range(target), valid, normalise), area)
 
 
+def annual_amounts(values: torch.Tensor, per_year: int) -> torch.Tensor:
+    """PgC per month ``(…, step)`` of whole years, `per_year` steps each (12, or 1: a mean month) → PgC per year.
+
+    >>> annual_amounts(torch.tensor([1.0, 2.0]), per_year=1).tolist()
+    [12.0, 24.0]
+    """
+    return values.unflatten(-1, (-1, per_year)).sum(-1) * (12 / per_year)
+
+
+def anomaly_scale(target: torch.Tensor, mean_over: torch.Tensor) -> torch.Tensor:
+    """Mean square of the inversions' annual anomalies, of the regions and of their sum ``(member, region + 1)``.
+
+    Arguments as in `anomaly_loss`; 0 where there are no anomalies.
+
+    >>> anomaly_scale(torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[True, True]])).tolist()
+    [[1.0, 1.0]]
+    """
+    target = _with_sum(target, 2)
+    anomaly, base = _anomalies(target, torch.isfinite(target), mean_over)
+    return torch.where(base, anomaly**2, 0.0).sum((1, 3)) / base.sum((1, 3)).clamp(min=1)
+
+
+def anomaly_loss(
+    target: torch.Tensor,
+    estimate: torch.Tensor,
+    area: torch.Tensor,
+    mean_over: torch.Tensor,
+    judged: torch.Tensor,
+    scale: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Misfit of annual anomalies, of the regions and of their sum ``(member,)``; beyond the paper.
+
+    With A(y) the amount of year y, T the years whose mean is taken away and J those that are judged:
+
+        A'(y) = A(y) − mean over T of A
+        L_r   = mean over inversions a and years of J of (A'_r(y) − A'_{a,r}(y))² / mean over a and T of A'_{a,r}(y)²
+        L     = ½ · (Σ_r area_r · L_r / Σ_r area_r + L of the regions' sum)
+
+    1 is a model without anomalies. Each inversion loses its own mean, so that offsets between inversions, larger than
+    a year's anomaly, do not count. Both means are over those years of T that the inversion has.
+
+    Parameters
+    ----------
+    target, estimate
+        ``(member, inversion, region, year)`` and ``(member, region, year)`` in PgC per year; NaN: no value.
+    area
+        Modelled land ``(region,)`` or ``(member, region)``.
+    mean_over, judged
+        T and J ``(member, year)``; J = T in training, the years held out in validation.
+    scale
+        The inversions' mean square, where it is that of more years than these (`anomaly_scale`).
+
+    Examples
+    --------
+    Anomalies ∓1 of the inversion against 0 and ∓2 of the model:
+
+    >>> target, years = torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[True, True]])
+    >>> anomaly_loss(target, torch.tensor([[[7.0, 7.0]]]), torch.tensor([1.0]), years, years).item()
+    1.0
+    >>> anomaly_loss(target, torch.tensor([[[5.0, 9.0]]]), torch.tensor([1.0]), years, years).item()
+    1.0
+    """
+    scale = anomaly_scale(target, mean_over) if scale is None else scale
+    target, estimate = _with_sum(target, 2), _with_sum(estimate, 1)
+    valid = torch.isfinite(target)
+    of_inversion, base = _anomalies(target, valid, mean_over)
+    of_model, _ = _anomalies(estimate[:, None].expand_as(target), valid, mean_over)
+    used = valid & judged[:, None, None] & base.any(-1, keepdim=True)
+    square = torch.where(used, (of_model - of_inversion) ** 2, 0.0).sum((1, 3)) / used.sum((1, 3)).clamp(min=1)
+    there = used.any(-1).any(1) & (scale > 0)
+    loss = torch.where(there, square / torch.where(there, scale, 1.0), 0.0)
+    # without a year in which an inversion has every region there is no sum to judge
+    weight = torch.where(there[:, -1], 0.5, 0.0)
+    return (1 - weight) * area_mean(loss[:, :-1], area * there[:, :-1]) + weight * loss[:, -1]
+
+
+def _with_sum(values: torch.Tensor, dim: int) -> torch.Tensor:
+    """The regions along `dim`, and after them their sum."""
+    return torch.cat([values, values.sum(dim, keepdim=True)], dim)
+
+
+def _anomalies(values: torch.Tensor, valid: torch.Tensor, mean_over: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values less their mean over the valid years of `mean_over`, and which years these are; 0 where not valid.
+
+    A year alone has no anomaly, so that it is no mean either.
+    """
+    base = valid & mean_over[:, None, None]
+    base = base & (base.sum(-1, keepdim=True) > 1)
+    values = torch.where(valid, values, 0.0)
+    mean = torch.where(base, values, 0.0).sum(-1, keepdim=True) / base.sum(-1, keepdim=True).clamp(min=1)
+    return torch.where(valid, values - mean, 0.0), base
+
+
 def shrunk_precision(target: torch.Tensor, shrinkage: float, floor: float = 0.01) -> torch.Tensor:
     """Inverse of the inversions' covariance between regions and steps ``(member, n, n)``, n = region × step.
 

@@ -7,13 +7,14 @@ import numpy as np
 import torch
 import xarray as xr
 
+from xflux.train import interannual
 from xflux.train.calendar import Calendar, Steps, held_out_years
 from xflux.train.constraints import MONTHS, RegionalConstraint, Target, plain_options, read_target
 from xflux.train.data import Scaling, Setting
-from xflux.train.draws import Curve, Design, allocate
+from xflux.train.draws import Curve, Design, allocate, variance_of_sums
 from xflux.train.integral import Field, Integral
 from xflux.train.network import Network, generator
-from xflux.train.objective import atmospheric_loss, covariance_loss, inversion_range, shrunk_precision
+from xflux.train.objective import annual_amounts, atmospheric_loss, covariance_loss, inversion_range, shrunk_precision
 from xflux.train.pixels import (
     Pixels,
     bridge_pixels,
@@ -50,8 +51,11 @@ class RegionalTerm:
         self.calendar = Calendar.of(target, pixels.rows, mean_months)
         self.whole_calendar = self.whole and Calendar.of(target, self.whole.pixels.rows, False)
         self.years = held_out_years(self.calendar, target, members, config)
+        interannual.check_years(constraint, self.calendar, self.years)
         self.training, self.validation = self._targets(target)
         self._check_total()
+        if constraint.anomalies:
+            self.anomaly_scale = interannual.training_scale(self.calendar, self.training, self.years)
         self.curve, self.design = self._stratify() if constraint.kind == "sampled" else (None, None)
         self.controlled = self._is_controlled(target)
         self.field: Field | None = None
@@ -73,14 +77,16 @@ class RegionalTerm:
     def names(self) -> list[str]:
         """Labels of the losses."""
         name = self.constraint.name
-        return [name, f"{name}_total"] if self.constraint.total else [name]
+        of_months = [name, f"{name}_total"] if self.constraint.total else [name]
+        return [*of_months, f"{name}_anomalies"] if self.constraint.anomalies else of_months
 
     @property
     def weights(self) -> list[float]:
         """Weights of the losses."""
         given = self.constraint.weight
         of_regions, of_total = given if isinstance(given, tuple) else (given, given)
-        return [of_regions, of_total] if self.constraint.total else [of_regions]
+        of_months = [of_regions, of_total] if self.constraint.total else [of_regions]
+        return [*of_months, float(self.constraint.anomalies)] if self.constraint.anomalies else of_months
 
     # --- preparation -------------------------------------------------------------------------------------------
 
@@ -103,7 +109,7 @@ class RegionalTerm:
         wanted = self.constraint.control_variate
         if self.constraint.kind == "bridge":
             return bool(wanted or (wanted is None and self.constraint.refit_bridge))
-        if self.curve is None or wanted is False or not (wanted or self.calendar.whole):
+        if self.curve is None or wanted is False or not (wanted or self.calendar.whole or self.constraint.anomalies):
             return False
         size = len(self.members) * len(self.integral.pixels.area) * self.calendar.n_slots
         if size > CONTROL_LIMIT and wanted:
@@ -173,10 +179,15 @@ class RegionalTerm:
         """Losses ``(member, term)`` of one training step; the graph begins at the regional estimate."""
         at, area, steps = self._drawn = self.draw()
         self._estimate = self.integral.estimate(network, at, area, steps, self.field).requires_grad_()
-        if self._chosen is None:
-            return self.losses(steps.target, self._estimate)
-        target = torch.where(self._chosen[:, None, :, None], steps.target, torch.nan)
-        return self.losses(target, self._estimate, steps.target)
+        target = steps.target
+        if self._chosen is not None:
+            target = torch.where(self._chosen[:, None, :, None], target, torch.nan)
+        found = self.losses(target, self._estimate, steps.target)
+        if not self.constraint.anomalies:
+            return found
+        area = self._area_weights(steps.target)
+        anomalies = interannual.step_loss(self.calendar, steps, self._estimate, area, self.years, self.anomaly_scale)
+        return torch.cat([found, anomalies[:, None]], -1)
 
     def backward(self, network: Network) -> None:
         """From the slope of the estimate, which the total loss has left there, to the parameters."""
@@ -184,10 +195,10 @@ class RegionalTerm:
 
     def draw(self) -> tuple[torch.Tensor, torch.Tensor, Steps]:
         """Pixels ``(member | 1, pixel)``, the area that each stands for, and the steps of one training step."""
-        steps = self.calendar.draw(self._rng, self.years, self.training, self.constraint.months_per_step)
+        steps = self._draw_steps()
         at, area = self.draw_pixels()
         self._chosen = self._some_regions(steps.target)
-        if self._chosen is None or self.constraint.total:  # the sum needs every region
+        if self._chosen is None or self.constraint.total or self.constraint.anomalies:  # the sum needs every region
             return at, area, steps
         if self.curve is None:
             wanted = self.integral.within(at, self._chosen)
@@ -195,6 +206,10 @@ class RegionalTerm:
             strata = (self._chosen.double() @ self._strata_of_regions()) > 0
             wanted = strata[:, torch.as_tensor(self.design.stratum, device=self.device)]
         return *self.integral.only(at, area, wanted), steps
+
+    def _draw_steps(self) -> Steps:
+        asked = self.constraint
+        return self.calendar.draw(self._rng, self.years, self.training, asked.months_per_step, asked.years_per_step)
 
     def draw_pixels(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Pixels of a step, drawn or all, and the area that each stands for."""
@@ -290,7 +305,18 @@ class RegionalTerm:
         judged = bridged if bridged is not None and not self.controlled else full
         found = [self.losses(s.target, e) for s, e in zip(self._validation_steps(self.calendar), judged, strict=True)]
         self._report_integrals(bridged, full)
-        return self.calendar.mean_of_years(found, self.years)
+        found = self.calendar.mean_of_years(found, self.years)
+        if not self.constraint.anomalies:
+            return found
+        area, every = self._area_weights(self.training), self._on_every_step(network)
+        anomalies = interannual.validation_loss(self.calendar, self.training, every, area, self.years)
+        return torch.cat([found, anomalies[:, None]], -1)
+
+    def _on_every_step(self, network: Network) -> torch.Tensor:
+        """What is judged, on all steps of the target ``(member, region, slot)``."""
+        if self.controlled:
+            return self.field.total
+        return self._full(self.integral, network, self.calendar.every_step(self.training))
 
     def _report_integrals(self, bridged: list[torch.Tensor] | None, full: list[torch.Tensor] | None) -> None:
         """Sums over the regions and, beside a bridge, its gap by region, in PgC per year."""
@@ -317,24 +343,16 @@ class RegionalTerm:
     def sampling_error(self, network: Network) -> np.ndarray:
         """Standard error of one step's estimate over the inversions' range ``(member, region and total, step)``.
 
-        From one draw: neighbours along the curve are alike, so that half their squared differences bound the variance
-        within an interval. NaN where the inversions have no range.
+        From one draw (`variance_of_sums`). NaN where the inversions have no range.
         """
-        steps = self.calendar.draw(self._rng, self.years, self.training, self.constraint.months_per_step)
+        steps = self._draw_steps()
         at, area = self.draw_pixels()
         share = self.integral.pixels.share[at].amax(-1)
         z = self.integral.change(network, at, steps, self.field).double() * (area * share)[..., None]
-        stratum = torch.as_tensor(self.design.stratum, device=self.device)
-        drawn = torch.as_tensor(self.design.jitter > 0, device=self.device)
-        pair = (stratum[1:] == stratum[:-1]) & drawn[1:]
-        half = 0.5 * (z[:, 1:] - z[:, :-1]) ** 2 * pair[:, None]
-        n = len(self.regions)
-        count = torch.zeros(n, dtype=torch.float64, device=self.device).index_add_(0, stratum, drawn.double())
-        pairs = torch.zeros_like(count).index_add_(0, stratum[1:], pair.double())
-        variance = torch.zeros(len(z), n, z.shape[-1], dtype=torch.float64, device=self.device)
-        variance.index_add_(1, stratum[1:], half)
-        variance *= (count / pairs.clamp(min=1))[:, None]
-        variance = torch.cat([variance, variance.sum(1, keepdim=True)], 1)
+        if self.constraint.anomalies:
+            of_years = variance_of_sums(annual_amounts(z, self.calendar.per_year), self.design, len(self.regions))
+            self.report["anomaly_error"] = interannual.noise(of_years, self.anomaly_scale).cpu().numpy()
+        variance = variance_of_sums(z, self.design, len(self.regions))
         spread = torch.cat([inversion_range(steps.target), inversion_range(steps.target.sum(2, keepdim=True))], 1)
         return torch.where(spread > 0, variance.sqrt() / spread, torch.nan).cpu().numpy()
 
@@ -352,6 +370,8 @@ class RegionalTerm:
             "pixels": len(pixels.area),
             "pixels_incomplete": pixels.rows.incomplete,
             "control_variate": self.controlled,
+            "years_per_step": self.constraint.years_per_step,
+            "anomalies": self.constraint.anomalies,
             "held_out_years": {
                 str(member): [int(year) for year in held_out]
                 for member, (_, held_out) in zip(self.members, self.years, strict=True)
@@ -359,20 +379,25 @@ class RegionalTerm:
         }
 
     def finish(self) -> None:
-        """Warn where the draws are too few for the inversions' range."""
+        """Warn where the draws are too few for the inversions' range, or for their annual anomalies."""
+        beside = {"sampling_error": "range at region-steps", "anomaly_error": "annual anomalies at region-years"}
+        for key, what in beside.items():
+            self._warn_of_noise(key, *what.split(" at "))
+
+    def _warn_of_noise(self, key: str, beside: str, places: str) -> None:
         limit = self.constraint.sampling_error
-        if "sampling_error" not in self.report or not limit:
+        if key not in self.report or not limit:
             return
-        error = np.sqrt((self.report["sampling_error"] ** 2).mean(0))
+        error = np.sqrt((self.report[key] ** 2).mean(0))
         over = np.nan_to_num(error) > limit
         if over.any():
             region, step = np.unravel_index(np.nanargmax(error), error.shape)
             warnings.warn(
                 f"constraint {self.constraint.name}: at the last epoch the standard error of a step's estimate is more "
-                f"than {limit} of the inversions' range at {over.sum()} of {over.size} region-steps, most "
+                f"than {limit} of the inversions' {beside} at {over.sum()} of {over.size} {places}, most "
                 f"({error[region, step]:.2g}) in {[*self.regions, 'the total'][region]}, step {step + 1}: "
                 f"draw more than pixels={self.constraint.pixels}",
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def history(self, records: dict[str, np.ndarray], epochs: np.ndarray) -> xr.Dataset:
@@ -397,14 +422,19 @@ class RegionalTerm:
             found[f"{name}_gap"] = xr.DataArray(
                 gap, dims=("epoch", "member", "region"), coords={"region": list(self.regions)}, attrs=attrs
             )
-        if "sampling_error" in records:
-            error = np.sqrt((records["sampling_error"] ** 2).mean(1))
-            found[f"{name}_sampling_error"] = xr.DataArray(
-                error,
-                dims=("epoch", "region", "step"),
-                coords={"region": [*self.regions, "total"], "step": np.arange(1, error.shape[-1] + 1)},
-                attrs={"long_name": "standard error of a step's estimate over the inversions' range, members' rms"},
-            )
+        noise = {
+            "sampling_error": ("step", "standard error of a step's estimate over the inversions' range, members' rms"),
+            "anomaly_error": (
+                "year",
+                "standard error of a step's annual sums over the inversions' anomalies, rms",
+            ),
+        }
+        for key, (dim, text) in noise.items():
+            if key in records:
+                error = np.sqrt((records[key] ** 2).mean(1))
+                coords = {"region": [*self.regions, "total"], dim: np.arange(1, error.shape[-1] + 1)}
+                attrs = {"long_name": text, "units": "1"}
+                found[f"{name}_{key}"] = xr.DataArray(error, coords, ("epoch", "region", dim), attrs=attrs)
         return found
 
     # --- a bridge that is fitted anew --------------------------------------------------------------------------
