@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from xflux.files import whole
+from xflux.reading import blamed_on
 
 FORMAT = 1
 
@@ -31,17 +32,23 @@ def read(path: str | Path, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
     FileNotFoundError, ValueError
         No file, or one that is damaged, of another kind or of a newer format.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: expected an {kind} that xflux wrote")
-    try:
+    with blamed_on(path, f"an {kind}"):
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or no {kind}: {error}; write it again") from error
+        _check_header(path, kind, header, arrays)
+        text = json.loads(header["json"])
+        if not isinstance(text, dict):
+            raise TypeError(f"its description is a {type(text).__name__}")
+    return text, arrays
+
+
+def _check_header(path: Path, kind: str, header: dict[str, str], arrays: dict[str, np.ndarray]) -> None:
     if header.get("kind") != kind:
         raise ValueError(f"{path} is no {kind} (it says {header.get('kind')!r})")
     version = header.get("format", "")
@@ -49,10 +56,6 @@ def read(path: str | Path, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
         raise ValueError(f"{path} has format {version!r}; this xflux reads up to {FORMAT}: install a newer xflux")
     if "sha256" in header and header["sha256"] != _digest(header.get("json", ""), arrays):
         raise ValueError(f"{path} is damaged: its contents do not have the checksum that was written; write it again")
-    try:
-        return json.loads(header["json"]), arrays
-    except (KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged: its description is no JSON text ({error})") from error
 
 
 def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:

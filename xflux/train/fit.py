@@ -21,7 +21,7 @@ from xflux.train import files
 from xflux.train.config import TrainConfig
 from xflux.train.constraints import LinearConstraint, RegionalConstraint
 from xflux.train.data import Setting, TowerRows, tower_rows
-from xflux.train.fused import threads_for_kernels
+from xflux.train.fused import one_thread_after_fork, threads_for_kernels
 from xflux.train.linear import LinearTerm
 from xflux.train.model import GPU_BLOCK, FluxModel
 from xflux.train.network import Network, generator
@@ -32,6 +32,7 @@ log = logging.getLogger("xflux.train")
 CHECKPOINT = "xflux checkpoint"
 
 
+@one_thread_after_fork()
 def fit(
     towers: xr.Dataset,
     drivers: Sequence[str],
@@ -394,6 +395,7 @@ class Training:
         """The trained model."""
         rows = self.rows
         sites, first = np.unique(rows.site, return_index=True)
+        finite = all(np.isfinite(tensor).all() for tensor in self.last.values())
         return FluxModel(
             drivers=list(rows.scaling.drivers),
             mean=rows.scaling.mean,
@@ -403,7 +405,7 @@ class Training:
             weights=self.best,
             activation=self.config.activation,
             driver_units=rows.scaling.units,
-            last_weights=self.last,
+            last_weights=self.last if finite else None,  # no model holds weights that ran away
             history=self.history(),
             folds={str(s): int(rows.fold[i]) for s, i in zip(sites, first, strict=True)},
             config=asdict(self.config),

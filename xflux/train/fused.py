@@ -1,9 +1,10 @@
 """The fused CPU path of the network: all members' rows through `kernels`, in threads that share out the work."""
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from threading import current_thread, main_thread
@@ -45,6 +46,27 @@ def compiled():
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="xflux-train")
+
+
+class _Process:
+    """Whether this process was forked from one that had loaded torch, whose threads do not exist here."""
+
+    forked = False
+
+
+def _after_fork() -> None:
+    _Process.forked = True
+    _pool.cache_clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextmanager
+def one_thread_after_fork() -> Iterator[None]:
+    """One thread for torch in a forked process: OpenMP waits for ever for the threads of the parent's pool."""
+    with threads_for_kernels() if _Process.forked else nullcontext():
+        yield
 
 
 class Packed:

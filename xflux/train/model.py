@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from pydantic import BaseModel, ConfigDict
 
+from xflux.reading import blamed_on
 from xflux.train import files
+from xflux.train.fused import one_thread_after_fork
 from xflux.train.network import ACTIVATIONS, blocks
 
 KIND = "xflux model"
@@ -39,6 +43,12 @@ class FluxModel:
     attrs
         What the flux contains, provenance.
 
+    Raises
+    ------
+    ValueError
+        A driver or target that is named twice, a mean or scale that is not finite or a scale that is not above 0, an
+        unknown activation, and weights that are integers, are not finite or do not fit each other, by name.
+
     Examples
     --------
     >>> layer = {"weight0": np.array([[[2.0]]]), "bias0": np.array([[[-1.0]]])}
@@ -61,6 +71,13 @@ class FluxModel:
     config: dict = field(default_factory=dict)
     attrs: dict = field(default_factory=dict)
     device: str = "cpu"
+
+    def __post_init__(self):
+        _check_names(self)
+        _check_scaling(self)
+        for which in ("weights", "last_weights"):
+            if getattr(self, which) is not None:
+                _check_layers(self, which)
 
     def __repr__(self) -> str:
         facts = self._facts()
@@ -94,7 +111,7 @@ class FluxModel:
         for constraint in self.attrs.get("constraints", ()):
             kind = constraint.get("integral", "linear")
             regions = constraint.get("regions")
-            found[constraint["name"]] = f"{kind}, {len(regions)} regions" if regions else kind
+            found[constraint.get("name", "constraint")] = f"{kind}, {len(regions)} regions" if regions else kind
         contents = [k.removeprefix("includes_") for k in ("includes_fire", "includes_rivers") if self.attrs.get(k)]
         return found | ({"contains": ", ".join(contents)} if contents else {})
 
@@ -156,6 +173,7 @@ class FluxModel:
             out = self._predict_blocks(layers, torch.from_numpy(x))
         return out[0] if len(self.target_names) == 1 else out
 
+    @one_thread_after_fork()
     def _predict_blocks(self, layers: list, x: torch.Tensor) -> np.ndarray:
         """Any activation and float64: block by block, so that the activations stay in cache."""
         out = np.empty((len(self.target_names), len(layers[0][0]), len(x)), self.weights["weight0"].dtype)
@@ -198,43 +216,88 @@ def load_model(path: str | Path) -> FluxModel:
         Where the file is missing, damaged, of a newer version or no model.
     """
     text, arrays = files.read(path, KIND)
-    try:
-        best = {k.removeprefix("best."): v for k, v in arrays.items() if k.startswith("best.")}
-        last = {k.removeprefix("last."): v for k, v in arrays.items() if k.startswith("last.")}
-        model = FluxModel(
-            drivers=list(text["drivers"]),
+    with blamed_on(path, f"an {KIND}"):
+        _Description.model_validate(text)
+        best, last = (
+            {name.removeprefix(part): array for name, array in arrays.items() if name.startswith(part)}
+            for part in ("best.", "last.")
+        )
+        return FluxModel(
+            drivers=text["drivers"],
             mean=arrays["mean"],
             scale=arrays["scale"],
-            target_names=list(text["targets"]),
-            target_units=dict(text["target_units"]),
+            target_names=text["targets"],
+            target_units=text["target_units"],
             weights=best,
             activation=text["activation"],
-            driver_units=dict(text["driver_units"]),
+            driver_units=text["driver_units"],
             last_weights=last or None,
             history=xr.Dataset.from_dict(text["history"]),
-            folds=dict(text["folds"]),
-            config=dict(text["config"]),
-            attrs=dict(text["attrs"]),
+            folds=text["folds"],
+            config=text["config"],
+            attrs=text["attrs"],
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: the model file is damaged ({error!r}); save the model again") from error
-    _check_shapes(model, Path(path))
-    return model
 
 
-def _check_shapes(model: FluxModel, path: Path) -> None:
+class _Attributes(BaseModel):
+    constraints: list[dict[str, Any]] = []
+
+
+class _Description(BaseModel):
+    """The JSON text of a model file."""
+
+    model_config = ConfigDict(strict=True)
+
+    drivers: list[str]
+    driver_units: dict[str, str]
+    targets: list[str]
+    target_units: dict[str, str]
+    activation: str
+    folds: dict[str, int]
+    config: dict[str, Any]
+    attrs: _Attributes
+    history: dict[str, Any]
+
+
+def _check_names(model: FluxModel) -> None:
+    for what, names in (("drivers", model.drivers), ("target_names", model.target_names)):
+        if isinstance(names, str) or not len(names) or len(set(names)) < len(names):
+            raise ValueError(f"{what} of the model are {names!r}; expected a list of one name at least, and none twice")
+    if set(model.target_names) != set(model.target_units):
+        raise ValueError(f"target_units has units of {list(model.target_units)}, the targets are {model.target_names}")
     if model.activation not in ACTIVATIONS:
-        raise ValueError(f"{path}: unknown activation {model.activation!r}; this xflux has {sorted(ACTIVATIONS)}")
-    n, members = len(model.drivers), len(model.weights.get("weight0", ()))
-    for weights in (model.weights, model.last_weights or model.weights):
-        width = n
-        for i in range(max(1, len(weights) // 2)):
-            weight, bias = weights.get(f"weight{i}"), weights.get(f"bias{i}")
-            fits = weight is not None and bias is not None and weight.ndim == 3
-            if not fits or weight.shape[:2] != (members, width) or bias.shape != (members, 1, weight.shape[2]):
-                raise ValueError(f"{path}: the model file is damaged: layer {i} does not fit {width} inputs")
-            width = weight.shape[2]
-        if width != len(model.target_names):
-            raise ValueError(f"{path}: the model file is damaged: {width} outputs for targets {model.target_names}")
-    if model.mean.shape != (n,) or model.scale.shape != (n,) or set(model.target_names) != set(model.target_units):
-        raise ValueError(f"{path}: the model file is damaged: scaling or units do not fit {n} drivers")
+        raise ValueError(f"unknown activation {model.activation!r}; this xflux has {sorted(ACTIVATIONS)}")
+
+
+def _check_scaling(model: FluxModel) -> None:
+    for what in ("mean", "scale"):
+        values = np.asarray(getattr(model, what), float)
+        if values.shape != (len(model.drivers),):
+            raise ValueError(f"{what} has the shape {values.shape}; expected one number for each of {model.drivers}")
+        wrong = ~np.isfinite(values) | ((values <= 0) if what == "scale" else False)
+        if wrong.any():
+            name, value = model.drivers[int(wrong.argmax())], values[wrong][0]
+            right = "a finite number above 0" if what == "scale" else "a finite number"
+            raise ValueError(f"{what} of driver {name} is {value:g}; expected {right}")
+
+
+def _check_layers(model: FluxModel, which: str) -> None:
+    """Raise where the layers ``weights`` or ``last_weights`` are not those of a network."""
+    tensors, width = getattr(model, which), len(model.drivers)
+    members, kind = len(model.weights.get("weight0", ())), getattr(model.weights.get("weight0"), "dtype", None)
+    depth = max(1, len(tensors) // 2)
+    expected = {f"{part}{i}" for i in range(depth) for part in ("weight", "bias")}
+    if set(tensors) != expected:
+        raise ValueError(f"{which} has the tensors {sorted(tensors)}; expected {sorted(expected)}")
+    for i in range(depth):
+        out = np.shape(tensors[f"weight{i}"])[-1] if i < depth - 1 else len(model.target_names)
+        shapes = {f"weight{i}": (members, width, out), f"bias{i}": (members, 1, out)}
+        for name, shape in shapes.items():
+            tensor = np.asarray(tensors[name])
+            if tensor.shape != shape or not tensor.size:
+                raise ValueError(f"{which}: the tensor {name} has the shape {tensor.shape}, which does not fit {shape}")
+            if tensor.dtype != kind or kind not in (np.float32, np.float64):
+                raise ValueError(f"{which}: the tensor {name} is {tensor.dtype}; expected all float32, or all float64")
+            if not np.isfinite(tensor).all():
+                raise ValueError(f"{which}: the tensor {name} is not finite: the training that made it ran away")
+        width = out
