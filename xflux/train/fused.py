@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
-from threading import current_thread, main_thread
+from threading import Lock, current_thread, main_thread
 
 import numpy as np
 import torch
@@ -24,15 +24,30 @@ def threads_for_kernels() -> Iterator[None]:
 
     Beside the kernels torch has only small arrays. Its threads wait for each other after every operation on them, which
     on a machine that does other things too takes longer than all the arithmetic, and sums would depend on their number.
+    The number is the process's: of fits that run at once the first finds it and every one gives that back.
     """
-    threads = torch.get_num_threads()
+    with _Fits.lock:
+        if not _Fits.running:
+            _Fits.threads = torch.get_num_threads()
+        _Fits.running += 1
+        threads = _Fits.threads
+        torch.set_num_threads(1)
     token = _threads.set(threads)
-    torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
         _threads.reset(token)
+        with _Fits.lock:
+            _Fits.running -= 1
+            torch.set_num_threads(threads)  # of this thread too, whichever ends last
+
+
+class _Fits:
+    """How many fits run in this process, and torch's threads before the first of them."""
+
+    lock = Lock()
+    running = 0
+    threads = 1
 
 
 @cache
