@@ -14,7 +14,7 @@ LEVELS = [
     {"files", "reading", "shadow", "data"},
     {"units"},
     {"contents"},
-    {"temporal", "cells"},
+    {"temporal", "cells", "stores"},
     {"regions"},
     {"evaluate", "plot", "towers", "drivers", "adjust", "products"},
     {"bridge", "forward", "synthetic"},

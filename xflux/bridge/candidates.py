@@ -11,8 +11,6 @@ Rules, where the paper gives none:
   that cost and memory grow with n, not n². With every pixel a landmark it is the full computation.
 """
 
-import warnings
-
 import numpy as np
 
 ALL_PIXELS = 300
@@ -118,7 +116,6 @@ def spectral_clusters(
     [True, True, True, False, False, False]
     """
     from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
 
     rng = np.random.default_rng(seed)
     n = len(series)
@@ -127,10 +124,9 @@ def spectral_clusters(
         return np.zeros(n, int)
     chosen = np.sort(rng.choice(n, landmarks, replace=False)) if n > landmarks else np.arange(n)
     embedding = _embedding(series, chosen, clusters, window)
-    means = KMeans(clusters, n_init=5, random_state=int(rng.integers(2**31)))
-    with warnings.catch_warnings():  # pixels may repeat each other: then there are fewer clusters
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return means.fit_predict(embedding)
+    distinct = len(np.unique(embedding.round(9), axis=0))  # pixels may repeat each other
+    means = KMeans(min(clusters, distinct), n_init=5, random_state=int(rng.integers(2**31)))
+    return means.fit_predict(embedding)
 
 
 def _embedding(series: np.ndarray, landmarks: np.ndarray, size: int, window: int | None) -> np.ndarray:

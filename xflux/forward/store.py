@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from collections.abc import Iterable
 from functools import cached_property
 from itertools import product
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+
+from xflux.stores import gather_metadata
 
 Region = tuple[slice, ...]  # over the dims of one plane
 MARK = "xflux_run"
@@ -87,12 +88,8 @@ class Store:
 
     def finish(self) -> None:
         """Note in the store that every chunk is there, and gather its metadata, so that it opens in one read."""
-        import zarr
-
         self._mark(state="complete")
-        with warnings.catch_warnings():  # zarr warns that others may not read the gathered copy; the rest is as before
-            warnings.simplefilter("ignore")
-            zarr.consolidate_metadata(self.path)
+        gather_metadata(self.path)
 
     def _mark(self, **changes: Any) -> None:
         import zarr

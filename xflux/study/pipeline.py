@@ -1,6 +1,5 @@
 """The stages of a study in their order: inputs, EC, bridge, EC-ATM in its variants, forward runs, tables, figures."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import xarray as xr
 import xflux
 from xflux import forward, report
 from xflux.files import versions
+from xflux.stores import gather_metadata
 from xflux.study import inputs as study_inputs
 from xflux.study import published
 from xflux.study.config import StudyConfig
@@ -259,14 +259,14 @@ def run_forward(grid: xr.Dataset, model, out: Path) -> None:
         days = forward.predict(grid.isel(time=np.flatnonzero(year == number)), model, members="all")
         days = days if "member" in days.dims else days.expand_dims(member=[0])
         months = days.flux.to_monthly().reset_coords(drop=True).astype("float32").compute()
-        with warnings.catch_warnings():  # zarr's about gathered metadata
-            warnings.simplefilter("ignore", UserWarning)
-            months = months.drop_encoding().to_dataset(name="nee")
-            if out.exists():
-                months.to_zarr(out, append_dim="time")
-            else:
-                sizes = {"member": 1, "time": 12} | {d: min(180, months.sizes[d]) for d in ("lat", "lon")}
-                months.to_zarr(out, encoding={"nee": {"chunks": tuple(sizes[d] for d in months["nee"].dims)}})
+        months = months.drop_encoding().to_dataset(name="nee")
+        if out.exists():
+            months.to_zarr(out, append_dim="time", consolidated=False)
+        else:
+            sizes = {"member": 1, "time": 12} | {d: min(180, months.sizes[d]) for d in ("lat", "lon")}
+            encoding = {"nee": {"chunks": tuple(sizes[d] for d in months["nee"].dims)}}
+            months.to_zarr(out, encoding=encoding, consolidated=False)
+    gather_metadata(out)
 
 
 def _fit_bridges(study: Study, files: study_inputs.Files, hashes: dict[str, str]) -> None:

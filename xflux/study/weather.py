@@ -6,9 +6,7 @@ latitude; (2) the recipes of Table A2, rows by rows, since water balance and sea
 """
 
 import shutil
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import xarray as xr
 
 from xflux import drivers
 from xflux.cells import standardise
+from xflux.stores import gather_metadata
 from xflux.study.config import Drivers, StudyError
 from xflux.study.published import on_cells
 
@@ -188,20 +187,11 @@ def _create(data: xr.Dataset, path: Path, chunks: dict[str, int], lat: xr.DataAr
         encoding[name] = {"chunks": sizes, "_FillValue": np.float32(np.nan)}
     coords = {d: data[d] if d != "lat" else lat for d in data.dims if d in data.coords}
     template = xr.Dataset(fields, coords, data.attrs).drop_encoding()
-    with _quiet():
-        template.to_zarr(path, mode="w", compute=False, encoding=encoding)
+    template.to_zarr(path, mode="w", compute=False, encoding=encoding, consolidated=False)
+    gather_metadata(path)
 
 
 def _put(piece: xr.Dataset, path: Path, where: dict[str, slice]) -> None:
     """Write values into their place."""
     plain = piece.astype("float32").drop_encoding()
-    with _quiet():
-        plain.drop_vars(list(plain.coords)).to_zarr(path, mode="r+", region=where)
-
-
-@contextmanager
-def _quiet():
-    """Without Zarr's warnings about gathered metadata."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
+    plain.drop_vars(list(plain.coords)).to_zarr(path, mode="r+", region=where)
