@@ -435,6 +435,32 @@ def test_gfas_months_and_days(tmp_path):
     assert "time_bnds" not in other.coords and other.fire.attrs["name_as_published"] == "fire"
 
 
+@pytest.mark.parametrize("layout", ["valid_time", "end of the day", "forecast dims"])
+def test_gfas_as_the_store_gives_it_today(tmp_path, layout):
+    """Days of January 2003, stamped by valid_time, by the forecast's reference and its end, or along both."""
+    day = np.arange(31.0)
+    since = {"units": "days since 2003-01-01"}
+    data = (day[:, None, None] * np.ones((6, 8)) * 1e-9).astype("f4")
+    units = {"units": "kg m**-2 s**-1", "long_name": "Wildfire flux of Carbon Dioxide", "standard_name": "unknown"}
+    lat, lon = writer.axes(6, 8, descending=True, west=0.0)
+    place = {"latitude": ("latitude", lat), "longitude": ("longitude", lon)}
+    if layout == "forecast dims":
+        dims = ("forecast_period", "forecast_reference_time", "latitude", "longitude")
+        ds = xr.Dataset({"co2fire": (dims, data[None], units)}, place)
+        ds = ds.assign_coords(forecast_period=[24], forecast_reference_time=("forecast_reference_time", day, since))
+        ds = ds.assign_coords(valid_time=(dims[:2], day[None] + 1, since))
+    else:
+        ds = xr.Dataset({"co2fire": (("valid_time", "latitude", "longitude"), data, units)}, place)
+        ds = ds.assign_coords(valid_time=("valid_time", day + (layout == "end of the day"), since))
+        if layout == "end of the day":
+            ds = ds.assign_coords(forecast_reference_time=("valid_time", day, since), number=0)
+    ds.to_netcdf(tmp_path / "data_sfc.nc")
+    fire = xflux.open_product("gfas", tmp_path / "data_sfc.nc").fire
+    assert fire.dims == ("time", "lat", "lon") and fire.attrs["units"] == "kgCO2 m-2 s-1"
+    assert [str(t)[:10] for t in fire.time.values[[0, 30]]] == ["2003-01-01", "2003-01-31"]
+    np.testing.assert_allclose(fire.isel(lat=0, lon=0).values, day * 1e-9, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_all_fluxes_of_a_product_are_aggregated_at_once(fixtures, name):
     ds = opened(fixtures[name])

@@ -188,10 +188,13 @@ def _stamps(raw: xr.Dataset, product: Product, path: Path) -> xr.DataArray | Non
         rows = raw["start_date"].transpose("time", ...).values
         if rows.ndim == 2 and rows.shape[1] >= 3 and np.isfinite(rows).all():
             return times.from_rows(rows[:, :3])
-    if "time" in raw.variables and "since" in str(raw["time"].attrs.get("units", "")):
-        attrs = raw["time"].attrs
+    # Copernicus' stores stamp a mean over a forecast's hours with its end too, valid_time; it begins at the reference
+    reference = "forecast_reference_time" in raw.variables and raw["forecast_reference_time"].dims == ("time",)
+    stamps = raw["forecast_reference_time" if reference else "time"] if "time" in raw.variables else None
+    if stamps is not None and "since" in str(stamps.attrs.get("units", "")):
+        attrs = stamps.attrs
         where = f"{product.name}: {path.name}"
-        return times.decode(raw["time"].values, str(attrs["units"]), str(attrs.get("calendar", "")).lower(), where)
+        return times.decode(stamps.values, str(attrs["units"]), str(attrs.get("calendar", "")).lower(), where)
     if product.time == "filename" and count in (None, 1):
         return times.from_filename(path, product)
     if count == 12 and product.time_pattern and product.step == "month":

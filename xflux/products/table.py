@@ -104,7 +104,7 @@ class Product:
 _DIMS = {
     "lat": ("lat", "latitude", "lat_FULL", "nav_lat", "y"),
     "lon": ("lon", "longitude", "lon_FULL", "nav_lon", "x"),
-    "time": ("time", "Time", "time_counter", "month"),
+    "time": ("time", "Time", "time_counter", "valid_time", "forecast_reference_time", "month"),
 }
 
 
