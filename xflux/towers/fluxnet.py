@@ -1,6 +1,7 @@
-"""FLUXNET2015 and ONEFlux files as published: FLUXNET2015, AmeriFlux FLUXNET, ICOS ETC; HH, HR, DD and MM.
+"""FLUXNET2015 and ONEFlux files as published (AmeriFlux FLUXNET, ICOS ETC; HH, HR, DD and MM), and AmeriFlux BASE.
 
-Sources: Pastorello et al. (2020, doi:10.1038/s41597-020-0534-3); https://fluxnet.org/data/fluxnet2015-dataset.
+Sources: Pastorello et al. (2020, doi:10.1038/s41597-020-0534-3); https://fluxnet.org/data/fluxnet2015-dataset;
+https://ameriflux.lbl.gov/data/aboutdata/data-variables.
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ import importlib.resources
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from xflux.towers.dates import dates
+from xflux.towers.days import to_days
 from xflux.towers.sites import column_named
+from xflux.towers.text import layout, load
+from xflux.towers.values import CARBON, daily_rate, numbers
 
 SITE = re.compile(r"(?:^|[_\-.])([A-Z]{2}-[A-Za-z0-9]{3})(?=[_.\-]|$)")
 STEP = re.compile(r"_(HH|HR|DD|WW|MM|YY)(?=[_.])")
 AUXILIARY = re.compile(r"_(AUXMETEO|AUXNEE|ERAI|ERA5|BIF|BIFVARINFO|BADM|SITEINFO|VARINFO|INFO)(?=[_.])")
 UNCERTAINTIES = ("RANDUNC", "JOINTUNC")
 PERCENTILES = ("05", "16", "25", "50", "75", "84", "95")
+STEPS_A_DAY = {"HH": 48, "HR": 24}
 # gC m-2 d-1 per umolCO2 m-2 s-1: 86400 s, 12.011 g/mol
 DAILY_FLUX = 86400e-6 * 12.011
 
@@ -40,72 +45,83 @@ def is_auxiliary(path: str) -> bool:
 
 def is_fluxnet(source: pd.DataFrame | Path) -> bool:
     """Whether a table or file has FLUXNET's time columns."""
-    if isinstance(source, pd.DataFrame):
-        columns = source.columns
-    elif source.suffix.lower() == ".parquet":
+    if not isinstance(source, pd.DataFrame) and source.suffix.lower() == ".parquet":
         return False
-    else:
-        columns = pd.read_csv(source, nrows=0).columns
+    columns = source.columns if isinstance(source, pd.DataFrame) else layout(source).columns
     # published files have their site in the name; a table of several sites has a column for it
     own = column_named(columns, "site") is not None or "time" in columns
-    return bool({"TIMESTAMP", "TIMESTAMP_START"} & set(columns)) and not own
+    return bool({"TIMESTAMP", "TIMESTAMP_START", "TIMESTAMP_END"} & set(columns)) and not own
 
 
-def to_daily_flux(name: str, units: str, out_units: dict) -> float:
-    """Factor of a target to gC m-2 d-1 (a flux that is not carbon keeps its units); notes the units of the result."""
-    if units.replace(" ", "") in ("gCm-2d-1",):
-        out_units[name] = "gC m-2 d-1"
-        return 1.0
-    from xflux.units import factor, parse
-
-    if parse(units).substance not in ("C", "CO2", "mol"):
-        out_units[name] = units
-        return 1.0
-    out_units[name] = "gC m-2 d-1"
-    return factor(units, "gC m-2 d-1")
-
-
-def read(name: str, source: pd.DataFrame | Path, variable, variables, units: Mapping[str, str]) -> pd.DataFrame:
+def read(
+    name: str, source: pd.DataFrame | Path, variable, variables, units: Mapping[str, str], dayfirst: bool | None = None
+) -> pd.DataFrame:
     """One file as a harmonised frame: site, time, targets, ``<target>_qc``, uncertainties, the tower's variables.
 
     Its attrs hold ``targets``, ``units``, ``long_names``, ``time_step`` ("day" or "month") and ``source``.
     """
-    header = list(source.columns) if isinstance(source, pd.DataFrame) else list(pd.read_csv(source, nrows=0).columns)
+    form = None if isinstance(source, pd.DataFrame) else layout(source)
+    header = list(source.columns if form is None else form.columns)
     targets = variable if isinstance(variable, Mapping) else {"nee": variable or "NEE_VUT_REF"}
     wanted = _columns(name, header, targets, tuple(variables or ()))
     stamps = [c for c in header if c.startswith("TIMESTAMP")]
     usecols = stamps + [c for c in dict.fromkeys(wanted.values()) if c not in stamps]
-    table = source[usecols] if isinstance(source, pd.DataFrame) else pd.read_csv(source, usecols=usecols)
-    time, step = _times(name, table)
-    # -9999 is missing in every column
-    values = table.drop(columns=stamps).apply(pd.to_numeric, errors="coerce")
-    values = values.where(values > -9990)
-    frame = pd.DataFrame({ours: values[theirs] for ours, theirs in wanted.items()})
+    table = source[usecols] if form is None else load(source, usecols, as_text=tuple(stamps))
+    time, step = _times(name, table, dayfirst)
+    frame = pd.DataFrame({ours: numbers(table[theirs], name) for ours, theirs in wanted.items()})
+    given = {k: u for k, c in wanted.items() if (u := units.get(c, units.get(k)))}
     known = column_table()["variables"]
-    out_units = {k: v["units"] for k, v in known.items() if k in frame}
-    out_units |= {k: "1" for k in frame if k.endswith("_qc")} | {k: u for k in frame if (u := units.get(wanted[k]))}
-    for target, column in targets.items():
-        # uncertainties and percentiles have the units of what they belong to
-        own = [k for k in frame if k == target or (k.startswith(f"{target}_") and not k.endswith("_qc"))]
-        out_units |= dict.fromkeys(own, _target_units(column))
-    long_names = {k: v["long_name"] for k, v in known.items() if k in frame}
-    long_names |= {k: f"{c}" for k, c in wanted.items() if k not in long_names}
-    if step in ("HH", "HR"):
-        frame, time = _days(frame, time, 48 if step == "HH" else 24, out_units)
-    frame.insert(0, "site", _site(name))
+    long_names = wanted | {k: v["long_name"] for k, v in known.items()}
+    if step in STEPS_A_DAY:
+        long_names |= {f"{t}_qc": f"share of the day's steps that have {wanted[t]}" for t in targets}
+        sums = [k for k in frame if known.get(k, {}).get("daily") == "sum"]
+        frame, time = to_days(frame, time, STEPS_A_DAY[step], sums, targets)
+    out_units = _in_units(frame, time, step, {t: wanted[t] for t in targets}, given)
+    frame.insert(0, "site", _site(name, form.comments if form else ()))
     frame.insert(1, "time", time)
     frame.attrs = {
         "source": name,
         "targets": list(targets),
         "units": out_units,
-        "long_names": long_names,
+        "long_names": {k: v for k, v in long_names.items() if k in frame},
         "time_step": "month" if step == "MM" else "day",
+        "header": header,
     }
     return frame
 
 
-def _site(name: str) -> str:
-    found = SITE.search(os.path.basename(name))
+def _in_units(frame: pd.DataFrame, time: pd.Series, step: str, targets: Mapping, given: Mapping) -> dict[str, str]:
+    """Fluxes of the frame as rates per day, in place; the units of all columns."""
+    known = column_table()["variables"]
+    units = {k: v["units"] for k, v in known.items() if k in frame} | {k: "1" for k in frame if k.endswith("_qc")}
+    within = step in STEPS_A_DAY
+    # partitioned fluxes of half hours come in the unit of NEE
+    molar = [k for k, u in units.items() if u == "gC m-2 d-1" and k not in given and k not in targets and within]
+    frame[molar] = frame[molar] * DAILY_FLUX
+    for target, column in targets.items():
+        unit = given.get(target) or _target_units(column, within)
+        scale, unit = daily_rate(unit, column, STEPS_A_DAY.get(step, 1), time if step == "MM" else None)
+        # uncertainties and percentiles have the units of what they belong to
+        own = [k for k in frame if k.startswith(f"{target}_") and not k.endswith("_qc") and k not in targets]
+        frame[[target, *own]] = frame[[target, *own]].mul(scale, axis=0)
+        units |= dict.fromkeys([target, *own], unit)
+    return {k: u for k, u in ({k: u for k, u in given.items() if k not in units or k in known} | units).items() if u}
+
+
+def _target_units(column: str, within_day: bool) -> str | None:
+    """Units of a published flux: carbon in umol m-2 s-1 by half hours, in gC m-2 d-1 by days; None is unknown."""
+    if CARBON.match(column):
+        return "umolCO2 m-2 s-1" if within_day else "gC m-2 d-1"
+    if re.match(r"(LE|H)(_|$)", column):
+        return "W m-2"
+    known = {c: v["units"] for v in column_table()["variables"].values() for c in v["columns"]}
+    return known.get(column)
+
+
+def _site(name: str, comments: Iterable[str]) -> str:
+    """The site's code, from the file's name, else from AmeriFlux's line "Site: US-Ha1" before the header."""
+    told = " ".join(line.partition(":")[2] for line in comments if line.lower().startswith("site"))
+    found = SITE.search(os.path.basename(name)) or re.search(r"([A-Z]{2}-[A-Za-z0-9]{3})\b", told)
     if not found:
         raise ValueError(
             f"{os.path.basename(name)}: no site code like DE-Hai in the file name; keep the published name, or give a "
@@ -114,33 +130,41 @@ def _site(name: str) -> str:
     return found.group(1)
 
 
-def _target_units(column: str) -> str:
-    return "gC m-2 d-1" if column.startswith(("NEE", "GPP", "RECO")) else "W m-2" if column[:2] in ("LE", "H_") else "1"
-
-
 def _columns(name: str, header: list[str], targets: Mapping[str, str], more: tuple[str, ...]) -> dict[str, str]:
     """Our name → the file's column."""
+    targets = {target: _position(column, header) for target, column in targets.items()}
     missing = [c for c in (*targets.values(), *more) if c not in header]
     if missing:
-        like = [c for c in header if c.startswith(missing[0][:3]) and not c.endswith(("_QC", "UNC"))][:12]
+        like = [c for c in header if c[:2] in (missing[0][:2], "FC") and not c.endswith(("_QC", "UNC", "_TEST"))][:12]
         raise KeyError(
             f"{os.path.basename(name)} has no column {', '.join(missing)}; it has {', '.join(like) or 'none like it'}. "
             "Choose with variable="
         )
     wanted = dict(targets)
     for target, column in targets.items():
-        flag = _flag(column)
-        wanted |= {f"{target}_qc": flag} if flag in header else {}
+        flag = next((f for f in _flags(column) if f in header), None)
+        wanted |= {f"{target}_qc": flag} if flag else {}
         spread = {k: c for k, c in _uncertainties(target, column).items() if c in header}
         wanted |= {k: c for k, c in spread.items() if k not in targets}
     for ours, entry in column_table()["variables"].items():
-        column = next((c for c in entry["columns"] if c in header), None)
+        column = next((c for stem in entry["columns"] for c in (stem, *_positions(stem, header)) if c in header), None)
         if column is None:
             continue
         wanted.setdefault(ours, column)
         if f"{column}_QC" in header:
             wanted.setdefault(f"{ours}_qc", f"{column}_QC")
     return wanted | {c: c for c in more}
+
+
+def _positions(column: str, header: list[str]) -> list[str]:
+    """AmeriFlux's columns of one variable by position (horizontal, vertical, replicate), the topmost first."""
+    return sorted(c for c in header if re.fullmatch(rf"{re.escape(column)}(_\d+_\d+)?_(\d|A)", c))
+
+
+def _position(column: str, header: list[str]) -> str:
+    """The column itself, or the only one that measures it at a position: FC_1_1_1 for FC."""
+    found = _positions(column, header)
+    return found[0] if column not in header and len(found) == 1 else column
 
 
 def _uncertainties(target: str, column: str) -> dict[str, str]:
@@ -156,78 +180,40 @@ def _uncertainties(target: str, column: str) -> dict[str, str]:
     return own | {f"{target}_{k.lower()}": f"{family}_{k}" for k in (*PERCENTILES, "SE")}
 
 
-def _flag(column: str) -> str:
-    """The quality flag of a column; partitioned fluxes (GPP, RECO) have that of the NEE they were made from."""
+def _flags(column: str) -> tuple[str, ...]:
+    """Names of a column's quality flag: partitioned fluxes (GPP, RECO) have that of the NEE they were made from.
+
+    The test of stationarity and turbulence of AmeriFlux files counts as such: 0 and 1 are good, 2 is to be discarded.
+    """
     for prefix in ("GPP_NT_", "GPP_DT_", "RECO_NT_", "RECO_DT_"):
         if column.startswith(prefix):
-            return f"NEE_{column.removeprefix(prefix)}_QC"
+            return (f"NEE_{column.removeprefix(prefix)}_QC",)
     if column.startswith(("LE_CORR", "H_CORR")):
-        return f"{column.split('_')[0]}_F_MDS_QC"
-    return f"{column}_QC"
+        return (f"{column.split('_')[0]}_F_MDS_QC",)
+    stem, position = re.fullmatch(r"(.*?)((?:_\d+){3})?", column).groups(default="")
+    return f"{column}_QC", f"{stem}_SSITC_TEST{position}"
 
 
-def _times(name: str, table: pd.DataFrame) -> tuple[pd.Series, str]:
+def _times(name: str, table: pd.DataFrame, dayfirst: bool | None) -> tuple[pd.Series, str]:
     """Start of every step, and the step's name: HH, HR, DD or MM."""
-    start = "TIMESTAMP_START" if "TIMESTAMP_START" in table else "TIMESTAMP"
-    text = table[start].astype("int64").astype(str)
-    digits = int(text.str.len().mode()[0]) if len(text) else 0
-    named = STEP.search(os.path.basename(name))
-    if digits == 8 and start == "TIMESTAMP":
-        return pd.to_datetime(text, format="%Y%m%d"), "DD"
-    if digits == 6:
-        return pd.to_datetime(text, format="%Y%m"), "MM"
-    if digits == 12:
-        time = pd.to_datetime(text, format="%Y%m%d%H%M")
-        step = time.diff().min() if len(time) > 1 else pd.NaT
-        if "TIMESTAMP_END" in table:
-            end = pd.to_datetime(table["TIMESTAMP_END"].astype("int64").astype(str), format="%Y%m%d%H%M")
-            step = (end - time).min()
-        found = {pd.Timedelta("30min"): "HH", pd.Timedelta("1h"): "HR"}.get(step)
-        if found:
-            return time, found
+    file = os.path.basename(name)
+    given = {c: dates(table[c], f"{file}, column {c}", dayfirst) for c in table if c.startswith("TIMESTAMP")}
+    first = next(c for c in ("TIMESTAMP_START", "TIMESTAMP", "TIMESTAMP_END") if c in given)
+    time = given[first]
+    if {"TIMESTAMP_START", "TIMESTAMP_END"} <= set(given):
+        step = (given["TIMESTAMP_END"] - time).min()
+    else:
+        step = time.sort_values().diff().min()
+    within = {pd.Timedelta("30min"): "HH", pd.Timedelta("1h"): "HR"}.get(step)
+    if within:
+        return (time - step if first == "TIMESTAMP_END" else time), within
+    found = STEP.search(file)
+    named = found.group(1) if found else None
+    if first == "TIMESTAMP" and (time == time.dt.normalize()).all() and named not in ("WW", "YY"):
+        written = table[first].astype(str).str.fullmatch(r"\d{6}(\.0)?|\d{4}-\d{2}").all()
+        apart = named is None and step >= pd.Timedelta("28D") and (time.dt.day == 1).all()
+        return time, "MM" if written or named == "MM" or apart else "DD"
     raise ValueError(
-        f"{os.path.basename(name)}: the step {named.group(1) if named else 'of its time stamps'} is not read "
-        "(HH, HR, DD and MM are): take another file of the same site"
+        f"{file}: the step {named or 'of its time stamps'} is not read (HH, HR, DD and MM are): take another file of "
+        "the same site"
     )
-
-
-def _days(
-    frame: pd.DataFrame, time: pd.Series, per_day: int, units: Mapping[str, str]
-) -> tuple[pd.DataFrame, pd.Series]:
-    """Half hours to days, as the DD product does it.
-
-    Fluxes and weather are the mean of the half hours that have a value, carbon fluxes in gC m-2 d-1 from
-    umolCO2 m-2 s-1, precipitation the sum; a day with less than half of its steps is missing. The flag is the share
-    of *all* steps of the day that were measured (0) or gap-filled well (1). Random errors of half hours are
-    independent: their daily value is sqrt(sum of squares)/n. Percentiles and joint uncertainties are averaged, i.e.
-    taken as fully correlated within the day (an upper bound).
-    """
-    day = time.dt.normalize()
-    groups = frame.groupby(day.to_numpy())
-    known = column_table()["variables"]
-    out = {}
-    for name in frame:
-        column = groups[name]
-        count = column.count()
-        if name.endswith("_qc"):
-            good = frame[name].le(1) & frame[name].notna()
-            out[name] = good.groupby(day.to_numpy()).sum() / per_day
-            continue
-        if name.endswith("_randunc"):
-            value = np.sqrt((frame[name] ** 2).groupby(day.to_numpy()).sum(min_count=1)) / count
-        elif known.get(name, {}).get("daily") == "sum":
-            # a missing half hour of rain is taken as the mean of the others
-            value = column.mean() * per_day
-        else:
-            value = column.mean()
-        if units.get(name) == "gC m-2 d-1":
-            value = value * DAILY_FLUX
-        out[name] = value.where(count >= per_day / 2)
-    days = pd.DataFrame(out).reset_index(names="time")
-    # a flag says nothing of a step without a value: it counts as not good
-    for name in [n for n in days if n.endswith("_qc")]:
-        base = name.removesuffix("_qc")
-        if base in frame:
-            good = frame[name].le(1) & frame[name].notna() & frame[base].notna()
-            days[name] = (good.groupby(day.to_numpy()).sum() / per_day).to_numpy()
-    return days.drop(columns="time"), days["time"]

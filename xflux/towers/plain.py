@@ -10,16 +10,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xflux.towers.fluxnet import PERCENTILES, UNCERTAINTIES, column_table, to_daily_flux
+from xflux.towers.dates import dates
+from xflux.towers.fluxnet import PERCENTILES, UNCERTAINTIES, column_table
 from xflux.towers.sites import column_named
+from xflux.towers.text import load
+from xflux.towers.values import MISSING, daily_rate, numbers
 
 _TIMES = ("time", "date", "datetime", "timestamp")
 _SUFFIX = re.compile(r"_(day|night|month|fill|mean)$")
 
 
-def read(name: str, source: pd.DataFrame | Path, variable, variables, units: Mapping[str, str]) -> pd.DataFrame:
+def read(
+    name: str, source: pd.DataFrame | Path, variable, variables, units: Mapping[str, str], dayfirst: bool | None = None
+) -> pd.DataFrame:
     """One plain table as a harmonised frame (see ``fluxnet.read`` for its form)."""
     table = source.copy() if isinstance(source, pd.DataFrame) else _load(source)
+    header = list(map(str, table.columns))
     lower = {str(c).lower(): c for c in reversed(list(table.columns))}
     time = next((lower[t] for t in _TIMES if t in lower), None)
     site = column_named(table.columns, "site")
@@ -44,17 +50,23 @@ def read(name: str, source: pd.DataFrame | Path, variable, variables, units: Map
     for what in ("lat", "lon", "igbp"):
         found = column_named(table.columns, what)
         rename |= {found: what} if found else {}
-    out_units = {rename.get(c, c): u for c in table if (u := units.get(c) or _known_units(str(c))) is not None}
-    table = table.rename(columns=rename).assign(
-        site=table[site].astype(str).str.strip(), time=_dates(table[time], name)
-    )
-    table = _tidy(table)
-    for target in targets:
+    out_units = {
+        rename.get(c, c): u
+        for c in table
+        if (u := units.get(c) or units.get(rename.get(c)) or _known_units(str(c))) is not None
+    }
+    table = table.dropna(subset=[site, time], how="all")  # spreadsheets save empty rows
+    when = dates(table[time], f"{os.path.basename(name)}, column {time}", dayfirst)
+    table = _tidy(table.rename(columns=rename).assign(site=table[site].astype(str).str.strip(), time=when))
+    step = _time_step(table, name)
+    for target, column in targets.items():
         unit = out_units.get(target, "gC m-2 d-1")
         for own in (target, *spread[target].values()):  # an uncertainty has the units of what it belongs to
-            table[own] = table[own] * to_daily_flux(own, out_units.get(own, unit), out_units)
+            months = table["time"] if step == "month" else None
+            scale, out_units[own] = daily_rate(out_units.get(own, unit), column, months=months)
+            table[own] = numbers(table[own], name) * scale
     table.attrs = {"source": name, "targets": list(targets), "units": out_units, "long_names": {}}
-    table.attrs["time_step"] = _time_step(table, name)
+    table.attrs |= {"time_step": step, "header": header}
     return table
 
 
@@ -66,40 +78,23 @@ def _uncertainties(table: pd.DataFrame, target: str, column: str, taken: Mapping
     }
 
 
-def _dates(column: pd.Series, name: str) -> pd.Series:
-    """Dates as text, numbers like 20050131 (days) and 200501 (months), or time stamps; those of a zone as they read."""
-    if isinstance(column.dtype, pd.DatetimeTZDtype):
-        return column.dt.tz_localize(None)
-    text = column.dropna().astype(str).str.removesuffix(".0")
-    if pd.api.types.is_datetime64_any_dtype(column) or not text.str.fullmatch(r"[0-9]+").all():
-        return pd.to_datetime(column)
-    length = text.str.len()
-    form = {6: "%Y%m", 8: "%Y%m%d", 12: "%Y%m%d%H%M"}.get(int(length.max()) if len(length) else 8)
-    if form is None or length.nunique() > 1:
-        raise ValueError(
-            f"{os.path.basename(name)}: times like {text.iloc[0]!r} are not understood; write them as 2005-01-31, or "
-            "as numbers 20050131 (days) or 200501 (months)"
-        )
-    return pd.to_datetime(text, format=form).reindex(column.index)
-
-
 def _load(path: Path) -> pd.DataFrame:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return pd.read_parquet(path)
-    if suffix in (".csv", ".txt", ".tsv", ".gz", ".zip"):
-        return pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",")
-    raise ValueError(f"{path.name}: a tower table is CSV or parquet, got {suffix!r}")
+    if suffix in (".csv", ".txt", ".tsv", ".dat", ".gz", ".zip"):
+        return load(path)
+    raise ValueError(f"{path.name}: a tower table is CSV, parquet or netCDF, got {suffix!r}")
 
 
 def _tidy(table: pd.DataFrame) -> pd.DataFrame:
-    """−9999 to NaN in numbers, categories to text, times to the day."""
+    """−9999 to NaN in numbers, categories to text."""
     for column in table.columns:
         values = table[column]
         if pd.api.types.is_bool_dtype(values):
             continue
         if pd.api.types.is_numeric_dtype(values):
-            table[column] = values.where(values > -9990) if (values <= -9990).any() else values
+            table[column] = values.where(values > MISSING) if (values <= MISSING).any() else values
         elif not pd.api.types.is_datetime64_any_dtype(values):
             table[column] = values.astype(object).where(values.notna(), "")
     return table

@@ -27,36 +27,41 @@ def read_towers(
     end: str | None = None,
     variables: Iterable[str] | None = None,
     units: Mapping[str, str] | None = None,
+    dayfirst: bool | None = None,
 ) -> xr.Dataset:
-    """Read eddy-covariance towers: FLUXNET2015 / ONEFlux CSV as published, or a plain table.
+    """Read eddy-covariance towers: FLUXNET2015 / ONEFlux and AmeriFlux BASE files as published, or a plain table.
 
     Parameters
     ----------
     paths
         A glob pattern, a path, several of them, or a table in memory. CSV files with the column ``TIMESTAMP`` or
-        ``TIMESTAMP_START`` are read as FLUXNET2015, AmeriFlux FLUXNET or ICOS ETC files (HH, HR, DD or MM; −9999 is
-        missing; the site is taken from the file name). Other CSV and parquet tables need columns like ``site``,
-        ``time`` (dates, or numbers like 20050131 and 200501), ``NEE`` and may have ``NEE_QC``, ``NEE_RANDUNC`` and
-        percentiles, ``lat``, ``lon``, ``IGBP`` and any variables of their own.
+        ``TIMESTAMP_START`` are read as FLUXNET2015, AmeriFlux FLUXNET, ICOS ETC or AmeriFlux BASE files (HH, HR, DD or
+        MM; −9999 is missing; the site is taken from the file name, else from the comments before the header; ``FC``
+        finds ``FC_1_1_1`` where that is its only position). Other CSV (commas, tabs, or semicolons with decimal
+        commas) and parquet tables need columns like ``site``, ``time`` (dates, or numbers like 20050131 and 200501),
+        ``NEE`` and may have ``NEE_QC``, ``NEE_RANDUNC`` and percentiles, ``lat``, ``lon``, ``IGBP`` and any variables
+        of their own.
     qc
         Samples are kept where the quality of the target, the share of half hours that were measured or gap-filled
         well (0–1), is at least this. ``None`` keeps all, and so does a file without a flag, with a
         warning. Half-hourly and hourly files are made into days first; ``qc`` is then the smallest share of good half
-        hours in a day.
+        hours in a day, and where there is no flag, of half hours that have a value.
     variable
         The column that becomes ``nee`` (default ``NEE_VUT_REF`` in FLUXNET files, ``NEE`` in tables), or a mapping of
         names to columns for several targets, such as ``{"nee": "NEE_VUT_USTAR50", "gpp": "GPP_NT_VUT_REF"}``.
     sites
-        Where the towers are: a table or CSV with columns like site, lat, lon, igbp, or BADM files (SITE_ID, VARIABLE,
-        DATAVALUE). It goes before a table's own columns. Without either, lat and lon are NaN and igbp is "", with
-        one warning.
+        Where the towers are: a table or CSV with columns like site, lat, lon, igbp (of several columns of codes, the
+        one that has the towers'), or BADM files (SITE_ID, VARIABLE, DATAVALUE). It goes before a table's own columns.
+        Without either, lat and lon are NaN and igbp is "", with one warning.
     start, end
         First and last day, such as ``"2001"`` (ends are inclusive, as in pandas).
     variables
         Further columns to keep under their own names.
     units
-        Units of columns whose units cannot be known by name, e.g. ``{"NEE": "umolCO2 m-2 s-1"}``; a target in another
-        flux unit is converted to gC m-2 d-1.
+        Units of columns whose units cannot be known by name, e.g. ``{"NEE": "umolCO2 m-2 s-1"}``; a carbon flux in
+        another unit is converted to gC m-2 d-1, other fluxes keep theirs; amounts per step ("mm") become "mm d-1".
+    dayfirst
+        Whether 01/02/2005 is the first of February. Needed only where no day above 12 tells.
 
     Returns
     -------
@@ -72,7 +77,8 @@ def read_towers(
     KeyError
         A column that is needed is missing; the columns that could be meant are listed.
     ValueError
-        A sample occurs twice, time steps are mixed, or nothing is left after quality control.
+        Dates that are ambiguous or missing, a sample that occurs twice, mixed time steps, units that differ from file
+        to file, or nothing that is left after quality control.
 
     Examples
     --------
@@ -84,18 +90,20 @@ def read_towers(
     """
     tables, step = [], set()
     for name, frame in _files(paths):
-        table = (fluxnet if fluxnet.is_fluxnet(frame) else plain).read(name, frame, variable, variables, units or {})
+        table = (fluxnet if fluxnet.is_fluxnet(frame) else plain).read(
+            name, frame, variable, variables, units or {}, dayfirst
+        )
         tables.append(table)
         step.add(table.attrs["time_step"])
     if len(step) > 1:
         raise ValueError(f"daily and monthly towers are mixed: read them one after the other ({_sources(tables)})")
-    column_units = {k: v for t in tables for k, v in t.attrs["units"].items()}
+    column_units = _units(tables, units or {})
     long_names = {k: v for t in tables for k, v in t.attrs["long_names"].items()}
     targets = tables[0].attrs["targets"]
     table = pd.concat([t.assign(_file=number) for number, t in enumerate(tables)], ignore_index=True)
     _refuse_twice(table, tables)
     table = _select(_without_flag(table, tables, targets, qc), targets, qc, start, end)
-    table = _with_places(table, None if sites is None else site_list(sites))
+    table = _with_places(table, None if sites is None else site_list(sites, set(table["site"])))
     threshold = np.nan if qc is None else float(qc)
     attrs = {"time_step": step.pop(), "quality_threshold": threshold, "sources": _sources(tables)}
     return _dataset(table, column_units, long_names, attrs)
@@ -123,6 +131,22 @@ def _files(paths) -> list[tuple[str, pd.DataFrame | Path]]:
     if not kept:
         raise FileNotFoundError(f"{given} has only auxiliary files (ERAI, AUXMETEO, AUXNEE, BIF): give DD or HH")
     return [(f, Path(f)) for f in kept]
+
+
+def _units(tables: list[pd.DataFrame], given: Mapping[str, str]) -> dict[str, str]:
+    """Units by column; ``units=`` for what no file has, or files that disagree, are errors."""
+    unknown = [k for k in given if not any(k in t or k in t.attrs["header"] for t in tables)]
+    if unknown:
+        raise KeyError(f"units= names {', '.join(unknown)}, which no file has; give the columns' own names")
+    found = {}
+    for table in tables:
+        for name, unit in table.attrs["units"].items():
+            if found.setdefault(name, unit) != unit:
+                raise ValueError(
+                    f"{name} is in {found[name]!r} in some files and in {unit!r} in "
+                    f"{os.path.basename(table.attrs['source'])}: read them one after the other"
+                )
+    return found
 
 
 def _sources(tables: list[pd.DataFrame]) -> str:

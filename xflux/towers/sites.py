@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 import glob
 import os
+from collections.abc import Collection
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from xflux.towers.text import load
+
 NAMES = {
-    "site": ("site", "site_id", "siteid", "site id", "fluxnetid"),
+    "site": ("site", "site_id", "siteid", "site id", "fluxnetid", "fluxnet_id", "fluxnet id", "site_code", "sitecode"),
     "lat": ("lat", "latitude", "location_lat", "site_lat", "tower_lat"),
     "lon": ("lon", "long", "longitude", "location_long", "location_lon", "site_long", "tower_lon"),
     "igbp": ("igbp", "igbp_class", "vegetation abbreviation", "pft"),
@@ -24,8 +27,10 @@ def column_named(columns, what: str) -> str | None:
     return next((lower[n] for n in NAMES[what] if n in lower), None)
 
 
-def site_list(sites) -> pd.DataFrame:
+def site_list(sites, codes: Collection[str] = ()) -> pd.DataFrame:
     """Table by site with lat, lon, igbp, from a table, a CSV or parquet file, BADM files, or several of these.
+
+    Where a list has several columns of codes or names, that which holds most of ``codes`` is taken.
 
     Examples
     --------
@@ -33,7 +38,7 @@ def site_list(sites) -> pd.DataFrame:
     np.float64(2.0)
     """
     if isinstance(sites, pd.DataFrame):
-        return _from_badm(sites) if _is_badm(sites) else _from_list(sites)
+        return _from_badm(sites) if _is_badm(sites) else _from_list(sites, codes)
     paths = [sites] if isinstance(sites, str | os.PathLike) else list(sites)
     parts = []
     for path in paths:
@@ -41,7 +46,7 @@ def site_list(sites) -> pd.DataFrame:
         found = [text] if os.path.exists(text) else sorted(glob.glob(text))
         if not found:
             raise FileNotFoundError(f"no site list matches {text!r}")
-        parts += [site_list(_read(f)) for f in found]
+        parts += [site_list(_read(f), codes) for f in found]
     joined = pd.concat(parts)
     return joined[~joined.index.duplicated()]
 
@@ -52,11 +57,7 @@ def _read(path: str) -> pd.DataFrame:
         return pd.read_parquet(path)
     if suffix in (".xlsx", ".xls"):
         return pd.read_excel(path)
-    # separators are commas, semicolons or tabs; BADM files carry Latin-1 names of people and places, spreadsheets
-    # write UTF-8 with a mark at its beginning
-    with open(path, "rb") as file:
-        marked = file.read(3) == codecs.BOM_UTF8
-    return pd.read_csv(path, sep=None, engine="python", encoding="utf-8-sig" if marked else "latin-1")
+    return load(Path(path))
 
 
 def _is_badm(table: pd.DataFrame) -> bool:
@@ -74,18 +75,31 @@ def _from_badm(table: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-def _from_list(table: pd.DataFrame) -> pd.DataFrame:
-    if column_named(table.columns, "site") is None and table.index.name and column_named([table.index.name], "site"):
+def _from_list(table: pd.DataFrame, codes: Collection[str]) -> pd.DataFrame:
+    if table.index.name is not None:
         table = table.reset_index()
-    found = {what: column_named(table.columns, what) for what in NAMES}
+    found = {what: column_named(table.columns, what) for what in NAMES} | {"site": _codes_column(table, codes)}
     missing = [what for what in ("site", "lat", "lon") if found[what] is None]
     if missing:
         raise KeyError(
             f"the site list has no column for {', '.join(missing)}; it has {', '.join(map(str, table.columns[:15]))}: "
             "name them site, lat, lon, igbp"
         )
-    out = pd.DataFrame(index=pd.Index(table[found["site"]].astype(str).str.strip(), name="site"))
+    out = pd.DataFrame(index=pd.Index(_codes(table[found["site"]]), name="site"))
     for name in ("lat", "lon"):
         out[name] = pd.to_numeric(table[found[name]], errors="coerce").to_numpy()
     out["igbp"] = table[found["igbp"]].astype(object).to_numpy() if found["igbp"] else ""
     return out[~out.index.duplicated()]
+
+
+def _codes(column: pd.Series) -> pd.Series:
+    return column.astype(str).str.strip()
+
+
+def _codes_column(table: pd.DataFrame, codes: Collection[str]):
+    """The column that names the sites as ``codes`` do; where none does, the one that is called so."""
+    named = column_named(table.columns, "site")
+    columns = sorted(table.columns, key=lambda c: c != named)  # stable: the one called so wins a tie
+    share = {c: _codes(table[c]).isin(set(codes)).sum() for c in columns}
+    best = max(share, key=share.get, default=None)
+    return best if best is not None and share[best] else named

@@ -1,0 +1,172 @@
+"""Tower files as people make them: AmeriFlux BASE, dates saved again, European tables, lists of sites, netCDF."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xflux.towers import read_towers
+
+FACTOR = 86400e-6 * 12.011  # gC m-2 d-1 per umol m-2 s-1
+SITES = pd.DataFrame({"site": ["XX-Abc", "YY-Def"], "lat": [50.0, -3.0], "lon": [8.0, -60.0], "igbp": ["ENF", "EBF"]})
+
+
+def daily(folder, name, column="NEE_VUT_REF", stamps=(20050101, 20050102, 20050103)):
+    table = pd.DataFrame({"TIMESTAMP": stamps, column: [1.0, -9999, 3.0], f"{column}_QC": [1.0, 1.0, 0.9]})
+    table.to_csv(folder / name, index=False)
+    return folder / name
+
+
+def base(folder, name="AMF_US-AAA_BASE_HH_1-5.csv", comments="# Site: US-AAA\n# Version: 1-5\n", days=2, **columns):
+    """An AmeriFlux BASE file; its columns are constant, or given by half hour."""
+    start = pd.date_range("2011-06-01", periods=48 * days, freq="30min")
+    end = start + pd.Timedelta("30min")
+    stamps = {"TIMESTAMP_START": start.strftime("%Y%m%d%H%M"), "TIMESTAMP_END": end.strftime("%Y%m%d%H%M")}
+    text = pd.DataFrame(stamps | columns).fillna(-9999).to_csv(index=False)
+    (folder / name).write_text(comments + text)
+    return folder / name
+
+
+@pytest.mark.parametrize("comments", ["", "# Site: US-AAA\n# Version: 1-5\n", "# Site: US-AAA,,,\n# Version: 1-5,,,\n",
+                                      "# Site: US-AAA;;;\n\n"])  # fmt: skip
+def test_ameriflux_base_files(tmp_path, comments):
+    path = base(tmp_path, comments=comments, FC=-9999, NEE_PI=-2.0, TA_1_1_1=10.0, TA_1_2_1=20.0, P=0.5, VPD_PI=8.0)
+    towers = read_towers(path, variable="NEE_PI", sites=SITES.assign(site=["US-AAA", "B"]))
+    np.testing.assert_allclose(towers.nee, [-2 * FACTOR] * 2)
+    np.testing.assert_allclose(towers.nee_qc, 1.0)
+    assert set(towers.site.values) == {"US-AAA"} and towers.nee.attrs["units"] == "gC m-2 d-1"
+    np.testing.assert_allclose([towers.Tair[0], towers.P[0], towers.VPD[0]], [10.0, 24.0, 8.0])
+    with pytest.raises(KeyError, match=r"it has FC, NEE_PI\. Choose with variable="):
+        read_towers(path)
+
+
+def test_the_site_of_a_renamed_base_file_is_in_its_comments(tmp_path):
+    path = base(tmp_path, "mine.csv", NEE_PI=1.0)
+    assert set(read_towers(path, variable="NEE_PI", sites=SITES.assign(site=["US-AAA", "B"])).site.values) == {"US-AAA"}
+    with pytest.raises(ValueError, match="no site code like DE-Hai in the file name"):
+        read_towers(base(tmp_path, "mine.csv", "", NEE_PI=1.0), variable="NEE_PI")
+
+
+def test_a_day_of_unfilled_half_hours_needs_its_share_of_values(tmp_path):
+    fc = np.where(np.arange(96) < 60, 1.0, np.nan)  # a whole day, and a quarter of one
+    fc[48:60] = 3.0
+    path = base(tmp_path, FC_1_1_1=fc)
+    sites = SITES.assign(site=["US-AAA", "B"])
+    assert read_towers(path, variable="FC", sites=sites).sizes["sample"] == 1
+    two = read_towers(
+        base(tmp_path, FC_1_1_1=np.where(np.arange(96) < 78, 1.0, np.nan)), 0.6, variable="FC", sites=sites
+    )
+    np.testing.assert_allclose(two.nee_qc, [1.0, 30 / 48])
+    path = base(tmp_path, FC=np.full(96, 1.0), FC_SSITC_TEST=np.r_[np.zeros(48), np.ones(24), np.full(24, 2)])
+    np.testing.assert_allclose(read_towers(path, None, variable="FC", sites=sites).nee_qc, [1.0, 0.5])
+    path = base(tmp_path, FC_1_1_1=np.full(96, 1.0), FC_1_2_1=np.full(96, 2.0))
+    with pytest.raises(KeyError, match="no column FC; it has FC_1_1_1, FC_1_2_1"):
+        read_towers(path, variable="FC")
+
+
+@pytest.mark.parametrize(("column", "unit", "expected", "out"), [
+    ("FC", "umolCO2 m-2 s-1", FACTOR, "gC m-2 d-1"), ("FC", None, FACTOR, "gC m-2 d-1"),
+    ("FC", "mgCO2 m-2 s-1", 86.4 * 12.011 / 44.009, "gC m-2 d-1"), ("NEE_PI", "gC m-2 d-1", 1.0, "gC m-2 d-1"),
+    ("NEE_PI", "gC m-2", 48.0, "gC m-2 d-1"), ("LE", "W m-2", 1.0, "W m-2"), ("LE", None, 1.0, "W m-2"),
+    ("ET", "mm", 48.0, "mm d-1"), ("ET", "mm h-1", 1.0, "mm h-1"), ("T_X", "degC", 1.0, "degC"),
+    ("T_X", None, 1.0, None),
+])  # fmt: skip
+def test_units_of_a_target_of_half_hours(tmp_path, column, unit, expected, out):
+    path = base(tmp_path, **{column: 1.0})
+    given = {column: unit} if unit else None
+    target = read_towers(path, None, variable={"x": column}, units=given, sites=SITES.assign(site=["US-AAA", "B"]))["x"]
+    np.testing.assert_allclose(target, [expected] * 2)
+    assert target.attrs.get("units") == out
+
+
+def test_units_by_month_and_units_that_mean_nothing(tmp_path):
+    path = daily(tmp_path, "FLX_XX-Abc_FLUXNET2015_FULLSET_MM_2005-2005_1-4.csv", stamps=(200501, 200502, 200503))
+    for unit in ("gC m-2", "gC m-2 month-1"):
+        nee = read_towers(path, units={"NEE_VUT_REF": unit}, sites=SITES).nee
+        np.testing.assert_allclose(nee, [1 / 31, 3 / 31])
+    with pytest.raises(KeyError, match="units= names NEE, which no file has"):
+        read_towers(path, units={"NEE": "umolCO2 m-2 s-1"})
+    with pytest.raises(ValueError, match="kg m-2 s-1"):  # of carbon or of CO2?
+        read_towers(path, units={"NEE_VUT_REF": "kg m-2 s-1"})
+
+
+@pytest.mark.parametrize(("stamps", "first", "step"), [
+    (["2010-01-01", "2010-01-02"], "2010-01-01", "day"),
+    (["2010-01-31 00:00:00", "2010-02-01 00:00:00"], "2010-01-31", "day"),
+    (["31/01/2010", "01/02/2010"], "2010-01-31", "day"), (["1/31/2010", "2/1/2010"], "2010-01-31", "day"),
+    (["31.01.2010", "01.02.2010"], "2010-01-31", "day"), (["2010/01/31", "2010/02/01"], "2010-01-31", "day"),
+    (["2010-01", "2010-02"], "2010-01-01", "month"), (["2010-01-01", "2010-02-01"], "2010-01-01", "month"),
+    ([20100131.0, 20100201.0], "2010-01-31", "day"),
+])  # fmt: skip
+@pytest.mark.parametrize("plain", [True, False])
+def test_dates_saved_again(tmp_path, stamps, first, step, plain):
+    name = "towers.csv" if plain else "FLX_XX-Abc_FLUXNET2015_FULLSET_2000-2014_2-4.csv"
+    table = pd.DataFrame({"time" if plain else "TIMESTAMP": stamps, "NEE": [1.0, 2.0], "NEE_QC": 1.0})
+    (table.assign(site="XX-Abc") if plain else table).to_csv(tmp_path / name)  # with its index, as pandas does
+    towers = read_towers(tmp_path / name, variable="NEE", sites=SITES)
+    assert str(towers.time.values[0])[:10] == first and towers.attrs["time_step"] == step
+    assert set(towers) == {"nee", "nee_qc"}
+
+
+def test_half_hours_saved_again(tmp_path):
+    start = pd.date_range("2010-01-31", periods=96, freq="30min")
+    right = [np.arange(48).mean() * FACTOR, np.arange(48, 96).mean() * FACTOR]
+    for form in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%Y-%m-%d %H:%M:%S+01:00"):
+        for end in (False, True):
+            stamps = {"TIMESTAMP_START": start.strftime(form)} if not end else {}
+            stamps |= {"TIMESTAMP_END": (start + pd.Timedelta("30min")).strftime(form)}
+            table = pd.DataFrame(stamps | {"NEE_VUT_REF": np.arange(96.0)})
+            path = tmp_path / "FLX_XX-Abc_FLUXNET2015_FULLSET_HH_2010-2010_2-4.csv"
+            table.to_csv(path, index=False)
+            np.testing.assert_allclose(read_towers(path, sites=SITES).nee, right)
+
+
+@pytest.mark.parametrize(("dates", "message"), [
+    (["01/02/2005", "02/02/2005"], r"the table, column time: dates like '02/02/2005' are ambiguous.*dayfirst=True or"),
+    (["31/01/2005", "01/31/2005"], r"some dates have the day first \(31/01/2005\), some the month \(01/31/2005\)"),
+    (["2.00501E+11", "2.00501E+11"], "has lost its last digits to a spreadsheet"),
+    (["2005-01-01", None], "1 of 2 rows have no date"),
+    (["winter", "spring"], "column time: times like 'winter' are not"),
+])  # fmt: skip
+def test_dates_that_cannot_be_told(dates, message):
+    table = pd.DataFrame({"site": "A", "time": dates, "NEE": 1.0, "NEE_QC": 1.0, "lat": 1.0, "lon": 2.0})
+    with pytest.raises(ValueError, match=message):
+        read_towers(table)
+
+
+def test_which_comes_first_can_be_said():
+    table = pd.DataFrame({"site": "A", "time": ["01/02/2005", "02/03/2005", "03/04/2005"], "NEE": 1.0, "NEE_QC": 1.0,
+                          "lat": 1.0, "lon": 2.0})  # fmt: skip
+    day, month = (read_towers(table, dayfirst=first).time.values.astype("M8[D]").astype(str) for first in (True, False))
+    assert list(day) == ["2005-02-01", "2005-03-02", "2005-04-03"]
+    assert list(month) == ["2005-01-02", "2005-02-03", "2005-03-04"]
+    with pytest.raises(ValueError, match="dayfirst=True, but '01/31/2005' is not"):
+        read_towers(table.assign(time="01/31/2005"), dayfirst=True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
+def test_european_tables(tmp_path, encoding):
+    text = "site;time;NEE;NEE_QC;lat;lon;Ort\nXX-Abc;31.01.2005;-1,5;1;50,25;8,5;Göttingen\n;;;;;;\n"
+    (tmp_path / "towers.csv").write_text(text, encoding=encoding)
+    towers = read_towers(tmp_path / "towers.csv")
+    assert [float(v[0]) for v in (towers.nee, towers.lat, towers.lon)] == [-1.5, 50.25, 8.5]
+    assert str(towers.time.values[0])[:10] == "2005-01-31" and str(towers.Ort.values[0]) == "Göttingen"
+
+
+def test_text_among_numbers_is_named(tmp_path):
+    path = daily(tmp_path, "FLX_XX-Abc_FLUXNET2015_FULLSET_DD_2005-2005_1-4.csv")
+    path.write_text(path.read_text().replace("3.0", "calm"))
+    with pytest.raises(ValueError, match=r"FLX_XX-Abc\S+: column 'NEE_VUT_REF' has what is no number.*calm"):
+        read_towers(path)
+
+
+@pytest.mark.parametrize("columns", [
+    {"siteid": [9, 12], "fluxnetid": ["XX-Abc", "YY-Def"]}, {"fluxnetid": ["XX-Abc", "YY-Def"], "siteid": [9, 12]},
+    {"site": ["Hainich", "Leinefelde"], "Station code": ["XX-Abc", "YY-Def"]},
+    {"SITE_ID": ["US-1", "US-2"], "site": ["XX-Abc", "YY-Def"]}, {"code": ["XX-Abc ", "YY-Def"]},
+])  # fmt: skip
+def test_site_lists_with_several_codes(columns):
+    table = pd.DataFrame({"site": "YY-Def", "time": pd.date_range("2005-01-01", periods=2), "NEE": 1.0, "NEE_QC": 1.0})
+    sites = pd.DataFrame(columns | {"latitude": [50.0, 51.0], "longitude": [8.0, 9.0]})
+    for listed in (sites, sites.set_index(next(iter(columns)))):
+        towers = read_towers(table, sites=listed)
+        assert [*towers.lat.values, *towers.lon.values] == [51, 51, 9, 9]

@@ -1,0 +1,92 @@
+"""Dates as networks, pandas and spreadsheets write them."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+_NUMBERS = {6: "%Y%m", 8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+_YEAR_FIRST = re.compile(r"\d{4}[-/.]\d{1,2}(?:[-/.]\d{1,2}(?:[T ].*)?)?")
+_YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4}|\d{2})(?:[T ,]+(\S.*))?")
+_ZONE = re.compile(r"(?<=\d)\s*(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$")
+_WRITE = "write them as 2005-01-31, or as numbers 20050131 (days) or 200501 (months)"
+
+
+def dates(column: pd.Series, where: str, dayfirst: bool | None = None) -> pd.Series:
+    """Dates and times of a column; those of a zone as they read.
+
+    Read are dates, text like ``2005-01-31`` and ``2005-01-31T00:30``, numbers like 20050131, 200501 and 200501310030,
+    and dates with the year last where a day above 12, or ``dayfirst``, says what comes first.
+
+    Raises
+    ------
+    ValueError
+        Ambiguous, missing or other dates; ``where`` names the file and its column.
+    """
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        return column.dt.tz_localize(None)
+    if pd.api.types.is_datetime64_any_dtype(column):
+        found = column
+    else:
+        if column.isna().any():
+            raise ValueError(f"{where}: {int(column.isna().sum())} of {len(column)} rows have no date: drop them first")
+        text = column.astype(str).str.strip().str.removesuffix(".0")
+        try:
+            found = _of_text(text, where, dayfirst)
+        except ValueError as problem:
+            if where in str(problem):
+                raise
+            raise ValueError(f"{where}: times like {text.iloc[0]!r} are not understood ({problem}); {_WRITE}") from None
+    if found.isna().any():
+        raise ValueError(f"{where}: {int(found.isna().sum())} of {len(found)} rows have no date: drop them first")
+    return found
+
+
+def _of_text(text: pd.Series, where: str, dayfirst: bool | None) -> pd.Series:
+    if text.str.fullmatch(r"[0-9]+").all():
+        length = text.str.len()
+        form = _NUMBERS.get(int(length.max()) if len(length) else 8)
+        if form is None or length.nunique() > 1:
+            raise ValueError(f"{where}: times like {text.iloc[0]!r} are not understood; {_WRITE}")
+        return pd.to_datetime(text, format=form)
+    if text.str.fullmatch(r"[0-9.,]+[eE]\+?[0-9]+").any():
+        raise ValueError(
+            f"{where}: {text.iloc[0]!r} has lost its last digits to a spreadsheet; take the file as published"
+        )
+    text = text.str.replace(_ZONE, "", regex=True) if text.str.contains(":").any() else text
+    if text.str.fullmatch(_YEAR_FIRST).all():
+        text = text.str.replace(r"[/.](?=\d{1,2}(?:\D|$))", "-", n=2, regex=True)
+        padded = text.str[:10].str.fullmatch(r"\d{4}-\d{2}(-\d{2})?").all()
+        return pd.to_datetime(text, format="ISO8601" if padded else "mixed")
+    if text.str.fullmatch(_YEAR_LAST).all():
+        return _year_last(text, where, dayfirst)
+    return pd.to_datetime(text, format="mixed")
+
+
+def _year_last(text: pd.Series, where: str, dayfirst: bool | None) -> pd.Series:
+    """Dates such as 31/01/2005: what comes first must be said, or be seen from a number above 12."""
+    parts = text.str.extract(_YEAR_LAST)
+    first, second = parts[0].astype(int), parts[2].astype(int)
+    seen = {True: first.gt(12).any(), False: second.gt(12).any()}
+    if all(seen.values()):
+        raise ValueError(
+            f"{where}: some dates have the day first ({text[first.gt(12)].iloc[0]}), some the month "
+            f"({text[second.gt(12)].iloc[0]}); {_WRITE}"
+        )
+    if dayfirst is None and not any(seen.values()):
+        raise ValueError(
+            f"{where}: dates like {text.iloc[-1]!r} are ambiguous, no day is above 12: say dayfirst=True or "
+            f"dayfirst=False, or {_WRITE}"
+        )
+    if dayfirst is not None and seen[not dayfirst]:
+        raise ValueError(
+            f"{where}: dayfirst={dayfirst}, but {text[(second if dayfirst else first).gt(12)].iloc[0]!r} is not"
+        )
+    day, month = (first, second) if dayfirst or seen[True] else (second, first)
+    year = parts[3].where(parts[3].str.len() == 4, "20" + parts[3])
+    stamp = year + "-" + month.astype(str).str.zfill(2) + "-" + day.astype(str).str.zfill(2)
+    clock = parts[4].fillna("")
+    if (clock == "").all():
+        return pd.to_datetime(stamp, format="%Y-%m-%d")
+    return pd.to_datetime(stamp + " " + clock.replace("", "00:00"), format="mixed")

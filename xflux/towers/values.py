@@ -1,0 +1,51 @@
+"""Values of tower files: what is missing, and fluxes as rates per day."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pandas as pd
+
+# -9999 everywhere, -6999 in older files of AmeriFlux and of La Thuile
+MISSING = -6990
+CARBON = re.compile(r"(NEE|GPP|RECO|TER|FC|NBE|NEP)(_|$)", re.IGNORECASE)
+_MONTHLY = re.compile(r"\s*(/\s*month|month\^?-1|mon\^?-1)\s*$")
+
+
+def numbers(column: pd.Series, name: str) -> pd.Series:
+    """The column as numbers, without those that stand for a missing value in every column of the networks."""
+    try:
+        values = pd.to_numeric(column)
+    except (ValueError, TypeError) as problem:
+        raise ValueError(f"{os.path.basename(name)}: column {column.name!r} has what is no number: {problem}") from None
+    return values.where(values > MISSING)
+
+
+def daily_rate(
+    unit: str | None, column: str, per_day: int = 1, months: pd.Series | None = None
+) -> tuple[float | pd.Series, str | None]:
+    """(factor, units) that turn a flux into a rate per day: carbon in gC m-2 d-1, others in their own units.
+
+    Amounts per step, such as mm and gC m-2, count ``per_day`` times a day; those of whole months (``months``, their
+    dates) are spread over their days. None is an unknown unit, which is left alone.
+    """
+    from xflux.units import UnitsError, factor, parse
+
+    if unit is None:
+        return 1.0, None
+    try:
+        parsed = parse(unit)
+    except UnitsError:
+        if CARBON.match(column):
+            raise
+        return 1.0, unit
+    carbon = parsed.substance in ("C", "CO2", "mol") and parsed.per_area
+    amount = parsed.time is None and parsed.per_area
+    if not carbon and not (parsed.substance == "water" and (amount or parsed.time == "month")):
+        return 1.0, unit
+    scale = 1.0
+    if amount or parsed.time == "month":
+        scale = 1 / months.dt.days_in_month if months is not None else per_day
+        unit = _MONTHLY.sub("", unit) + " d-1"
+    return (scale * factor(unit, "gC m-2 d-1"), "gC m-2 d-1") if carbon else (scale, unit)
