@@ -184,6 +184,134 @@ def test_columns_that_occur_twice_raise(lon):
         cell_area(grid(GRIDS["1"][0], lon))
 
 
+@pytest.mark.parametrize("lon", [np.linspace(0.05, 359.95, 71), np.arange(-180, 180, 1.1), np.arange(0, 400, 50.0)])
+def test_columns_that_overlap_after_one_turn_raise(lon):
+    with pytest.raises(ValueError, match="do not fit into 360: the last and the first overlap"):
+        cell_area(grid(GRIDS["1"][0], lon))
+    np.testing.assert_allclose(cell_area(grid([0.0, 1.0], lon[:-2]))[0], cell_area(grid([0.0, 1.0], lon[:2]))[0, 0])
+
+
+@pytest.mark.parametrize("step", [3.3, 0.7, 1.1, 0.05123])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_few_cells_keep_their_step(count, step):
+    lat, lon = -23.4 + step * np.arange(count), 10 + step * np.arange(count)
+    heights = np.sin(np.radians(lat + step / 2)) - np.sin(np.radians(lat - step / 2))
+    expected = RADIUS**2 * heights[:, None] * np.radians(step) * np.ones(count)
+    np.testing.assert_allclose(cell_area(grid(lat, lon)).values, expected, rtol=1e-9)
+    single = cell_area(grid(lat.astype("float32"), lon.astype("float32"))).values
+    np.testing.assert_allclose(single, expected, rtol=8e-6 / step)
+
+
+def with_bounds(lat, lon, south_north=None, west_east=None) -> xr.Dataset:
+    ds = grid(lat, lon)
+    for name, bounds in {"lat": south_north, "lon": west_east}.items():
+        if bounds is not None:
+            ds[f"{name}_bnds"] = ((name, "bnds"), bounds)
+            ds[name].attrs["bounds"] = f"{name}_bnds"
+    return ds
+
+
+def pairs(limits) -> np.ndarray:
+    return np.stack([limits[:-1], limits[1:]], axis=1)
+
+
+def regular(step: float, west=0.0, limits=(-90, 90, 360)) -> xr.Dataset:
+    lat, lon = np.arange(limits[0], limits[1] + step / 2, step), np.arange(west, west + limits[2] + step / 2, step)
+    return with_bounds(lat[:-1] + step / 2, lon[:-1] + step / 2, pairs(lat), pairs(lon))
+
+
+STALE = {
+    "coarsen 2 × 2": lambda ds: ds.coarsen(lat=2, lon=2).mean(),
+    "coarsen 3 × 1": lambda ds: ds.coarsen(lat=3).mean(),
+    "coarsen 1 × 5": lambda ds: ds.coarsen(lon=5).mean(),
+    "coarsen, padded": lambda ds: ds.coarsen(lat=7, boundary="pad").mean(),
+    "interp, coarser": lambda ds: ds.interp(lat=ds.lat.values[:-1:2] + 0.5),
+    "interp, finer": lambda ds: ds.interp(lat=np.arange(31, 59, 0.5)),
+    "interp beyond": lambda ds: ds.interp(lat=ds.lat.values + 0.5),
+    "reindex, coarser": lambda ds: ds.reindex(lat=ds.lat.values[:-1:2] + 0.5, method="nearest"),
+    "reindex, finer": lambda ds: ds.reindex(lon=np.arange(-19.75, 39, 0.5), method="nearest"),
+    "reindex, shifted": lambda ds: ds.reindex(lat=ds.lat.values + 0.1, method="nearest"),
+    "another axis": lambda ds: ds.assign_coords(lat=ds.lat / 2),
+    "every second row": lambda ds: ds.isel(lat=slice(None, None, 2)),
+    "running means": lambda ds: ds.rolling(lat=3, center=True).mean(),
+}
+
+
+@pytest.mark.parametrize("change", STALE)
+@pytest.mark.parametrize("limits", [(-90, 90, 360), (30, 60, 60)])
+def test_bounds_of_another_grid_raise_and_say_what_to_drop(change, limits):
+    ds = regular(1.0, -20.0, limits)
+    stale = STALE[change](ds)
+    with pytest.raises(ValueError, match=r"do not fit '(lat|lon)'.* drop them, ds.drop_vars\('(lat|lon)_bnds'\)"):
+        cell_area(stale)
+    assert float(cell_area(ds).sum()) == pytest.approx(float(cell_area(ds.drop_vars(["lat_bnds", "lon_bnds"])).sum()))
+
+
+@pytest.mark.parametrize("rows", [2, 4, 8, 64, 160])
+def test_bounds_of_gaussian_rows_are_not_symmetric(rows):
+    nodes, weights = np.polynomial.legendre.leggauss(rows)
+    lat, lon = np.degrees(np.arcsin(nodes)), np.arange(0, 360, 30.0)
+    by_weight = np.degrees(np.arcsin(np.clip(np.r_[-1, np.cumsum(weights) - 1], -1, 1)))
+    midway = np.r_[-90, (lat[1:] + lat[:-1]) / 2, 90]
+    for limits in (by_weight, midway):
+        area = cell_area(with_bounds(lat, lon, pairs(limits)))
+        expected = RADIUS**2 * np.diff(np.sin(np.radians(limits))) * np.radians(30)
+        np.testing.assert_allclose(area.isel(lon=3), expected, rtol=1e-9)
+        turned = cell_area(with_bounds(lat[::-1], lon, pairs(limits)[::-1, ::-1]))
+        np.testing.assert_allclose(turned.isel(lon=3), expected[::-1], rtol=1e-9)
+
+
+LAT, LON = np.arange(-88.0, 89, 4), np.arange(2.0, 360, 4)
+HALF_POLAR = np.r_[-90, np.arange(-88.0, 89, 2), 90]
+CORNERS = np.array([-2, 2, 2, -2])
+EDGES = {
+    "beyond the poles": with_bounds(HALF_POLAR, LON, pairs(np.arange(-91, 92, 2.0))),
+    "half rows at the poles": with_bounds(HALF_POLAR, LON, pairs(np.r_[-90, np.arange(-89, 90, 2), 90])),
+    "round the seam": with_bounds(LAT, LON, west_east=(pairs(np.arange(0, 361, 4.0)) + 180) % 360 - 180),
+    "closing at 0": with_bounds(LAT, LON, west_east=pairs(np.arange(0, 361, 4.0) % 360)),
+    "narrower than their digits": with_bounds(LAT, LON, pairs(np.round(np.arange(-90, 91, 4) + 1e-4, 3))),
+    "gone": with_bounds(LAT, LON).assign_coords(lat=("lat", LAT, {"bounds": "gone"})),
+    "at every step": with_bounds(LAT, LON, pairs(np.arange(-90, 91, 4.0))).expand_dims(time=3),
+    "four corners": grid(LAT, LON).assign(
+        lat_bnds=(("lat", "nv"), LAT[:, None] + CORNERS), lon_bnds=(("lon", "nv"), (LON[:, None] + CORNERS) % 360)
+    ),
+    "four corners of every cell": grid(LAT, LON).assign(
+        lon_bnds=(("lat", "lon", "nv"), np.tile((LON[:, None] + CORNERS) % 360, (len(LAT), 1, 1)))
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", EDGES)
+def test_bounds_as_files_have_them(kind):
+    area = cell_area(EDGES[kind])
+    assert float(area.sum()) == pytest.approx(SPHERE, rel=2e-6 if "digits" in kind else 1e-12)
+    np.testing.assert_allclose(area.isel(lon=0), area.isel(lon=44), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("ds", "message"),
+    [
+        (with_bounds(LAT, LON, np.stack([LAT - 2.5, LAT + 2.5], 1)), "-88 and -84 overlap by 1 degrees"),
+        (with_bounds(LAT, LON, np.stack([LAT - 1, LAT + 1], 1)), "2 degrees wide stand 4 degrees apart"),
+        (with_bounds(LAT, LON, west_east=np.stack([LON - 1.6, LON + 2.4], 1)), r"do not hold its value 2 in their"),
+        (with_bounds(LAT, LON, west_east=pairs(np.r_[np.arange(0, 360, 4.0), 180])), "hold its value 358 in their"),
+        (
+            xr.concat([with_bounds(LAT, LON, LAT[:, None] + [-2, d]) for d in (2, 2.1)], "time", data_vars="all"),
+            r"change along \['time'\].*ds.drop_vars\('lat_bnds'\)",
+        ),
+    ],
+)  # fmt: skip
+def test_bounds_that_contradict_their_axis_raise(ds, message):
+    with pytest.raises(ValueError, match=message):
+        cell_area(ds)
+
+
+def test_bounds_of_rows_picked_unevenly_are_believed():
+    ds = regular(1.0)
+    picked = ds.isel(lat=[3, 20, 22], lon=slice(5, 9))
+    np.testing.assert_allclose(cell_area(picked), cell_area(ds).isel(lat=[3, 20, 22], lon=slice(5, 9)), rtol=1e-12)
+
+
 def test_jitter_snaps():
     rng = np.random.default_rng(0)
     lat, lon = GRIDS["0.5"]

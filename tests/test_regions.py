@@ -323,7 +323,7 @@ def test_single_step_needs_bounds_and_takes_them_from_the_dataset():
 
 
 def test_cell_bounds_of_a_dataset_are_used():
-    coords = {"lat": [10.0, 11.0], "lon": [5.0, 6.0]}
+    coords = {"lat": [9.75, 11.25], "lon": [5.0, 6.0]}
     da = xr.DataArray(np.ones((2, 2)), coords, ("lat", "lon"), attrs={"units": "gC m-2 d-1", "area_basis": "cell"})
     bounds = xr.DataArray([[9.0, 10.5], [10.5, 12.0]], dims=("lat", "bnds"))
     ds = xr.Dataset({"nee": da, "lat_bnds": bounds})

@@ -8,6 +8,7 @@ import importlib
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from . import cells
 from .accessor import DataArrayFlux, DatasetFlux
 from .bridge import Bridge, load_bridge
 from .forward import wrap
@@ -36,6 +37,8 @@ __all__ = [
     "save_weights",
     "wrap",
 ]
+
+grid = cells  # the name that programs know: xflux.grid.cell_area
 
 _ROOMS = ("adjust", "drivers", "evaluate", "plot", "study", "synthetic", "train")
 

@@ -1,28 +1,126 @@
-"""Edges of the cells of an axis: from CF bounds, or inferred from the centres."""
+"""Bounds of cells: CF bounds, checked against the coordinates before they are believed, else inferred.
 
-from collections.abc import Hashable
+xarray averages bounds in ``coarsen`` and ``interp``, picks them in ``reindex`` and repeats them along time in
+``open_mfdataset``: they then ride on beside coordinates that they no longer fit.
+"""
 
 import numpy as np
 import xarray as xr
 
 from .axes import STANDARD_NAMES, is_axis
+from .inferred import JITTER, check_centres, inferred, on_circle, regular_step
 
-# Coordinates in float32 are off by up to 1.5e-5 degrees near 180; jitter below this is not a grid of its own.
-_JITTER = 5e-5
+# How far from its middle a cell may have its centre, as a share of the cell: coordinates are written with few digits;
+# the rows of Gaussian and other irregular grids are not symmetric.
+_OFF_REGULAR, _OFF_IRREGULAR = 0.02, 0.25
 
 
 def coordinate_bounds(obj: xr.DataArray | xr.Dataset, axis: str) -> xr.DataArray | None:
-    """The CF bounds (n, 2) of ``lat`` or ``lon`` that a Dataset carries, None where there are none."""
+    """The CF bounds (n, 2) of ``lat`` or ``lon`` that a Dataset carries, None where there are none.
+
+    Raises
+    ------
+    ValueError
+        They vary along a dimension other than their own axis, such as time.
+    """
     if axis not in obj.coords:
         return None
-    coord = obj[axis]
+    coord, full = obj[axis], STANDARD_NAMES[axis]
     named = coord.attrs.get("bounds") or coord.encoding.get("bounds")
     variables = obj.variables if isinstance(obj, xr.Dataset) else obj.coords
-    for name in (named, f"{axis}_bnds", f"{axis}_bounds", f"{STANDARD_NAMES[axis]}_bnds", f"bounds_{axis}"):
-        if name in variables and obj[name].ndim == 2 and axis in obj[name].dims:
-            bounds = obj[name].transpose(axis, ...)
-            if bounds.shape[1] == 2:
-                return bounds
+    for name in (named, *(f"{a}_{b}" for a in (axis, full) for b in ("bnds", "bounds")), f"bounds_{axis}"):
+        if name in variables and axis in obj[name].dims and obj[name].ndim > 1:
+            return _by_vertex(obj[name], axis)
+    return None
+
+
+def _by_vertex(bounds: xr.DataArray, axis: str) -> xr.DataArray | None:
+    """(axis, 2), freed of dims along which they are constant; of four or more corners the outermost."""
+    corners = [dim for dim in bounds.dims if dim not in ("time", "lat", "lon") and dim not in bounds.coords]
+    if not corners or bounds.sizes[corners[-1]] < 2:
+        return None
+    bounds = bounds.transpose(axis, ..., corners[-1])
+    values = np.asarray(bounds.values, dtype="float64")
+    values = values.reshape(len(values), -1, values.shape[-1])
+    if np.ptp(values, axis=1).max(initial=0) > JITTER:
+        raise ValueError(
+            f"the cell bounds {bounds.name!r} {bounds.dims} of {axis!r} change along "
+            f"{[d for d in bounds.dims[1:-1]]}: cells do not move. Drop them, ds.drop_vars({bounds.name!r}), to have "
+            "the cells inferred, or select one."
+        )
+    values = values[:, 0]
+    if values.shape[1] > 2:
+        centre = np.asarray(bounds[axis].values, dtype="float64")[:, None]
+        values = values + (360 * np.round((centre - values) / 360) if axis == "lon" else 0)
+        values = np.stack([values.min(axis=1), values.max(axis=1)], axis=1)
+    return xr.DataArray(values, dims=(axis, "bounds"), name=bounds.name)
+
+
+def _checked(values: np.ndarray, bounds: xr.DataArray | np.ndarray, axis: str) -> np.ndarray:
+    """CF bounds as ascending pairs that hold their centre in their middle and do not overlap.
+
+    Longitudes that jump by 360 are put right; latitudes end at the poles.
+    """
+    name, bounds = getattr(bounds, "name", None) or f"{axis}_bnds", np.asarray(bounds, dtype="float64")
+
+    def refuse(problem: str) -> None:
+        raise ValueError(
+            f"the cell bounds {name!r} do not fit {axis!r}: {problem}. They may be left from another grid (coarsen, "
+            f"interp and reindex keep them): drop them, ds.drop_vars({name!r}), to have the cells inferred."
+        )
+
+    if bounds.shape != (values.size, 2):
+        refuse(f"they have the shape {bounds.shape}, expected {(values.size, 2)}")
+    if not np.isfinite(bounds).all():
+        refuse("they hold missing values")
+    given = _unwrapped(values, bounds) if axis == "lon" else np.sort(bounds, axis=1)
+    bounds = given if axis == "lon" else np.clip(given, -90, 90)
+    if (empty := bounds[:, 1] <= bounds[:, 0]).any():
+        i = int(empty.argmax())
+        refuse(f"{bounds[i]} at {values[i]:g} enclose nothing")
+    if (off := _off_centre(values, given, bounds, axis)).any():
+        i = int(off.argmax())
+        refuse(f"{given[i]} do not hold its value {values[i]:g} in their middle")
+    if (problem := _not_tiling(values, bounds, axis)) is not None:
+        refuse(problem)
+    return bounds
+
+
+def _unwrapped(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Wrapped longitude bounds, such as (179.5, -179.5), put around their centres; (-180, 180) of one column stays."""
+    width = np.abs(bounds[:, 1] - bounds[:, 0])
+    fix = (width > 180) & ~(np.isclose(width, 360) & (values.size == 1))
+    near = bounds + 360 * np.round((values[:, None] - bounds) / 360)
+    bounds = np.sort(np.where(fix[:, None], near, bounds), axis=1)
+    return bounds + 360 * np.round((values - bounds.mean(axis=1)) / 360)[:, None]
+
+
+def _off_centre(values: np.ndarray, given: np.ndarray, clipped: np.ndarray, axis: str) -> np.ndarray:
+    """Cells that do not have their centre in their middle; one at a pole need only hold it."""
+    steps = np.diff(np.sort(np.mod(values - values[0], 360) if axis == "lon" else values))
+    regular = not (steps > 0).any() or ((steps > 0).all() and regular_step(np.r_[0, np.cumsum(steps)]) is not None)
+    share = _OFF_REGULAR if regular else _OFF_IRREGULAR
+    off = np.abs(values - given.mean(axis=1)) > share * np.diff(given, axis=1)[:, 0] + JITTER
+    polar = (np.abs(clipped) >= 90 - JITTER).any(axis=1) & (axis == "lat")
+    return off & ~(polar & (values >= clipped[:, 0] - JITTER) & (values <= clipped[:, 1] + JITTER))
+
+
+def _not_tiling(values: np.ndarray, bounds: np.ndarray, axis: str) -> str | None:
+    """What is wrong between neighbours: an overlap, or gaps all along an even axis, as averaged bounds leave them."""
+    order, centre = on_circle(values) if axis == "lon" else (np.argsort(values), np.sort(values))
+    low, high = (bounds[order] + (centre - values[order])[:, None]).T
+    if axis == "lon":  # once round; a regional axis has its gap at its back
+        low, high, centre = (np.r_[x, x[0] + 360] for x in (low, high, centre))
+    width = np.minimum((high - low)[1:], (high - low)[:-1])
+    gap, step = low[1:] - high[:-1], np.diff(centre)
+    slack = 1e-2 * width + JITTER
+    if (lap := gap < -slack).any():
+        i = int(lap.argmax())
+        return f"the cells of {centre[i]:g} and {centre[i + 1]:g} overlap by {-gap[i]:.4g} degrees"
+    inner = slice(None, -1) if axis == "lon" else slice(None)
+    gap, step, slack = gap[inner], step[inner], slack[inner]
+    if gap.size and (gap > slack).all() and step.max() < 2 * step.min():
+        return f"cells {width[0]:.4g} degrees wide stand {step[0]:.4g} degrees apart, with gaps between all of them"
     return None
 
 
@@ -31,124 +129,6 @@ def _kind(coord: xr.DataArray) -> str:
         if coord.name is not None and is_axis(xr.Dataset(coords={coord.name: coord}), coord.name, axis):
             return axis
     raise ValueError(f"coordinate {coord.name!r} is neither latitude nor longitude by name or attributes.")
-
-
-def _regular(centres: np.ndarray) -> float | None:
-    """Step of a regular axis that may have gaps (sorted, ascending), None where the axis is irregular.
-
-    Gaps are the exception: where most steps are wider than the narrowest, as between a point at the pole and the centre
-    of the first row, the axis is irregular.
-    """
-    steps = np.diff(centres)
-    narrow = steps < 1.5 * steps.min()
-    if narrow.mean() < 0.5:
-        return None
-    step = np.median(steps[narrow])
-    counts = np.round((centres - centres[0]) / step)
-    if counts[-1] > 0:
-        step = (centres[-1] - centres[0]) / counts[-1]
-    tolerance = max(1e-3 * step, _JITTER)
-    if np.abs(centres - centres[0] - counts * step).max() > 2 * tolerance:
-        return None
-    whole = 360 / round(360 / step)
-    return whole if abs(whole - step) * counts[-1] < tolerance else step
-
-
-def _regular_bounds(centres: np.ndarray, step: float) -> np.ndarray:
-    """(n, 2) of a regular axis, freed of jitter: the origin is the mean one, on a half step where it nearly is."""
-    counts = np.round((centres - centres[0]) / step)
-    half = np.mean(centres - counts * step) / (step / 2)
-    if abs(half - np.round(half)) * step / 2 < max(1e-3 * step, _JITTER):
-        half = np.round(half)
-    west = (half - 1 + 2 * counts) * (step / 2)
-    return np.stack([west, west + step], axis=1)
-
-
-def _midpoint_bounds(centres: np.ndarray) -> np.ndarray:
-    middle = (centres[1:] + centres[:-1]) / 2
-    first, last = 2 * centres[0] - middle[0], 2 * centres[-1] - middle[-1]
-    return np.stack([np.r_[first, middle], np.r_[middle, last]], axis=1)
-
-
-def _lat_bounds(centres: np.ndarray, step: float | None) -> np.ndarray:
-    """(n, 2) of ascending latitudes, clipped at the poles.
-
-    Irregular (Gaussian) latitudes have their edges midway, as CDO does, and their outer edges at the poles where less
-    than half a row is missing there.
-    """
-    if len(centres) == 1:
-        return np.clip([[centres[0] - step / 2, centres[0] + step / 2]], -90, 90)
-    step = _regular(centres)
-    if step is not None:
-        bounds = _regular_bounds(centres, step)
-    else:
-        bounds = _midpoint_bounds(centres)
-        bounds[0, 0] = -90 if bounds[0, 0] + 90 < (centres[1] - centres[0]) / 2 else bounds[0, 0]
-        bounds[-1, 1] = 90 if 90 - bounds[-1, 1] < (centres[-1] - centres[-2]) / 2 else bounds[-1, 1]
-        _half_polar(centres, bounds)
-    bounds[np.abs(bounds - 90) < _JITTER] = 90
-    bounds[np.abs(bounds + 90) < _JITTER] = -90
-    return np.clip(bounds, -90, 90)
-
-
-def _half_polar(centres: np.ndarray, bounds: np.ndarray) -> None:
-    """GEOS-Chem's half-height polar rows (89 on 4°, 89.5 on 2°): their inner edge is not midway. In place."""
-    if len(centres) < 4 or (step := _regular(centres[1:-1])) is None:
-        return
-    if abs(90 - centres[-1] - step / 4) < _JITTER and abs(90 - step - centres[-2]) < _JITTER:
-        bounds[-2, 1] = bounds[-1, 0] = 90 - step / 2
-    if abs(90 + centres[0] - step / 4) < _JITTER and abs(90 - step + centres[1]) < _JITTER:
-        bounds[1, 0] = bounds[0, 1] = step / 2 - 90
-
-
-def _lon_bounds(centres: np.ndarray, step: float | None) -> np.ndarray:
-    """(n, 2) of ascending longitudes that span less than 360°; a global axis closes on itself."""
-    if len(centres) == 1:
-        return np.array([[centres[0] - step / 2, centres[0] + step / 2]])
-    step = _regular(centres)
-    if step is not None:
-        bounds = _regular_bounds(centres, step)
-    else:
-        bounds = _midpoint_bounds(centres)
-        closing = centres[0] + 360 - centres[-1]
-        if closing < 1.5 * np.diff(centres).max():
-            bounds[-1, 1] = centres[-1] + closing / 2
-            bounds[0, 0] = bounds[-1, 1] - 360
-    if abs(bounds[-1, 1] - bounds[0, 0] - 360) < max(1e-3 * (bounds[-1, 1] - bounds[-1, 0]), _JITTER):
-        bounds[-1, 1] = bounds[0, 0] + 360
-    return bounds
-
-
-def _on_circle(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order and unwrapped values of longitudes, ascending from behind the widest gap."""
-    order = np.argsort(np.mod(values, 360), kind="stable")
-    ascending = np.mod(values, 360)[order]
-    gaps = np.diff(ascending, append=ascending[0] + 360)
-    # The seam stays at the first label where the axis is global; otherwise it lies in the widest gap.
-    seam = np.argmax(gaps) + 1 if gaps.max() > 1.5 * np.median(gaps) else int(np.flatnonzero(order == 0)[0])
-    order = np.roll(order, -seam)
-    ascending = np.roll(ascending, -seam)
-    return order, ascending[0] + np.mod(ascending - ascending[0], 360)
-
-
-def _check(values: np.ndarray, name: Hashable, axis: str) -> None:
-    full = STANDARD_NAMES[axis]
-    if values.ndim != 1:
-        raise ValueError(f"{name!r} is {values.ndim}-dimensional; expected one-dimensional {full}s: regrid first.")
-    if values.size == 0 or not np.isfinite(values).all():
-        raise ValueError(f"{full}s {name!r} are empty or not all finite.")
-    if axis == "lat" and np.abs(values).max() > 90 + _JITTER:
-        raise ValueError(
-            f"latitudes {name!r} reach {values[np.abs(values).argmax()]:g}; drop those beyond ±90 degrees."
-        )
-    wrapped = np.sort(np.mod(values, 360) if axis == "lon" else values)
-    gaps = np.diff(wrapped, append=wrapped[0] + 360) if axis == "lon" else np.diff(wrapped)
-    if values.size > 1 and gaps.min() < 1e-5:
-        repeated = wrapped[gaps.argmin()]
-        raise ValueError(
-            f"{full} {repeated:g} occurs twice{' modulo 360' if axis == 'lon' else ''} in {name!r}: the same cells "
-            f"would count twice. Drop the repeated one, as in obj.isel({name}=slice(None, -1))."
-        )
 
 
 def cell_bounds(
@@ -174,50 +154,15 @@ def cell_bounds(
     """
     axis = _kind(coord)
     values = np.asarray(coord.values, dtype="float64")
-    _check(values, coord.name, axis)
+    check_centres(values, coord.name, axis)
     if bounds is not None:
-        return _given_bounds(values, np.asarray(bounds, dtype="float64"), axis, coord.name)
+        return _checked(values, bounds, axis)
     if values.size == 1 and step is None:
         raise ValueError(
             f"a single {STANDARD_NAMES[axis]} ({values[0]:g}) has no cell width: give step=, or put {coord.name}_bnds "
             f"into a Dataset."
         )
-    if axis == "lat":
-        order = np.argsort(values)
-        ascending = _lat_bounds(values[order], step)
-    else:
-        order, unwrapped = _on_circle(values)
-        ascending = _lon_bounds(unwrapped, step)
-        ascending += (360 * np.round((values[order] - unwrapped) / 360))[:, None]
-    result = np.empty_like(ascending)
-    result[order] = ascending
-    return result
-
-
-def _given_bounds(values: np.ndarray, bounds: np.ndarray, axis: str, name: Hashable) -> np.ndarray:
-    """CF bounds as ascending pairs that hold their centre; longitudes that jump by 360 are put right."""
-    if bounds.shape != (values.size, 2):
-        raise ValueError(f"bounds of {name!r} have the shape {bounds.shape}; expected {(values.size, 2)}.")
-    if not np.isfinite(bounds).all():
-        raise ValueError(f"bounds of {name!r} hold missing values: fill them, or drop them to have them inferred.")
-    if axis == "lat":
-        bounds = np.clip(np.sort(bounds, axis=1), -90, 90)
-    else:
-        # Wrapped bounds, such as (179.5, -179.5), or (-180, 180) of one global column.
-        wrapped = np.abs(bounds[:, 1] - bounds[:, 0]) > 180
-        whole = np.isclose(np.abs(bounds[:, 1] - bounds[:, 0]), 360)
-        fix = wrapped & ~whole & (values.size > 1)
-        near = bounds + 360 * np.round((values[:, None] - bounds) / 360)
-        bounds = np.sort(np.where(fix[:, None], near, bounds), axis=1)
-        bounds += 360 * np.round((values - bounds.mean(axis=1)) / 360)[:, None]
-    if (bounds[:, 1] <= bounds[:, 0]).any():
-        i = int((bounds[:, 1] <= bounds[:, 0]).argmax())
-        raise ValueError(f"bounds {bounds[i]} of {name!r} at {values[i]:g} enclose nothing; drop them to be inferred.")
-    outside = (values < bounds[:, 0] - 1e-3) | (values > bounds[:, 1] + 1e-3)
-    if outside.any():
-        i = int(outside.argmax())
-        raise ValueError(f"bounds {bounds[i]} of {name!r} do not hold its value {values[i]:g}.")
-    return bounds
+    return inferred(values, axis, step)
 
 
 def edges(
