@@ -25,6 +25,7 @@ import numpy as np
 MARK = "xflux.json"
 """The file that marks a folder that is written bit by bit (a run folder)."""
 _PACKAGES = ("xflux", "xarray", "numpy", "dask", "torch", "scikit-learn", "numba")
+SEAL = b"\nxflux sha256 "
 _HEAD = 2**12
 _WORDS = re.compile(rb"(?:name='generator' content='|Software\0|/Creator \(|%%Creator: |<dc:title>)(xflux [a-z]+)")
 
@@ -281,10 +282,36 @@ def digest(content: object, arrays: Mapping[str, Any] | None = None) -> str:
     found = hashlib.sha256(json.dumps(content, sort_keys=True, default=plain).encode())
     for name, values in sorted((arrays or {}).items()):
         values = np.asarray(values)
-        values = values.astype(str) if values.dtype.kind in "OUT" else values
-        found.update(f"{name} {values.dtype} {values.shape}".encode())
-        found.update(np.ascontiguousarray(values).tobytes())
+        is_text = values.dtype.kind not in "biufcmM"  # it comes back from files in other types
+        found.update(f"{name} {'text' if is_text else values.dtype} {values.shape}".encode())
+        found.update(json.dumps(values.astype(object).tolist(), default=str).encode() if is_text else values.tobytes())
     return found.hexdigest()
+
+
+def seal(path: Path) -> None:
+    """Append the SHA-256 of a netCDF file to it: HDF5 reads on, but may never return from a damaged file."""
+    found = file_digest(path)
+    with path.open("ab") as file:
+        file.write(SEAL + found.encode())
+
+
+def require_seal(path: Path) -> None:
+    """An error where a sealed file is not what it was when it was sealed; one without a seal passes.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     length = Path(folder, "a.nc").write_bytes(b"numbers")
+    ...     seal(Path(folder, "a.nc"))
+    ...     require_seal(Path(folder, "a.nc"))
+    ...     length = Path(folder, "a.nc").write_bytes(Path(folder, "a.nc").read_bytes().replace(b"num", b"num "))
+    ...     require_seal(Path(folder, "a.nc"))
+    Traceback (most recent call last):
+        ...
+    ValueError: its bytes do not have the checksum that was written
+    """
+    content = path.read_bytes()
+    body, said = content[: -len(SEAL) - 64], content[-len(SEAL) - 64 :]
+    if said.startswith(SEAL) and said[len(SEAL) :] != hashlib.sha256(body).hexdigest().encode():
+        raise ValueError("its bytes do not have the checksum that was written")
 
 
 def file_digest(path: Path) -> str:

@@ -1,11 +1,18 @@
-"""Region weights on disk: netCDF or Zarr, compressed by gathering."""
+"""Region weights on disk: netCDF or Zarr, compressed by gathering, with a checksum of all numbers and words."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-_FORMAT = "xflux region weights 1"
+from xflux.files import digest, require_place, require_seal, seal, whole
+
+_KIND = "xflux region weights"
+_FORMATS = (f"{_KIND} 1", f"{_KIND} 2")
+"""The first has no checksum."""
+_DENSEST = 2000
+"""Bytes of values that a byte of a file can hold: more are claimed, not there."""
 
 
 def save_weights(weights: xr.DataArray, path: str | Path) -> None:
@@ -16,12 +23,14 @@ def save_weights(weights: xr.DataArray, path: str | Path) -> None:
     weights
         From :func:`xflux.region_weights`, (region, lat, lon) backed by ``sparse.COO``.
     path
-        Ends in .nc or .zarr; an existing file is replaced.
+        Ends in .nc or .zarr; older weights there are replaced, once the new ones are written whole.
 
     Raises
     ------
     ValueError
         Another suffix. ``TypeError``: not sparse weights.
+    FileExistsError, PermissionError
+        Something else is there, a link, or what may only be read.
 
     Examples
     --------
@@ -35,27 +44,37 @@ def save_weights(weights: xr.DataArray, path: str | Path) -> None:
     True
     """
     data = weights.data
+    suffix = Path(path).suffix
+    if suffix not in (".nc", ".zarr"):
+        raise ValueError(f"cannot tell the format of {str(path)!r}; expected a path that ends in .nc or .zarr.")
     if weights.dims != ("region", "lat", "lon") or not hasattr(data, "coords"):
         raise TypeError(
             f"save_weights takes the result of region_weights, sparse with dims (region, lat, lon); got "
             f"{type(data).__name__} with dims {weights.dims}."
         )
+    require_place(path, _KIND)
     shape = np.array(weights.shape, dtype="int64")
     entry = np.ravel_multi_index(tuple(data.coords.astype("int64")), tuple(shape))
     attrs = {"units": weights.attrs["units"], "compress": "region lat lon"}
     variables = {"weight": ("entry", data.data, attrs), "entry": ("entry", entry, {"compress": "region lat lon"})}
     coords = {name: coord.drop_attrs() if name == "cell_weight" else coord for name, coord in weights.coords.items()}
-    ds = xr.Dataset(variables, coords, {**weights.attrs, "format": _FORMAT, "name": str(weights.name)})
-    encoding = {"weight": {}, "entry": {}}
-    suffix = Path(path).suffix
-    if suffix == ".nc":
-        ds.to_netcdf(path, engine="netcdf4", encoding={name: {"zlib": True, "complevel": 4} for name in encoding})
-    elif suffix == ".zarr":
-        # Zarr has no settled form for text of fixed length.
-        ds = ds.assign_coords(region=ds["region"].astype(object)) if ds["region"].dtype.kind == "U" else ds
-        ds.to_zarr(path, mode="w", consolidated=False)
-    else:
-        raise ValueError(f"cannot tell the format of {str(path)!r}; expected a path that ends in .nc or .zarr.")
+    ds = xr.Dataset(variables, coords, {**weights.attrs, "format": _FORMATS[-1], "name": str(weights.name)})
+    ds.attrs["sha256"] = _checksum(ds)
+    with whole(path, _KIND) as part:
+        if suffix == ".nc":
+            packed = {"zlib": True, "complevel": 4}
+            ds.to_netcdf(part, engine="netcdf4", encoding={"weight": packed, "entry": packed})
+            seal(part)
+        else:  # Zarr has no settled form for text of fixed length
+            text = ds["region"].dtype.kind == "U"
+            ds = ds.assign_coords(region=ds["region"].astype(object)) if text else ds
+            ds.to_zarr(part, mode="w", consolidated=False)
+
+
+def _checksum(ds: xr.Dataset) -> str:
+    """SHA-256 of every value, and of the attributes of the whole."""
+    words = {key: np.atleast_1d(value).tolist() for key, value in ds.attrs.items() if key != "sha256"}
+    return digest(words, {str(name): variable.values for name, variable in ds.variables.items()})
 
 
 def load_weights(path: str | Path) -> xr.DataArray:
@@ -64,7 +83,7 @@ def load_weights(path: str | Path) -> xr.DataArray:
     Raises
     ------
     FileNotFoundError
-        Nothing there. ``ValueError``: not a file of region weights.
+        Nothing there. ``ValueError``: not a file of region weights, or a damaged one.
 
     Examples
     --------
@@ -78,15 +97,33 @@ def load_weights(path: str | Path) -> xr.DataArray:
     >>> bands.dims, bands.attrs["units"], bands.attrs["area_basis"]
     (('region', 'lat', 'lon'), 'm2', 'land')
     """
-    import sparse
-
     if not Path(path).exists():
         raise FileNotFoundError(f"no region weights at {str(path)!r}.")
-    zarr = Path(path).suffix == ".zarr"
-    with xr.open_dataset(path, **({"engine": "zarr", "consolidated": False} if zarr else {"engine": "netcdf4"})) as ds:
-        ds = ds.load()
-    if ds.attrs.get("format") != _FORMAT:
-        raise ValueError(f"{str(path)!r} holds no region weights of format {_FORMAT!r}; write them with save_weights.")
+    try:
+        ds = _read(Path(path))
+    except Exception as error:  # the libraries of both formats raise nearly anything on damage
+        raise ValueError(f"{str(path)!r} is damaged or no region weights: {error}; write it again.") from error
+    if ds.attrs.get("format") not in _FORMATS:
+        raise ValueError(f"{str(path)!r} holds no region weights of format {_FORMATS[-1]!r}; use save_weights.")
+    if ds.attrs["format"] != _FORMATS[0] and ds.attrs.pop("sha256", None) != _checksum(ds):
+        raise ValueError(f"{str(path)!r} is damaged: its contents do not have the checksum written; write it again.")
+    return _weights(ds)
+
+
+def _read(path: Path) -> xr.Dataset:
+    parts = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    kind: dict[str, Any] = {"engine": "zarr", "consolidated": False} if path.is_dir() else {"engine": "netcdf4"}
+    if not path.is_dir():
+        require_seal(path)
+    with xr.open_dataset(path, **kind) as ds:
+        if ds.nbytes > _DENSEST * sum(p.stat().st_size for p in parts):
+            raise ValueError(f"{ds.nbytes} bytes of values are not in it")
+        return ds.load()
+
+
+def _weights(ds: xr.Dataset) -> xr.DataArray:
+    import sparse
+
     shape = tuple(ds.sizes[dim] for dim in ("region", "lat", "lon"))
     kind = "int32" if np.prod(shape, dtype="int64") < 2**31 else "int64"
     coords = np.stack(np.unravel_index(ds["entry"].values, shape)).astype(kind)
