@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import xflux
 from xflux.cells import RADIUS, Cells, axis_overlap, cell_area, grid_bounds
 from xflux.regions import region_weights
-from xflux.regions.coverage import Axis, Rings, polygon_shares
 from xflux.regions.shapes import rings_of, shipped
+from xflux.regions.shares import Axis, Rings, polygon_shares
 
 geopandas = pytest.importorskip("geopandas")
 

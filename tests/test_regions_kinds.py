@@ -96,7 +96,7 @@ def test_masks_that_are_no_masks():
     with pytest.raises(ValueError, match="holds no value ≥ 0"):
         aggregate_regions(da, mask_of(coords, np.full((18, 36), -1)), "PgC d-1")
     percent = mask_of(coords, np.full((18, 36), 40.0)).expand_dims(region=["a"])
-    with pytest.raises(ValueError, match="lie between 0 and 1, but 'biome' reaches from 40 to 40"):
+    with pytest.raises(ValueError, match="lie between 0 and 1, but 'biome' reaches from 0 to 40"):
         aggregate_regions(da, percent, "PgC d-1")
     with pytest.raises(ValueError, match=r"fraction mask has the dims \(region, lat, lon\)"):
         aggregate_regions(da, mask_of(coords, np.ones((18, 36))).expand_dims(region=1, time=2), "PgC d-1")
@@ -124,14 +124,15 @@ def test_fraction_mask_that_fills_the_cells(basis, dtype):
 
 
 def test_fraction_mask_carries_its_own_land():
-    """Without a land fraction, land is what the regions cover: on basis land that is theirs, on basis cell the cell."""
+    """Without a land fraction, land is what the regions cover, on either basis."""
     coords = axes(10.0)
     share = fractions(coords, 4, cover=0.5)
     area = cell_area(share)
-    on_land = region_weights(share, share, "land").sum(("lat", "lon")).data.todense()
-    on_cell = region_weights(share, share, "cell").sum(("lat", "lon")).data.todense()
-    np.testing.assert_allclose(on_land, (share * area).sum(("lat", "lon")), rtol=1e-12)
-    np.testing.assert_allclose(on_cell, (share / share.sum("region") * area).sum(("lat", "lon")), rtol=1e-12)
+    for basis in ("land", "cell"):
+        weights = region_weights(share, share, basis).sum(("lat", "lon")).data.todense()
+        np.testing.assert_allclose(weights, (share * area).sum(("lat", "lon")), rtol=1e-12)
+    shared = region_weights(share, share, "cell", share.sum("region")).sum(("lat", "lon")).data.todense()
+    np.testing.assert_allclose(shared, (share / share.sum("region") * area).sum(("lat", "lon")), rtol=1e-12)
     assert aggregate_regions(flux(coords, basis="land"), share, "PgC d-1").unassigned.item() == 0
 
 
@@ -260,8 +261,13 @@ def test_land_fraction_in_percent_on_another_grid_and_wrong():
     )
     with pytest.raises(ValueError, match=r"land_fraction reaches from .* expected shares of the cell, 0 to 1"):
         aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=coarse * 100)
-    with pytest.raises(ValueError, match=r"expected \(lat, lon\): select one of 'time'"):
-        aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=coarse.expand_dims(time=2))
+    repeated = coarse.expand_dims(time=2)
+    np.testing.assert_allclose(
+        aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=repeated).values, expected, rtol=1e-12
+    )
+    changing = repeated * xr.DataArray([1.0, 0.5], dims="time")
+    with pytest.raises(ValueError, match=r"changes along 'time'; expected \(lat, lon\): select one"):
+        aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=changing)
     with pytest.raises(TypeError, match=r"land_fraction must be a DataArray .* not float"):
         aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=0.5)
 

@@ -125,6 +125,9 @@ class Bridge:
         inside = self.pixels["region"].values[:, None] == self.regions["region"].values[None, :]
         labels = {"region": self.regions["region"].values}
         weight = xr.DataArray(inside * self.pixels["weight"].values[:, None], labels, ("pixel", "region"))
+        values = values.where(
+            np.isfinite(values)
+        )  # an infinite value times the zeros of the other regions is no number
         missing = xr.dot(values.isnull().astype(float), xr.DataArray(inside.astype(float), labels, ("pixel", "region")))
         total = xr.dot(values.fillna(0.0), weight, dim="pixel") + self.regions["intercept"].drop_vars(
             [c for c in self.regions.coords if c != "region"]

@@ -1,10 +1,11 @@
 """Regions: what they are, what they weigh, and the integrals of a flux over them."""
 
-from xflux.regions.aggregate import GLOBAL, aggregate_regions
+from xflux.regions.aggregate import aggregate_regions
 from xflux.regions.budget import budget_table, regional_budget
 from xflux.regions.cover import latitude_band_limits
 from xflux.regions.files import load_weights, save_weights
-from xflux.regions.sets import region_labels
+from xflux.regions.globe import GLOBAL, with_global
+from xflux.regions.sets import as_regionmask, region_labels
 from xflux.regions.shapes import CHAPTERS, RECCAP2
 from xflux.regions.weights import region_weights
 
@@ -13,6 +14,7 @@ __all__ = [
     "GLOBAL",
     "RECCAP2",
     "aggregate_regions",
+    "as_regionmask",
     "budget_table",
     "latitude_band_limits",
     "load_weights",
@@ -20,4 +22,5 @@ __all__ = [
     "region_weights",
     "regional_budget",
     "save_weights",
+    "with_global",
 ]

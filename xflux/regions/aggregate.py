@@ -9,19 +9,23 @@ import numpy as np
 import xarray as xr
 
 from xflux.cells import cell_area, standardise
-from xflux.contents import after_sum
+from xflux.contents import after_sum, assumed_area_basis
+from xflux.contents import area_basis as basis_of
 from xflux.files import stamp
 from xflux.regions.cache import plan_for
+from xflux.regions.globe import GLOBAL, RIDING, region_attrs
 from xflux.regions.kernel import Plan, weighted_sums
-from xflux.regions.weights import Weights, check_basis, is_weights
+from xflux.regions.weights import Weights, is_weights
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.convert import to_amounts, valid_share, with_bounds
 from xflux.temporal.steps import steps_of
 from xflux.units import CARBON_SUBSTANCES, UnitsError, factor, flux_variables, parse
 
-GLOBAL = "GLOBAL"
 TIMES = ("time", "month", "dayofyear")
 _VALID = {"units": "1", "long_name": "share of the region's weight and of the step's time that is valid"}
+_REMAINDER = {"unassigned": "integral outside all regions", "assigned": "integral inside the regions, all together"}
+WHOLE = 0.99
+"""Share of a region from which on the grid covers it."""
 _INTEGRATED = {"C": "gC", "CO2": "gC", "mol": "gC", "water": "kgH2O", "energy": "J"}
 _PER = {"fixed": " d-1", "month": " month-1", "year": " yr-1", None: ""}
 _PER_CELL = re.compile(r"(?:/|\bper\b)\s*(?:grid)?[\s_-]*cell\b|\b(?:grid)?_?cell\s*(?:\*\*|\^)?-1\b", re.IGNORECASE)
@@ -34,6 +38,7 @@ def aggregate_regions(
     freq: str | None = None,
     land_fraction: xr.DataArray | None = None,
     include_global: bool = False,
+    area_basis: str | None = None,
 ) -> xr.DataArray | xr.Dataset:
     """Integral of a flux over every region, (…, time, region).
 
@@ -43,29 +48,39 @@ def aggregate_regions(
         Flux per area (or per grid cell, where its units have no area) on (…, lat, lon), in any order of dims. Of a
         Dataset, every flux variable; its CF time and cell bounds and its ``land_fraction`` are used.
     regions
-        "reccap2", "reccap2-chapters", "transcom", "latitude-bands", "countries"; a (lat, lon) label mask; a
-        (region, lat, lon) fraction mask; a GeoDataFrame; a ``regionmask.Regions``; weights of ``region_weights``.
+        A set: "reccap2", "reccap2-chapters", "transcom", "latitude-bands", "countries", or regionmask's "srex",
+        "giorgi", "prudence", "ar6.land". A region or country, or a list of them: "EU", "Germany", ["DEU", "FRA"]. A box
+        (west, south, east, north) in degrees, over the dateline where west > east. A (lat, lon) label mask; a (region,
+        lat, lon) fraction mask; a GeoDataFrame; a ``regionmask.Regions``; weights of ``region_weights``.
     units
         Of the result. "PgC month-1" is the amount of each calendar month, "PgC yr-1" that of each year on annual
         steps and a rate on shorter ones.
     freq
         Steps of the result, e.g. "MS" or "YS"; default: those of ``obj``, or calendar months for "… month-1".
     land_fraction
-        (lat, lon), 0–1, for fluxes per m2 of land. Default: the product's own, else the polygons' land.
+        (lat, lon), 0–1 or %, for fluxes per m2 of land. Default: the product's own, else the polygons' land.
     include_global
         Adds the region "GLOBAL": all regions and what falls in none; the integer labels of a mask become text then.
+    area_basis
+        "land" or "cell": what the flux is per m2 of. Default: its attribute ``area_basis``, else its ``cell_methods``.
 
     Returns
     -------
     xarray.DataArray or xarray.Dataset
-        float64, with the coordinates ``valid_fraction`` (…, time, region), the share of the region's weight and of the
-        step's time that was not missing, and ``unassigned`` (…, time), what falls in no region (absent for sets that
-        overlap). On a Dataset they are ``<variable>_valid_fraction`` and ``<variable>_unassigned``.
+        float64, with the coordinates ``valid_fraction`` (…, time, region), the share of the whole region's weight, on
+        the grid or not, and of the step's time that was not missing, and ``unassigned`` (…, time), what falls in no
+        region, beside ``assigned``, the sum of the regions to which it belongs (absent for sets that overlap). On a
+        Dataset they are ``<variable>_valid_fraction`` and so on.
 
     Raises
     ------
     ValueError
         Units that do not fit, include_global for overlapping regions, no flux variable.
+
+    Warns
+    -----
+    UserWarning
+        Names the regions of which the grid covers less than 99 %; an area basis that had to be assumed.
 
     Examples
     --------
@@ -77,11 +92,11 @@ def aggregate_regions(
     (('time', 'region'), 15.812)
     """
     if isinstance(obj, xr.Dataset):
-        return _aggregate_dataset(obj, regions, units, freq, land_fraction, include_global)
-    return integrate(obj, obj, regions, units, freq, land_fraction, include_global)
+        return _aggregate_dataset(obj, regions, units, freq, land_fraction, include_global, area_basis)
+    return integrate(obj, obj, regions, units, freq, land_fraction, include_global, area_basis)
 
 
-def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global) -> xr.Dataset:
+def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global, area_basis) -> xr.Dataset:
     ds = standardise(ds)
     names = [name for name in flux_variables(ds, _substances(target)) if {"lat", "lon"} <= set(ds[name].dims)]
     if not names:
@@ -93,13 +108,13 @@ def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global)
     results = {}
     for name in names:
         da = ds[name].assign_attrs(inherited | ds[name].attrs)
-        # One warning about the basis is enough for a Dataset.
-        quiet = any("area_basis_assumed" in other.attrs for other in results.values())
+        assumed = any("area_basis_assumed" in other.attrs for other in results.values())
+        quiet = [*["extent"] * bool(results), *["basis"] * assumed]
         try:
-            result = integrate(da, ds, regions, target, freq, land_fraction, include_global, quiet)
+            result = integrate(da, ds, regions, target, freq, land_fraction, include_global, area_basis, quiet)
         except UnitsError as error:
             raise UnitsError(f"{name!r}: {error}") from None
-        own = [c for c in ("unassigned", "valid_fraction") if c in result.coords]
+        own = [c for c in (*RIDING, "valid_fraction") if c in result.coords]
         results[name] = result.rename({c: f"{name}_{c}" for c in own})
     provenance = results[names[0]].attrs["provenance"]
     return _keep_bounds(xr.Dataset(results, attrs={**ds.attrs, "provenance": provenance}), ds)
@@ -120,50 +135,89 @@ def _substances(target: str) -> tuple[str, ...]:
     return CARBON_SUBSTANCES if substance in CARBON_SUBSTANCES else (substance,)
 
 
-def integrate(da, source, regions, target, freq, land_fraction, include_global, quiet=False) -> xr.DataArray:
-    """Integrals of one flux; ``source`` (the flux, or its Dataset) has the bounds and the land fraction."""
+def integrate(
+    da, source, regions, target, freq, land_fraction, include_global, area_basis=None, quiet=()
+) -> xr.DataArray:
+    """Integrals of one flux; ``source`` (the flux, or its Dataset) has the bounds and the land fraction.
+
+    ``quiet`` names the warnings, "basis" and "extent", that another flux of the Dataset has had.
+    """
     da, source = standardise(da), standardise(source)
     if "region" in da.dims:
         raise ValueError("the flux has a dim 'region' already, the name of the result's: rename it, or integrate each.")
-    basis, assumed = area_basis_of(da, regions, quiet)
     scale, integrated, per_cell = integrated_units(da)
-    # An amount per cell is the whole of it, whatever the land: it is shared, not scaled.
-    weights, plan = plan_for(source, regions, "cell" if per_cell and not is_weights(regions) else basis, land_fraction)
-    if include_global and weights.globe is None:
-        raise ValueError(
-            f"include_global needs to know what falls in no region, but the regions of {weights.name!r} overlap (or "
-            f"came as weights without the coordinate 'cell_weight'); leave it out, or add up the regions you want."
-        )
+    basis, assumed = weighing_basis(da, regions, per_cell, area_basis, "basis" in quiet)
+    weights, plan = plan_for(source, regions, basis, land_fraction)
+    if include_global:
+        _check_global(weights)
+    if "extent" not in quiet:
+        _warn_of_extent(weights)
     if per_cell:
         plan = plan.scaled(1 / cell_area(source).values.ravel())
     sums = _integrate(da, plan).assign_attrs(after_sum(da) | {"units": integrated})
     bounds = dataset_bounds(source) if "time" in sums.dims else None
-    known = (weights.labels, plan.totals, weights.globe is not None, include_global, scale)
-    finish = partial(_finished, known=known, target=target, freq=freq, bounds=bounds)
+    finish = partial(
+        _finished, weights=weights.bare(), totals=plan.totals, include_global=include_global, scale=scale,
+        target=target, freq=freq, bounds=bounds,
+    )  # fmt: skip
     result = finish(sums) if sums.chunks is None else _in_one_task(finish, sums)
     result = result["integral"].assign_coords(result.drop_vars("integral").data_vars)
+    result["region"].attrs = region_attrs(weights.globe is not None, weights.overlapping)
     return result.rename(da.name).assign_attrs(_attrs(weights, basis, assumed, target, freq))
 
 
-def area_basis_of(da: xr.DataArray, regions, quiet: bool = False) -> tuple[str, bool]:
-    """Area basis of the flux, and whether it had to be assumed; weights made earlier know theirs."""
-    own = da.attrs.get("area_basis")
-    made = regions.attrs.get("area_basis") if is_weights(regions) else None
-    if own and made and own != made:
+def weighing_basis(
+    da: xr.DataArray, regions, per_cell: bool, given: str | None = None, quiet: bool = False
+) -> tuple[str, bool]:
+    """What the flux is per m2 of, and whether it had to be assumed; weights made earlier know theirs."""
+    if per_cell and not is_weights(regions):
+        return "cell", False  # an amount per cell is the whole of it, whatever the land: it is shared, not scaled
+    made = regions.attrs if is_weights(regions) else {}
+    own, theirs = basis_of(da, given), made.get("area_basis")
+    if own and theirs and own != theirs:
         raise ValueError(
-            f"the flux is per m2 of {own!r}, the weights were made for area_basis={made!r}: make them with "
+            f"the flux is per m2 of {own!r}, the weights were made for area_basis={theirs!r}: make them with "
             f"region_weights(grid, regions, area_basis={own!r})."
         )
-    if own or made:
-        return check_basis(own or made), False
-    if not quiet:
+    if own or (theirs and "area_basis_assumed" not in made):
+        return own or theirs, False
+    if theirs and not quiet:
         warnings.warn(
-            "the flux does not say whether it is per m2 of land or of the whole cell; area_basis 'cell' is assumed. "
-            "Set attrs['area_basis'] to 'land' or 'cell'.",
+            f"neither the flux nor the weights were told an area_basis, whether the flux is per m2 of land or of the "
+            f"whole cell; that of the weights, {theirs!r}, is assumed. Set attrs['area_basis'] or give area_basis=.",
             UserWarning,
             stacklevel=4,
         )
-    return "cell", True
+    if theirs or quiet:
+        return theirs or "cell", True
+    return assumed_area_basis(da, stacklevel=4)
+
+
+def _check_global(weights: Weights) -> None:
+    if weights.globe is None:
+        raise ValueError(
+            f"include_global needs to know what falls in no region, but the regions of {weights.name!r} overlap (or "
+            f"came as weights without the coordinate 'cell_weight'); leave it out, or add up the regions you want."
+        )
+    if GLOBAL in weights.labels.astype(str):
+        raise ValueError(f"a region is called {GLOBAL!r}, as the sum of all is: give it another label.")
+
+
+def _warn_of_extent(weights: Weights) -> None:
+    """Name the regions that the grid covers less than 99 % of."""
+    labels, share = weights.labels.astype(str), weights.extent
+    part = [f"{k} ({100 * x:.2g} %)" for k, x in zip(labels, share, strict=True) if 0 < x < WHOLE]
+    none = labels[share == 0].tolist()
+    if part or none:
+        shown = none if len(none) <= 20 else [*none[:20], f"{len(none) - 20} more"]
+        said = [f"only a part of {', '.join(part)}"] if part else []
+        said += [f"nothing of {', '.join(shown)}"] if none else []
+        warnings.warn(
+            f"the grid covers {' and '.join(said)}: what lies outside the grid adds nothing, and valid_fraction says "
+            f"what share is there.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def integrated_units(da: xr.DataArray) -> tuple[float, str, bool]:
@@ -252,32 +306,35 @@ def _packed(block: np.ndarray, frame: xr.DataArray, finish: Callable[[xr.DataArr
     return np.concatenate([one.values for one in columns], axis=-1)
 
 
-def _finished(sums: xr.DataArray, known: tuple, target: str, freq: str | None, bounds) -> xr.Dataset:
-    """``integral``, ``valid_fraction`` and, where it is known, ``unassigned`` in the units and steps asked for."""
-    result = _over_time(_labelled(sums, *known), bounds, target, freq)
-    extra = [name for name in ("valid_fraction", "unassigned") if name in result.coords]
+def _finished(sums, *, weights: Weights, totals, include_global, scale, target, freq, bounds) -> xr.Dataset:
+    """``integral``, ``valid_fraction`` and, where it is known, the remainder in the units and steps asked for."""
+    result = _over_time(_labelled(sums, weights, totals, include_global, scale), bounds, target, freq)
+    extra = [name for name in ("valid_fraction", *RIDING) if name in result.coords]
     return result.rename("integral").reset_coords(extra)
 
 
 def _labelled(
-    sums: xr.DataArray, labels: np.ndarray, totals: np.ndarray, rest: bool, include_global: bool, scale: float
+    sums: xr.DataArray, weights: Weights, totals: np.ndarray, include_global: bool, scale: float
 ) -> xr.DataArray:
     """(…, time, region) with ``valid_fraction`` and, where the remainder is known, ``unassigned``."""
-    count = len(labels)
+    labels, count = weights.labels, len(weights.labels)
     total, valid = sums.isel(_stat=0) * scale, sums.isel(_stat=1)
     regions = total.isel(_group=slice(0, count)).where(valid.isel(_group=slice(0, count)) > 0)
-    share = _share(valid.isel(_group=slice(0, count)), totals[:count])
-    if not rest:
+    # Of the whole region, on the grid or not.
+    whole = totals[:count] / np.where(weights.extent > 0, weights.extent, 1)
+    share = _share(valid.isel(_group=slice(0, count)), whole)
+    if not weights.has_globe:
         return _named(regions, share, labels).assign_attrs(sums.attrs)
-    everything = valid.sum("_group")
+    assigned, everything = regions.sum("_group"), valid.sum("_group")
     if include_global:
-        whole = total.sum("_group").where(everything > 0).expand_dims("_group", -1)
-        whole_share = _share(everything.expand_dims("_group", -1), totals.sum(keepdims=True))
-        regions, share = xr.concat([regions, whole], "_group"), xr.concat([share, whole_share], "_group")
+        of_all = total.sum("_group").where(everything > 0).expand_dims("_group", -1)
+        its_share = _share(everything.expand_dims("_group", -1), totals.sum(keepdims=True) / weights.globe_extent)
+        regions, share = xr.concat([regions, of_all], "_group"), xr.concat([share, its_share], "_group")
         labels = np.array([*map(str, labels), GLOBAL])
     # What is missing adds nothing; only where the whole globe is missing is the remainder unknown.
-    unassigned = total.isel(_group=count).where(everything > 0)
-    return _named(regions, share, labels).assign_coords(unassigned=unassigned).assign_attrs(sums.attrs)
+    rest = {"unassigned": total.isel(_group=count), "assigned": assigned}
+    rest = {name: one.where(everything > 0) for name, one in rest.items()}
+    return _named(regions, share, labels).assign_coords(rest).assign_attrs(sums.attrs)
 
 
 def _share(valid: xr.DataArray, totals: np.ndarray) -> xr.DataArray:
@@ -302,11 +359,11 @@ def _over_time(sums: xr.DataArray, bounds: xr.DataArray | None, target: str, fre
     if summed:
         valid = valid_share(sums, share, bounds, "year" if (freq or "M")[0] == "Y" else "month")
     extra = {"valid_fraction": (result.dims, valid.transpose(*result.dims).data, _VALID)}
-    if "unassigned" in sums.coords:
-        rest = sums["unassigned"].reset_coords(drop=True).assign_attrs(sums.attrs)
+    for name in [name for name in RIDING if name in sums.coords]:
+        rest = sums[name].reset_coords(drop=True).assign_attrs(sums.attrs)
         rest, _ = to_amounts(rest, target, freq, bounds)
-        extra["unassigned"] = (rest.dims, rest.data, {"units": target, "long_name": "integral outside all regions"})
-    return result.drop_vars(("valid_fraction", "unassigned"), errors="ignore").assign_coords(extra)
+        extra[name] = (rest.dims, rest.data, {"units": target, "long_name": _REMAINDER[name]})
+    return result.drop_vars(("valid_fraction", *RIDING), errors="ignore").assign_coords(extra)
 
 
 def _attrs(weights: Weights, basis: str, assumed: bool, target: str, freq: str | None) -> dict:

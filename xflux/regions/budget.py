@@ -9,9 +9,9 @@ import xarray as xr
 from xflux.cells import cell_area, standardise
 from xflux.contents import riding
 from xflux.files import stamp
-from xflux.regions.aggregate import GLOBAL, TIMES, area_basis_of, integrate, integrated_units
+from xflux.regions.aggregate import TIMES, integrate, integrated_units, weighing_basis
 from xflux.regions.cache import plan_for
-from xflux.regions.weights import is_weights
+from xflux.regions.globe import GLOBAL, with_global
 from xflux.temporal import to_amounts
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.convert import own_riding, variable_of
@@ -32,6 +32,7 @@ def regional_budget(
     land_fraction: xr.DataArray | None = None,
     ensemble: Hashable | Iterable[Hashable] | None = None,
     var: Hashable | None = None,
+    area_basis: str | None = None,
 ) -> xr.Dataset:
     """Mean annual flux and its spread by period and region, with GLOBAL.
 
@@ -53,6 +54,8 @@ def regional_budget(
         the squared units of the flux; a dim ``period`` where periods differ. Matched by its coordinates.
     units
         Per year, e.g. "PgC yr-1", "TgCO2 yr-1".
+    area_basis
+        As in :func:`aggregate_regions`.
     ensemble
         Dims of the ensemble; default: all but time, lat, lon and region.
 
@@ -79,7 +82,8 @@ def regional_budget(
     if parse(units).time != "year":
         raise UnitsError(f"a budget is per year, not in {units!r}; use e.g. 'PgC yr-1'.")
     da, source = _flux(obj, var)
-    yearly = _yearly(da, source, regions, units, land_fraction)
+    weighed = (regions, land_fraction, area_basis)
+    yearly = _yearly(da, source, units, *weighed)
     means, years = _by_period(yearly, periods)
     dims = _ensemble_dims(means, ensemble)
     if spread == "ensemble":
@@ -90,7 +94,7 @@ def regional_budget(
             )
         deviation = means.std(dims, ddof=1)
     else:
-        deviation = _from_covariance(covariance, means.mean(dims), da, source, regions, units, land_fraction)
+        deviation = _from_covariance(covariance, means.mean(dims), da, source, units, weighed)
     count = means.notnull().sum(dims) if dims else means.notnull().astype(int)
     table = xr.Dataset({"mean": means.mean(dims), "spread": deviation, "n_members": count})
     for name in ("mean", "spread"):
@@ -112,6 +116,7 @@ def budget_table(table: xr.Dataset, digits: int = 2):
     def text(mean: float, spread: float) -> str:
         return f"{mean:.{digits}f} ± {spread:.{digits}f}".replace("-", "−")
 
+    table = table[["mean", "spread"]].compute()
     values = xr.apply_ufunc(text, table["mean"], table["spread"], vectorize=True, output_dtypes=[object])
     return values.transpose("region", "period").to_pandas()
 
@@ -127,33 +132,21 @@ def _flux(obj, var: Hashable | None) -> tuple[xr.DataArray, xr.DataArray | xr.Da
     return da.assign_attrs(inherited | da.attrs), obj
 
 
-def _yearly(da, source, regions, units: str, land_fraction) -> xr.DataArray:
+def _yearly(da, source, units: str, regions, land_fraction, area_basis) -> xr.DataArray:
     """(…, time, region) amounts of whole calendar years, or the rate per year where there is no time."""
     timeless = not set(TIMES) & set(da.dims)
     step_units = units if timeless else parse(units).amount
     bounds = dataset_bounds(source) if "time" in da.dims else None
     if "region" in da.dims:
-        sums = to_amounts(_with_global(da), step_units, None, bounds)[0]
+        sums = to_amounts(with_global(da), step_units, None, bounds)[0]
     else:
-        sums = _with_global(integrate(da, source, regions, step_units, None, land_fraction, False))
+        sums = with_global(integrate(da, source, regions, step_units, None, land_fraction, False, area_basis))
     if timeless:
         return sums
     yearly, share = to_amounts(sums, step_units, "YS", bounds)
     # A year with missing steps is no year: its sum would be too small.
     yearly = yearly.where(share > 1 - 1e-9)
     return yearly.isel(time=steps_of(sums, bounds).covered("year")) if "time" in yearly.dims else yearly
-
-
-def _with_global(sums: xr.DataArray) -> xr.DataArray:
-    """With the region GLOBAL: regions and what falls in none; absent where regions overlap."""
-    rest = sums.coords["unassigned"].reset_coords(drop=True) if "unassigned" in sums.coords else 0.0
-    beside = [c for c, coord in sums.coords.items() if c == "unassigned" or ("region" in coord.dims and c != "region")]
-    sums = sums.drop_vars(beside)
-    if GLOBAL in sums["region"].values or sums.attrs.get("regions_overlap"):
-        return sums
-    sums = sums.assign_coords(region=sums["region"].astype(str))
-    whole = (sums.sum("region", min_count=1) + rest).expand_dims(region=[GLOBAL], axis=-1)
-    return xr.concat([sums, whole.transpose(*sums.dims)], "region").assign_attrs(sums.attrs)
 
 
 def _by_period(yearly: xr.DataArray, periods: Periods | None) -> tuple[xr.DataArray, np.ndarray]:
@@ -196,7 +189,7 @@ def _ensemble_dims(means: xr.DataArray, ensemble) -> list[Hashable]:
     return chosen
 
 
-def _from_covariance(covariance, means, da, source, regions, units, land_fraction) -> xr.DataArray:
+def _from_covariance(covariance, means, da, source, units, weighed) -> xr.DataArray:
     """√ of the variance of the sums; no correlation is left out."""
     expected = "a DataArray (region, region_2) or (lat, lon, lat_2, lon_2)"
     if not isinstance(covariance, xr.DataArray):
@@ -205,7 +198,7 @@ def _from_covariance(covariance, means, da, source, regions, units, land_fractio
     if "period" in covariance.coords and set(covariance["period"].values.tolist()) != set(periods):
         raise ValueError(f"the covariance is of the periods {covariance['period'].values.tolist()}, not {periods}.")
     if {"lat_2", "lon_2"} <= set(covariance.dims):
-        return _from_cells(covariance, means, da, source, regions, units, land_fraction)
+        return _from_cells(covariance, means, da, source, units, *weighed)
     if not {"region", "region_2"} <= set(covariance.dims):
         raise ValueError(f"covariance has the dims {covariance.dims}; expected {expected}.")
     names = {dim: covariance[dim].astype(str).values for dim in ("region", "region_2")}
@@ -237,11 +230,11 @@ def _root(variance: xr.DataArray) -> xr.DataArray:
     return np.sqrt(variance.clip(min=0))
 
 
-def _from_cells(covariance, means, da, source, regions, units, land_fraction) -> xr.DataArray:
+def _from_cells(covariance, means, da, source, units, regions, land_fraction, area_basis) -> xr.DataArray:
     """Variance W C Wᵀ of the integrals over cells, W the region weights and the globe's."""
     source = standardise(source)
     scale, integrated, per_cell = integrated_units(da)
-    basis = "cell" if per_cell and not is_weights(regions) else area_basis_of(da, regions, quiet=True)[0]
+    basis = weighing_basis(da, regions, per_cell, area_basis, quiet=True)[0]
     weights = plan_for(source, regions, basis, land_fraction)[0]
     one = xr.DataArray(scale, attrs={"units": integrated})
     rows = weights.rows.toarray()

@@ -8,9 +8,9 @@ import xarray as xr
 
 from xflux.cells import Cells
 from xflux.regions.kernel import Plan
-from xflux.regions.masks import land_array
+from xflux.regions.land import land_array, own_land
 from xflux.regions.polygons import identity, is_polygons
-from xflux.regions.weights import Weights, own_land, weights_for
+from xflux.regions.weights import Weights, weights_for
 
 _MAX_ENTRIES = 16
 _MAX_BYTES = 512 * 2**20
@@ -24,6 +24,8 @@ def _fingerprint(regions, grid, basis: str, land_fraction: xr.DataArray | None) 
         if "transcom" in regions or regions.endswith(".nc"):  # a file, which may change
             return None
         content = regions.encode()
+    elif isinstance(regions, list | tuple):
+        content = repr(regions).encode()
     elif is_polygons(regions):
         content = identity(regions)
     else:

@@ -1,11 +1,13 @@
 """What a set of regions covers of every cell of a grid, before areas and land enter."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from xflux.cells import Cells, axis_overlap
+from xflux.regions.extent import extent, globe_share, sphere_shares
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,10 @@ class Cover:
         (cell) share covered by any region, where that is not the sum of the shares.
     overlapping
         Whether some place belongs to two regions.
+    extent
+        (region) share of the region that lies on the grid, None where all of each does.
+    land_extent
+        Share of the Earth's land, as ``land`` has it, that lies on the grid.
     """
 
     name: str
@@ -37,6 +43,13 @@ class Cover:
     complete: bool = False
     own: np.ndarray | None = None
     overlapping: bool = False
+    extent: np.ndarray | None = None
+    land_extent: float = 1.0
+
+    def __post_init__(self) -> None:
+        names, counts = np.unique(np.asarray(self.labels).astype(str), return_counts=True)
+        if (counts > 1).any():
+            raise ValueError(f"several regions have the label {names[counts > 1][0]!r}: give each its own.")
 
     def union(self) -> np.ndarray:
         """(cell) share covered by any region."""
@@ -72,17 +85,52 @@ def latitude_band_limits(width: float = 10.0) -> dict[str, tuple[float, float]]:
     return {f"{a}-{b}": pair for (a, b), pair in zip(pairwise(names), pairwise(limits), strict=True)}
 
 
-def latitude_bands(cells: Cells) -> Cover:
-    """Ten-degree bands from the South Pole to the North Pole."""
+def latitude_bands(cells: Cells, names: Iterable[str] | None = None) -> Cover:
+    """Ten-degree bands from the South Pole to the North Pole, or some of them."""
     limits = latitude_band_limits()
-    bounds = np.array(list(limits.values()))
-    shares = axis_overlap(bounds, cells.lat, "lat").T.tocsr()
-    nlat, nlon = cells.shape
-    parts = []
-    for band in range(len(bounds)):
-        rows = shares.indices[shares.indptr[band] : shares.indptr[band + 1]]
-        values = shares.data[shares.indptr[band] : shares.indptr[band + 1]]
-        order = np.argsort(rows)
-        index = (rows[order, None].astype("int32") * nlon + np.arange(nlon, dtype="int32")).ravel()
-        parts.append((index, np.repeat(values[order], nlon)))
-    return Cover("latitude-bands", np.array(list(limits)), rows_of(parts, nlat * nlon))
+    names = list(limits if names is None else names)
+    return box_cover([(-180, limits[name][0], 180, limits[name][1]) for name in names], cells, names, "latitude-bands")
+
+
+def box_cover(
+    boxes: list[tuple[float, float, float, float]], cells: Cells, labels: list[str] | None = None, name: str = "box"
+) -> Cover:
+    """Boxes (west, south, east, north) in degrees; west > east reaches over the dateline.
+
+    Raises
+    ------
+    ValueError
+        Boxes without area, or beyond the poles.
+    """
+    labels = [f"({', '.join(f'{x:g}' for x in box)})" for box in boxes] if labels is None else labels
+    for label, (west, south, east, north) in zip(labels, boxes, strict=True):
+        if not (-90 <= south < north <= 90 and west != east and -360 < east - west <= 360):
+            raise ValueError(
+                f"the box {label} is none: expected (west, south, east, north) in degrees, south < north between −90 "
+                f"and 90, west and east at most 360 apart (west > east reaches over the dateline)."
+            )
+    lat = np.array([[south, north] for _, south, _, north in boxes], dtype="float64")
+    lon = np.array([[west, east] if west < east else [west, east + 360] for west, _, east, _ in boxes], dtype="float64")
+    rows, columns = _overlaps(lat, cells.lat, "lat"), _overlaps(lon, cells.lon, "lon")
+    share = rows_of([_crossed(*pair, len(cells.lon)) for pair in zip(rows, columns, strict=True)], cells.count)
+    overlapping = bool(share.nnz) and float(by_cell(share).max()) > 1 + 1e-5
+    whole = np.prod(sphere_shares(lat, lon), axis=0)
+    on_grid = None if globe_share(cells) == 1 else extent(share, cells, whole)
+    return Cover(name, np.array(labels), share, overlapping=overlapping, extent=on_grid)
+
+
+def _overlaps(bounds: np.ndarray, cells: np.ndarray, axis: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Ascending rows (or columns) of cells in each interval, and the share of them that lies in it."""
+    found: dict[tuple[float, float], tuple[np.ndarray, np.ndarray]] = {}
+    for one in bounds:
+        if tuple(one) not in found:
+            share = axis_overlap(one[None], cells, axis).toarray()[:, 0]
+            found[tuple(one)] = np.flatnonzero(share), share[share > 0]
+    return [found[tuple(one)] for one in bounds]
+
+
+def _crossed(rows: tuple, columns: tuple, nlon: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cells where rows and columns cross."""
+    (row, height), (column, width) = rows, columns
+    index = row[:, None].astype("int32") * nlon + column.astype("int32")
+    return index.ravel(), np.outer(height, width).ravel()

@@ -7,7 +7,7 @@ from importlib import resources
 
 import numpy as np
 
-from xflux.regions.coverage import Rings
+from xflux.regions.shares import Rings
 
 _SCALE = 1e5
 
@@ -54,20 +54,49 @@ def _shipped() -> tuple[Rings, np.ndarray]:
     return Rings(lon, lat, start, np.zeros(code.size, "int64")), code
 
 
-def shipped(name: str) -> tuple[np.ndarray, Rings]:
-    """Labels and rings of a shipped set; the group after the last label is the land that belongs to none."""
-    rings, code = _shipped()
+SETS = ("reccap2", "reccap2-chapters", "reccap2-chapters-11", "countries")
+"""Sets of regions that are made of whole countries."""
+
+
+def members(name: str) -> dict[str, set[str]]:
+    """Label → ISO_A3 codes of the countries that make up each region of a set that xflux ships."""
     table = countries()
     if name == "countries":
-        labels = np.unique(code)
-        return labels, replace(rings, group=np.searchsorted(labels, code))
+        return {code: {code} for code in np.unique(_shipped()[1]).tolist()}
     labels = {"reccap2": tuple(RECCAP2), "reccap2-chapters": CHAPTERS, "reccap2-chapters-11": CHAPTERS_11}[name]
     column = "reccap2" if name == "reccap2" else "chapter"
-    place = {label: i for i, label in enumerate(labels)}
-    if name == "reccap2-chapters":
-        place |= {"AfrN": place["Afr"], "AfrS": place["Afr"]}
-    group = [place.get(table[iso][column], len(labels)) for iso in code]
-    return np.array(labels), replace(rings, group=np.array(group))
+    found: dict[str, set[str]] = {label: set() for label in labels}
+    for code, row in table.items():
+        label = "Afr" if name == "reccap2-chapters" and row[column] in ("AfrN", "AfrS") else row[column]
+        if label:
+            found[label].add(code)
+    return found
+
+
+def shipped(name: str) -> tuple[np.ndarray, Rings]:
+    """Labels and rings of a shipped set; the group after the last label is the land that belongs to none."""
+    return grouped(members(name))
+
+
+def grouped(regions: dict[str, set[str]]) -> tuple[np.ndarray, Rings]:
+    """Labels and rings of regions made of countries, which must not overlap."""
+    rings, code = _shipped()
+    place = {iso: i for i, codes in enumerate(regions.values()) for iso in codes}
+    group = np.array([place.get(iso, len(regions)) for iso in code.tolist()])
+    return np.array(list(regions)), replace(rings, group=group)
+
+
+def outline(codes: set[str]):
+    """The countries as one shapely geometry, inner borders dissolved."""
+    import shapely
+
+    rings, code = _shipped()
+    parts = []
+    for iso in sorted(codes):
+        pieces = [slice(rings.start[i], rings.start[i + 1]) for i in np.flatnonzero(code == iso)]
+        lines = [shapely.LineString(np.c_[rings.lon[p], rings.lat[p]]) for p in pieces]
+        parts.append(shapely.build_area(shapely.MultiLineString(lines)))
+    return shapely.union_all(parts)
 
 
 def made_valid(shape):

@@ -1,18 +1,20 @@
 """The weight of every cell in every region, in m2: area × land × the region's share; made once per grid."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
 
 from xflux.cells import Cells, cell_area, place, points_of, standardise
+from xflux.contents import area_basis as basis_of
+from xflux.contents import check_basis
 from xflux.files import stamp
 from xflux.regions.cover import Cover
+from xflux.regions.extent import globe_share, rounded
 from xflux.regions.kernel import Plan
-from xflux.regions.masks import land_on
+from xflux.regions.land import land_on, own_land
 from xflux.regions.sets import cover_of
-
-BASES = ("land", "cell")
+from xflux.units import flux_variables
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,12 @@ class Weights:
         ``csr_array`` (region, cell) m2.
     globe
         (cell) m2 of the whole cell on the basis, None for overlapping sets.
+    extent
+        (region) share of the region that lies on the grid.
+    globe_extent
+        Share of the Earth's area, or land, that lies on the grid.
+    basis_assumed
+        Whether weights made earlier were told no basis.
     """
 
     name: str
@@ -32,7 +40,18 @@ class Weights:
     basis: str | None
     rows: object
     globe: np.ndarray | None
+    extent: np.ndarray
+    globe_extent: float = 1.0
     overlapping: bool = False
+    basis_assumed: bool = False
+
+    @property
+    def has_globe(self) -> bool:
+        return self.globe is not None
+
+    def bare(self) -> "Weights":
+        """Without the rows and the map, for tasks that need to know the rest."""
+        return replace(self, rows=None, globe=None if self.globe is None else self.globe[:0])
 
     def plan(self) -> Plan:
         """Regions and, where there is a globe, the remainder that falls in none."""
@@ -46,16 +65,22 @@ class Weights:
         return Plan(start.astype("int64"), cell.astype("int32", copy=False), weight)
 
 
-def weigh(cover: Cover, area: np.ndarray, basis: str, land: np.ndarray | None) -> Weights:
-    """DESIGN §4, Area: basis *cell* shares the cell among regions by their land; *land* shares its land.
+def weigh(cover: Cover, cells: Cells, area: np.ndarray, basis: str, land: np.ndarray | None) -> Weights:
+    """DESIGN §4, Area: what share of a cell's area, or land, is each region's.
 
+    A cell, or its land, is shared among the regions in proportion to what each covers of what is known of it: of its
+    land, as the polygons or a land fraction have it; on basis *cell* of the whole cell where no land is known.
     ``area`` (cell) is overwritten: on 0.05 degrees every such array has 200 MB.
     """
     from scipy.sparse import csr_array
 
     known = cover.union()
     known = known.copy() if known is cover.own else known
-    other = cover.land if land is None or cover.complete else land
+    other = land
+    if cover.complete or (land is None and basis == "land"):
+        other = cover.land
+    elif land is None:
+        other = 1.0
     if other is not None:
         np.maximum(known, other, out=known)
     if basis == "land" and land is None:
@@ -65,8 +90,10 @@ def weigh(cover: Cover, area: np.ndarray, basis: str, land: np.ndarray | None) -
     factor = np.divide(area, known, out=known, where=known > 0)
     share = cover.share
     rows = csr_array((share.data * factor[share.indices], share.indices, share.indptr), shape=share.shape)
+    on_grid = np.ones(len(cover.labels)) if cover.extent is None else cover.extent
+    of_globe = cover.land_extent if basis == "land" and cover.land is not None else globe_share(cells)
     globe = None if cover.overlapping else area
-    return Weights(cover.name, cover.labels, basis, rows, globe, cover.overlapping)
+    return Weights(cover.name, cover.labels, basis, rows, globe, on_grid, of_globe, cover.overlapping)
 
 
 def is_weights(regions: object) -> bool:
@@ -102,8 +129,21 @@ def read_weights(weights: xr.DataArray, grid: xr.DataArray | xr.Dataset) -> Weig
         globe[np.ix_(rows[rows >= 0], columns[columns >= 0])] = source[np.ix_(rows >= 0, columns >= 0)]
         globe = globe.ravel()
     labels = weights["region"].values if "region" in weights.coords else np.arange(weights.sizes["region"])
-    name, basis = str(weights.attrs.get("regions", "weights")), weights.attrs.get("area_basis")
-    return Weights(name, labels, basis, matrix, globe, bool(weights.attrs.get("regions_overlap", False)))
+    attrs = weights.attrs
+    return Weights(
+        str(attrs.get("regions", "weights")), labels, attrs.get("area_basis"), matrix, globe,
+        *_extents(weights, np.bincount(region, value, minlength=len(labels)), matrix.sum(axis=1), globe),
+        bool(attrs.get("regions_overlap", False)), bool(attrs.get("area_basis_assumed", False)),
+    )  # fmt: skip
+
+
+def _extents(weights: xr.DataArray, made: np.ndarray, here: np.ndarray, globe) -> tuple[np.ndarray, float]:
+    """Share of each region, and of the globe, that lies on the grid at hand: of what the weights say is the whole."""
+    whole = weights["whole_weight"].values if "whole_weight" in weights.coords else made
+    on_grid = np.where(np.isnan(whole), 0.0, np.divide(here, whole, out=np.ones(len(here)), where=whole > 0))
+    everything = weights.attrs.get("globe_weight", 0.0)
+    of_globe = globe.sum() / everything if globe is not None and everything > 0 else 1.0
+    return rounded(on_grid), float(rounded(of_globe))
 
 
 def _index(there: np.ndarray, here: Cells, axis: str) -> np.ndarray:
@@ -120,33 +160,23 @@ def _index(there: np.ndarray, here: Cells, axis: str) -> np.ndarray:
     return index
 
 
-def check_basis(basis: str) -> str:
-    if basis not in BASES:
-        raise ValueError(f"area_basis {basis!r} is unknown; expected 'land' or 'cell': what the flux is per m2 of.")
-    return basis
-
-
 def weights_for(grid, regions, basis: str, land_fraction: xr.DataArray | None) -> Weights:
     """Weights of regions of any kind on a grid."""
     grid = standardise(grid)
     if is_weights(regions):
         made = read_weights(regions, grid)
         if made.basis is not None and made.basis != basis:
-            raise ValueError(f"the weights were made for area_basis={made.basis!r}, but {basis!r} is asked for.")
+            raise ValueError(
+                f"the weights were made for area_basis={made.basis!r}, but {basis!r} is asked for: make them with "
+                f"region_weights(grid, regions, area_basis={basis!r})."
+            )
         return made
     if land_fraction is None:
         land_fraction = own_land(grid)
     cells = Cells.of(grid)
     land = None if land_fraction is None else land_on(land_fraction, cells)
     area = cell_area(grid).values.ravel()
-    return weigh(cover_of(regions, cells), area, check_basis(basis), land)
-
-
-def own_land(grid: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
-    """The product's own land fraction."""
-    if "land_fraction" in getattr(grid, "data_vars", ()) or "land_fraction" in grid.coords:
-        return grid["land_fraction"]
-    return None
+    return weigh(cover_of(regions, cells), cells, area, check_basis(basis), land)
 
 
 def region_weights(
@@ -165,14 +195,16 @@ def region_weights(
         A name, a label or fraction mask, polygons, or weights made earlier.
     area_basis
         "land": cell area × land fraction × the region's share of the cell's land. "cell": cell area, shared among
-        regions by their land. Default: ``grid.attrs["area_basis"]``, else "land".
+        regions by their land. Default: what the grid's attributes say, else "land"; ``area_basis_assumed`` then
+        rides along, and a flux that does not say its own is met with a warning.
     land_fraction
         (lat, lon), 0–1. Default: the grid's variable ``land_fraction``, else the land that the regions know.
 
     Returns
     -------
     xarray.DataArray
-        With the coordinate ``cell_weight`` (lat, lon), m2 of the whole cell on the basis, assigned or not.
+        With the coordinates ``cell_weight`` (lat, lon), m2 of the whole cell on the basis, assigned or not, and
+        ``whole_weight`` (region), m2 of the whole region, on this grid or not (NaN: nothing of it is).
 
     Examples
     --------
@@ -182,9 +214,17 @@ def region_weights(
     (('region', 'lat', 'lon'), 'm2', 'land')
     """
     grid = standardise(grid)
-    made = regions.attrs.get("area_basis") if is_weights(regions) else None
-    basis = area_basis or made or grid.attrs.get("area_basis") or "land"
-    return to_dataarray(weights_for(grid, regions, basis, land_fraction), grid)
+    made = regions.attrs if is_weights(regions) else {}
+    basis = area_basis or made.get("area_basis") or _basis_of_grid(grid)
+    weights = to_dataarray(weights_for(grid, regions, basis or "land", land_fraction), grid)
+    return weights.assign_attrs(area_basis_assumed=1) if basis is None or "area_basis_assumed" in made else weights
+
+
+def _basis_of_grid(grid: xr.DataArray | xr.Dataset) -> str | None:
+    """What a grid says, or all fluxes on it that say something."""
+    fluxes = [grid[name] for name in flux_variables(grid)] if isinstance(grid, xr.Dataset) else []
+    found = {basis_of(da) for da in fluxes} - {None}
+    return basis_of(grid) or (found.pop() if len(found) == 1 else None)
 
 
 def to_dataarray(weights: Weights, grid: xr.DataArray | xr.Dataset) -> xr.DataArray:
@@ -207,5 +247,10 @@ def to_dataarray(weights: Weights, grid: xr.DataArray | xr.Dataset) -> xr.DataAr
         attrs["regions_overlap"] = 1
     if weights.basis is not None:
         attrs["area_basis"] = weights.basis
+    total = weights.rows.sum(axis=1)
+    whole = np.divide(total, weights.extent, out=np.full(len(total), np.nan), where=weights.extent > 0)
+    coords["whole_weight"] = ("region", whole, {"units": "m2", "long_name": "weight of the whole region"})
+    if weights.globe is not None:
+        attrs["globe_weight"] = float(weights.globe.sum() / weights.globe_extent)
     attrs |= {"provenance": stamp(f"region_weights(regions={weights.name!r})")}
     return xr.DataArray(data, coords, ("region", "lat", "lon"), name="region_weight", attrs=attrs)

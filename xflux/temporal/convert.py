@@ -12,7 +12,7 @@ from .calendar import MEAN_YEAR
 from .steps import Steps, needed_steps, steps_of
 
 _PERIODS = {"MS": "month", "ME": "month", "M": "month", "YS": "year", "YE": "year", "Y": "year"}
-_RIDING = ("unassigned", "valid_fraction")  # coordinates of a flux; "<variable>_unassigned" in a Dataset
+_RIDING = ("unassigned", "assigned", "valid_fraction")  # coordinates of a flux; "<variable>_unassigned" in a Dataset
 _STALE = ("valid_min", "valid_max", "valid_range", "actual_range", "scale_factor", "add_offset")
 
 
@@ -214,13 +214,14 @@ def _amounts(
 
 # --- Datasets, and the coordinates that ride along ---
 def with_unassigned(da: xr.DataArray, function: Callable, bounds: xr.DataArray | None) -> xr.DataArray:
-    """Apply to a flux and to its coordinate ``unassigned``, the flux outside all regions, which takes part."""
+    """Apply to a flux and to its coordinates ``unassigned`` and ``assigned``: what falls in no region, and in all."""
     result = function(da, bounds)
-    if "unassigned" not in da.coords:
-        return result
-    rest = da["unassigned"].reset_coords(drop=True)
-    rest = function(rest.assign_attrs(units=rest.attrs.get("units", da.attrs.get("units"))), bounds)
-    return result.assign_coords(unassigned=rest.reset_coords(drop=True))
+    for name in ("unassigned", "assigned"):
+        if name in da.coords:
+            rest = da[name].reset_coords(drop=True)
+            rest = function(rest.assign_attrs(units=rest.attrs.get("units", da.attrs.get("units"))), bounds)
+            result = result.assign_coords({name: rest.reset_coords(drop=True)})
+    return result
 
 
 def own_riding(da: xr.DataArray) -> dict[str, str]:

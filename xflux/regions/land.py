@@ -1,0 +1,88 @@
+"""Land fractions: in whatever form they come, on the grid at hand."""
+
+import warnings
+from collections.abc import Hashable
+
+import numpy as np
+import xarray as xr
+
+from xflux.cells import Cells, carry, standardise
+
+_PERCENT = ("%", "percent", "per cent", "pct")
+_NAMES = ("land_fraction", "sftlf")
+
+
+def land_array(land_fraction: xr.DataArray) -> xr.DataArray:
+    """A land fraction (lat, lon); what repeats along another dim, as ``open_mfdataset`` makes it, is taken once.
+
+    Raises
+    ------
+    TypeError
+        Anything without coordinates. ``ValueError``: a land fraction that changes along another dim.
+    """
+    if not isinstance(land_fraction, xr.DataArray):
+        kind = type(land_fraction).__name__
+        raise TypeError(f"land_fraction must be a DataArray (lat, lon) with its coordinates, not {kind}.")
+    land = standardise(land_fraction)
+    for dim in [dim for dim in land.dims if dim not in ("lat", "lon")]:
+        land = _once(land, dim)
+    return land.transpose("lat", "lon")
+
+
+def _once(land: xr.DataArray, dim: Hashable) -> xr.DataArray:
+    first = land.isel({dim: 0}, drop=True)
+    if land.sizes[dim] > 1 and not bool(((land == first) | (land.isnull() & first.isnull())).all()):
+        raise ValueError(
+            f"land_fraction changes along {dim!r}; expected (lat, lon): select one of {dim!r}, or take a mean over it."
+        )
+    return first
+
+
+def land_on(land_fraction: xr.DataArray, cells: Cells) -> np.ndarray:
+    """(cell) land fraction on a grid, brought over area for area; NaN is no land.
+
+    Raises
+    ------
+    ValueError
+        Values outside 0–1.
+    """
+    land = land_array(land_fraction)
+    values = np.nan_to_num(np.asarray(land.values, dtype="float64"), posinf=np.inf, neginf=-np.inf)
+    if str(land.attrs.get("units", "")).strip().lower() in _PERCENT:
+        values = _from_percent(values)
+    if values.size and (values.min() < -1e-6 or values.max() > 1 + 1e-4):
+        raise ValueError(
+            f"land_fraction reaches from {values.min():g} to {values.max():g}; expected shares of the cell, 0 to 1 "
+            f"(set units '%' or divide)."
+        )
+    bring = carry(land, cells)
+    if not bring.exact and bring(np.ones(land.shape)).min() < 0.999:
+        warnings.warn(
+            "land_fraction does not reach over all of the grid; cells outside it are taken as without land.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return np.clip(bring(values), 0, 1).ravel()
+
+
+def _from_percent(values: np.ndarray) -> np.ndarray:
+    """Percent as shares; xarray's own arithmetic leaves the units '%' on what was divided by 100 already."""
+    if not 0 < values.max(initial=0) <= 1:
+        return values / 100
+    warnings.warn(
+        f"land_fraction has the units '%' but reaches to {values.max():g} only: it is taken as shares of the cell, 0 "
+        f"to 1. Set its units to '1', or multiply it by 100.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return values
+
+
+def own_land(grid: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
+    """The product's own land fraction: by its name, or by the CF name land_area_fraction."""
+    known = {**getattr(grid, "data_vars", {}), **grid.coords}
+    for name in _NAMES:
+        if name in known:
+            return known[name]
+    named = [da for da in known.values() if da.attrs.get("standard_name") == "land_area_fraction"]
+    return named[0] if len(named) == 1 else None

@@ -1,0 +1,78 @@
+"""Regions by name: which set, region or country a name means."""
+
+import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from xflux.regions.cover import latitude_band_limits
+from xflux.regions.shapes import RECCAP2, SETS, countries, members
+
+REGIONMASK = ("srex", "giorgi", "prudence", "ar6.land", "ar6.ocean", "ar6.all")
+"""Sets of regionmask that need no file, and those of AR6, which regionmask downloads once."""
+NAMES = (*SETS, "transcom", "latitude-bands", *REGIONMASK)
+
+
+def plain(name: str) -> str:
+    """For comparison: without accents, capitals and outer blanks."""
+    text = unicodedata.normalize("NFKD", name)
+    return "".join(letter for letter in text if not unicodedata.combining(letter)).casefold().strip()
+
+
+def land_regions(names: Iterable[str]) -> dict[str, set[str]]:
+    """Label → ISO_A3 codes of the countries of each region or country named.
+
+    All names are looked up in one set where one has them all: RECCAP2's labels and names, its chapters, countries by
+    name or ISO_A3 code; a name before which a set stands, "countries:CHN", is of that set.
+
+    Raises
+    ------
+    ValueError
+        A name that is none; near ones are listed.
+
+    Examples
+    --------
+    >>> sorted(land_regions(["KAJ", "Germany"])["KAJ"])
+    ['JPN', 'KOR', 'PRK']
+    """
+    names = list(dict.fromkeys(names))
+    tables = {name: _table(name) for name in SETS}
+    whole = [table for table in tables.values() if all(plain(name) in table for name in names)]
+    found = {}
+    for name in names:
+        set_name, _, own = name.rpartition(":")
+        within = [tables[set_name]] if set_name in tables else whole[:1] or list(tables.values())
+        match = next((table[plain(own or name)] for table in within if plain(own or name) in table), None)
+        if match is None:
+            raise ValueError(unknown(name))
+        label, codes = match
+        found[label] = codes
+    return found
+
+
+def _table(name: str) -> dict[str, tuple[str, set[str]]]:
+    """Name as it is compared → label and countries of a set's regions."""
+    regions = members(name)
+    table = {plain(label): (label, codes) for label, codes in regions.items()}
+    if name == "reccap2":
+        table |= {plain(long): (long, regions[label]) for label, long in RECCAP2.items()}
+    if name == "countries":
+        table |= {plain(row["name"]): (row["name"], regions[iso]) for iso, row in countries().items() if iso in regions}
+    return table
+
+
+def unknown(name: str) -> str:
+    """What to say of a name that is neither a set, a region nor a country."""
+    known = {plain(text): text for text in (*NAMES, *latitude_band_limits())}
+    for set_name in SETS:
+        known |= {key: label for key, (label, _) in _table(set_name).items()}
+    inside = [text for key, text in known.items() if plain(name) and plain(name) in key]
+    near = [known[key] for key in get_close_matches(plain(name), known, n=5, cutoff=0.6)]
+    meant = list(dict.fromkeys([*near, *inside]))[:5]
+    return (
+        f"region {name!r} is unknown{f': did you mean {_or(meant)}?' if meant else '.'} Expected one of the sets "
+        f"{', '.join(NAMES)}, a region of one, or a country by its name or ISO code (DEU)."
+    )
+
+
+def _or(names: list[str]) -> str:
+    return " or ".join(map(repr, names))
