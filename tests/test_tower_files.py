@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 from xflux.towers import read_towers
 
@@ -170,3 +171,79 @@ def test_site_lists_with_several_codes(columns):
     for listed in (sites, sites.set_index(next(iter(columns)))):
         towers = read_towers(table, sites=listed)
         assert [*towers.lat.values, *towers.lon.values] == [51, 51, 9, 9]
+
+
+# --- netCDF -----------------------------------------------------------------------------------------------------------
+
+
+def plumber(folder, site="AT-Neu", kind="Flux", days=2, **variables):
+    """A file as PLUMBER2 has it: (time, y, x), names of ALMA; variables are (values, units)."""
+    time = pd.date_range("2002-01-01", periods=48 * days, freq="30min")
+    ds = xr.Dataset(coords={"time": time, "x": [1.0], "y": [1.0]}, attrs={"site_code": site})
+    for name, (values, units) in variables.items():
+        full = np.broadcast_to(np.asarray(values, "f4"), time.size).reshape(-1, 1, 1)
+        ds[name] = (("time", "y", "x"), full, {"units": units, "long_name": name})
+    ds["latitude"], ds["longitude"] = (("y", "x"), [[47.1]]), (("y", "x"), [[11.3]])
+    ds["IGBP_veg_short"] = ((), np.array(b"GRA".ljust(200)))
+    path = folder / f"{site}_2002-2012_FLUXNET2015_{kind}.nc"
+    ds.to_netcdf(path, encoding={"time": {"units": "seconds since 2002-01-01 00:00:00"}})
+    return path
+
+
+def test_netcdf_towers_of_plumber2(tmp_path):
+    flag = np.r_[np.zeros(48), np.ones(24), np.full(24, 3)]
+    nee = np.arange(96.0)
+    plumber(tmp_path, NEE=(nee, "umol/m2/s"), NEE_qc=(flag, "-"), Qle=(50.0, "W/m2"))
+    plumber(tmp_path, kind="Met", Tair=(283.15, "K"), Precip=(1 / 86400, "kg/m2/s"), VPD=(8.0, "hPa"),
+            Psurf=(90000.0, "Pa"), SWdown=(200.0, "W/m2"), LAI=(2.0, "m2/m2"))  # fmt: skip
+    plumber(tmp_path, "DE-Hai", NEE=(1.0, "umol/m2/s"), NEE_qc=(0.0, "-"))
+    towers = read_towers(tmp_path / "*.nc", qc=None)
+    assert list(towers.site.values) == ["AT-Neu"] * 2 + ["DE-Hai"] * 2
+    np.testing.assert_allclose(towers.nee, np.r_[nee[:48].mean(), nee[48:].mean(), 1, 1] * FACTOR)
+    np.testing.assert_allclose(towers.nee_qc, [1.0, 0.5, 1.0, 1.0])
+    here = towers.isel(sample=0)
+    values = [float(here[v]) for v in ("Tair", "P", "VPD", "PA", "SW_IN", "LAI", "LE", "lat", "lon")]
+    np.testing.assert_allclose(values, [10.0, 1.0, 8.0, 90.0, 200.0, 2.0, 50.0, 47.1, 11.3], rtol=1e-6)
+    assert here.igbp == "GRA" and towers.nee.attrs["units"] == "gC m-2 d-1" and towers.P.attrs["units"] == "mm d-1"
+    assert np.isnan(towers.Tair[2:]).all()
+    assert list(np.unique(read_towers(tmp_path / "*.nc", qc=0.8, variable={"le": "Qle"}).le)) == [50.0]
+    with pytest.raises(KeyError, match=r"no file has the target NEE; they have .*Tair.*variable="):
+        read_towers(tmp_path / "*Met.nc")
+
+
+def test_netcdf_by_site_in_days_and_stamped_at_the_end(tmp_path):
+    time = pd.date_range("2002-01-01", periods=3)
+    ds = xr.Dataset(
+        {"NEE": (("site", "time"), [[1.0, 2, 3], [4, 5, np.nan]], {"units": "gC m-2 d-1"})},
+        {"time": time, "site": ["A", "B"], "latitude": ("site", [1.0, 2.0]), "longitude": ("site", [3.0, 4.0])},
+    )
+    ds.to_netcdf(tmp_path / "towers.nc")
+    with pytest.warns(UserWarning, match="no quality flag"):
+        towers = read_towers(tmp_path / "towers.nc")
+    assert list(towers.nee.values) == [1, 2, 3, 4, 5] and list(towers.lon.values) == [3, 3, 3, 4, 4]
+    towers.to_netcdf(tmp_path / "again.nc")
+    again = read_towers(tmp_path / "again.nc", qc=None)
+    xr.testing.assert_equal(again.reset_coords(drop=True), towers.reset_coords(drop=True))
+    half = pd.date_range("2002-01-01 00:30", periods=96, freq="30min")
+    half = xr.Dataset(
+        {"Fc": ("time", np.arange(96.0), {"units": "umol/m2/s"})}, {"time": half}, {"site_code": "AU-Tum"}
+    )
+    half.to_netcdf(tmp_path / "ozflux.nc")
+    nee = read_towers(tmp_path / "ozflux.nc", variable="Fc", sites=SITES.assign(site=["AU-Tum", "B"])).nee
+    np.testing.assert_allclose(nee, np.array([23.5, 71.5]) * FACTOR)
+
+
+def test_netcdf_that_is_none(tmp_path):
+    (tmp_path / "a.nc").write_bytes(b"no netCDF at all")
+    with pytest.raises(ValueError, match=r"a\.nc cannot be read as netCDF"):
+        read_towers(tmp_path / "a.nc")
+    xr.Dataset({"NEE": ("n", [1.0])}).to_netcdf(tmp_path / "b.nc")
+    with pytest.raises(ValueError, match=r"b\.nc: expected dates of the standard calendar"):
+        read_towers(tmp_path / "b.nc")
+
+
+def test_files_whose_units_differ_are_not_mixed(tmp_path):
+    for site, unit in (("AT-Neu", "furlong"), ("DE-Hai", "hPa")):
+        plumber(tmp_path, site, NEE=(1.0, "umol/m2/s"), VPD=(8.0, unit))
+    with pytest.raises(ValueError, match="VPD is in 'furlong' in some files and in 'hPa' in DE-Hai"):
+        read_towers(tmp_path / "*.nc", qc=None)

@@ -197,7 +197,7 @@ def _at_samples(at_sites: xr.DataArray, grid: xr.Dataset, number: np.ndarray, to
 def _own(own: xr.DataArray, driver: xr.DataArray) -> xr.DataArray:
     """The tower's own measurement in the driver's units; the grid's value where the tower has none."""
     have, want = own.attrs.get("units"), driver.attrs.get("units")
-    values = own if have is None or want is None else _converted(own, have, want)
+    values = own if have is None or want is None else converted(own, have, want)
     gaps = values.isnull()
     out = values.where(~gaps, driver)
     filled = int((gaps & driver.notnull()).sum())
@@ -206,7 +206,7 @@ def _own(own: xr.DataArray, driver: xr.DataArray) -> xr.DataArray:
     )
 
 
-def _converted(own: xr.DataArray, have: str, want: str) -> xr.DataArray:
+def converted(own: xr.DataArray, have: str, want: str) -> xr.DataArray:
     """Units of a driver; temperatures have an offset, and the rest a factor."""
     celsius, kelvin = {"degc", "celsius", "degree_celsius", "degrees_celsius", "°c", "c", "deg_c"}, {"k", "kelvin"}
     pair = have.strip().lower(), want.strip().lower()

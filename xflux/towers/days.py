@@ -39,5 +39,5 @@ def to_days(
         out[name] = value.where(count >= per_day * ENOUGH)
         if name in targets and f"{name}_qc" not in frame:
             out[f"{name}_qc"] = count / per_day
-    days = pd.DataFrame(out).reset_index(names="time")
+    days = pd.DataFrame(out, index=np.unique(day)).reset_index(names="time")
     return days.drop(columns="time"), days["time"]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xflux.towers import fluxnet, plain
+from xflux.towers import fluxnet, netcdf, plain
 from xflux.towers.folds import _some
 from xflux.towers.sites import site_list
 
@@ -40,7 +40,8 @@ def read_towers(
         finds ``FC_1_1_1`` where that is its only position). Other CSV (commas, tabs, or semicolons with decimal
         commas) and parquet tables need columns like ``site``, ``time`` (dates, or numbers like 20050131 and 200501),
         ``NEE`` and may have ``NEE_QC``, ``NEE_RANDUNC`` and percentiles, ``lat``, ``lon``, ``IGBP`` and any variables
-        of their own.
+        of their own. NetCDF files are read as PLUMBER2 has them: a site a file, dims (time, y, x), or (time, site),
+        weather in files of their own or not.
     qc
         Samples are kept where the quality of the target, the share of half hours that were measured or gap-filled
         well (0–1), is at least this. ``None`` keeps all, and so does a file without a flag, with a
@@ -89,14 +90,13 @@ def read_towers(
     (1, -1.0, 'degC')
     """
     tables, step = [], set()
-    for name, frame in _files(paths):
-        table = (fluxnet if fluxnet.is_fluxnet(frame) else plain).read(
-            name, frame, variable, variables, units or {}, dayfirst
-        )
-        tables.append(table)
-        step.add(table.attrs["time_step"])
+    for name, source in _files(paths):
+        kind = netcdf if netcdf.is_netcdf(source) else fluxnet if fluxnet.is_fluxnet(source) else plain
+        tables.append(kind.read(name, source, variable, variables, units or {}, dayfirst))
+        step.add(tables[-1].attrs["time_step"])
     if len(step) > 1:
         raise ValueError(f"daily and monthly towers are mixed: read them one after the other ({_sources(tables)})")
+    tables = netcdf.join(tables, f"the target {variable or 'NEE'}")
     column_units = _units(tables, units or {})
     long_names = {k: v for t in tables for k, v in t.attrs["long_names"].items()}
     targets = tables[0].attrs["targets"]
