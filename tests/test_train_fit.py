@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,16 +188,147 @@ def test_a_checkpoint_of_another_run_is_refused(earth, tmp_path):
     path = tmp_path / "constrained.checkpoint"
     train.fit(earth.towers, DRIVERS, constraints=[constraint(earth)], config=SMALL, checkpoint=path)
     for change in ({"exponent": 2.0}, {"pixels": 100}, {"misfit": "covariance"}, {"regions_per_step": 1}):
-        with pytest.raises(ValueError, match=r"another run \(its constraints differ\)"):
+        with pytest.raises(ValueError, match=r"another run \(its ATM settings differ\)"):
             train.fit(earth.towers, DRIVERS, constraints=[constraint(earth, **change)], config=SMALL, checkpoint=path)
     warmer = earth.grid.assign(warm=(earth.grid.warm + 1).assign_attrs(units="1"))
-    with pytest.raises(ValueError, match=r"another run \(its constraints differ\)"):
+    with pytest.raises(ValueError, match=r"another run \(its ATM drivers differ\)"):
         other = dataclasses.replace(constraint(earth), drivers=warmer)
         train.fit(earth.towers, DRIVERS, constraints=[other], config=SMALL, checkpoint=path)
     path = tmp_path / "run.checkpoint"
     other = earth.towers.assign_coords(site=("sample", np.roll(earth.towers.site.values, 1)))
     with pytest.raises(ValueError, match=r"another run \(its towers differ\)"):
         train.fit(other, DRIVERS, config=SMALL, checkpoint=path)
+
+
+CHANGED = {  # towers, constraint → other towers, another constraint; and what the message names
+    "nothing": (lambda towers, top: (towers, top), None),
+    "target in other words": (
+        lambda towers, top: (towers, aimed(top, top.target.assign_attrs(units="PgC/month"))),
+        None,
+    ),
+    "two months swapped": (lambda towers, top: (towers, aimed(top, swapped(top.target, "time"))), "ATM target"),
+    "two inversions swapped": (
+        lambda towers, top: (towers, aimed(top, swapped(top.target, "inversion"))),
+        "ATM target",
+    ),
+    "two regions swapped": (lambda towers, top: (towers, aimed(top, swapped(top.target, "region"))), "ATM target"),
+    "target in TgC": (
+        lambda towers, top: (towers, aimed(top, top.target.assign_attrs(units="TgC month-1"))),
+        "ATM target",
+    ),
+    "mirrored regions": (lambda towers, top: (towers, bounded(top, top.regions[:, ::-1])), "ATM regions"),
+    "regions' names swapped": (
+        lambda towers, top: (
+            towers,
+            bounded(top, top.regions.assign_coords(region=top.regions.region.values[[1, 0, 2]])),
+        ),
+        "ATM regions",
+    ),
+    "two months of drivers swapped": (
+        lambda towers, top: (towers, dataclasses.replace(top, drivers=swapped(top.drivers, "month"))),
+        "ATM drivers",
+    ),
+    "towers' flux in kg": (
+        lambda towers, top: (towers.assign(nee=towers.nee.assign_attrs(units="kgC m-2 d-1")), top),
+        "targets, ATM regions",
+    ),
+    "a driver shifted": (
+        lambda towers, top: (towers.assign(warm=towers.warm.copy(data=towers.warm + 1.0)), top),
+        "tow",
+    ),
+    "a driver doubled": (
+        lambda towers, top: (towers.assign(warm=towers.warm.copy(data=towers.warm * 2.0)), top),
+        "tow",
+    ),
+    "two towers' samples swapped": (
+        lambda towers, top: (towers.isel(sample=[1, 0, *range(2, towers.sizes["sample"])]), top),
+        "towers",
+    ),
+    "drivers have units": (
+        lambda towers, top: (towers.assign(warm=towers.warm.assign_attrs(units="")), top),
+        "drivers",
+    ),
+    "a tower renamed": (
+        lambda towers, top: (
+            towers.assign_coords(site=towers.site.str.replace(str(towers.site[0].item()), "new")),
+            top,
+        ),
+        "towers",
+    ),
+}
+
+
+def swapped(data, dim):
+    """The first two of `dim` exchanged, under the old labels."""
+    return data.isel({dim: [1, 0, *range(2, data.sizes[dim])]}).assign_coords({dim: data[dim].values})
+
+
+def aimed(top, target):
+    return dataclasses.replace(top, target=target)
+
+
+def bounded(top, regions):
+    return dataclasses.replace(top, regions=regions.assign_coords(lat=top.regions.lat, lon=top.regions.lon))
+
+
+@pytest.fixture(scope="module")
+def half_done(earth, tmp_path_factory):
+    """A checkpoint after one of two epochs, and its constraint: exact sums leave no trace of a swap."""
+    target = (np.round(earth.target * 2**14) / 2**14).assign_attrs(earth.target.attrs)
+    top = constraint(earth, integral="full", control_variate=False)
+    top, path = aimed(top, target), tmp_path_factory.mktemp("half") / "checkpoint"
+
+    def stop(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(earth.towers, DRIVERS, constraints=[top], config=TWO, checkpoint=path, progress=stop)
+    return path, top
+
+
+TWO = dataclasses.replace(SMALL, max_epochs=2)
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_checkpoint_knows_everything_that_its_run_depends_on(earth, half_done, tmp_path, change):
+    path, top = half_done
+    make, named = CHANGED[change]
+    towers, top = make(earth.towers, top)
+    path = Path(shutil.copy(path, tmp_path / "checkpoint"))
+    if named is None:
+        train.fit(towers, DRIVERS, constraints=[top], config=TWO, checkpoint=path)
+    else:
+        with pytest.raises(ValueError, match=f"checkpoint .* is of another run .its {named}"):
+            train.fit(towers, DRIVERS, constraints=[top], config=TWO, checkpoint=path)
+
+
+def test_a_checkpoint_that_is_old_or_foreign_is_refused_before_training(earth, tmp_path):
+    from xflux.train import checkpoint, files
+
+    path = tmp_path / "run.checkpoint"
+    files.write(path, checkpoint.KIND, {"config": {}}, {})
+    with pytest.raises(ValueError, match=r"run\.checkpoint was written by another version of xflux"):
+        train.fit(earth.towers, DRIVERS, config=SMALL, checkpoint=path)
+    for wrong in (lambda: path.write_bytes(b"\x89PNG"), lambda: (path.unlink(), path.mkdir())):
+        wrong()
+        with pytest.raises((ValueError, OSError), match=r"run\.checkpoint"):
+            train.fit(earth.towers, DRIVERS, config=SMALL, checkpoint=path)
+
+
+def test_a_fingerprint_knows_types_shapes_and_order_and_reads_in_pieces(monkeypatch):
+    from xflux.train import checkpoint
+    from xflux.train.checkpoint import fingerprint
+
+    table = np.arange(60.0).reshape(5, 12)
+    same = [table, table.copy(), np.asfortranarray(table), torch.tensor(table)]
+    assert len({fingerprint(one) for one in same}) == 1
+    others = [table.T, table[::-1], table[:, ::-1], table.astype("f4"), table.ravel(), list(table), (table, None),
+              {"a": table}, {"b": table}, xr.DataArray(table), xr.DataArray(table, dims=("a", "b"))]  # fmt: skip
+    assert len({fingerprint(one) for one in [table, *others]}) == len(others) + 1
+    assert fingerprint(np.array(["ab", "c"])) != fingerprint(np.array(["a", "bc"])) != fingerprint(["a", "bc"])
+    whole = fingerprint(table)
+    monkeypatch.setattr(checkpoint, "BLOCK", 100)
+    assert fingerprint(table) == whole
 
 
 def test_numbers_of_numpy_are_settings_as_others(earth, tmp_path):
@@ -210,7 +343,7 @@ def test_numbers_of_numpy_are_settings_as_others(earth, tmp_path):
     assert first.predict(np.zeros((4, 3)), members=np.int64(1)).shape == (1, 4)
     for change in ({"weight": np.float32(0.25)}, {"pixels": np.int64(50)}):
         other = dataclasses.replace(top, **change)
-        with pytest.raises(ValueError, match=r"another run \(its constraints differ\)"):
+        with pytest.raises(ValueError, match=r"another run \(its ATM settings differ\)"):
             train.fit(earth.towers, DRIVERS, constraints=[other], config=config, checkpoint=path)
 
 

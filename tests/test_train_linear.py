@@ -178,7 +178,7 @@ def test_plain_numbers_and_what_does_not_fit_them(earth, tmp_path):
     train.fit(earth.towers, DRIVERS, constraints=[top], config=config, checkpoint=path)
     for change in ({"exponent": 3.0}, {"held_out": 0.5}, {"weight": 0.25}):
         other = dataclasses.replace(top, **change)
-        with pytest.raises(ValueError, match=r"another run \(its constraints differ\)"):
+        with pytest.raises(ValueError, match=r"another run \(its LINEAR settings"):
             train.fit(earth.towers, DRIVERS, constraints=[other], config=config, checkpoint=path)
 
 

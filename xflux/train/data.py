@@ -231,10 +231,6 @@ class GridRows:
             out[:, :, columns] = values[pixels[:, :, None], :, at[:, None, :]].transpose(2, 3)
         return out.flatten(0, 1), torch.arange(members * n, device=pixels.device).view(members, n)
 
-    def sums(self) -> list[float]:
-        """Sum of each group's values, piece by piece: what tells these drivers from others."""
-        return [sum(float(part.double().sum()) for part in values.split(64)) for _, values, _ in self.groups]
-
     def present(self, pixels: torch.Tensor, steps: torch.Tensor | None = None) -> torch.Tensor | None:
         """1 where all drivers are there, else 0 ``(member, pixel, step)``; None where none is ever missing."""
         if self.valid is None:

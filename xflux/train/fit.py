@@ -1,7 +1,5 @@
 """`fit`: the training loop, read from top to bottom: batch, losses, backward, step, validate."""
 
-import hashlib
-import json
 import logging
 import sys
 import time
@@ -17,7 +15,7 @@ import xarray as xr
 
 from xflux.contents import check_alike, riding
 from xflux.files import stamp
-from xflux.train import files
+from xflux.train.checkpoint import Checkpoint
 from xflux.train.config import TrainConfig
 from xflux.train.constraints import LinearConstraint, RegionalConstraint
 from xflux.train.data import Setting, TowerRows, tower_rows
@@ -29,7 +27,6 @@ from xflux.train.objective import loss_weight, mean_squared_error, total_loss
 from xflux.train.regional import RegionalTerm
 
 log = logging.getLogger("xflux.train")
-CHECKPOINT = "xflux checkpoint"
 
 
 @one_thread_after_fork()
@@ -181,7 +178,10 @@ class Training:
     # --- the loop ----------------------------------------------------------------------------------------------
 
     def train(self, tell: Callable[[str], None], checkpoint: str | Path | None = None) -> None:
-        first = self._resume(checkpoint)
+        kept = None if checkpoint is None else Checkpoint(checkpoint, self)
+        if kept:
+            kept.resume()
+        first = len(self.records)
         started = time.perf_counter()
         for term in self.terms:
             term.renew(self.network)
@@ -190,7 +190,8 @@ class Training:
                 break
             self._epoch(epoch)
             self._validate(epoch)
-            self._keep(checkpoint)
+            if kept:
+                kept.keep()
             tell(self._line(epoch, first, time.perf_counter() - started))
         for term in self.terms:
             term.finish()
@@ -294,62 +295,6 @@ class Training:
         self.best_epoch = np.where(better, epoch, self.best_epoch)
         if self.config.patience is not None:
             self.stopped |= epoch - self.best_epoch >= self.config.patience
-
-    # --- checkpoints -------------------------------------------------------------------------------------------
-
-    def _identity(self) -> dict:
-        """What must be the same for a checkpoint to go on."""
-        constraints = [term.identity() for term in self.terms]
-        digest = hashlib.sha256(self.rows.x.tobytes() + self.rows.y.tobytes() + self.rows.fold.tobytes()).hexdigest()
-        data = {"drivers": list(self.rows.scaling.drivers), "targets": list(self.rows.units), "towers": digest}
-        config = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.config).items()}
-        return {"config": config, "constraints": constraints} | data
-
-    def _keep(self, path: str | Path | None) -> None:
-        """Write the whole state; the random streams need none, they restart with each epoch's number."""
-        if path is None:
-            return
-        arrays = {"log_variance": self.log_variance.detach().cpu().numpy()}
-        for part, state in {"now": self.network.state(), "best": self.best, "last": self.last}.items():
-            arrays |= {f"{part}.{k}": v for k, v in state.items()}
-        for i, parameter in enumerate([*self.network.parameters, self.log_variance]):
-            arrays |= {f"adam.{i}.{k}": v.cpu().numpy() for k, v in self.optimiser.state[parameter].items()}
-        arrays |= {f"record.{k}": np.stack([r[k] for r in self.records]) for k in self.records[0]}
-        arrays |= {k: getattr(self, k) for k in ("best_epoch", "best_value", "stopped")}
-        for i, term in enumerate(self.terms):
-            arrays |= {f"term.{i}.{k}": v for k, v in term.state().items()}
-        files.write(path, CHECKPOINT, self._identity(), arrays)
-
-    def _resume(self, path: str | Path | None) -> int:
-        """Take up the state of a checkpoint, where there is one; the number of epochs that are done."""
-        if path is None or not Path(path).exists():
-            return 0
-        text, arrays = files.read(path, CHECKPOINT)
-        identity = self._identity()
-        differing = [k for k in identity if json.dumps(text.get(k)) != json.dumps(identity[k])]  # True is not 1
-        if differing:
-            raise ValueError(
-                f"the checkpoint {path} is of another run (its {', '.join(differing)} differ): remove it, or give "
-                "this run another checkpoint="
-            )
-        for part, goal in {"best": self.best, "last": self.last}.items():
-            goal.update({k: arrays[f"{part}.{k}"] for k in goal})
-        self.network.load({k: arrays[f"now.{k}"] for k in self.best})
-        with torch.no_grad():
-            self.log_variance.copy_(torch.from_numpy(arrays["log_variance"]))
-        for i, parameter in enumerate([*self.network.parameters, self.log_variance]):
-            keys = [k for k in arrays if k.startswith(f"adam.{i}.")]
-            state = {k.rsplit(".", 1)[1]: torch.from_numpy(arrays[k]) for k in keys}
-            if state:
-                self.optimiser.state[parameter] = {k: v if k == "step" else v.to(parameter) for k, v in state.items()}
-        for name in ("best_epoch", "best_value", "stopped"):
-            setattr(self, name, arrays[name])
-        for i, term in enumerate(self.terms):
-            term.restore({k.removeprefix(f"term.{i}."): v for k, v in arrays.items() if k.startswith(f"term.{i}.")})
-        names = [k.removeprefix("record.") for k in arrays if k.startswith("record.")]
-        done = len(arrays["record.rate"])
-        self.records = [{k: arrays[f"record.{k}"][e] for k in names} for e in range(done)]
-        return done
 
     # --- what comes back ---------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from xflux.train.checkpoint import fingerprint
 from xflux.train.constraints import LinearConstraint, plain_options
 from xflux.train.data import GridRows, Scaling, Setting, grid_rows
 from xflux.train.network import Network, blocks, generator
@@ -87,10 +88,14 @@ class LinearTerm:
         used = self.held_out if self.held_out.any() else ~self.held_out
         return self._loss(self.estimate(network), used)
 
-    def identity(self) -> list:
+    def identity(self) -> dict:
         """What tells this constraint from another, for checkpoints."""
-        sums = [self.observed.nansum(), self.entries[2].sum(), self.sigma.sum(), self.values.sum(dtype=torch.float64)]
-        return ["linear", self.names, len(self.values), plain_options(self.constraint), [float(s) for s in sums]]
+        return {
+            "settings": ["linear", self.names, plain_options(self.constraint)],
+            "observations": fingerprint(self.observed, self.sigma, self.held_out),
+            "operator": fingerprint(self.entries),
+            "drivers": fingerprint(self.values),
+        }
 
     def state(self) -> dict[str, np.ndarray]:
         return {}

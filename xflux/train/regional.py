@@ -9,6 +9,7 @@ import xarray as xr
 
 from xflux.train import interannual
 from xflux.train.calendar import Calendar, Steps, held_out_years
+from xflux.train.checkpoint import fingerprint
 from xflux.train.constraints import MONTHS, RegionalConstraint, Target, plain_options, read_target
 from xflux.train.data import Scaling, Setting
 from xflux.train.draws import Curve, Design, allocate, variance_of_sums
@@ -62,8 +63,6 @@ class RegionalTerm:
         self.precision: torch.Tensor | None = None
         self.refitted, self.path = None, []
         self.report: dict[str, np.ndarray] = {}
-        given = [self.training, self.validation, pixels.area, pixels.intercept, self.area]
-        self.sums = [float(s.nansum()) for s in given] + pixels.rows.sums()
         self._chosen: torch.Tensor | None = None
         if (constraint.refit_bridge or self.controlled) and self.whole is None:
             raise ValueError(
@@ -458,9 +457,19 @@ class RegionalTerm:
         pixels, _ = bridge_pixels(self.constraint, names, self.scaling, self.config, bridge)
         self.integral, self.refitted = self._integral(pixels), bridge
 
-    def identity(self) -> list:
+    def identity(self) -> dict:
         """What tells this constraint from another, for checkpoints."""
-        return [self.names, list(self.regions), plain_options(self.constraint), self.sums]
+        own = [self.integral] if self.whole is None or self.whole is self.integral else [self.integral, self.whole]
+        pixels = [one.pixels for one in own]
+        bridge, grid = self.constraint.bridge, self.constraint.drivers
+        options = {k: v for k, v in getattr(bridge, "attrs", {}).items() if k != "provenance"}  # of a fit anew
+        return {
+            "settings": [self.names, plain_options(self.constraint)],
+            "target": fingerprint(self.target, self.training, self.validation),
+            "regions": fingerprint(self.area, [(p.area, p.region, p.share, p.intercept) for p in pixels]),
+            "bridge": fingerprint(options, getattr(bridge, "month_lengths", None)),
+            "drivers": fingerprint(grid["lat"].values, grid["lon"].values, [p.rows for p in pixels]),
+        }
 
     def state(self) -> dict[str, np.ndarray]:
         """What a checkpoint has to keep: the bridge, where it has been fitted anew."""
