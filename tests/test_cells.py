@@ -339,6 +339,10 @@ def test_nan_coordinates_raise():
         ("rlat", "rlon", {"standard_name": True}),
         ("lat_FULL", "lon_FULL", {}),
         ("nav_lat", "nav_lon", {}),
+        ("LAT", "long", {}),
+        ("lat_1", "lon_1", {}),
+        ("y", "x", {"axis": True}),
+        ("y", "x", {"long_name": True}),
     ],
 )
 def test_standardise_finds_coordinates_by_name_or_attributes(lat, lon, attrs):
@@ -347,6 +351,10 @@ def test_standardise_finds_coordinates_by_name_or_attributes(lat, lon, attrs):
         da[lat].attrs["units"], da[lon].attrs["units"] = "degrees_north", "degrees_east"
     if "standard_name" in attrs:
         da[lat].attrs["standard_name"], da[lon].attrs["standard_name"] = "latitude", "longitude"
+    if "axis" in attrs:
+        da[lat].attrs, da[lon].attrs = {"axis": "Y", "units": "degrees"}, {"axis": "X", "units": "degrees"}
+    if "long_name" in attrs:
+        da[lat].attrs["long_name"], da[lon].attrs["long_name"] = "Latitude", "Longitude"
     assert standardise(da).dims == ("time", "lat", "lon")
     assert cell_area(da).dims == ("lat", "lon")
     assert da.flux.cell_area().shape == (2, 4)
@@ -380,6 +388,28 @@ def test_curvilinear_and_missing_coordinates_get_clear_errors():
         cell_area(both)
 
 
+@pytest.mark.parametrize("name", ["lat", "XLAT", "TLAT", "geolat", "lat2d", "A"])
+@pytest.mark.parametrize("dims", [("y", "x"), ("Time", "y", "x")])
+@pytest.mark.parametrize("coords", [True, False])
+def test_curvilinear_grids_are_called_so(name, dims, coords):
+    said = {"units": "degrees_north"} if name == "A" else {}
+    plane = np.zeros((1, 2, 3)[-len(dims) :])
+    ds = xr.Dataset({"nee": (dims, plane), name: (dims, plane, said), "latent_heat": (dims, plane)})
+    with pytest.raises(ValueError, match=f"{name!r} is .*curvilinear grid.*regrid first"):
+        cell_area(ds.set_coords(name)["nee"] if coords else ds)
+    with pytest.raises(ValueError, match="no latitude found"):
+        cell_area(ds.drop_vars(name))
+
+
+def test_rotated_and_projected_axes_are_no_latitudes():
+    rotated = {"rlat": "grid_latitude", "lat": "grid_latitude", "y": "projection_y_coordinate"}
+    for name, standard in rotated.items():
+        da = xr.DataArray(np.zeros((2, 2)), {name: [0.0, 1], "lon": [0.0, 1]}, (name, "lon"))
+        da[name].attrs |= {"standard_name": standard, "units": "degrees", "axis": "Y"}
+        with pytest.raises(ValueError, match=f"{name!r} is .* rotated .*regrid first"):
+            cell_area(da)
+
+
 def test_coordinates_along_dimensions_of_other_names():
     """lat(y), lon(x): the same grid, with its dimensions renamed; a list of points is none."""
     lat, lon = GRIDS["2.5x3.75"]
@@ -391,6 +421,10 @@ def test_coordinates_along_dimensions_of_other_names():
     points = xr.DataArray(np.zeros(5), {"lat": ("cell", np.arange(5.0)), "lon": ("cell", np.arange(5.0))}, ("cell",))
     with pytest.raises(ValueError, match=r"'lat' lies along the dimension 'cell' together .* a list of points"):
         standardise(points)
+    with pytest.raises(ValueError, match="a list of points or an unstructured grid"):
+        standardise(points.to_dataset(name="nee").reset_coords().rename(lat="latCell", lon="lonCell"))
+    apart = da.to_dataset(name="a").reset_coords()  # a file that names no coordinates
+    assert standardise(apart).a.dims == ("lat", "lon")
 
 
 def test_points_at_the_poles_beside_cell_centres_are_not_gaps():

@@ -1,36 +1,61 @@
-"""Cells of a latitude–longitude grid: which coordinates they are, where their edges lie, how large they are.
+"""Which coordinates of an object are its latitudes and longitudes: cf-xarray finds them, by attributes or by name."""
 
-Longitudes live on a circle here: any convention, any order, rolled or subset grids all work, because cells are
-found on the sorted circle and handed back under the labels that came in.
-"""
-
+import re
 from collections.abc import Hashable
 
 import xarray as xr
 
-_NAMES = {
-    "lat": ("lat", "latitude", "lats", "nav_lat", "lat_full", "y_lat"),
-    "lon": ("lon", "longitude", "lons", "nav_lon", "lon_full", "long"),
-}
 STANDARD_NAMES = {"lat": "latitude", "lon": "longitude"}
-_DEGREES = {
-    "lat": ("degrees_north", "degree_north", "degree_n", "degrees_n", "degreen", "degreesn"),
-    "lon": ("degrees_east", "degree_east", "degree_e", "degrees_e", "degreee", "degreese"),
+_AXIS = {"lat": "Y", "lon": "X"}
+_CF_ATTRS = ("standard_name", "long_name", "units", "axis", "_CoordinateAxisType")
+_BOUNDS = re.compile(r"bnds|bounds|vert|corner|edge", re.IGNORECASE)
+# Names beyond those that cf-xarray guesses: XLAT, TLONG, geolon, clat, latCell, lat2d; not latent_heat.
+_BY_NAME = {
+    axis: re.compile(rf"([a-z]|nav_|geo)?{axis}(itude|gitude|g)?(_?\d?[a-z]?|_rho|cell)", re.IGNORECASE)
+    for axis in STANDARD_NAMES
 }
 
 
-def is_axis(obj: xr.DataArray | xr.Dataset, name: Hashable, axis: str) -> bool:
-    attrs = obj[name].attrs
-    return (
-        attrs.get("standard_name") == STANDARD_NAMES[axis]
-        or str(attrs.get("units", "")).lower() in _DEGREES[axis]
-        or str(name).lower() in _NAMES[axis]
-    )
+def horizontal(obj: xr.DataArray | xr.Dataset) -> dict[str, list[Hashable]]:
+    """Names of the variables that are latitudes (``lat``) and longitudes (``lon``), of whatever dims."""
+    import cf_xarray  # noqa: F401 - registers .cf
+
+    variables = obj.variables if isinstance(obj, xr.Dataset) else {n: obj.coords[n].variable for n in obj.coords}
+    attrs = {name: _attrs(v) for name, v in variables.items() if v.ndim and v.dtype.kind in "fiu"}
+    named = {a: [n for n in attrs if n not in obj.dims and _BY_NAME[a].fullmatch(str(n))] for a in _BY_NAME}
+    likely = [n for n in attrs if n in obj.coords or n in named["lat"] + named["lon"] or _says_so(attrs[n])]
+    names = {str(name): name for name in likely if not _BOUNDS.search(str(name))}
+    stub = xr.Dataset(coords={text: ((), 0.0, attrs[name]) for text, name in names.items()})
+    said, guessed = stub.cf.axes, stub.cf.guess_coord_axis().cf.coordinates
+    found = {}
+    for axis, full in STANDARD_NAMES.items():
+        by_cf = [names[text] for text in guessed.get(full, [])]
+        found[axis] = list(dict.fromkeys([*by_cf, *(n for n in named[axis] if n in names.values())]))
+        if not found[axis]:  # the axis Y or X in degrees, but not of a rotated grid
+            found[axis] = [
+                names[n] for n in said.get(_AXIS[axis], []) if stub[n].attrs.get("units", "").startswith("degree")
+                and stub[n].attrs.get("standard_name", full) == full
+            ]  # fmt: skip
+    return found
 
 
-def _find(obj: xr.DataArray | xr.Dataset, axis: str) -> Hashable:
-    """Name of the dimension that is latitude or longitude."""
-    found = [name for name in obj.dims if name in obj.coords and is_axis(obj, name, axis)]
+def _attrs(variable: xr.Variable) -> dict[str, str]:
+    """What CF reads, as text; cf-xarray knows ``degrees_north``, but not ``Degrees North``."""
+    attrs = {key: str(variable.attrs[key]).strip() for key in _CF_ATTRS if key in variable.attrs}
+    attrs["long_name"] = attrs.get("long_name", "").lower()
+    if re.fullmatch(r"degrees?[ _](north|east)", attrs.get("units", ""), re.IGNORECASE):
+        attrs["units"] = attrs["units"].lower().replace(" ", "_")
+    return attrs
+
+
+def _says_so(attrs: dict[str, str]) -> bool:
+    units = attrs.get("units", "").lower()
+    return attrs.get("standard_name") in STANDARD_NAMES.values() or units.startswith(("degrees_", "degree_"))
+
+
+def _find(obj: xr.DataArray | xr.Dataset, axis: str, known: dict[str, list[Hashable]]) -> Hashable:
+    """Name of the coordinate along one dimension that is latitude or longitude."""
+    found = [name for name in known[axis] if name in obj.dims]
     if len(found) > 1:
         found = [name for name in found if name == axis] or found
     if len(found) == 1:
@@ -38,25 +63,30 @@ def _find(obj: xr.DataArray | xr.Dataset, axis: str) -> Hashable:
     full = STANDARD_NAMES[axis]
     if len(found) > 1:
         raise ValueError(f"several dimensions look like {full}: {found}; drop or rename all but one.")
-    if len(along := _along(obj, axis)) == 1:
+    listed = [name for name in known[axis] if obj[name].ndim == 1]
+    other = {obj[name].dims for name in known["lon" if axis == "lat" else "lat"]}
+    if len(along := [name for name in listed if obj[name].dims not in other]) == 1:
         return along[0]
-    candidates = [*obj.coords, *(obj.data_vars if isinstance(obj, xr.Dataset) else ())]
-    flat = [name for name in candidates if obj[name].ndim == 2 and is_axis(obj, name, axis)]
-    if flat:
+    if flat := [name for name in known[axis] if obj[name].ndim > 1]:
+        dims = obj[flat[0]].dims
         raise ValueError(
-            f"{flat[0]!r} is two-dimensional {obj[flat[0]].dims}: a curvilinear grid. xflux needs one-dimensional "
-            f"latitude and longitude; regrid first (xESMF, CDO remapcon), or, if every row repeats, replace it by its "
-            f"first row or column with assign_coords."
+            f"{flat[0]!r} is {'two-dimensional' if len(dims) == 2 else 'of the dims'} {dims}: a curvilinear grid. "
+            f"xflux needs one-dimensional latitude and longitude; regrid first (xESMF, CDO remapcon), or, if every row "
+            f"repeats, replace it by its first row or column with assign_coords."
         )
-    bare = [name for name in obj.dims if str(name).lower() in _NAMES[axis]]
+    bare = [name for name in obj.dims if name not in obj.coords and str(name).lower() in (axis, full)]
     if bare:
         raise ValueError(f"dimension {bare[0]!r} has no coordinate: assign its {full}s in degrees with assign_coords.")
-    listed = [name for name in obj.coords if obj[name].ndim == 1 and is_axis(obj, name, axis)]
     if listed:
         dim = obj[listed[0]].dims[0]
         raise ValueError(
             f"{listed[0]!r} lies along the dimension {dim!r} together with other coordinates: a list of points or an "
             f"unstructured grid. xflux needs latitude and longitude as two dimensions; regrid first."
+        )
+    if turned := [name for name in obj.dims if name in obj.coords and _is_turned(obj[name], axis)]:
+        raise ValueError(
+            f"{turned[0]!r} is an axis of a rotated or projected grid, and curvilinear in latitude and longitude: "
+            f"regrid first (xESMF, CDO remapcon)."
         )
     raise ValueError(
         f"no {full} found: the dimensions are {tuple(obj.dims)}. Expected a dimension coordinate named "
@@ -64,17 +94,18 @@ def _find(obj: xr.DataArray | xr.Dataset, axis: str) -> Hashable:
     )
 
 
-def _along(obj: xr.DataArray | xr.Dataset, axis: str) -> list[Hashable]:
-    """Coordinates along a dimension of another name, as lat(y); not where lat and lon share it."""
-    flat = {a: [c for c in obj.coords if obj[c].ndim == 1 and is_axis(obj, c, a)] for a in _NAMES}
-    other = {obj[c].dims for c in flat["lon" if axis == "lat" else "lat"]}
-    return [c for c in flat[axis] if obj[c].dims not in other and c not in obj.dims]
+def _is_turned(coord: xr.DataArray, axis: str) -> bool:
+    said = str(coord.attrs.get("standard_name", ""))
+    return (
+        said in (f"grid_{STANDARD_NAMES[axis]}", f"projection_{_AXIS[axis].lower()}_coordinate")
+        or coord.name == f"r{axis}"
+    )
 
 
 def standardise(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
     """The same object with its horizontal dimensions named ``lat`` and ``lon``; nothing is reordered or loaded.
 
-    Coordinates are found by ``standard_name``, ``units`` or name.
+    Coordinates are found by ``standard_name``, ``units``, ``axis`` or name, as cf-xarray knows them.
 
     Raises
     ------
@@ -87,11 +118,19 @@ def standardise(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
     >>> standardise(da).dims
     ('lat', 'lon')
     """
-    names = {_find(obj, axis): axis for axis in ("lat", "lon")}
+    named = all(axis in obj.dims and axis in obj.coords for axis in STANDARD_NAMES)
+    known = {axis: [axis] for axis in STANDARD_NAMES} if named else horizontal(obj)
+    names = {_find(obj, axis, known): axis for axis in STANDARD_NAMES}
     for name, axis in names.items():
         units = str(obj[name].attrs.get("units", "")).lower()
         if units.startswith("rad") or units in ("m", "km", "metre", "meter", "metres", "meters"):
             raise ValueError(f"coordinate {name!r} is in {units!r}; xflux needs {STANDARD_NAMES[axis]} in degrees.")
+        if str(obj[name].attrs.get("standard_name", "")) == f"grid_{STANDARD_NAMES[axis]}":
+            raise ValueError(f"{name!r} is the {STANDARD_NAMES[axis]} of a rotated grid: regrid first.")
+    if named:
+        return obj
+    if isinstance(obj, xr.Dataset):
+        obj = obj.set_coords([name for name in names if name in obj.data_vars])
     obj = obj.swap_dims({obj[name].dims[0]: name for name in names if name not in obj.dims})
     renames = {name: axis for name, axis in names.items() if name != axis}
     clashes = [axis for axis in renames.values() if axis in obj.coords]

@@ -7,7 +7,7 @@ xarray averages bounds in ``coarsen`` and ``interp``, picks them in ``reindex`` 
 import numpy as np
 import xarray as xr
 
-from .axes import STANDARD_NAMES, is_axis
+from .axes import STANDARD_NAMES, horizontal
 from .inferred import JITTER, check_centres, inferred, on_circle, regular_step
 
 # How far from its middle a cell may have its centre, as a share of the cell: coordinates are written with few digits;
@@ -125,8 +125,11 @@ def _not_tiling(values: np.ndarray, bounds: np.ndarray, axis: str) -> str | None
 
 
 def _kind(coord: xr.DataArray) -> str:
-    for axis in ("lat", "lon"):
-        if coord.name is not None and is_axis(xr.Dataset(coords={coord.name: coord}), coord.name, axis):
+    if coord.name in STANDARD_NAMES:
+        return coord.name
+    found = {} if coord.name is None else horizontal(xr.Dataset(coords={coord.name: coord}))
+    for axis, names in found.items():
+        if names:
             return axis
     raise ValueError(f"coordinate {coord.name!r} is neither latitude nor longitude by name or attributes.")
 
