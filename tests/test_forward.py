@@ -15,8 +15,8 @@ from forward_world import Net, assert_close, grid, plain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from xflux import units
 from xflux.forward import predict, wrap
-from xflux.forward.driver_units import same_units
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +368,7 @@ def test_wrong_units_are_named_at_the_call(ds):
     ],
 )
 def test_driver_units(a, b, same):
-    assert same_units(a, b) is same and same_units(b, a) is same
+    assert units.same(a, b) is same and units.same(b, a) is same
 
 
 def test_no_land(ds):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xflux.units import UnitsError, factor, flux_variables, is_flux, parse
+from xflux.units import UnitsError, conversion, factor, flux_variables, is_flux, parse, quantity, registry, same
 
 CO2 = 12.011 / 44.009
 DAY = 86400.0
@@ -131,6 +132,15 @@ SPELLINGS = {
         "TgC/region/yr": 1e-3,
         "Tmol yr-1": 12.011e-3,
     },
+    "gC m-2 s-1": {
+        "molec cm-2 s-1": 1e4 * 12.011 / 6.02214076e23,
+        "molecules CO2 cm-2 s-1": 1e4 * 12.011 / 6.02214076e23,
+        "atoms C/cm2/s": 1e4 * 12.011 / 6.02214076e23,
+        "molecules m^-2 s^-1": 12.011 / 6.02214076e23,
+        "gC m-2 s-1\x00\x00": 1,
+        "\xa0gC\xa0m-2\u202fs-1\n": 1,
+        "(gC m-2 s-1)": 1,
+    },
     "PgC month-1": {"PgC month-1": 1, "TgC/month": 1e-3, "PgCO2 month-1": CO2},
     "PgC": {"PgC": 1, "GtC": 1, "gC": 1e-15, "PgCO2": CO2, "mol": 12.011e-15},
     "W m-2": {"W m-2": 1, "W/m^2": 1, "J m-2 s-1": 1, "MJ m-2 d-1": 1e6 / DAY, "kJ m-2 h-1": 1 / 3.6},
@@ -154,7 +164,7 @@ REFUSED = {
     "C m-2 d-1": "alone is no amount",
     "degC": "not known",
     "K": "not known",
-    "hPa": "not known",
+    "hPa": "nothing but m-2",
     "PgC**2": "to the power 1",
     "gC2 m-2 d-1": "to the power 1",
     "gC gC m-2": "to the power 1",
@@ -177,6 +187,20 @@ REFUSED = {
     "umol photons m-2 s-1": "not known",
     "m s-1": "a length is no flux",
     "%": "not a unit",
+    "kgC/m^2/8day": "'8day' is not a unit, it is the length of the data's step",
+    "gC m-2 (8d)-1": "not a unit, it is the length",
+    "gC m-2 per 16 days": "not a unit, it is the length",
+    "1.e-9 kgC m-2 s-1": "the number '1.e-9' is not a unit: multiply",
+    "10^6 tC": r"the number '10\^6' is not a unit",
+    "1e-6 kgC m-2 s-1": "the number '1e-6' is not",
+    "x10-8 mol m-2 s-1": "the number '10-8' is not",
+    "9**9**9**9 gC": "the number",
+    "Kg C m-2 s-1": "write 'kgC'",
+    "Mt CO2-eq yr-1": "CO2 equivalents",
+    "mtC yr-1": "not known",
+    "gCs": "not known",
+    "W m-2 d-1": "to the power -1",
+    "gC**gC": "not a unit",
     "per": "no unit in it",
     "unknown": "not known",
 }
@@ -283,10 +307,33 @@ def test_attributes_say_what_a_bare_mass_is(attrs, substance):
     assert parse("kg m**-2 s**-1", attrs).per_area
 
 
-@pytest.mark.parametrize("attrs", [{}, {"long_name": "gross primary production"}, {"species": "ch4"}])
+@pytest.mark.parametrize("attrs", [{}, {"long_name": "gross primary production"}])
 def test_attributes_that_do_not_say_leave_it_ambiguous(attrs):
     with pytest.raises(UnitsError, match="ambiguous"):
         parse("kg m-2 s-1", attrs)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Posterior net carbon flux from atmospheric CO2 inversion",
+        "net biosphere exchange (carbon), CO2 inversion",
+        "net flux of carbon, fitted to CO2 observations",
+        "C flux from a CO2 inversion",
+    ],
+)
+def test_carbon_beside_co2_is_ambiguous_until_something_says_which(name):
+    with pytest.raises(UnitsError, match=r"ambiguous.*speak of carbon and of CO2"):
+        parse("kg m-2 s-1", {"long_name": name})
+    assert parse("kg m-2 s-1", {"long_name": name, "species": "C"}).substance == "C"
+    assert parse("kg m-2 s-1", {"long_name": name, "species": "CO2"}).substance == "CO2"
+    assert parse("kg m-2 s-1", {"long_name": f"{name}, expressed as carbon"}).substance == "C"
+    assert parse("mol m-2 s-1", {"long_name": name}).substance == "mol"
+
+
+def test_a_mass_of_another_gas_is_called_by_its_name():
+    with pytest.raises(UnitsError, match="this mass is methane, not carbon"):
+        parse("kg m-2 s-1", {"species": "CH4"})
 
 
 def test_the_unit_itself_outranks_the_attributes():
@@ -323,6 +370,98 @@ def test_flux_variables():
     ds["bare"] = ("x", np.zeros(2))
     assert flux_variables(ds) == ["nee", "gpp", "land"]
     assert flux_variables(ds, ("energy",)) == ["LE"]
+
+
+UNCERTAIN = ("nee_sd", "nee_se", "NEE_unc", "nee_uncertainty", "nee_error", "nee_stdev", "nee_std", "nee_mad",
+             "nee_rmse", "sigma_nee", "nee_sigma", "nee_q05", "NEE_fsd", "NEE_RANDUNC", "nee_std_prior")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "attrs"),
+    [
+        *((name, {}) for name in UNCERTAIN),
+        ("u", {"long_name": "one-sigma uncertainty of the flux"}),
+        ("u", {"long_name": "Posterior uncertainty"}),
+        ("u", {"standard_name": "surface_upward_mass_flux_of_carbon standard_error"}),
+        ("u", {"cell_methods": "time: mean realization: standard_deviation"}),
+        ("listed", {}),
+    ],
+)
+def test_uncertainties_are_no_fluxes(name, attrs):
+    flux = xr.DataArray(np.ones(2), dims="time", attrs={"units": "gC m-2 d-1"})
+    ds = xr.Dataset({"nee": flux.assign_attrs(ancillary_variables="listed qc"), name: flux.assign_attrs(attrs)})
+    assert flux_variables(ds) == ["nee"]
+
+
+@pytest.mark.parametrize("name", ["nee", "gpp_serious", "nee_seasonal", "stdnee", "used", "terror"])
+def test_other_names_are_fluxes(name):
+    attrs = {"units": "gC m-2 d-1", "long_name": "net flux, mean of the posterior"}
+    assert flux_variables(xr.Dataset({name: ("time", np.ones(2), attrs)})) == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "attrs", "is_one"),
+    [
+        ("anything", {"cell_methods": "time: sum"}, True),
+        ("anything", {"cell_methods": "area: mean time: sum"}, True),
+        ("anything", {"units": "PgC", "cell_methods": "time: sum area: sum"}, True),
+        ("nee", {}, True),
+        ("gpp_month", {}, True),
+        ("nee", {"cell_methods": "time: point"}, False),
+        ("cVeg", {"units": "kg m-2", "long_name": "Carbon Mass in Vegetation", "cell_methods": "time: mean"}, False),
+        ("biomass", {}, False),
+        ("termites", {}, False),
+    ],
+)
+def test_amounts_of_steps_are_fluxes_and_stocks_are_not(name, attrs, is_one):
+    da = xr.DataArray(np.ones(2), dims="time", attrs={"units": "gC m-2", **attrs})
+    assert (flux_variables(xr.Dataset({name: da})) == [name]) is is_one
+    assert flux_variables(xr.Dataset({name: da.isel(time=0)})) == []
+
+
+DRIVERS = [
+    ("kg m-2 d-1", "mm d-1", 1, 0),
+    ("kg m**-2 s**-1", "mm/day", 86400, 0),
+    ("kg/m2/s", "mm d-1", 86400, 0),
+    ("kgH2O m-2 d-1", "mm d-1", 1, 0),
+    ("m s-1", "mm d-1", 86400e3, 0),
+    ("K", "degC", 1, -273.15),
+    ("Celsius", "kelvin", 1, 273.15),
+    ("degrees_C", "C", 1, 0),
+    ("MJ m-2 day-1", "W m-2", 1e6 / 86400, 0),
+    ("J m-2 s-1", "W/m^2", 1, 0),
+    ("hPa", "kPa", 0.1, 0),
+    ("mbar", "Pa", 100, 0),
+    ("%", "1", 0.01, 0),
+    ("fraction", "percent", 100, 0),
+    ("m3 m-3", "-", 1, 0),
+    ("g kg-1", "1", 1e-3, 0),
+    ("umol m-2 s-1", "gC m-2 d-1", 12.011e-6 * DAY, 0),
+]
+
+
+@pytest.mark.parametrize(("given", "wanted", "scale", "offset"), DRIVERS)
+def test_units_of_drivers(given, wanted, scale, offset):
+    assert conversion(given, wanted) == pytest.approx((scale, offset), rel=1e-12)
+    assert conversion(wanted, given) == pytest.approx((1 / scale, -offset), rel=1e-12)
+    assert same(given, wanted) is (scale == 1 and offset == 0)
+
+
+def test_units_of_drivers_that_do_not_convert():
+    for have, want in (("K", "W m-2"), ("mm d-1", "mm month-1"), ("furlong", "1"), ("hPa", "mm")):
+        with pytest.raises(UnitsError):
+            conversion(have, want)
+        assert not same(have, want)
+    assert same("furlongs of  fog", "furlongs of fog")
+
+
+def test_many_threads_read_units_at_once():
+    texts = [f"{a} {b} {c}" for a in ("gC", "kgCO2", "umol") for b in ("m-2", "ha-1") for c in ("s-1", "yr-1", "d-1")]
+    expected = [parse(t).amount for t in texts]
+    for cached in (registry._registry, registry.measured, quantity._parse):
+        cached.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda t: parse(t).amount, texts * 8)) == expected * 8
 
 
 def test_pint_stays_away_until_needed_and_its_application_registry_as_it_was():

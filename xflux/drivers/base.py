@@ -8,40 +8,12 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import xarray as xr
 
+from xflux import units
 from xflux.drivers.axis import are_months, axis_of, day_numbers, days_like, month_numbers, whole_days, with_steps
 from xflux.drivers.seasonal import to_daily
 from xflux.drivers.sun import potential_radiation
 from xflux.drivers.water import potential_evapotranspiration, water_availability
 from xflux.temporal.calendar import MONTH_DAYS
-
-# (given, wanted) -> factor, offset; units as _plain writes them
-_CONVERSIONS = {
-    ("k", "degc"): (1.0, -273.15),
-    ("percent", "1"): (0.01, 0.0),
-    ("jm-2d-1", "wm-2"): (1 / 86400, 0.0),
-    ("jm-2", "wm-2"): (1 / 86400, 0.0),  # ERA5 ssrd, summed over the day
-    ("mjm-2d-1", "wm-2"): (1e6 / 86400, 0.0),
-    ("kgm-2s-1", "mmd-1"): (86400.0, 0.0),
-    ("mms-1", "mmd-1"): (86400.0, 0.0),
-    ("mmh-1", "mmd-1"): (24.0, 0.0),
-    ("kgm-2d-1", "mmd-1"): (1.0, 0.0),
-    ("kgm-2", "mmd-1"): (1.0, 0.0),
-    ("mm", "mmd-1"): (1.0, 0.0),  # per day, as ERA5-like daily files write it
-    ("m", "mmd-1"): (1000.0, 0.0),
-    ("md-1", "mmd-1"): (1000.0, 0.0),
-    ("ms-1", "mmd-1"): (86400e3, 0.0),
-    ("mmmonth-1", "mmd-1"): ("month", 0.0),
-}
-# spellings of one unit; a name of the quantity itself is how MODIS writes that it has none
-_SAME = {
-    "degc": ("celsius", "degreecelsius", "degreescelsius", "degreec", "degreesc", "c", "°c"),
-    "k": ("kelvin", "degk", "degreek", "degreesk", "degreekelvin", "degreeskelvin"),
-    "1": ("", "-", "unitless", "dimensionless", "none", "m2m-2", "fraction", "reflectance", "evi", "ndvi", "ndwi"),
-    "percent": ("%",),
-    "wm-2": ("wattm-2", "wattsm-2", "js-1m-2", "jm-2s-1"),
-    "m": ("mofwaterequivalent", "metre", "metres"),
-}
-_SPELLED = {other: name for name, others in _SAME.items() for other in others}
 
 
 class Base:
@@ -188,29 +160,27 @@ def _in_units(da: xr.DataArray, wanted: str | None) -> xr.DataArray:
     given = da.attrs.get("units")
     if given is None or wanted is None:
         return da
-    have, want = _plain(given), _plain(wanted)
-    if have == want:
-        return da.assign_attrs(units=wanted)
-    if (have, want) not in _CONVERSIONS:
-        raise ValueError(
-            f"base variable {da.name!r} has the units {given!r}, {wanted!r} is needed: convert it first, or correct "
-            "its attrs['units']"
-        )
-    scale, offset = _CONVERSIONS[have, want]
-    if scale == "month":
-        scale = 1 / _month_lengths(da)
+    scale, offset = _scale(da, str(given), wanted)
     return (da * scale + offset).transpose(*da.dims).assign_attrs(da.attrs, units=wanted)
+
+
+def _scale(da: xr.DataArray, given: str, wanted: str) -> tuple[float | xr.DataArray, float]:
+    """Factor and offset; an amount without a time is that of a day, as ERA5-like daily files write it."""
+    monthly = re.sub(r"\b(months?|mon)\b", "d", given)
+    if monthly != given and units.same(monthly, wanted):
+        return 1 / _month_lengths(da), 0.0
+    for text in (given, f"{given} d-1"):
+        try:
+            return units.conversion(text, wanted)
+        except units.UnitsError:
+            continue
+    raise ValueError(
+        f"base variable {da.name!r} has the units {given!r}, {wanted!r} is needed: convert it first, or correct its "
+        "attrs['units']"
+    )
 
 
 def _month_lengths(da: xr.DataArray) -> xr.DataArray:
     if axis_of(da) == "month":
         return xr.DataArray(MONTH_DAYS[month_numbers(da["month"].values) - 1], dims="month")
     return xr.DataArray(whole_days(da).astype(float), dims="time")
-
-
-def _plain(units: str) -> str:
-    """Units in one spelling: kg/m2/s, kg m**-2 s**-1 and kg m-2 s-1 are one, °C and degree_Celsius another."""
-    text = re.sub(r"\*\*|[\^_·\s]", "", units.lower())
-    text = re.sub(r"/([a-z]+)([0-9]*)", lambda part: f"{part[1]}-{part[2] or 1}", text)
-    text = text.replace("day-1", "d-1").replace("mon-1", "month-1").replace("hr-1", "h-1").replace("hour-1", "h-1")
-    return _SPELLED.get(text, text)

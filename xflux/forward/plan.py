@@ -126,11 +126,11 @@ def _find(grid: xr.Dataset, name: str, model: Model) -> xr.DataArray:
 
 
 def _check_units(chosen: dict[str, xr.DataArray], expected: dict[str, str]) -> None:
-    from xflux.forward.driver_units import same_units
+    from xflux.units import same
 
     for name, da in chosen.items():
         given, wanted = da.attrs.get("units"), expected.get(name)
-        if given is None or wanted is None or same_units(str(given), str(wanted)):
+        if given is None or wanted is None or same(str(given), str(wanted)):
             continue
         raise ValueError(
             f"predict: driver {name!r} has units {given!r}, the model was trained with {wanted!r}; convert the values "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterable
 
@@ -13,12 +12,6 @@ from xflux.towers.folds import _some, great_circle_km, require_places, site_tabl
 from xflux.towers.when import match_times
 
 TIME_DIMS = ("time", "month", "dayofyear")
-# what xflux.units does not know: pressure, and depth of water per time; units as _plain writes them
-_SCALES = (
-    {"pa": 1.0, "hpa": 100.0, "mbar": 100.0, "kpa": 1000.0},
-    {"mmd-1": 1.0, "mmday-1": 1.0, "kgm-2d-1": 1.0, "kgm-2s-1": 86400.0, "mms-1": 86400.0, "md-1": 1000.0},
-    {"percent": 0.01, "%": 0.01, "1": 1.0, "m3m-3": 1.0},
-)
 
 
 def colocate(towers: xr.Dataset, grid: xr.Dataset, max_distance: float = 50, keep: Iterable[str] = ()) -> xr.Dataset:
@@ -208,26 +201,12 @@ def _own(own: xr.DataArray, driver: xr.DataArray) -> xr.DataArray:
 
 def converted(own: xr.DataArray, have: str, want: str) -> xr.DataArray:
     """Units of a driver; temperatures have an offset, and the rest a factor."""
-    celsius, kelvin = {"degc", "celsius", "degree_celsius", "degrees_celsius", "°c", "c", "deg_c"}, {"k", "kelvin"}
-    pair = have.strip().lower(), want.strip().lower()
-    if pair[0] == pair[1] or set(pair) <= celsius or set(pair) <= kelvin:
-        return own
-    if pair[0] in celsius | kelvin and pair[1] in celsius | kelvin:
-        return own + (273.15 if pair[1] in kelvin else -273.15)
-    for scale in _SCALES:
-        if _plain(have) in scale and _plain(want) in scale:
-            return own * (scale[_plain(have)] / scale[_plain(want)])
-    from xflux.units import factor
+    from xflux.units import conversion
 
     try:
-        return own * factor(have, want)
+        scale, offset = conversion(have, want)
     except ValueError as problem:
         raise ValueError(
             f"keep={own.name!r}: the tower's {have!r} cannot stand in for the grid's {want!r} ({problem})"
         ) from problem
-
-
-def _plain(units: str) -> str:
-    """Units without the ways of writing them: kg/m2/s, kg m**-2 s**-1 and kg m-2 s-1 are one."""
-    text = "".join(units.lower().replace("**", "").replace("^", "").split())
-    return re.sub(r"/([a-z]+)([0-9]*)", lambda part: f"{part[1]}-{part[2] or 1}", text)
+    return own if (scale, offset) == (1, 0) else own * scale + offset

@@ -292,11 +292,11 @@ def _numpy(dtype: torch.dtype) -> type:
 
 
 def _check_units(grid: xr.Dataset, scaling: Scaling) -> None:
-    from xflux.forward.driver_units import same_units
+    from xflux.units import same
 
     for name, expected in scaling.units.items():
         given = grid[name].attrs.get("units")
-        if given is not None and expected != "" and not same_units(str(given), expected):
+        if given is not None and expected != "" and not same(str(given), expected):
             raise ValueError(
                 f"driver {name} is in {given!r} on the grid but in {expected!r} at the towers: "
                 "convert one of them (.flux.convert_units) or take away the attribute that is wrong"

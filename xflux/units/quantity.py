@@ -1,0 +1,172 @@
+"""What kind of quantity a unit string is: of which substance, per area, per time."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .registry import UnitsError, read, refuse
+
+CARBON_SUBSTANCES = ("C", "CO2", "mol")
+"""The substances that count as carbon."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """A parsed unit.
+
+    Attributes
+    ----------
+    text
+        As written.
+    substance
+        "C", "CO2", "mol" (carbon all three), "water", "energy", or "1" for none.
+    per_area
+        Whether it is per area (m-2, ha-1, km-2).
+    time
+        What it is per: "fixed" (second, hour, day), "month", "year", or None for an amount.
+    expression
+        The unit for the private registry.
+    amount
+        The unit without its time: "PgC/month" → "PgC".
+
+    Examples
+    --------
+    >>> units = parse("PgC month-1")
+    >>> units.substance, units.per_area, units.time, units.amount
+    ('C', False, 'month', 'PgC')
+    """
+
+    text: str
+    substance: str
+    per_area: bool
+    time: str | None
+    expression: str
+    amount: str
+
+
+# What a description says of a bare mass or mol; units that it spells out come first, then other substances.
+_SPELLED = (
+    (r"expressed as carbon|\bas c(arbon)?\b|carbon mass|mass of carbon", "C"),
+    (r"\b[ptgmku]?g ?c\b|\bco ?2 ?c\b", "C"),  # "CO2 flux (kgC m-2 s-1)"
+    (r"\b[ptgmku]?g ?co ?2\b", "CO2"),
+)
+_OTHERS = (
+    (r"photon|photosynthetic(ally)? (active )?radiation|\bpar\b|\bppfd\b", "photons"),
+    (r"methane|\bch4\b", "methane"),
+    (r"carbon monoxide|\bco\b", "carbon monoxide"),
+    (r"nitrous oxide|\bn2o\b", "nitrous oxide"),
+)
+_CARBON_DIOXIDE = re.compile(r"carbon dioxide|\bco ?2\b")
+_CARBON = re.compile(r"\bcarbon\b(?! (di|mon)ox)")
+_C_OR_CARBON = re.compile(rf"{_CARBON.pattern}|\bc\b")
+_SAYS_WATER = re.compile("water|h2o|transpiration|evaporation|precipitation|runoff|rainfall|snowfall")
+
+
+def _named_substance(attrs: Mapping) -> str | None:
+    """What the attributes say a bare mass is: "C", "CO2", "water", "both" (C or CO2), another, or None."""
+    words = [
+        re.sub(r"[_\-]", " ", " ".join(str(attrs.get(k, "")) for k in keys).lower())
+        for keys in (("substance", "species"), ("standard_name",), ("long_name",))
+    ]
+    together = " ".join(words).strip()
+    for pattern, substance in (*_SPELLED, *_OTHERS):
+        if re.search(pattern, together):
+            return substance
+    for text, carbon in zip(words, (_C_OR_CARBON, _CARBON, _CARBON), strict=True):
+        dioxide = _CARBON_DIOXIDE.search(text)
+        if dioxide or carbon.search(text):
+            return "C" if not dioxide else "both" if _C_OR_CARBON.search(text) else "CO2"
+    return "water" if _SAYS_WATER.search(together) else None
+
+
+def parse(text: str, attrs: Mapping | None = None) -> Units:
+    """Read a unit string.
+
+    Parameters
+    ----------
+    text
+        e.g. "gC m-2 d-1", "PgC/m2/yr", "kg-CO2/m2/month", "gC per m2 per year", "umolCO2 m-2 s-1", "W m-2".
+    attrs
+        Attributes of the variable: they may say what a bare mass is made of (``species``, ``standard_name``,
+        ``long_name``, or ``substance`` = "C" | "CO2" | "water" to say it explicitly).
+
+    Raises
+    ------
+    UnitsError
+        Unknown or ambiguous: a bare mass ("g m-2 d-1") without attributes that name it (or that speak of carbon and of
+        CO2), "C" alone, "PgC**2", a number before the unit, a step ("8day") in place of a unit of time.
+
+    Examples
+    --------
+    >>> parse("PgC/m2/yr").substance, parse("PgC/m2/yr").time, parse("kgC m-2 s-1").time
+    ('C', 'year', 'fixed')
+    """
+    if isinstance(text, Units):
+        return text
+    if not isinstance(text, str):
+        raise UnitsError(f"units must be a string such as 'gC m-2 d-1', not {text!r}.")
+    return _parse(text, _named_substance(attrs) if attrs else None)
+
+
+@lru_cache(maxsize=512)
+def _parse(text: str, named: str | None) -> Units:
+    normal, dims, names = read(text)
+    amounts = [d for d in dims if d in ("carbon", "water", "mass", "substance", "energy")]
+    times = [d for d in dims if d in ("time", "month", "year")]
+    if "temperature" in dims:
+        raise refuse(text, "a temperature is not known as a part of a flux; expected e.g. 'gC m-2 d-1'.")
+    if len(times) > 1 or any(dims[d] != -1 for d in times):
+        raise refuse(text, "expected at most one unit of time, to the power -1.")
+    time = {"time": "fixed"}.get(times[0], times[0]) if times else None
+    amount = " ".join(n if p == 1 else f"{n}{p}" for n, p in names if n not in _CLOCKS)
+    length = dims.get("length", 0)
+    if not amounts and length == 2 and time is None:
+        return Units(text, "area", False, None, normal, amount)
+    if not amounts and length == 1:
+        if named != "water" and not re.match(r"\s*[mc]m", text):
+            raise refuse(text, "a length is no flux; a depth of water is written in mm.")
+        return Units(text, "water", True, time, f"1e6 * gH2O / m**3 * ({normal})", amount)
+    if len(amounts) > 1 or any(dims[d] != 1 for d in amounts):
+        raise refuse(text, "expected one amount of carbon, water or energy, to the power 1.")
+    if length not in (0, -2):
+        raise refuse(text, "expected nothing but m-2 (ha-1, km-2) beside the amount and the time.")
+    substance, context = _substance_of(text, amounts[0] if amounts else None, names, named)
+    return Units(text, substance, length == -2, time, f"({normal}){context}", amount)
+
+
+_CLOCKS = ("second", "minute", "hour", "day", "month", "year")
+
+
+def _substance_of(text: str, amount: str | None, names: tuple, named: str | None) -> tuple[str, str]:
+    """What an amount is of, and the factor that makes a bare mass or mol one of that."""
+    if amount == "mass":
+        return _mass_of(text, named)
+    if amount == "substance":
+        return _mol_of(text, named)
+    if amount == "carbon":
+        (unit,) = (n for n, _ in names if n.endswith(("C", "CO2")))
+        return "mol" if "mol" in unit else "CO2" if unit.endswith("CO2") else "C", ""
+    return amount or "1", ""
+
+
+def _mass_of(text: str, named: str | None) -> tuple[str, str]:
+    if named in ("C", "CO2", "water"):
+        return named, f" * g{'H2O' if named == 'water' else named} / g"
+    if named in (None, "both"):
+        says = "the attributes speak of carbon and of CO2" if named else "the attributes do not say which"
+        raise refuse(
+            text,
+            f"a bare mass is ambiguous, gC and gCO2 differ by a factor 3.664, and {says}; write 'gC …' or 'gCO2 …', or "
+            "set attrs['species'] to 'C' or 'CO2'.",
+        )
+    raise refuse(text, f"the attributes say that this mass is {named}, not carbon; write 'gC …' or 'gCO2 …' if so.")
+
+
+def _mol_of(text: str, named: str | None) -> tuple[str, str]:
+    """A mol is one of CO2 unless the unit or the attributes name something else."""
+    if named in (None, "both", *CARBON_SUBSTANCES):
+        return "mol", " * molC / mol"
+    if named == "water":
+        return "water", " * molH2O / mol"
+    raise refuse(text, f"the attributes say that these mol are {named}, not carbon; write 'molC' or 'molCO2' if so.")

@@ -1,0 +1,178 @@
+"""The registry, and what people write brought to the one spelling that pint parses."""
+
+import re
+from functools import lru_cache
+
+CARBON_MOLAR_MASS = 12.011
+"""g mol-1 of carbon (IUPAC 2021, abridged)."""
+CO2_MOLAR_MASS = 44.009
+"""g mol-1 of CO2."""
+
+_PREFIXES = {"Z": 1e21, "E": 1e18, "P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "h": 1e2, "c": 1e-2, "m": 1e-3,
+             "u": 1e-6, "n": 1e-9}  # fmt: skip
+# unit: (definition, the prefixes that it may have)
+_UNITS = {
+    "gC": ("[carbon]", "PTGMkmun"),
+    "tC": ("1e6 * gC", "PTGMk"),
+    "gCO2": (f"{CARBON_MOLAR_MASS / CO2_MOLAR_MASS!r} * gC", "PTGMkmun"),
+    "tCO2": ("1e6 * gCO2", "PTGMk"),
+    "molC": (f"{CARBON_MOLAR_MASS} * gC", "PTGMkmun"),
+    "molCO2": ("molC", "PTGMkmun"),
+    "gH2O": ("[water]", "PTGMkmun"),
+    "tH2O": ("1e6 * gH2O", "PTGMk"),
+    "molH2O": ("18.015 * gH2O", "PTGMkmun"),
+    "g": ("[mass]", "PTGMkmun"),
+    "t": ("1e6 * g", "PTGMk"),
+    "mol": ("[substance]", "PTGMkmun"),
+    "molecC": ("molC / 6.02214076e23", ""),
+    "molecCO2": ("molecC", ""),
+    "molec": ("mol / 6.02214076e23", ""),
+    "m": ("[length]", "kcm"),
+    "ha": ("1e4 * m**2", ""),
+    "second": ("[time]", ""),
+    "minute": ("60 * second", ""),
+    "hour": ("3600 * second", ""),
+    "day": ("86400 * second", ""),
+    "month": ("[month]", ""),
+    "year": ("[year]", ""),
+    "J": ("[energy]", "ZEPTGMk"),
+    "W": ("J / second", "PTGMkm"),
+    "K": ("[temperature]", ""),
+    "degC": ("K", ""),  # of differences; whole values are told apart by conversion()
+    "Pa": ("J / m**3", "hk"),
+    "bar": ("1e5 * Pa", "m"),
+    "ppm": ("1e-6", ""),
+    **dict.fromkeys(("cell", "gridcell", "gridbox", "pixel", "region"), ("1", "")),
+}
+_KNOWN = {prefix + name for name, (_, prefixes) in _UNITS.items() for prefix in ("", *prefixes)}
+
+# What people write (a single letter as it stands, words in any case) → the name in the registry.
+_LETTERS = {"s": "second", "h": "hour", "d": "day", "y": "year", "a": "year"}
+_WORDS = {
+    "sec": "second", "secs": "second", "seconds": "second", "min": "minute", "mins": "minute", "minutes": "minute",
+    "hr": "hour", "hrs": "hour", "hours": "hour", "dy": "day", "days": "day", "months": "month", "mon": "month",
+    "mo": "month", "mth": "month", "yr": "year", "yrs": "year", "years": "year", "annum": "year",
+    "gram": "g", "grams": "g", "kilogram": "kg", "kilograms": "kg", "milligram": "mg", "milligrams": "mg",
+    "petagram": "Pg", "petagrams": "Pg", "teragram": "Tg", "teragrams": "Tg", "gigagram": "Gg", "gigagrams": "Gg",
+    "megagram": "Mg", "megagrams": "Mg", "gigaton": "Gt", "gigatons": "Gt", "gigatonne": "Gt", "gigatonnes": "Gt",
+    "gton": "Gt", "mton": "Mt", "megaton": "Mt", "megatons": "Mt", "megatonne": "Mt", "megatonnes": "Mt",
+    "ton": "t", "tonne": "t", "tonnes": "t", "moles": "mol", "mole": "mol", "mols": "mol", "micromol": "umol",
+    "micromole": "umol", "micromoles": "umol", "mumol": "umol", "millimol": "mmol", "nanomol": "nmol",
+    "kilomol": "kmol", "molecule": "molec", "molecules": "molec", "molecs": "molec", "mlc": "molec", "atom": "molec",
+    "atoms": "molec", "meter": "m", "metre": "m", "meters": "m", "metres": "m", "sqm": "m^2",
+    "squarem": "m^2", "squaremeter": "m^2", "squaremetre": "m^2", "squaremeters": "m^2", "squaremetres": "m^2",
+    "squarekm": "km^2", "sqkm": "km^2", "hectare": "ha", "hectares": "ha", "watt": "W", "watts": "W", "joule": "J",
+    "joules": "J", "carbon": "C", "co2": "CO2", "water": "H2O", "h2o": "H2O", "kelvin": "K", "pascal": "Pa",
+    "mbar": "hPa", "second": "second", "minute": "minute", "hour": "hour", "day": "day", "month": "month",
+    "year": "year",
+}  # fmt: skip
+CHARACTERS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻₂−–‐‑µμ·⋅∙×\xa0\u202f\u2009\ufeff\x00", "0123456789-2----uu****     ", "$")
+_SPELLINGS = (
+    (r"CO_?\{?2\}?\s*-\s*C\b|\bC\s*-\s*CO_?\{?2\}?", "C"),  # CO2-C: the carbon in CO2
+    (r"CO_(\{2\}|2)", "CO2"),
+    (r"grid[ _-]?(cell|box)", r"grid\1"),
+    (r"\s*\*\*\s*|\s*\^\s*", "^"),
+    (r"\^?[({]\s*([+-]?\d+)\s*[)}]", r"^\1"),  # m^{-2}, m(-2)
+    (r"[\[(](CO2|C|H2O)[\])]", r" \1 "),  # g[C]
+    (r"\bof\b", " "),
+    (r"\b(sq|square)[ .]*(?=(kilo)?met|k?m\b)", "square"),
+    (r"(?<=[Cglt2O])m(?=\^?-2)", " m"),  # gCm-2
+    (r"(?<=-\d)(?=[A-Za-z])", " "),  # m-2s-1
+    (r"\bper\b", "/"),
+    (r"(?<=[A-Za-z])-(?=[A-Za-z])|[._*](?=[A-Za-z])", " "),
+)
+_NAME = r"(?<![A-Za-z])(?>[A-Za-z]*(?:CO2|H2O)|[A-Za-z]+)"
+_SUBSTANCE = re.compile(r"([PTGMkmun]?(?:g|t|mol)|molec)\s*(CO2|C|H2O)(?![A-Za-z0-9^])")
+_POWER = re.compile(rf"({_NAME})\^?([+-]?\d+)(?!\.)")
+_GRAMMAR = re.compile(rf"(?:{_NAME}(?:\*\*[+-]?\d{{1,2}})?|\b1\b|[\s/()*])*")
+_NUMBER = re.compile(r"[x*\s]*((?!1(?![\d.eE^*]))\d*\.?\d+\.?(?:[eE][+-]?\d+)?(?:(?:\*\*|\^|[+-])[({]?[+-]?\d+[)}]?)?)")
+_STEP = re.compile(r"(?<![\w.+^*-])(?!1\b)\d+[\s-]*(?:d|dy|days?|h|hrs?|hours?|min|minutes?|s|months?|yrs?|years?)\b")
+
+
+class UnitsError(ValueError):
+    """A unit string that xflux does not accept, or two that do not convert into each other.
+
+    >>> from xflux.units import factor
+    >>> factor("PgC month-1", "PgC yr-1")
+    Traceback (most recent call last):
+        ...
+    xflux.units.registry.UnitsError: cannot convert 'PgC month-1' to 'PgC yr-1': months and years differ in length; ...
+    """
+
+
+def refuse(text: str, why: str) -> UnitsError:
+    return UnitsError(f"cannot read the units {text!r}: {why}")
+
+
+def _normal(text: str) -> str:
+    """The string in the registry's names and Python's operators: 'g C/m2/yr' → 'gC/m**2/year'."""
+    cleaned = text.translate(CHARACTERS).strip().strip("[]").strip()
+    number = _NUMBER.match(cleaned)
+    if number:
+        raise refuse(text, f"the number {number[1]!r} is not a unit: multiply the values by it, write the unit alone.")
+    for pattern, replacement in _SPELLINGS:
+        cleaned = re.sub(pattern, replacement, cleaned)
+    words = re.sub(_NAME, lambda word: _LETTERS.get(word[0]) or _WORDS.get(word[0].lower(), word[0]), cleaned)
+    joined = _SUBSTANCE.sub(r"\1\2", words)  # a substance on its own joins the amount before it
+    normal = _POWER.sub(r"\1**\2", joined).strip()
+    _check_grammar(text, normal)
+    return normal
+
+
+def _check_grammar(text: str, normal: str) -> None:
+    """Say what is no unit in the string, so that pint is given nothing but names, powers and division."""
+    if re.search(r"CO2[ -]?eq?(uiv\w*)?\b", normal, re.IGNORECASE):
+        raise refuse(text, "CO2e, CO2 equivalents, are not known as an amount of carbon: they stand for other gases.")
+    step = _STEP.search(normal)
+    if step:
+        raise refuse(
+            text,
+            f"'{step[0]}' is not a unit, it is the length of the data's step. Write the amount of a step, e.g. 'gC "
+            "m-2': the time axis says how long each step is (the last of a year is often shorter).",
+        )
+    rest = normal[_GRAMMAR.match(normal).end() :]
+    if rest:
+        raise refuse(text, f"{rest!r} is not a unit with an integer power; expected e.g. 'gC m-2 d-1'.")
+    if normal and not re.search(r"[A-Za-z]", normal) and re.sub(r"[\s1]", "", normal):
+        raise refuse(text, "there is no unit in it; expected e.g. 'gC m-2 d-1'.")
+
+
+@lru_cache(maxsize=1)
+def _registry():
+    import pint
+
+    registry = pint.UnitRegistry(None, on_redefinition="ignore")
+    lines = []
+    for name, (definition, prefixes) in _UNITS.items():
+        lines.append(f"{name} = {definition}")
+        lines += [f"{prefix}{name} = {_PREFIXES[prefix]!r} * {name}" for prefix in prefixes]
+    registry.load_definitions(lines)
+    return registry
+
+
+@lru_cache(maxsize=1024)
+def measured(expression: str) -> tuple[float, dict[str, int], tuple[tuple[str, int], ...]]:
+    """An expression's size in base units, its dimensions and its units; numbers alone, so that threads share them."""
+    registry = _registry()
+    quantity = registry.Quantity(registry.parse_expression(expression or "1"))
+    dims = {name.strip("[]"): int(power) for name, power in quantity.dimensionality.items()}
+    return float(quantity.to_root_units().magnitude), dims, tuple((n, int(p)) for n, p in quantity.unit_items())
+
+
+def read(text: str) -> tuple[str, dict[str, int], tuple[tuple[str, int], ...]]:
+    """The normal spelling, its dimensions and its units."""
+    normal = _normal(text)
+    for name in re.findall(_NAME, normal):
+        if name not in _KNOWN:
+            raise refuse(text, _unknown(name))
+    try:
+        return normal, *measured(normal)[1:]
+    except Exception as problem:  # pint and Python's tokenizer raise many kinds on what is no expression
+        raise refuse(text, f"{normal!r} is not a unit ({problem}); expected e.g. 'gC m-2 d-1'.") from None
+
+
+def _unknown(name: str) -> str:
+    if name in ("C", "CO2", "H2O"):
+        return f"{name!r} alone is no amount; write e.g. 'gC' or 'kgCO2'."
+    hint = f" (write {'k' + name[1:]!r}: kilo is a small k)" if "k" + name[1:] in _KNOWN else ""
+    return f"{name!r} is not known{hint}; expected e.g. 'gC m-2 d-1', 'PgC yr-1', 'umolCO2 m-2 s-1'."
