@@ -1,6 +1,7 @@
 """Drivers of Table A2 from base variables: seasonal cycles, amplitudes, water availability, potential radiation."""
 
 from xflux.cells import fill_nearest
+from xflux.drivers.memory import running_mean, running_sum
 from xflux.drivers.recipes import make, recipes, table_a2
 from xflux.drivers.seasonal import amplitude, fill_gaps, mix_pfts, seasonal_cycle, to_daily
 from xflux.drivers.sun import potential_radiation
@@ -15,6 +16,8 @@ __all__ = [
     "potential_evapotranspiration",
     "potential_radiation",
     "recipes",
+    "running_mean",
+    "running_sum",
     "seasonal_cycle",
     "table_a2",
     "to_daily",

@@ -15,6 +15,7 @@ import xarray as xr
 
 from xflux.drivers.axis import STEP
 from xflux.drivers.base import Base, common_axis
+from xflux.drivers.memory import running_mean, running_sum
 from xflux.drivers.seasonal import amplitude, mean, minimum, seasonal_cycle
 
 _OPERATORS = {
@@ -158,6 +159,7 @@ def _evaluated(base: Base, recipe: Mapping, variant: str) -> xr.DataArray:
     functions: dict[str, Callable] = {
         "msc": lambda x: seasonal_cycle(x, tuple(period) if period else None),
         "min": minimum, "amplitude": amplitude, "mean": mean, "exp": np.exp,
+        "running_mean": running_mean, "running_sum": running_sum,
         "clip": lambda x, low, high: x.clip(low, high),
     }  # fmt: skip
     value = _value(_parse(formula), base, functions, formula)
