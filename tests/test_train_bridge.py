@@ -137,6 +137,15 @@ def test_one_member_has_no_anomalies(earth, noisy):
     assert np.isfinite(history["ATM_gap"]).all()
 
 
+def test_a_bridge_or_areas_of_whole_cells_are_refused(earth, noisy):
+    """The model's flux is per m2 of land: known when the constraint is stated, not when the bridge is fitted anew."""
+    of_cells = fit_bridge(noisy.assign_attrs(area_basis="cell"), earth.weights.assign_attrs(area_basis="cell"))
+    with pytest.raises(ValueError, match=r"bridge is per m2 of the whole cell .* the model's flux per m2 of land"):
+        train.RegionalConstraint(earth.target, earth.grid, bridge=of_cells, refit_bridge=3)
+    with pytest.raises(ValueError, match="regions is per m2 of the whole cell"):
+        train.RegionalConstraint(earth.target, earth.grid, regions=earth.weights.assign_attrs(area_basis="cell"))
+
+
 def test_refit_bridge_needs_a_bridge_and_all_pixels(earth, noisy):
     with pytest.raises(ValueError, match="refit_bridge is 3 with integral='full'"):
         train.RegionalConstraint(earth.target, earth.grid, integral="full", regions=earth.weights, refit_bridge=3)

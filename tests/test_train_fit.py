@@ -635,3 +635,15 @@ def test_a_forked_process_trains_as_its_parent(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["string", "str", "category", "S8", object])
+def test_names_of_sites_may_be_text_of_any_type(earth, kind):
+    import pandas as pd
+
+    names = pd.Series(earth.towers.site.values.astype(str)).astype(kind)
+    names = names.array if isinstance(names.dtype, pd.api.extensions.ExtensionDtype) else names.values
+    towers = earth.towers.assign_coords(site=("sample", names))
+    one = dataclasses.replace(SMALL, max_epochs=1)
+    found, right = (train.fit(table, DRIVERS, config=one) for table in (towers, earth.towers))
+    assert found.folds == right.folds and found.history.equals(right.history)

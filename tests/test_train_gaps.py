@@ -165,6 +165,23 @@ def test_climatologies_beside_time_are_found_by_their_labels(earth, model):
         full(model, earth, grid.isel(month=slice(6)), target)
 
 
+@pytest.mark.parametrize("days", [31, 360, 364, 365, 366])
+def test_a_short_climatology_of_days_beside_dates_is_an_error(earth, model, days):
+    """Day 366 takes 365; that any later day took the last one there was gave December the drivers of January."""
+    time = xr.date_range("2016-01-01", periods=366, freq="D")
+    grid = in_time(earth, time)
+    green = earth.grid.green.expand_dims(dayofyear=np.arange(1, 367)) * (1 + 0.01 * np.arange(366))[:, None, None]
+    target = with_values(earth, "time", xr.date_range("2016-01-01", periods=12, freq="MS"))
+    given = grid.assign(green=green.isel(dayofyear=slice(days)).assign_attrs(units="1"))
+    if days < 365:
+        with pytest.raises(ValueError, match=rf"by dayofyear have {days} steps .* lack dayofyear {days + 1}"):
+            full(model, earth, given, target)
+        return
+    place = np.minimum(np.arange(366), days - 1)
+    dated = green.isel(dayofyear=place).rename(dayofyear="time").assign_coords(time=time).assign_attrs(units="1")
+    np.testing.assert_allclose(full(model, earth, given, target), full(model, earth, grid.assign(green=dated), target))
+
+
 @pytest.mark.parametrize("when", ["month", "dayofyear", "time"])
 def test_drivers_that_lack_a_part_of_the_year_are_named(earth, model, when):
     """What they lack counted as a flux of zero."""

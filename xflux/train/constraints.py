@@ -130,6 +130,7 @@ class RegionalConstraint:
             raise ValueError('integral="bridge" needs bridge=; fit one with da.flux.fit_bridge(regions)')
         if kind != "bridge" and self.regions is None:
             raise ValueError(f'integral="{kind}" needs regions= (a name, a mask or region weights)')
+        _check_basis(self, kind)
         if self.misfit not in ("range", "covariance"):
             raise ValueError(f"misfit is {self.misfit!r}; expected 'range' or 'covariance'")
         if self.refit_bridge is not None and (kind != "bridge" or self.refit_bridge < 1):
@@ -254,6 +255,18 @@ def _check_types(constraint: RegionalConstraint | LinearConstraint, **expected: 
         given = getattr(constraint, name)
         if not isinstance(given, kind):
             raise TypeError(f"{name} is a {type(given).__name__}; expected an xarray {kind.__name__}")
+
+
+def _check_basis(constraint: RegionalConstraint, kind: str) -> None:
+    """The model's flux is per m2 of land: raise where the bridge or the regions' areas are those of whole cells."""
+    parts = {"bridge": constraint.bridge if kind == "bridge" else None, "regions": constraint.regions}
+    for name, part in parts.items():
+        if getattr(part, "attrs", {}).get("area_basis") == "cell":
+            raise ValueError(
+                f"{name} is per m2 of the whole cell (attrs['area_basis'] is 'cell'), the model's flux per m2 of land: "
+                "coasts would count with their sea. Fit the bridge on a flux per m2 of land, or make the weights with "
+                'area_basis="land"'
+            )
 
 
 def plain_options(constraint: RegionalConstraint | LinearConstraint) -> dict:

@@ -117,18 +117,27 @@ def tower_rows(
     complete = np.isfinite(x).all(1) & np.isfinite(y).any(1)
     _refuse_missing(x, drivers, missing)
     _report_dropped(x, y, complete, drivers, targets)
-    kept = towers.isel(sample=np.flatnonzero(complete))
     x, y = x[complete], y[complete]
     scaling = _scaling(x, towers, drivers)
-    fold = _folds(kept, folds, seed, distance)
+    places = _places(towers, complete)
+    fold = _folds(places, folds, seed, distance)
     return TowerRows(
         x=(x - scaling.mean) / scaling.scale,
         y=y,
         fold=fold,
-        site=kept["site"].values.astype(str),
+        site=places["site"].values,
         scaling=scaling,
         units={name: str(towers[name].attrs.get("units", "")) for name in targets},
         dropped=int((~complete).sum()),
+    )
+
+
+def _places(towers: xr.Dataset, complete: np.ndarray) -> xr.Dataset:
+    """Site, lat and lon of the complete rows as NumPy has them: xarray cannot index text of pandas' own types."""
+    found = {name: towers[name].values[complete] for name in ("site", "lat", "lon") if name in towers.variables}
+    text = found["site"].astype(object) if found["site"].dtype.kind == "T" else found["site"]
+    return xr.Dataset(
+        coords={name: ("sample", values) for name, values in (found | {"site": text.astype(str)}).items()}
     )
 
 
@@ -184,7 +193,7 @@ def _scaling(x: np.ndarray, towers: xr.Dataset, drivers: Sequence[str]) -> Scali
 def _folds(towers: xr.Dataset, folds: int, seed: int, distance: float | None) -> np.ndarray:
     from xflux.towers import site_folds
 
-    sites = np.unique(towers["site"].values.astype(str))
+    sites = np.unique(towers["site"].values)
     if len(sites) < 2:
         raise ValueError(
             f"the tower table has one site ({', '.join(sites)}): folds are made by site, so two are needed at least"
@@ -366,7 +375,9 @@ def _own_index(own: str, axis: str, steps: xr.DataArray, grid: xr.Dataset) -> np
         return np.zeros(steps.size, int)
     labels = _labels(grid, own).values
     if own == "dayofyear":
-        wanted = np.minimum(steps.dt.dayofyear.values, labels.max())
+        wanted = steps.dt.dayofyear.values
+        if labels.max() == 365:  # day 366 takes 365, as in the forward run; any other day is its own
+            wanted = np.minimum(wanted, 365)
     else:
         wanted = steps.dt.month.values if axis == "time" else month_of_day(steps.values, steps.size)
     order = np.argsort(labels)
