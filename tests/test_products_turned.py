@@ -1,7 +1,9 @@
 """The same published files in other orders, packed, or handed to the wrong row of the table."""
 
+import gc
 import gzip
 import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -111,7 +113,10 @@ def test_what_gives_a_product_away_is_named(fixtures):
     assert list(quietly("x-base", fixtures["fluxcom_rs"].paths, variables=["nee"]).data_vars) == ["nee"]
 
 
-def test_a_gzipped_file_is_the_file(fixtures, tmp_path):
+def test_a_gzipped_file_is_the_file(fixtures, tmp_path, monkeypatch):
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
     (path,) = fixtures["jena_carboscope"].paths
     packed = tmp_path / f"{path.name}.gz"
     with path.open("rb") as plain, gzip.open(packed, "wb") as file:
@@ -119,9 +124,18 @@ def test_a_gzipped_file_is_the_file(fixtures, tmp_path):
     a, b = quietly("carboscope", path), quietly("carboscope", packed)
     xr.testing.assert_identical(a.drop_attrs(), b.drop_attrs())
     assert b.chunks and str(packed) in b.attrs["provenance"]
+    part = b["nbe"].isel(time=0) * 2
+    del b
+    gc.collect()
+    assert len(list(copies.iterdir())) == 1, "an array still reads from it"
+    np.testing.assert_array_equal(part, a["nbe"].isel(time=0) * 2)
+    del part
+    gc.collect()
+    assert not list(copies.iterdir()), "the copy goes with what was read from it"
     packed.write_bytes(packed.read_bytes()[:200])
     with pytest.raises(ProductError, match=r"cannot open .*nc\.gz"):
         quietly("carboscope", packed)
+    assert not list(copies.iterdir())
 
 
 def test_rows_of_characters_may_have_a_length_of_their_own(fixtures, tmp_path):

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,9 +64,12 @@ _RC = {
 }
 
 
+_ONE_AT_A_TIME = RLock()
+
+
 @contextmanager
 def style():
-    """matplotlib settings of xflux's figures, for a ``with`` block only.
+    """matplotlib settings of xflux's figures, for a ``with`` block only, which one thread enters at a time.
 
     >>> import matplotlib.pyplot as plt
     >>> with style():
@@ -75,7 +79,7 @@ def style():
     """
     import matplotlib as mpl
 
-    with mpl.rc_context(_RC):
+    with _ONE_AT_A_TIME, mpl.rc_context(_RC):
         try:
             yield
         finally:

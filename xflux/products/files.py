@@ -1,12 +1,14 @@
 """One published file → one lazy Dataset in the schema. Whatever a product calls its things is in the table."""
 
 import gzip
+import os
 import re
 import shutil
 import tempfile
+import weakref
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -63,23 +65,27 @@ def _raw(path: Path, product: Product) -> xr.Dataset:
         raise ProductError(f"{product.name}: cannot open {str(path)!r} as netCDF or Zarr: {err}") from err
 
 
-def _unpacked(path: Path) -> Path:
-    """A gzipped file as a plain one, which lives as long as this process: values are read from it lazily."""
-    status = path.stat()
-    return _unpack(path.resolve(), (status.st_mtime_ns, status.st_size))
+class _Copy(xr.backends.NetCDF4DataStore):
+    """A file that goes with the last array that reads from it; xarray's own class takes no weak references."""
 
 
-@cache
-def _unpack(path: Path, version: tuple[int, int]) -> Path:
-    target = Path(_temporary_folder().name) / f"{abs(hash((path, version))):x}-{path.stem}"
-    with gzip.open(path) as packed, target.open("wb") as plain:
-        shutil.copyfileobj(packed, plain, 2**20)
-    return target
+def _unpacked(path: Path) -> _Copy:
+    """A gzipped file, opened as a plain copy, which goes with the last array that reads from it, or at exit."""
+    descriptor, copy = tempfile.mkstemp(prefix="xflux-", suffix=f"-{path.stem}")
+    try:
+        with gzip.open(path) as packed, open(descriptor, "wb") as plain:
+            shutil.copyfileobj(packed, plain, 2**20)
+        store = _Copy.open(copy)
+    except BaseException:
+        os.unlink(copy)
+        raise
+    weakref.finalize(store, _remove, copy)
+    return store
 
 
-@cache
-def _temporary_folder() -> tempfile.TemporaryDirectory:
-    return tempfile.TemporaryDirectory(prefix="xflux-")
+def _remove(copy: str) -> None:
+    with suppress(OSError):
+        os.unlink(copy)
 
 
 def _rename_dims(raw: xr.Dataset, product: Product, path: Path) -> xr.Dataset:

@@ -2,6 +2,7 @@
 
 from xflux.regions.aggregate import aggregate_regions
 from xflux.regions.budget import budget_table, regional_budget
+from xflux.regions.cache import clear_cache
 from xflux.regions.cover import latitude_band_limits
 from xflux.regions.files import load_weights, save_weights
 from xflux.regions.globe import GLOBAL, with_global
@@ -16,6 +17,7 @@ __all__ = [
     "aggregate_regions",
     "as_regionmask",
     "budget_table",
+    "clear_cache",
     "latitude_band_limits",
     "load_weights",
     "region_labels",

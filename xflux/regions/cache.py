@@ -10,6 +10,7 @@ from xflux.cells import Cells
 from xflux.regions.kernel import Plan
 from xflux.regions.land import land_array, own_land
 from xflux.regions.polygons import identity, is_polygons
+from xflux.regions.sets import forget_land
 from xflux.regions.weights import Weights, weights_for
 
 _MAX_ENTRIES = 16
@@ -58,6 +59,18 @@ def plan_for(
             while len(_memory) > _MAX_ENTRIES or sum(_size(*entry) for entry in _memory.values()) > _MAX_BYTES:
                 _memory.popitem(last=False)
     return made
+
+
+def clear_cache() -> None:
+    """Forget the weights that were made for named sets and polygons (at most 16, of 512 MiB together).
+
+    They are kept so that the same grid and regions are worked out once in a process; results do not depend on them.
+
+    >>> clear_cache()
+    """
+    with _lock:
+        _memory.clear()
+    forget_land()
 
 
 def _size(weights: Weights, plan: Plan) -> int:

@@ -203,13 +203,19 @@ _land: dict[bytes, tuple[np.ndarray, float]] = {}
 
 def _world_land(key: bytes, cells: Cells) -> tuple[np.ndarray, float]:
     """(cell) share of Natural Earth's land, and the share of it on the grid; remembered for the last grid."""
-    if key not in _land:
+    land = _land.get(key)
+    if land is None:
         _, world = shipped("countries")
         share, whole = _shares(replace(world, group=np.zeros_like(world.group)), cells, 1)
-        on_grid = 1.0 if whole is None else float(extent(share, cells, whole)[0])
+        land = by_cell(share), 1.0 if whole is None else float(extent(share, cells, whole)[0])
         _land.clear()
-        _land[key] = by_cell(share), on_grid
-    return _land[key]
+        _land[key] = land
+    return land
+
+
+def forget_land() -> None:
+    """Forget the land of the last grid."""
+    _land.clear()
 
 
 def transcom(path: str | None, cells: Cells) -> Cover:
