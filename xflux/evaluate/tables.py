@@ -62,8 +62,8 @@ def annual_table(
     EU              1.0    0.1
     BRA             1.0    0.1
     """
-    annual = {name: _with_global(_by_year(_mean(da))) for name, da in products.items()}
-    target = _with_global(_by_year(_mean(reference)))
+    annual = {name: _by_year(_mean(_with_global(da))) for name, da in products.items()}
+    target = _by_year(_mean(_with_global(reference)))
     beside = None if second is None else _by_year(_mean(second))
     extra = {} if beside is None else {second_name: beside}
     years = _common({**annual, "the reference": target, **extra}, "year")
@@ -112,8 +112,8 @@ def monthly_table(
     EU        0.071
     BRA       0.014
     """
-    monthly = {name: _with_global(_by_month(_mean(da))) for name, da in products.items()}
-    target = _with_global(_by_month(_mean(reference)))
+    monthly = {name: _by_month(_mean(_with_global(da))) for name, da in products.items()}
+    target = _by_month(_mean(_with_global(reference)))
     names = list(target["region"].values)
     series = all("month_of_era" in da.dims for da in (*monthly.values(), target))
     blocks, months = [], None
@@ -168,9 +168,7 @@ def sink_table(
 
     rows = []
     for name, da in products.items():
-        annual = _by_year(da)
-        if "region" in annual.dims:
-            annual = _with_global(annual).sel(region=GLOBAL, drop=True)
+        annual = _by_year(_with_global(da).sel(region=GLOBAL, drop=True))
         if years is not None:
             annual = annual.sel(year=sorted(set(years) & set(annual["year"].values.tolist())))
         axis, values = annual["year"].values, np.asarray(annual.transpose("year", ...), dtype="float64")
@@ -284,19 +282,16 @@ def _in_units(da: xr.DataArray, units: str) -> xr.DataArray:
 
 
 def _with_global(da: xr.DataArray) -> xr.DataArray:
-    """GLOBAL first, then the regions."""
+    """GLOBAL first, then the regions; before units, means or steps change the regions but not the remainder."""
+    from xflux.regions import with_global
+
     if "region" not in da.dims:
         return da.expand_dims(region=[GLOBAL])
-    names = [str(r) for r in da["region"].values]
-    if GLOBAL in names:
-        return da.sel(region=[GLOBAL, *(n for n in names if n != GLOBAL)]).drop_vars("unassigned", errors="ignore")
-    total = da.sum("region", skipna=True, min_count=1)
-    if "unassigned" in da.coords:
-        total = total + da["unassigned"].drop_vars([c for c in da["unassigned"].coords if c not in total.dims])
-    total = total.expand_dims(region=[GLOBAL]).drop_vars("unassigned", errors="ignore")
-    plain = da.drop_vars([c for c in da.coords if c not in da.dims])
-    together = xr.concat([total.drop_vars([c for c in total.coords if c not in total.dims]), plain], "region")
-    return together.transpose(*da.dims).assign_attrs(da.attrs)
+    da = with_global(da)
+    names = da["region"].values.tolist()
+    if GLOBAL not in names:
+        raise ValueError(f"the regions {names} overlap, so they have no sum: give integrals that hold {GLOBAL}.")
+    return da.sel(region=[GLOBAL, *(name for name in names if name != GLOBAL)])
 
 
 def _common(arrays: Mapping[str, xr.DataArray], dim: str) -> np.ndarray:

@@ -113,8 +113,8 @@ def global_integral(da: xr.DataArray, units: str) -> xr.DataArray:
     """A gridded flux summed over the globe, in ``units``."""
     from xflux.regions import aggregate_regions
 
-    total = aggregate_regions(da, "latitude-bands", units=units, include_global=True)
-    return total.sel(region="GLOBAL", drop=True)
+    everywhere = xr.zeros_like(da.isel({dim: 0 for dim in da.dims if dim not in ("lat", "lon")}, drop=True), dtype=int)
+    return aggregate_regions(da, everywhere.drop_attrs(deep=False), units=units).isel(region=0, drop=True)
 
 
 def _region_names(products: Mapping[str, xr.DataArray], chosen: Iterable[str] | None) -> list:

@@ -13,6 +13,7 @@ from xflux.contents import after_sum, assumed_area_basis
 from xflux.contents import area_basis as basis_of
 from xflux.files import stamp
 from xflux.regions.cache import plan_for
+from xflux.regions.extent import WHOLE
 from xflux.regions.globe import GLOBAL, RIDING, region_attrs
 from xflux.regions.kernel import Plan, weighted_sums
 from xflux.regions.weights import Weights, is_weights
@@ -24,8 +25,6 @@ from xflux.units import CARBON_SUBSTANCES, UnitsError, factor, flux_variables, p
 TIMES = ("time", "month", "dayofyear")
 _VALID = {"units": "1", "long_name": "share of the region's weight and of the step's time that is valid"}
 _REMAINDER = {"unassigned": "integral outside all regions", "assigned": "integral inside the regions, all together"}
-WHOLE = 0.99
-"""Share of a region from which on the grid covers it."""
 _INTEGRATED = {"C": "gC", "CO2": "gC", "mol": "gC", "water": "kgH2O", "energy": "J"}
 _PER = {"fixed": " d-1", "month": " month-1", "year": " yr-1", None: ""}
 _PER_CELL = re.compile(r"(?:/|\bper\b)\s*(?:grid)?[\s_-]*cell\b|\b(?:grid)?_?cell\s*(?:\*\*|\^)?-1\b", re.IGNORECASE)

@@ -6,6 +6,8 @@ from xflux.cells import Cells
 
 # What rounded coordinates and slivers leave of a region that the grid covers.
 _ROUNDING = 1e-4
+WHOLE = 0.99
+"""Share of a region from which on it counts as covered."""
 GLOBE = np.array([[-90.0, 90.0]]), np.array([[-180.0, 180.0]])
 """Bounds of the one cell that is the whole Earth."""
 

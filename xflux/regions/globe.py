@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 import xarray as xr
 
+from xflux.temporal.convert import own_riding
+
 GLOBAL = "GLOBAL"
 RIDING = ("unassigned", "assigned")
 # Shares of the regions' absolute sum by which sums in single precision may differ.
@@ -29,6 +31,7 @@ def with_global(sums: xr.DataArray) -> xr.DataArray:
     and arithmetic, means and selections of regions change the one but not the other. Regions of other origin, without
     ``unassigned``, are taken as all there is.
     """
+    sums = sums.rename({name: c for name, c in own_riding(sums).items() if c not in sums.coords})
     rest, said = sums.coords.get("unassigned"), sums["region"].attrs
     assigned = sums.coords.get("assigned")
     lost = said.get("remainder") if rest is None else None

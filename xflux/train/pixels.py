@@ -26,8 +26,11 @@ class Pixels:
 
 def regional_pixels(
     constraint: RegionalConstraint, names: tuple[str, ...], scaling: Scaling, config: Setting
-) -> tuple[Pixels, np.ndarray]:
-    """All pixels of the regions, and each region's modelled land in m2, in the order of `names`."""
+) -> tuple[Pixels, np.ndarray, np.ndarray]:
+    """All pixels of the regions, each region's modelled land in m2, and its share of the whole region's land.
+
+    Regions are in the order of `names`. Land beyond the drivers' grid is the region's too.
+    """
     weights = region_weights_of(constraint)
     order = match_regions(names, tuple(map(str, weights["region"].values)), "regions=")
     table = _sparse(weights)[order].tocsc()
@@ -42,7 +45,12 @@ def regional_pixels(
     area = share.sum(1)
     modelled = share if rows.valid is None else share * rows.valid.double().mean(1, keepdim=True).cpu().numpy()
     by_region = np.bincount(region.ravel(), modelled.ravel(), len(names))
-    return _as_pixels(rows, area * GRAM, region, share / area[:, None], np.zeros(len(names)), config), by_region
+    whole = np.asarray(table.sum(1)).ravel()
+    if "whole_weight" in weights.coords:
+        whole = weights["whole_weight"].values[order]
+    of_whole = np.divide(by_region, whole, out=np.zeros(len(names)), where=whole > 0)
+    pixels = _as_pixels(rows, area * GRAM, region, share / area[:, None], np.zeros(len(names)), config)
+    return pixels, by_region, of_whole
 
 
 def _as_pixels(rows: GridRows, area, region, share, intercept, config: Setting) -> Pixels:
@@ -79,14 +87,11 @@ def _check_overlap(constraint: RegionalConstraint, weights: xr.DataArray, table)
 
 def region_weights_of(constraint: RegionalConstraint) -> xr.DataArray:
     """The weights of the constraint's regions on its drivers' grid ``(region, lat, lon)``, m2."""
-    given, grid = constraint.regions, constraint.drivers
-    made = isinstance(given, xr.DataArray) and given.attrs.get("units") == "m2" and "region" in given.dims
-    if made and all(np.array_equal(given[d].values, grid[d].values) for d in ("lat", "lon")):
-        return given.transpose("region", "lat", "lon")
     from xflux.regions import region_weights
 
-    weights = region_weights(grid, given, area_basis="land", land_fraction=constraint.land_fraction)
-    return weights.transpose("region", "lat", "lon")
+    return region_weights(
+        constraint.drivers, constraint.regions, area_basis="land", land_fraction=constraint.land_fraction
+    )
 
 
 def _sparse(weights: xr.DataArray):
@@ -113,12 +118,17 @@ def _padded(table, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 def bridge_pixels(
     constraint: RegionalConstraint, names: tuple[str, ...], scaling: Scaling, config: Setting, bridge=None
-) -> tuple[Pixels, np.ndarray]:
-    """The bridge's contributing pixels, weights and intercepts (Eq. 7), and each region's land in m2.
+) -> tuple[Pixels, np.ndarray, np.ndarray]:
+    """The bridge's contributing pixels, weights and intercepts (Eq. 7), each region's land in m2, and its share: all.
 
     A pixel of two regions comes twice. A region for which the bridge has no prediction has no land.
     """
     bridge, grid = bridge or constraint.bridge, constraint.drivers
+    if getattr(bridge, "attrs", {}).get("area_basis") == "cell":
+        raise ValueError(
+            "the bridge was fitted on a flux per m2 of the cell (area_basis 'cell'), a model's flux is per m2 of land: "
+            "its weights would be off on coasts. Fit it on a flux of area_basis 'land'."
+        )
     labels = tuple(map(str, bridge.regions["region"].values))
     order = match_regions(names, labels, "the bridge")
     number = {labels[i]: place for place, i in enumerate(order)}
@@ -136,7 +146,7 @@ def bridge_pixels(
     land = np.asarray(bridge.regions["land_area"].values, float)[order]
     land = np.where(np.isfinite(intercept), land, 0.0)
     pixels = _as_pixels(rows, weight, region, np.ones((len(weight), 1)), np.nan_to_num(intercept), config)
-    return pixels, land
+    return pixels, land, np.ones(len(land))
 
 
 def whole_of_bridge(

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from xflux.regions.extent import WHOLE
 from xflux.train import interannual
 from xflux.train.calendar import Calendar, Steps, held_out_years
 from xflux.train.checkpoint import fingerprint
@@ -41,8 +42,9 @@ class RegionalTerm:
         self.device = config.torch_device
         target = read_target(constraint.target)
         make = bridge_pixels if constraint.kind == "bridge" else regional_pixels
-        pixels, area = make(constraint, target.regions, scaling, config)
+        pixels, area, share = make(constraint, target.regions, scaling, config)
         self.kept, self.left_out = _modelled(constraint, target, area)
+        self.modelled_share = _share_of_land(constraint, np.array(target.regions)[self.kept], share[self.kept])
         target = target.of_regions(self.kept)
         self.target, self.regions = target, target.regions
         self.integral = self._integral(pixels)
@@ -363,6 +365,7 @@ class RegionalTerm:
             "integral": self.constraint.kind,
             "regions": list(self.regions),
             "regions_left_out": self.left_out,
+            "modelled_share": self.modelled_share,
             "total": self.constraint.total,
             "weights": self.weights,
             "refit_bridge": self.constraint.refit_bridge,
@@ -454,7 +457,7 @@ class RegionalTerm:
 
     def _use(self, bridge) -> None:
         names = tuple(map(str, self.constraint.target["region"].values))
-        pixels, _ = bridge_pixels(self.constraint, names, self.scaling, self.config, bridge)
+        pixels, *_ = bridge_pixels(self.constraint, names, self.scaling, self.config, bridge)
         self.integral, self.refitted = self._integral(pixels), bridge
 
     def identity(self) -> dict:
@@ -485,6 +488,20 @@ class RegionalTerm:
 
     def _bridge_regions(self) -> np.ndarray:
         return self.constraint.bridge.regions["region"].values
+
+
+def _share_of_land(constraint: RegionalConstraint, names: np.ndarray, share: np.ndarray) -> dict[str, float]:
+    """Share of each region's land on which there are drivers; warns where that is less than the target is of."""
+    part = [f"{name} ({100 * s:.2g} %)" for name, s in zip(names, share, strict=True) if s < WHOLE]
+    if part:
+        warnings.warn(
+            f"constraint {constraint.name}: the drivers cover a part of the land only of {', '.join(part)}, the target "
+            "is the whole region's. Land without drivers adds nothing to the integral, as if its flux were zero; where "
+            "it is not, give drivers for all of the region, land_fraction= where it is sea, or a target of the part ("
+            "attrs['constraints'] has them as modelled_share).",
+            stacklevel=5,
+        )
+    return {str(name): round(float(s), 6) for name, s in zip(names, share, strict=True)}
 
 
 def _modelled(constraint: RegionalConstraint, target: Target, area: np.ndarray) -> tuple[np.ndarray, list[str]]:
