@@ -253,7 +253,9 @@ def _from_cells(covariance, means, da, source, units, regions, land_fraction, ar
 
 def _on_cells(covariance: xr.DataArray, source: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """([period], cell, cell_2) in the order of the flux, matched by latitude and longitude where it has them."""
-    covariance = covariance if {"lat", "lon"} <= set(covariance.dims) else standardise(covariance)
+    if not {"lat", "lon"} <= set(covariance.dims):
+        first = covariance.isel(lat_2=0, lon_2=0, drop=True)  # so that latitude and longitude are found once
+        covariance = covariance.rename(dict(zip(first.dims, standardise(first).dims, strict=True)))
     for axis in ("lat", "lon"):
         for dim in (axis, f"{axis}_2"):
             if dim not in covariance.coords and covariance.sizes[dim] == source.sizes[axis]:
