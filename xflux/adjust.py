@@ -17,6 +17,7 @@ from .contents import ContentsError, adjusted_for, after_adjustment, check_upwar
 from .contents import check_contents as check_contents  # public here too
 from .temporal.overlap import Overlap, overlap
 from .temporal.steps import needed_steps
+from .values import checked
 
 _AXES = ("time", "month", "dayofyear")
 _KIND = {"fire": "fire emissions", "rivers": "the flux that rivers export", "fossil": "the fossil difference"}
@@ -167,7 +168,7 @@ def _apply(flux: xr.DataArray | xr.Dataset, component: xr.DataArray | xr.Dataset
 def _one_flux(obj: xr.DataArray | xr.Dataset, *names: str) -> tuple[xr.DataArray, xr.DataArray | None]:
     """The flux and its time bounds: an array, or the Dataset's variable of one of the names, or its only flux."""
     if isinstance(obj, xr.DataArray):
-        return standardise(obj), None
+        return checked(standardise(obj)), None
     if not isinstance(obj, xr.Dataset):
         raise TypeError(f"expected a DataArray such as ds[{names[0]!r}], or a Dataset, not {type(obj).__name__}")
     obj = standardise(obj)
@@ -180,7 +181,7 @@ def _one_flux(obj: xr.DataArray | xr.Dataset, *names: str) -> tuple[xr.DataArray
     bounds = temporal.time_bounds(obj) if "time" in obj[name].dims else None
     # what the Dataset says of itself holds for its flux, unless that says otherwise
     own = riding(obj.attrs) | {k: v for k, v in obj.attrs.items() if k == "area_basis"}
-    return obj[name].assign_attrs({**own, **obj[name].attrs}), bounds
+    return checked(obj[name].assign_attrs({**own, **obj[name].attrs})), bounds
 
 
 def _combine(

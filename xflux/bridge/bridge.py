@@ -12,6 +12,7 @@ from .. import regions as region_sets
 from ..cells import grid_bounds
 from ..contents import riding
 from ..temporal.calendar import MEAN_MONTH
+from ..values import checked
 from .samples import RATE, Rate, integrate, monthly_rate, take_regions
 from .states import ANNUAL, UNITS
 
@@ -121,7 +122,7 @@ class Bridge:
         """Prediction for the mean month (…, region)."""
         row, column = nearest_cells(self.pixels, rate.source)
         values = rate.field.isel(lat=xr.DataArray(row, dims="pixel"), lon=xr.DataArray(column, dims="pixel"))
-        values = values.drop_vars(["lat", "lon"]).astype(float)
+        values = checked(values.drop_vars(["lat", "lon"])).astype(float)
         inside = self.pixels["region"].values[:, None] == self.regions["region"].values[None, :]
         labels = {"region": self.regions["region"].values}
         weight = xr.DataArray(inside * self.pixels["weight"].values[:, None], labels, ("pixel", "region"))

@@ -12,6 +12,7 @@ from ..cells import grid_bounds, standardise
 from ..temporal.bounds import dataset_bounds
 from ..temporal.calendar import MEAN_MONTH
 from ..temporal.steps import steps_of
+from ..values import decoded
 
 RATE = "gC m-2 d-1"
 _STEPS = ("time", "month", "dayofyear")
@@ -66,6 +67,7 @@ def monthly_rate(obj: xr.DataArray | xr.Dataset, var: str | None = None) -> Rate
         basis = {k: v for k, v in obj.attrs.items() if k == "area_basis"}
         obj = _with_bounds(obj, name).assign({name: obj[name].assign_attrs(basis | obj[name].attrs)})
     obj = obj.drop_vars([c for c in obj.coords if _maps(obj[c])])
+    obj = decoded(obj) if name is None else obj.assign({name: decoded(obj[name])})
     dims = obj.dims if name is None else obj[name].dims
     axis = next((dim for dim in _STEPS if dim in dims), None)
     if axis is None:

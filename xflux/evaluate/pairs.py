@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.contents import check_alike
+from xflux.values import checked
 
 SNAP = 1e-4  # degrees or other coordinate units: coordinates this close are the same (float32 files)
 _ALIASES = {"latitude": "lat", "longitude": "lon"}
@@ -19,7 +20,7 @@ def align_pair(
     Along the scored dims the common labels are kept (``n`` tells how many); along every other shared dim the
     labels must be the same set, because a silent inner join there would drop cells or regions.
     """
-    da, reference = _one_variable(da, "the array"), _one_variable(reference, "the reference")
+    da, reference = checked(_one_variable(da, "the array")), checked(_one_variable(reference, "the reference"))
     da, reference = (a.rename({k: v for k, v in _ALIASES.items() if k in a.dims}) for a in (da, reference))
     check_alike(da, reference, allow_contents, "allow_contents")
     reference = same_units(da, reference)

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.forward.model import Model
+from xflux.values import decoded
 
 AXES = ("time", "month", "dayofyear")
 _LENGTHS = {"month": (12,), "dayofyear": (360, 365, 366)}
@@ -68,7 +69,7 @@ def plan(grid: xr.Dataset, model: Model, time: Any = None, interpolate: bool = F
     if not isinstance(grid, xr.Dataset):
         raise TypeError(f"predict: the grid of drivers is a {type(grid).__name__}; expected an xarray.Dataset")
     grid = with_lat_lon(grid)
-    chosen = {name: _find(grid, name, model) for name in model.drivers}
+    chosen = {name: decoded(_find(grid, name, model)) for name in model.drivers}
     _check_units(chosen, getattr(model, "driver_units", None) or {})
     space = _space(chosen)
     kinds = {name: _axis_of(da, name, space) for name, da in chosen.items()}

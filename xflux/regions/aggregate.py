@@ -21,6 +21,7 @@ from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.convert import to_amounts, valid_share, with_bounds
 from xflux.temporal.steps import steps_of
 from xflux.units import CARBON_SUBSTANCES, UnitsError, factor, flux_variables, parse
+from xflux.values import decoded
 
 TIMES = ("time", "month", "dayofyear")
 _VALID = {"units": "1", "long_name": "share of the region's weight and of the step's time that is valid"}
@@ -141,7 +142,7 @@ def integrate(
 
     ``quiet`` names the warnings, "basis" and "extent", that another flux of the Dataset has had.
     """
-    da, source = standardise(da), standardise(source)
+    da, source = decoded(standardise(da)), standardise(source)
     if "region" in da.dims:
         raise ValueError("the flux has a dim 'region' already, the name of the result's: rename it, or integrate each.")
     scale, integrated, per_cell = integrated_units(da)

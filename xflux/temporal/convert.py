@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from ..units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_variables, parse
+from ..values import checked
 from .bounds import dataset_bounds, time_bounds
 from .calendar import MEAN_YEAR
 from .steps import Steps, needed_steps, steps_of
@@ -215,7 +216,7 @@ def _amounts(
 # --- Datasets, and the coordinates that ride along ---
 def with_unassigned(da: xr.DataArray, function: Callable, bounds: xr.DataArray | None) -> xr.DataArray:
     """Apply to a flux and to its coordinates ``unassigned`` and ``assigned``: what falls in no region, and in all."""
-    result = function(da, bounds)
+    result = function(checked(da), bounds)
     for name in ("unassigned", "assigned"):
         if name in da.coords:
             rest = da[name].reset_coords(drop=True)

@@ -10,6 +10,7 @@ import xarray as xr
 
 from xflux.towers.folds import _some, great_circle_km, require_places, site_table
 from xflux.towers.when import match_times
+from xflux.values import decoded, warn_of_fills
 
 TIME_DIMS = ("time", "month", "dayofyear")
 
@@ -61,6 +62,7 @@ def colocate(towers: xr.Dataset, grid: xr.Dataset, max_distance: float = 50, kee
     """
     keep = [keep] if isinstance(keep, str) else list(keep)
     drivers = _drivers(grid)
+    grid = grid.assign({name: decoded(grid[name]) for name in drivers})
     _check_keep(towers, drivers, keep)
     names, lat, lon, number = site_table(towers)
     require_places(names, lat, lon, "colocate")
@@ -70,8 +72,9 @@ def colocate(towers: xr.Dataset, grid: xr.Dataset, max_distance: float = 50, kee
     at_sites = at_sites.drop_vars(["lat", "lon"], errors="ignore").compute()
     out = towers.rename({d: f"{d}_tower" for d in drivers if d in towers and d not in keep})
     for name in drivers:
+        warn_of_fills(at_sites[name].values, f"driver {name!r}", stacklevel=3)
         values = _at_samples(at_sites[name], grid, number, towers)
-        out[name] = _own(towers[name], values) if name in keep else values
+        out[name] = _own(decoded(towers[name]), values) if name in keep else values
     place = {"units": "km", "long_name": "great-circle distance from the tower to the centre of its cell"}
     return out.assign_coords(
         cell_lat=("sample", grid["lat"].values[cells[0]][number]),

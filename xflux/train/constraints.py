@@ -7,6 +7,7 @@ import xarray as xr
 
 from xflux.temporal.calendar import MEAN_YEAR, MONTH_DAYS, mean_year
 from xflux.train.config import check_whole_numbers, plain_numbers
+from xflux.values import checked
 
 INTEGRALS = ("bridge", "sampled", "full")
 MONTHS = 12
@@ -337,6 +338,7 @@ def read_target(target: xr.DataArray) -> Target:
     step = [d for d in target.dims if d not in ("inversion", "region")]
     if len(step) > 1 or (step and step[0] not in ("time", "month", "year")):
         raise ValueError(f"the target has the dims {tuple(target.dims)}; expected (inversion, region, time | month)")
+    target = checked(target)
     values = target.transpose("inversion", "region", *step).values.astype(float)
     if not step:
         year, month, annual, of_year = None, np.zeros(1, int), True, 1 / MONTHS

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 
 from xflux.temporal.calendar import MONTH_DAYS
+from xflux.values import checked, decoded, warn_of_fills
 
 MAX_MISSING = 0.5  # share of tower rows that may be dropped for a missing driver or target before it is an error
 CELLS = 4096  # cells of a driver that are standardised at once
@@ -112,8 +113,10 @@ def tower_rows(
     _require(towers, [*drivers, *targets, "site"], "the tower table")
     if "sample" not in towers.dims:
         raise ValueError(f"the tower table has the dims {tuple(towers.dims)}; expected sample (rename it)")
-    x = np.stack([np.asarray(towers[name].values, float) for name in drivers], axis=1)
-    y = np.stack([np.asarray(towers[name].values, float) for name in targets], axis=1)
+    x = np.stack([np.asarray(decoded(towers[name]).values, float) for name in drivers], axis=1)
+    y = np.stack([np.asarray(checked(towers[name]).values, float) for name in targets], axis=1)
+    for name, values in zip(drivers, x.T, strict=True):
+        warn_of_fills(values, f"driver {name!r}", stacklevel=4)
     complete = np.isfinite(x).all(1) & np.isfinite(y).any(1)
     _refuse_missing(x, drivers, missing)
     _report_dropped(x, y, complete, drivers, targets)
@@ -262,6 +265,7 @@ def grid_rows(
     """
     _require(grid, scaling.drivers, "the constraint's drivers (drivers=)")
     _check_units(grid, scaling)
+    grid = grid.assign({name: decoded(grid[name]) for name in scaling.drivers})
     from xflux.temporal.bounds import dates_within
 
     axis, steps = _step_axis(grid, scaling.drivers)

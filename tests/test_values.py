@@ -1,0 +1,154 @@
+"""Packing and fill values that nobody decoded: masked where they are declared, refused where they are not."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xflux
+from xflux.values import ValuesError, checked, decoded, found_fill, warn_of_fills
+
+FLUX = {"units": "gC m-2 d-1", "area_basis": "cell"}
+AXES = {"time": xr.date_range("2001-01-01", periods=12, freq="MS"), "lat": [-45.0, 45.0], "lon": [-90.0, 90.0]}
+
+
+def flux(dtype="f8", **attrs):
+    values = np.linspace(-3, 3, 48).reshape(12, 2, 2).astype(dtype)
+    return xr.DataArray(values, AXES, ("time", "lat", "lon"), name="nee", attrs={**FLUX, **attrs})
+
+
+@pytest.mark.parametrize(
+    "packing",
+    [{"scale_factor": 0.01}, {"add_offset": 1.5}, {"scale_factor": np.array([0.1])}, {"_Unsigned": "true"}],
+)
+@pytest.mark.parametrize("dtype", ["i2", "f4"])
+def test_packing_is_refused_with_the_remedy(packing, dtype):
+    with pytest.raises(ValuesError, match=r"'nee' is packed and nobody decoded it.*xr\.decode_cf.*drop the attributes"):
+        decoded(flux(dtype, **packing))
+
+
+def test_packing_that_changes_nothing_passes_and_decoding_is_the_remedy():
+    xr.testing.assert_identical(decoded(flux(scale_factor=1.0, add_offset=0)), flux(scale_factor=1.0, add_offset=0))
+    raw = flux("i2", scale_factor=0.5, _FillValue=np.int16(3))
+    found = checked(xr.decode_cf(raw.to_dataset())["nee"])
+    np.testing.assert_array_equal(found, raw.where(raw != 3) * 0.5)
+
+
+@pytest.mark.parametrize("key", ["_FillValue", "missing_value"])
+@pytest.mark.parametrize("fill", [-9999.0, 1e20, 9.96921e36, [-9999.0, 1e20], np.float32(-1e34)])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_what_is_declared_missing_is_missing(key, fill, dtype):
+    da = flux(dtype, **{key: fill})
+    for k, value in enumerate(np.ravel(fill)):
+        da[k, 0, 0] = value
+    found = checked(da)
+    assert found.dtype == da.dtype and key not in found.attrs and found.attrs["units"] == FLUX["units"]
+    assert int(found.isnull().sum()) == np.size(fill)
+    lazy = decoded(da.chunk(time=3))
+    assert lazy.chunks is not None
+    np.testing.assert_array_equal(lazy, found)
+
+
+def test_a_fill_value_of_nan_or_of_another_type_is_no_matter():
+    for attrs in ({"_FillValue": np.nan}, {"missing_value": "none"}, {"_FillValue": 1e300}):
+        np.testing.assert_array_equal(decoded(flux("f4", **attrs)), flux("f4"))
+    ints = decoded(flux("i2", _FillValue=np.int16(3), missing_value=-9999.5))
+    assert int(ints.isnull().sum()) == int((flux("i2") == 3).sum()) > 0
+
+
+FILLS = [-999.0, -9999.0, -99999.0, 1e15, 1e20, -1e20, 1e30, 9.969209968386869e36, -3.4028234663852886e38]
+
+
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_undeclared_fill_values_are_found(fill, dtype):
+    da = flux(dtype)
+    da[3, 1, 1] = fill
+    da[5] = np.nan
+    assert found_fill(da.values) == pytest.approx(fill, rel=1e-6) or found_fill(da.values) == pytest.approx(-fill)
+    with pytest.raises(ValuesError, match=r"'nee' holds the value .* fill value that nobody declared"):
+        checked(da)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.0, np.inf, -np.inf],
+        [np.nan, np.nan],
+        [],
+        [1e15, 1e15],
+        [3e13, 1e15, 2e14],
+        [6e19, 3e18],  # molecules m-2 s-1
+        [-998.9, 9999.0],
+        [-9999.1, -12345.0],
+    ],
+)
+def test_other_values_may_be_real(values):
+    assert found_fill(np.array(values)) is None
+
+
+DOORS = {
+    "aggregate_regions": lambda da: da.flux.aggregate_regions("latitude-bands"),
+    "aggregate_regions of a Dataset": lambda da: da.to_dataset().flux.aggregate_regions("latitude-bands"),
+    "convert_units": lambda da: da.flux.convert_units("kgC m-2 s-1"),
+    "convert_units of a Dataset": lambda da: da.to_dataset().flux.convert_units("kgC m-2 s-1"),
+    "annual": lambda da: da.flux.annual(),
+    "mean_seasonal_cycle": lambda da: da.flux.mean_seasonal_cycle(),
+    "score": lambda da: da.flux.score(flux()),
+    "reference": lambda da: flux().flux.score(da),
+    "remove_fire": lambda da: xflux.adjust.remove_fire(da, abs(flux())),
+    "fire": lambda da: xflux.adjust.remove_fire(flux(), da),
+    "regional_budget": lambda da: xflux.regions.regional_budget(da.expand_dims(member=2), "latitude-bands"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_every_door_refuses_what_nobody_decoded(door, lazy):
+    filled = flux()
+    filled[3, 1, 1] = -9999.0
+    filled = filled.chunk(time=4) if lazy else filled
+    with pytest.raises(ValuesError, match="holds the value -9999"):
+        DOORS[door](filled).compute()
+    with pytest.raises(ValuesError, match="packed"):
+        DOORS[door](flux().assign_attrs(scale_factor=0.1))
+
+
+@pytest.mark.parametrize("door", ["aggregate_regions", "convert_units", "annual", "score"])
+def test_every_door_masks_what_is_declared_and_stays_lazy(door):
+    filled = flux(missing_value=-9999.0)
+    filled[3, 1, 1] = -9999.0
+    masked = flux().where(filled != -9999.0)
+    found = DOORS[door](filled.chunk(time=4))
+    assert all(v.chunks for v in ([found] if isinstance(found, xr.DataArray) else found.data_vars.values()))
+    xr.testing.assert_allclose(found.compute(), DOORS[door](masked))
+
+
+@pytest.mark.parametrize("fill", [-9999.0, 1e20, 255.0])
+def test_a_driver_with_equal_values_far_outside_all_others_is_named(fill):
+    values = np.random.default_rng(0).normal(10, 2, 400)
+    values[:40] = fill
+    with pytest.warns(
+        UserWarning,
+        match=rf"driver 'x': 40 of 400 values are {re.escape(format(fill, 'g'))}, far outside.*missing_value",
+    ):
+        warn_of_fills(values, "driver 'x'")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.random.default_rng(0).exponential(1, 400) ** 3,  # rain: far outside, but none twice
+        np.repeat([0.0, 1.0], 50),
+        np.r_[np.zeros(300), np.random.default_rng(0).gamma(0.5, 4, 100)],
+        np.full(50, 3.0),
+        np.r_[np.full(50, 3.0), [4.0, 4.0, 4.0]],
+        np.full(5, np.nan),
+    ],
+)
+def test_drivers_as_they_are_give_no_warning(values):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_fills(values, "driver 'x'")
