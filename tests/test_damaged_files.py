@@ -1,11 +1,13 @@
 """Files that are damaged, cut short or of another kind: one clear error with the file's name, whatever reads them."""
 
 import dataclasses
+import gzip
 import json
 import struct
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import xflux
 
@@ -137,3 +139,138 @@ def test_a_model_file_with_tensors_that_numpy_lacks(tmp_path, kind):
     text = json.dumps({"__metadata__": {"kind": "xflux model"}, "w": tensor}).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + b"0" * 8)
     refused(xflux.load_model, path)
+
+
+# --- whatever is read: every kind of damage --------------------------------------------------------------------------
+
+FOREIGN = {
+    "empty": b"",
+    "PNG": b"\x89PNG\r\n\x1a\n" + bytes(200),
+    "HTML": b"<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head><body>a, b; c</body></html>\n",
+    "gzip": gzip.compress(b"nothing" * 50),
+    "zip": b"PK\x03\x04" + bytes(100),
+    "NUL": bytes(500),
+    "Latin-1": "Gebirgsfl\xfcsse;\xb5mol\n".encode("latin-1") * 3,
+    "HDF5 of nothing": b"\x89HDF\r\n\x1a\n" + bytes(600),
+    "deep JSON": DEEP.encode(),
+    "deep TOML": b"a = " + DEEP.encode(),
+    "a long line": b"x" * 200_000,
+}
+
+
+def mutations(whole, count, seed=0):
+    """The bytes cut short, with bits flipped, parts overwritten, left out or doubled."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        at, length = int(rng.integers(len(whole))), int(rng.integers(1, 64))
+        raw = bytearray(whole)
+        if number % 5 == 0:
+            raw = raw[:at]
+        elif number % 5 == 1:
+            raw[at] ^= 1 << int(rng.integers(8))
+        elif number % 5 == 2:
+            raw[at : at + length] = rng.integers(0, 256, length, np.uint8).tobytes()
+        elif number % 5 == 3:
+            del raw[at : at + length]
+        else:
+            raw[at:at] = whole[at : at + length] * 3
+        yield bytes(raw)
+
+
+def read_model(path):
+    return repr(xflux.load_model(path))
+
+
+def read_bridge(path):
+    return xflux.load_bridge(path).pixels
+
+
+def read_study(path):
+    from xflux.study import load_study
+
+    return load_study(path)
+
+
+def write_model(path):
+    torch = pytest.importorskip("torch")
+    from xflux.train import FluxModel
+    from xflux.train.network import Network
+
+    state = Network((1, 4, 1), [(0, 0), (0, 1)], dtype=torch.float32).state()
+    FluxModel(["a"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, state).save(path)
+
+
+def write_bridge(path):
+    axes = {"time": xr.date_range("2001-01-01", periods=24, freq="MS"), "lat": [5.0, -5.0], "lon": [0.0, 10.0]}
+    nee = xr.DataArray(np.random.default_rng(0).normal(size=(24, 2, 2)), axes)
+    nee = nee.assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    nee.flux.fit_bridge(xr.zeros_like(nee[0], dtype=int).drop_vars("time"), r2=0.9).save(path)
+
+
+def write_study(path):
+    from importlib import resources
+
+    path.write_bytes((resources.files("xflux.data") / "study_template.toml").read_bytes())
+
+
+KINDS = {
+    "model.safetensors": (write_model, read_model),
+    "bridge.nc": (write_bridge, read_bridge),
+    "study.toml": (write_study, read_study),
+}
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """The bytes of one good file of each kind."""
+    folder, found = tmp_path_factory.mktemp("good"), {}
+    for name, (write, _) in KINDS.items():
+        write(folder / name)
+        found[name] = (folder / name).read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_foreign_files_and_folders_are_refused_by_name(name, tmp_path):
+    read, path = KINDS[name][1], tmp_path / name
+    refused(read, path)
+    for content in FOREIGN.values():
+        path.write_bytes(content)
+        refused(read, path)
+    path.unlink()
+    path.mkdir()
+    refused(read, path)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_damaged_files_are_read_or_refused_by_name(name, originals, tmp_path):
+    """Nothing but a ValueError or OSError that names the file, whatever byte is wrong."""
+    read, path = KINDS[name][1], tmp_path / name
+    path.write_bytes(originals[name])
+    read(path)
+    for content in mutations(originals[name], 60):
+        path.write_bytes(content)
+        try:
+            read(path)
+        except (ValueError, OSError) as error:
+            assert name in str(error)
+
+
+def test_a_file_that_claims_more_than_it_can_hold_is_refused_before_memory_is_asked_for(tmp_path):
+    netCDF4 = pytest.importorskip("netCDF4")
+    path = tmp_path / "bridge.nc"
+    with netCDF4.Dataset(path, "w") as made:
+        made.title = "xflux bridge 1"
+        made.createDimension("cell", 10**9)
+        made.createVariable("cell_weight", "f8", ("cell",), zlib=True, chunksizes=(10**6,))
+    assert "claims to hold 8e+09 bytes" in refused(xflux.load_bridge, path)
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "5", DEEP, "{", '"x"'])
+def test_a_bridge_whose_options_are_no_object(tmp_path, text):
+    path = tmp_path / "bridge.nc"
+    write_bridge(path)
+    for name in ("options", "weights_attrs"):
+        changed = xr.load_dataset(path, engine="netcdf4").assign_attrs({name: text})
+        changed.to_netcdf(tmp_path / "changed.nc", engine="netcdf4")
+        refused(xflux.load_bridge, tmp_path / "changed.nc")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..files import whole
+from ..files import require_seal, seal, whole
+from ..reading import blamed_on, check_size
 from .bridge import Bridge
 
 FORMAT = "xflux bridge 1"
@@ -38,26 +39,28 @@ def save(bridge: Bridge, path: str | Path) -> None:
     checked = {name: {"fletcher32": True} for name, var in ds.variables.items() if var.dtype.kind in "iuf" and var.size}
     with whole(path, "xflux bridge") as part:
         ds.to_netcdf(part, format="NETCDF4", engine="netcdf4", encoding=checked)
+        seal(part)
 
 
 def load(path: str | Path) -> Bridge:
     """Read what :func:`save` wrote."""
-    try:
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no bridge at {str(path)!r}")
+    with blamed_on(path, "a bridge that xflux saved"):
+        require_seal(path)
         with xr.open_dataset(path, engine="netcdf4") as opened:
+            _check_title(path, str(opened.attrs.get("title")))
+            check_size(path, opened.nbytes)
             ds = opened.load()
-    except FileNotFoundError:
-        raise
-    except (OSError, RuntimeError) as error:  # netCDF4 raises either, by the place of the damage
-        raise ValueError(f"{path} is damaged or no bridge: {error}; save the bridge again.") from error
-    title = str(ds.attrs.get("title"))
+        return _bridge(ds)
+
+
+def _check_title(path: Path, title: str) -> None:
     if title != FORMAT and title.startswith(_TITLE):
         raise ValueError(f"{path} has the format {title!r}, this xflux reads {FORMAT!r}: update xflux, or fit it anew.")
     if title != FORMAT:
         raise ValueError(f"{path} is not a bridge: its title is {title!r}, expected {FORMAT!r}.")
-    try:
-        return _bridge(ds)
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: it lacks or garbles {error}; save the bridge again.") from error
 
 
 def _bridge(ds: xr.Dataset) -> Bridge:
@@ -68,8 +71,27 @@ def _bridge(ds: xr.Dataset) -> Bridge:
     regions = regions.assign_coords(region=_text(regions["region"]))
     regions["status"] = _text(regions["status"])
     pixels.attrs = regions.attrs = {}
-    options = json.loads(ds.attrs["options"]) | {"provenance": ds.attrs["provenance"]}
+    _check_pixels(pixels, regions)
+    options = _object(ds.attrs["options"]) | {"provenance": ds.attrs["provenance"]}
     return Bridge(pixels, regions, _weights(ds), options)
+
+
+def _check_pixels(pixels: xr.Dataset, regions: xr.Dataset) -> None:
+    strangers = set(pixels["region"].values) - set(regions["region"].values)
+    if strangers:
+        raise ValueError(f"its pixels are of regions that it has not: {sorted(map(str, strangers))[:5]}")
+    for name in ("lat", "lon", "weight", "lat_halfwidth", "lon_halfwidth"):
+        if not np.isfinite(pixels[name].values).all():
+            raise ValueError(f"pixel_{name} is not finite")
+    if regions["intercept"].dims != ("region",) or regions["land_area"].dims != ("region",):
+        raise ValueError("intercept and land_area are not by region")
+
+
+def _object(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise TypeError(f"its options are a {type(found).__name__}, expected a JSON object")
+    return found
 
 
 def _text(names: xr.DataArray) -> xr.DataArray:
@@ -87,5 +109,5 @@ def _weights(ds: xr.Dataset) -> xr.DataArray:
         sparse.COO(places, ds["cell_weight"].values, shape=shape),
         {"region": labels, "lat": ds["grid_lat"].values, "lon": ds["grid_lon"].values},
         ("region", "lat", "lon"),
-        attrs=json.loads(ds.attrs["weights_attrs"]),
+        attrs=_object(ds.attrs["weights_attrs"]),
     )

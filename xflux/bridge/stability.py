@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ..files import require_place, stamp, whole
+from ..reading import blamed_on
 from .candidates import ALL_PIXELS, LANDMARKS, stratified_draw
 from .fit import FitOptions, clusters_of, fit_candidates, prepare
 from .samples import RegionSamples, Samples
@@ -118,21 +119,21 @@ class _State:
 
     def resume(self, path: Path) -> "_State":
         """The state of ``path`` with room for this call's trials."""
-        with _opened(path) as kept:
-            if str(kept["fingerprint"]) != self.fingerprint:
-                raise ValueError(
-                    f"{path} holds the trials of other data or options; give another path=, or remove the file."
-                )
-            have, want = kept["n_pixels"].shape[1], self.n_pixels.shape[1]
-            if have > want and (kept["n_pixels"][:, want:] >= 0).any():
-                raise ValueError(
-                    f"{path} already holds {have} trials, more than trials={want}: give trials={have} or another path=."
-                )
-            self.n_pixels[:, : min(have, want)] = kept["n_pixels"][:, :want]
-            self.reached[:, : min(have, want)] = kept["reached"][:, :want]
-            splits = np.cumsum([c.size for c in self.count])[:-1]
-            for name in ("count", "drawn", "cluster"):
-                setattr(self, name, np.split(kept[name], splits))
+        kept = _opened(path)
+        if str(kept["fingerprint"]) != self.fingerprint:
+            raise ValueError(
+                f"{path} holds the trials of other data or options; give another path=, or remove the file."
+            )
+        have, want = kept["n_pixels"].shape[1], self.n_pixels.shape[1]
+        if have > want and (kept["n_pixels"][:, want:] >= 0).any():
+            raise ValueError(
+                f"{path} already holds {have} trials, more than trials={want}: give trials={have} or another path=."
+            )
+        self.n_pixels[:, : min(have, want)] = kept["n_pixels"][:, :want]
+        self.reached[:, : min(have, want)] = kept["reached"][:, :want]
+        splits = np.cumsum([c.size for c in self.count])[:-1]
+        for name in ("count", "drawn", "cluster"):
+            setattr(self, name, np.split(kept[name], splits))
         return self
 
     def write(self, path: Path) -> None:
@@ -143,17 +144,11 @@ class _State:
             np.savez_compressed(file, **own, **arrays)
 
 
-def _opened(path: Path) -> Any:
-    """The file of trials; an error that names it where it is none."""
-    from zipfile import BadZipFile
-
-    try:
-        kept = np.load(path)
-        if "fingerprint" in kept:
-            return kept
-    except (ValueError, OSError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path} is damaged or no file of bridge_stability; remove it, or give another.") from error
-    raise ValueError(f"{path} is no file of bridge_stability; give another path=.")
+def _opened(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file of trials; an error that names it where it is none."""
+    with blamed_on(path, "a file of bridge_stability: remove it, or give another path="), np.load(path) as kept:
+        names = ("fingerprint", "n_pixels", "reached", "count", "drawn", "cluster")
+        return {name: kept[name] for name in names}
 
 
 def _fingerprint(samples: Samples, opts: FitOptions) -> str:

@@ -13,6 +13,7 @@ from xflux.report.run import Run, heading
 if TYPE_CHECKING:
     import jinja2
 
+LARGEST = 2**1000  # whole numbers beyond it are no numbers of a run, and no floats
 SUMMARY = "summary.json · made anew by: xflux.study.numbers(RUN)"
 LONG = 40  # rows above which a table starts folded
 
@@ -76,7 +77,8 @@ def run_name(run: Run, runs: list[Run]) -> str:
 def numbers_of(run: Run) -> dict[str, float]:
     """The numbers of ``summary.json``: its key ``numbers``, else its own numeric entries."""
     source = _mapping(run.summary.get("numbers", run.summary))
-    return {str(k): v for k, v in source.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    numbers = {str(k): v for k, v in source.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {k: v for k, v in numbers.items() if isinstance(v, float) or abs(v) < LARGEST}
 
 
 def _numbers(runs: list[Run]) -> list[dict]:

@@ -1,11 +1,14 @@
 """What a run folder holds, read for the page; what is missing is listed, never an error."""
 
-import json
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from xflux.files import read_json
+from xflux.reading import blamed_on
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +80,8 @@ def read_run(folder: str | Path) -> Run:
     }
     order = _model_files(found["summary.json"])
     fluxes, tables = found["flux/*.zarr"], found["tables/*.csv"]
-    listed = found["summary.json"].get("tables", {})
+    listed = found["summary.json"].get("tables")
+    listed = list(map(str, listed)) if isinstance(listed, dict | list) else []
     found["tables/*.csv"] = {n: tables[n] for n in dict.fromkeys([*listed, *tables]) if n in tables}
     found["flux/*.zarr"] = {n: fluxes[n] for n in [*(f for f in order if f in fluxes), *fluxes] if n in fluxes}
     missing += [name for name, content in {PARTS[0]: study, **found}.items() if not content]
@@ -87,36 +91,31 @@ def read_run(folder: str | Path) -> Run:
 
 
 def _json(path: Path, missing: list[str]) -> dict:
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        missing.append(f"{path.name} (unreadable: {error})")
-        return {}
-    return content if isinstance(content, dict) else {"content": content}
+    content = _readable(path, path.name, missing, read_json)
+    return content if isinstance(content, dict) else {"content": content} if content is not None else {}
 
 
 def _toml(path: Path, missing: list[str]) -> dict:
-    if not path.exists():
-        return {}
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        missing.append(f"{path.name} (unreadable: {error})")
-        return {}
+    return _readable(path, path.name, missing, lambda file: tomllib.loads(file.read_text(encoding="utf-8"))) or {}
 
 
 def _tables(folder: Path, missing: list[str]) -> "dict[str, pd.DataFrame]":
     import pandas as pd
 
-    tables = {}
-    for path in sorted(folder.glob("*.csv")):
-        try:
-            tables[path.stem] = pd.read_csv(path)
-        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-            missing.append(f"tables/{path.name} (unreadable: {error})")
-    return tables
+    found = {p.stem: _readable(p, f"tables/{p.name}", missing, pd.read_csv) for p in sorted(folder.glob("*.csv"))}
+    return {name: table for name, table in found.items() if table is not None}
+
+
+def _readable(path: Path, name: str, missing: list[str], read: Callable[[Path], Any]) -> Any:
+    """What `read` makes of a file; None where there is none, or with a note where it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        with blamed_on(path, "a part of a run"):
+            return read(path)
+    except (ValueError, OSError) as error:
+        missing.append(f"{name} (unreadable: {error})")
+        return None
 
 
 def heading(stem: str) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from xflux.reading import blamed_on
+
 
 class StudyError(ValueError):
     """A study that cannot be run as it is written: the message names the key or file and what to do.
@@ -278,17 +280,17 @@ def load_study(path: str | Path, overrides: dict[str, Any] | None = None) -> Stu
     """
     path = Path(path)
     try:
-        content = tomllib.loads(path.read_text())
+        with blamed_on(path, "a study file", StudyError):
+            content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise StudyError(f"study file {str(path)!r} does not exist; `xflux new study.toml` writes one") from None
-    except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"study file {str(path)!r} is not valid TOML: {error}") from None
     for dotted, value in (overrides or {}).items():
         _set(content, dotted, value)
-    try:
-        return StudyConfig.model_validate(content)
-    except ValidationError as error:
-        raise StudyError(f"study file {str(path)!r}:\n" + "\n".join(map(_explain, error.errors()))) from None
+    with blamed_on(path, "a study file", StudyError):
+        try:
+            return StudyConfig.model_validate(content)
+        except ValidationError as error:
+            raise StudyError(f"study file {str(path)!r}:\n" + "\n".join(map(_explain, error.errors()))) from None
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -302,7 +304,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise StudyError(f"--set {text!r}: expected key=value, e.g. --set train.epochs=10")
     try:
         return key.strip(), tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return key.strip(), value.strip()
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 import xflux
+from xflux.reading import blamed_on
 from xflux.study import inputs as study_inputs
 from xflux.study import published
 from xflux.study.config import Comparison, StudyConfig
@@ -179,7 +180,8 @@ class Results:
         self.run = Path(run)
         if not (self.run / "study.json").exists():
             raise FileNotFoundError(f"{str(self.run)!r} is no run folder of a study: it has no study.json")
-        self.config = StudyConfig.model_validate_json((self.run / "study.json").read_text())
+        with blamed_on(self.run / "study.json", "the settings of a run"):
+            self.config = StudyConfig.model_validate_json((self.run / "study.json").read_text(encoding="utf-8"))
         self.models = ("ec", *self.config.variants)
         self.names = {model: slug(model) for model in self.models}
         self.sets = region_sets(self.config)
