@@ -157,7 +157,7 @@ def _numbers(value: object) -> list[float]:
 def _fits(value: float, dtype: np.dtype) -> bool:
     """Whether a number can stand in an array of the dtype."""
     if dtype.kind == "f":
-        return abs(value) <= np.finfo(dtype).max
+        return abs(value) <= float(np.finfo(dtype).max)
     return dtype.kind in "iu" and value == int(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
