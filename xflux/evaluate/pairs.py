@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 import xarray as xr
 
-from xflux.contents import check_alike
+from xflux.contents import check_alike, check_sign
 from xflux.values import checked
 
 SNAP = 1e-4  # degrees or other coordinate units: coordinates this close are the same (float32 files)
@@ -41,6 +41,12 @@ def _one_variable(obj: xr.DataArray | xr.Dataset, role: str) -> xr.DataArray:
     if len(names) != 1:
         raise ValueError(f"{role} is a Dataset with the flux variables {names}: select one of them")
     return obj[names[0]]
+
+
+def comparable(da: xr.DataArray, reference: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """The pair in the units of ``da``, with what is declared missing as NaN; opposite signs and fill values raise."""
+    check_sign(da, reference)
+    return checked(da), same_units(da, checked(reference))
 
 
 def same_units(da: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xflux.evaluate.pairs import same_units
+from xflux.evaluate.pairs import comparable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +83,7 @@ def tower_scores(
     (1.0, 0.0)
     """
     _same_samples(observed, {"predicted": predicted, "site": site, "by": by}, dim)
-    predicted = same_units(observed, predicted)
+    observed, predicted = comparable(observed, predicted)
     others = [d for d in predicted.dims if d != dim]
     x = np.asarray(observed.astype("float64"))
     y = np.asarray(predicted.transpose(*others, dim).astype("float64"))
@@ -131,7 +131,7 @@ def paired_difference(
     (-0.5, -0.5, 2)
     """
     _same_samples(observed, {"predicted_a": predicted_a, "predicted_b": predicted_b, "site": site}, dim)
-    predicted_a, predicted_b = (same_units(observed, p) for p in (predicted_a, predicted_b))
+    (observed, predicted_a), (_, predicted_b) = (comparable(observed, p) for p in (predicted_a, predicted_b))
     if n_boot < 1:
         raise ValueError(f"n_boot must be at least 1, got {n_boot}")
     x = np.asarray(observed.astype("float64"))
@@ -213,7 +213,7 @@ def tower_components(
     {'daily': 0.58, 'seasonal': 0.75, 'anomalies': 0.75, 'between_sites': 0.5}
     """
     _same_samples(observed, {"predicted": predicted, "site": site, "time": time, "by": by}, dim)
-    predicted = same_units(observed, predicted)
+    observed, predicted = comparable(observed, predicted)
     if by is not None:
         options = {"dim": dim, "min_days": min_days, "min_months": min_months}
         labels = np.unique(np.asarray(by))

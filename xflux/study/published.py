@@ -8,6 +8,7 @@ import xarray as xr
 
 import xflux
 from xflux import adjust, temporal
+from xflux.contents import contents
 from xflux.study.config import Published, StudyConfig, StudyError, Target
 
 Data = TypeVar("Data", xr.DataArray, xr.Dataset)
@@ -99,7 +100,7 @@ KEPT = ("includes_fire", "includes_rivers", "adjusted_for")
 def _same_contents(notes: dict[str, dict], config: Target) -> None:
     for content in ("fire", "rivers"):
         key = f"includes_{content}"
-        known = {name: bool(attrs[key]) for name, attrs in notes.items() if key in attrs}
+        known = {name: has for name, attrs in notes.items() if (has := contents(attrs)[content]) is not None}
         if len(set(known.values())) > 1 and content not in config.allow:
             raise StudyError(
                 f"the target's products differ in what they contain: {key} is {known}. Take variables of the same "

@@ -233,6 +233,7 @@ class LinearConstraint:
             )
         if not isinstance(self.observations, xr.DataArray):
             object.__setattr__(self, "observations", xr.DataArray(np.asarray(self.observations, float), dims="obs"))
+        object.__setattr__(self, "observations", checked(self.observations))
         if self.operator.sizes["obs"] != self.observations.size:
             raise ValueError(
                 f"the operator has {self.operator.sizes['obs']} rows (obs) but there are {self.observations.size} "

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 
 from xflux.temporal.calendar import MONTH_DAYS
-from xflux.values import checked, decoded, warn_of_fills
+from xflux.values import checked, decoded, found_fill, warn_of_fills
 
 MAX_MISSING = 0.5  # share of tower rows that may be dropped for a missing driver or target before it is an error
 CELLS = 4096  # cells of a driver that are standardised at once
@@ -350,13 +350,21 @@ def _group(grid: xr.Dataset, names: list[str], own: str, wanted: np.ndarray, sca
     values = np.empty((len(wanted), len(names), n_own), kind)
     there = np.ones((len(wanted), n_own), bool)
     for k, name in enumerate(names):
-        read = _cells_of(grid[name], own, wanted)
+        read, fill = _cells_of(grid[name], own, wanted), None
         for start in range(0, len(wanted), CELLS):  # piece by piece: no second copy of the driver
             part = slice(start, start + CELLS)
             cells = read(part)
+            fill = found_fill(cells) if fill is None else fill
             finite = np.isfinite(cells)
             there[part] &= finite
             values[part, k] = np.where(finite, scaling(cells, name), 0)
+        if fill is not None:
+            warnings.warn(
+                f"driver {name!r} of a constraint holds the value {fill:g} and it is used as it is. If that is a fill "
+                f"value, mask it first or set attrs['missing_value'] = {fill:g}.",
+                UserWarning,
+                stacklevel=2,
+            )
     return values, there
 
 

@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 from pydantic import BaseModel, ConfigDict
 
+from xflux.contents import contents
 from xflux.reading import blamed_on
 from xflux.train import files
 from xflux.train.fused import one_thread_after_fork
@@ -112,8 +113,8 @@ class FluxModel:
             kind = constraint.get("integral", "linear")
             regions = constraint.get("regions")
             found[constraint.get("name", "constraint")] = f"{kind}, {len(regions)} regions" if regions else kind
-        contents = [k.removeprefix("includes_") for k in ("includes_fire", "includes_rivers") if self.attrs.get(k)]
-        return found | ({"contains": ", ".join(contents)} if contents else {})
+        contained = [name for name, has in contents(self.attrs).items() if has]
+        return found | ({"contains": ", ".join(contained)} if contained else {})
 
     @property
     def members(self) -> int:

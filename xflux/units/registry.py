@@ -174,5 +174,5 @@ def read(text: str) -> tuple[str, dict[str, int], tuple[tuple[str, int], ...]]:
 def _unknown(name: str) -> str:
     if name in ("C", "CO2", "H2O"):
         return f"{name!r} alone is no amount; write e.g. 'gC' or 'kgCO2'."
-    hint = f" (write {'k' + name[1:]!r}: kilo is a small k)" if "k" + name[1:] in _KNOWN else ""
+    hint = f" (write {'k' + name[1:]!r}: kilo is a small k)" if name[0] == "K" and "k" + name[1:] in _KNOWN else ""
     return f"{name!r} is not known{hint}; expected e.g. 'gC m-2 d-1', 'PgC yr-1', 'umolCO2 m-2 s-1'."
