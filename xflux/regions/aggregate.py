@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
+from xflux import temporal
 from xflux.cells import cell_area, standardise
 from xflux.contents import after_sum, assumed_area_basis
 from xflux.contents import area_basis as basis_of
@@ -19,7 +20,7 @@ from xflux.regions.kernel import Plan, weighted_sums
 from xflux.regions.weights import Weights, is_weights
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.convert import to_amounts, valid_share, with_bounds
-from xflux.temporal.steps import steps_of
+from xflux.temporal.steps import carried, steps_of
 from xflux.units import CARBON_SUBSTANCES, UnitsError, factor, flux_variables, parse
 from xflux.values import decoded
 
@@ -91,6 +92,7 @@ def aggregate_regions(
     >>> total.dims, float(total.sel(region="GLOBAL")[0].round(3))
     (('time', 'region'), 15.812)
     """
+    obj = temporal.standardise(obj)
     if isinstance(obj, xr.Dataset):
         return _aggregate_dataset(obj, regions, units, freq, land_fraction, include_global, area_basis)
     return integrate(obj, obj, regions, units, freq, land_fraction, include_global, area_basis)
@@ -117,17 +119,7 @@ def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global,
         own = [c for c in (*RIDING, "valid_fraction") if c in result.coords]
         results[name] = result.rename({c: f"{name}_{c}" for c in own})
     provenance = results[names[0]].attrs["provenance"]
-    return _keep_bounds(xr.Dataset(results, attrs={**ds.attrs, "provenance": provenance}), ds)
-
-
-def _keep_bounds(result: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
-    """The time bounds of the source where the steps are the same, else those of the new periods."""
-    bounds = dataset_bounds(source)
-    if bounds is None or "time" not in result.dims:
-        return result
-    if result.indexes["time"].equals(source.indexes["time"]) and "period" not in result["time"].attrs:
-        return result.assign_coords({bounds.name: bounds})
-    return with_bounds(result, source)
+    return with_bounds(xr.Dataset(results, attrs={**ds.attrs, "provenance": provenance}), ds)
 
 
 def _substances(target: str) -> tuple[str, ...]:
@@ -363,7 +355,17 @@ def _over_time(sums: xr.DataArray, bounds: xr.DataArray | None, target: str, fre
         rest = sums[name].reset_coords(drop=True).assign_attrs(sums.attrs)
         rest, _ = to_amounts(rest, target, freq, bounds)
         extra[name] = (rest.dims, rest.data, {"units": target, "long_name": _REMAINDER[name]})
-    return result.drop_vars(("valid_fraction", *RIDING), errors="ignore").assign_coords(extra)
+    result = result.drop_vars(("valid_fraction", *RIDING), errors="ignore").assign_coords(extra)
+    return result if summed else _stamped_at_starts(result, sums, bounds)
+
+
+def _stamped_at_starts(result: xr.DataArray, sums: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
+    """Steps stamped at their start, so that integrals of differently stamped fluxes meet; as they are if unknown."""
+    try:
+        steps = steps_of(sums, bounds)
+    except ValueError:  # a rate needs no lengths
+        return result
+    return carried(result, steps, restamp=True)
 
 
 def _attrs(weights: Weights, basis: str, assumed: bool, target: str, freq: str | None) -> dict:

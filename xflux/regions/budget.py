@@ -12,6 +12,7 @@ from xflux.files import stamp
 from xflux.regions.aggregate import TIMES, integrate, integrated_units, weighing_basis
 from xflux.regions.cache import plan_for
 from xflux.regions.globe import GLOBAL, with_global
+from xflux.temporal import standardise as standardise_time
 from xflux.temporal import to_amounts
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.convert import own_riding, variable_of
@@ -81,7 +82,7 @@ def regional_budget(
         raise ValueError(f"spread {spread!r} is unknown; expected 'ensemble' or 'covariance'.")
     if parse(units).time != "year":
         raise UnitsError(f"a budget is per year, not in {units!r}; use e.g. 'PgC yr-1'.")
-    da, source = _flux(obj, var)
+    da, source = _flux(standardise_time(obj), var)
     weighed = (regions, land_fraction, area_basis)
     yearly = _yearly(da, source, units, *weighed)
     means, years = _by_period(yearly, periods)

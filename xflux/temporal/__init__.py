@@ -6,6 +6,7 @@ the edges of months or years where a step straddles one, so that lengths are exa
 """
 
 from .averages import annual, annual_anomalies, interannual_variability, mean_seasonal_cycle, to_monthly
+from .axis import standardise
 from .bounds import time_bounds
 from .calendar import MEAN_MONTH, MEAN_YEAR, MONTH_DAYS
 from .convert import convert_units, to_amounts
@@ -23,6 +24,7 @@ __all__ = [
     "mean_by",
     "mean_seasonal_cycle",
     "same_calendar",
+    "standardise",
     "step_days",
     "time_bounds",
     "to_amounts",

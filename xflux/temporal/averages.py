@@ -4,8 +4,12 @@ import numpy as np
 import xarray as xr
 
 from ..units import UnitsError, parse
+from .bounds import warn
 from .convert import each_flux, finish, grouped, integrals, restamped, to_amounts, valid_share
-from .steps import Steps, needed_steps
+from .steps import Steps, carried_periods, needed_steps
+
+GAP = 1e-3
+"""Share of a year that may be missing without making it another year: a third of a day."""
 
 _FREQ = {"month": "MS", "year": "YS"}
 
@@ -63,17 +67,18 @@ def to_monthly(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = Non
     return each_flux(obj, lambda da, own: _averaged(da, own if bounds is None else bounds, "month"))
 
 
-def annual(obj: xr.DataArray | xr.Dataset, *, complete: bool = False) -> xr.DataArray | xr.Dataset:
+def annual(obj: xr.DataArray | xr.Dataset, *, complete: bool = True) -> xr.DataArray | xr.Dataset:
     """Calendar years: means of rates weighted by the steps' lengths, sums of amounts ("X month-1" → "X yr-1").
 
-    ``time`` stays, stamped 1 January, with a coordinate ``year`` (int). Missing time adds nothing to a sum and does not
-    count in a mean; the share of the year with valid values is the coordinate ``valid_fraction``, so an incomplete year
-    shows. The year of a climatology (``month`` or ``dayofyear``) is the mean Gregorian one, and the dimension goes.
+    ``time`` stays, stamped 1 January, with a coordinate ``year`` (int). Years that the time axis does not cover from
+    end to end are left out, and a warning names them. Missing values add nothing to a sum and do not count in a mean;
+    the share of the year with valid values is the coordinate ``valid_fraction``, so that they show. The year of a
+    climatology (``month`` or ``dayofyear``) is the mean Gregorian one, and the dimension goes.
 
     Parameters
     ----------
     complete
-        Leave out the years that the time axis does not cover from end to end.
+        False keeps the years of which the time axis covers a part.
 
     Examples
     --------
@@ -82,15 +87,35 @@ def annual(obj: xr.DataArray | xr.Dataset, *, complete: bool = False) -> xr.Data
     >>> annual(da).item(), annual(da).attrs["units"]
     (12.0, 'PgC yr-1')
     """
-    return each_flux(obj, lambda da, bounds: _annual(da, bounds, complete))
+    partial: set[int] = set()
+    result = each_flux(obj, lambda da, bounds: _annual(da, bounds, complete, partial))
+    if partial:
+        warn(
+            f"the time axis covers {_listed(partial)} only in part: left out of the annual values "
+            f"(annual(complete=False) keeps them)."
+        )
+    return result
 
 
-def _annual(da: xr.DataArray, bounds: xr.DataArray | None, complete: bool) -> xr.DataArray:
+def _annual(da: xr.DataArray, bounds: xr.DataArray | None, complete: bool, partial: set[int]) -> xr.DataArray:
     result = _averaged(da, bounds, "year")
     if "time" not in result.dims:
         return result
-    result = result.assign_coords(year=("time", [t.year for t in result.indexes["time"]]))
-    return result.isel(time=needed_steps(da, bounds).covered("year")) if complete else result
+    result = result.assign_coords(year=("time", _years(result)))
+    if not complete:
+        return result
+    covered = needed_steps(da, bounds).covered("year")
+    partial.update(result["year"].values[~covered].tolist())
+    return carried_periods(result.isel(time=covered), "year")
+
+
+def _years(da: xr.DataArray) -> np.ndarray:
+    return da["time"].dt.year.values.astype(int)
+
+
+def _listed(years: set[int]) -> str:
+    names = [str(year) for year in sorted(years)]
+    return ", ".join(names[:6]) + (f" … {names[-1]}" if len(names) > 6 else "")
 
 
 def mean_seasonal_cycle(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
@@ -115,7 +140,7 @@ def _seasonal(da: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
     if "time" not in da.dims:
         return monthly
     steps = needed_steps(da, bounds)
-    month = xr.DataArray([t.month for t in monthly.indexes["time"]], dims="time", name="month")
+    month = monthly["time"].dt.month.reset_coords(drop=True).drop_vars("time").rename("month")
 
     def mean(x: xr.DataArray, function: str) -> xr.DataArray:
         by_month = grouped(x.reset_coords(drop=True).drop_vars("time"), month, function)
@@ -132,10 +157,11 @@ def _seasonal(da: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
 
 
 def annual_anomalies(obj: xr.DataArray | xr.Dataset, detrend: bool = True) -> xr.DataArray | xr.Dataset:
-    """Annual values less their mean or, with ``detrend``, less their linear trend over the years (paper, Fig. 2c).
+    """Annual values less their linear trend over the years (detrended) or, with ``detrend=False``, less their mean.
 
-    Years that the time axis does not cover from end to end are left out, and so is (as NaN) a year of sums in which
-    time is missing. Dims and units as in :func:`annual`.
+    As in Fig. 2c of the paper; ``attrs["detrended"]`` says which of the two (1 or 0). Years that the time axis does not
+    cover from end to end are left out. A year is NaN where time is missing from its sum, or where the coordinate
+    ``valid_fraction`` says that more is missing than in other years. Dims and units as in :func:`annual`.
 
     Examples
     --------
@@ -154,8 +180,9 @@ def _anomalies(da: xr.DataArray, bounds: xr.DataArray | None, detrend: bool) -> 
     values, share = _by_period(da, bounds, "year")
     if _summed_units(da, steps, "year") is not None:
         values = values.where(share > 1 - 1e-6)
-    values = values.assign_coords(year=("time", [t.year for t in values.indexes["time"]]))
-    values = values.isel(time=steps.covered("year"))
+    values = without_gaps(values, da, share, bounds)
+    values = values.assign_coords(year=("time", _years(values)))
+    values = carried_periods(values.isel(time=steps.covered("year")), "year")
     if values.sizes["time"] == 0:
         raise ValueError("the time axis covers no year from end to end: there are no annual anomalies.")
     anomaly = values - values.mean("time")
@@ -165,7 +192,17 @@ def _anomalies(da: xr.DataArray, bounds: xr.DataArray | None, detrend: bool) -> 
         square = (year**2).sum("time")
         slope = (year * anomaly).sum("time") / square.where(square > 0)
         anomaly = anomaly - slope.fillna(0.0) * year
-    return finish(anomaly.transpose(*values.dims), values)
+    return finish(anomaly.transpose(*values.dims), values).assign_attrs(detrended=int(detrend))
+
+
+def without_gaps(
+    yearly: xr.DataArray, da: xr.DataArray, share: xr.DataArray, bounds: xr.DataArray | None
+) -> xr.DataArray:
+    """Annual values, NaN where the ``valid_fraction`` of ``da`` is smaller than in other years."""
+    if "valid_fraction" not in da.coords or "time" not in da["valid_fraction"].dims:
+        return yearly
+    valid = valid_share(da, share, bounds, "year")
+    return yearly.where((valid >= (1 - GAP) * valid.max("time")).reset_coords(drop=True))
 
 
 def interannual_variability(

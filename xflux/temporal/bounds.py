@@ -1,24 +1,254 @@
-"""Where every time step begins and ends: from CF bounds, else from the stamps."""
+"""Where every time step begins and ends: from CF bounds, which are checked and completed, else from the stamps.
+
+Bounds can be stale: xarray keeps them through resampling and interpolation, or averages them with the data, and CDO
+writes the first and the last stamp of its input. They are believed where they tile the axis and hold their stamps.
+(cf-xarray's ``add_bounds`` does not serve here: it puts the edges of months in the middle between their stamps.)
+"""
+
+import re
+import sys
+import warnings
 
 import numpy as np
 import xarray as xr
 
 from .calendar import DAY, Calendar
+from .dates import decode
+from .stamps import inferred_steps
 
-_HINTS = {"month": 1, "year": 12}
+RIDING = ("step_start", "step_stop")
+"""Coordinates over time that carry the steps of a DataArray, which cannot have bounds, where its stamps do not tell."""
+
+STAMP = "start of the step"
+"""``time.attrs["stamp"]`` of what xflux returns, whose steps begin at their stamps."""
+
 _MINUTE = 60_000_000
+_NAME = re.compile(r"(time|valid|clim|date).*(bnd|bound)|(bnd|bound)s?_time", re.I)
+_DROP = "drop them where they are wrong: ds.drop_vars({name!r})"
+
+
+def warn(text: str) -> None:
+    """Warn at the line outside xflux that called it."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "xflux":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, UserWarning, stacklevel=level)
+
+
+def bounds_name(ds: xr.Dataset) -> str | None:
+    """Name of the variable that holds the bounds (or the climatology bounds) of ``time``."""
+    time = ds["time"]
+    named = [source.get(key) for key in ("bounds", "climatology") for source in (time.attrs, time.encoding)]
+    found = [name for name in named if name in ds.variables]
+    found += [name for name in map(str, ds.variables) if _NAME.search(name)]
+    return next((name for name in found if "time" in ds[name].dims and ds[name].ndim > 1), None)
 
 
 def dataset_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
-    """The CF bounds variable (time, 2) that a Dataset carries, decoded; None where there is none."""
-    if not isinstance(obj, xr.Dataset) or "time" not in obj.dims or "time" not in obj.coords:
+    """The bounds (time, 2) that an object carries, as dates, checked and completed; None where it has none."""
+    if "time" not in obj.dims or "time" not in obj.coords or not obj.sizes["time"]:
         return None
-    time = obj["time"]
-    named = time.attrs.get("bounds") or time.encoding.get("bounds")
-    for name in (named, "time_bnds", "time_bounds", "time_bnd", "bounds_time"):
-        if name in obj.variables and set(obj[name].dims) > {"time"} and obj[name].size == 2 * time.size:
-            return _decoded(obj[name].transpose("time", ...), time)
-    return None
+    raw = raw_bounds(obj)
+    if raw is None:
+        return None
+    start, stop, calendar = given_steps(obj["time"], raw)
+    return raw.copy(data=np.stack([calendar.dates(start), calendar.dates(stop)], axis=1))
+
+
+def raw_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
+    """Bounds (time, 2) as they stand, decoded; None where there are none, or none that have a length."""
+    if all(name in obj.coords and obj[name].dims == ("time",) for name in RIDING):
+        pair = np.stack([obj[name].values for name in RIDING], axis=1)
+        return xr.DataArray(pair, {"time": obj["time"]}, ("time", "bnds"), name="time_bnds")
+    name = bounds_name(obj) if isinstance(obj, xr.Dataset) else None
+    if name is None:
+        return None
+    bounds = obj[name].reset_coords(drop=True)
+    pairs = [dim for dim in bounds.dims if dim != "time" and bounds.sizes[dim] == 2]
+    if not pairs:
+        raise ValueError(
+            f"time bounds {name!r} have the dims {bounds.dims}; expected (time, 2). Or {_DROP}".format(name=name)
+        )
+    for dim in set(bounds.dims) - {"time", pairs[-1]}:  # joined over members, each with its own copy
+        if not (bounds == bounds.isel({dim: 0})).all():
+            raise ValueError(f"time bounds {name!r} differ along {dim!r}: treat its parts one by one.")
+        bounds = bounds.isel({dim: 0}, drop=True)
+    bounds = _as_dates(bounds.transpose("time", ...), obj["time"])
+    return None if (bounds[:, 0].values == bounds[:, 1].values).all() else bounds
+
+
+def _as_dates(bounds: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
+    """Bounds as dates; numbers take the units and calendar of the time axis, as CF says."""
+    if bounds.dtype.kind not in "iuf":
+        return bounds
+    own = {**time.encoding, **time.attrs, **bounds.attrs}
+    if "units" not in own:
+        raise ValueError(f"{bounds.name!r} holds numbers without units: open the file with decode_times=True.")
+    dates = decode(bounds.values, own["units"], own.get("calendar"))
+    if time.dtype == object and dates.dtype != object:
+        raw = xr.Dataset({"b": (bounds.dims, bounds.values, {k: own[k] for k in ("units", "calendar") if k in own})})
+        dates = xr.decode_cf(raw, decode_times=xr.coders.CFDatetimeCoder(use_cftime=True))["b"].values
+    return bounds.copy(data=dates)
+
+
+def given_steps(time: xr.DataArray, bounds: xr.DataArray | np.ndarray) -> tuple[np.ndarray, np.ndarray, Calendar]:
+    """Start and stop in microseconds of the steps that bounds (time, 2) name, checked and completed.
+
+    Ends such as 31 January 23:59:59 are taken for the start of the month that they precede; steps that all stop short
+    of the next one are completed to it, with a warning.
+    """
+    values = np.asarray(bounds.values if isinstance(bounds, xr.DataArray) else bounds)
+    name = getattr(bounds, "name", None) or "time_bnds"
+    if values.shape != (time.size, 2):
+        raise ValueError(f"time bounds have the shape {values.shape}; expected (time, 2) = {(time.size, 2)}.")
+    values = _filled(time, values, name)
+    calendar, own = Calendar.of(values), Calendar.of(np.asarray(time.values))
+    if own.family != calendar.family:
+        raise ValueError(f"time is in the calendar {own.name!r}, its bounds in {calendar.name!r}: convert one of them.")
+    ticks, stamps = calendar.ticks(values), own.ticks(np.asarray(time.values))
+    edge = calendar.start(calendar.month(ticks + _MINUTE))
+    ticks = np.where(np.abs(ticks - edge) < _MINUTE, edge, ticks)
+    low, high = ticks.T
+    if (high < low).any():
+        raise _empty(int((high < low).argmax()), values)
+    order = np.argsort(low, kind="stable")
+    start, stop = (x.copy() for x in (low, high))
+    start[order], stop[order] = _completed(low[order], high[order], stamps[order], calendar, name)
+    if (stop == start).any():
+        raise _empty(int((stop == start).argmax()), values)
+    _check_overlap(start[order], stop[order], calendar, name)
+    _check_stamps(stamps, start, stop, values, time, name)
+    return start, stop, calendar
+
+
+def _empty(i: int, values: np.ndarray) -> ValueError:
+    return ValueError(f"time bounds must increase: step {i} runs from {values[i, 0]} to {values[i, 1]}.")
+
+
+def _filled(time: xr.DataArray, values: np.ndarray, name: str) -> np.ndarray:
+    """Bounds that reindexing left empty, from the stamps; an error where these contradict the bounds that are there."""
+    if values.dtype.kind == "M":
+        lacking = np.isnat(values).any(axis=1)
+    else:
+        lacking = np.array([any(not hasattr(v, "timetuple") for v in row) for row in values])
+    if not lacking.any():
+        return values
+    start, stop, calendar = inferred_steps(time)
+    guess = np.stack([calendar.dates(start), calendar.dates(stop)], axis=1)
+    if lacking.all() or (guess[~lacking] != values[~lacking]).any():
+        raise ValueError(
+            f"time bounds {name!r} are missing (NaT) for {int(lacking.sum())} steps, and the stamps do not tell them: "
+            f"give them, or {_DROP.format(name=name)}."
+        )
+    return guess
+
+
+def _completed(low, high, stamps, calendar: Calendar, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps that all stop short of the next one by a step of their input, up to the next one; others as they are."""
+    gaps = low[1:] - high[:-1]
+    if low.size > 1 and gaps.min() <= 0:
+        return low, high
+    width = high - low
+    short = int(gaps.min()) if low.size > 1 else 0
+    if low.size == 1 or short > 1.15 * width.max():
+        start, stop = _to_whole_months(low, high, 31 * DAY if _lack_december(low, high, calendar) else DAY, calendar)
+        if (stop > high).all():
+            return _told(low, high, start, stop, calendar, name)
+        if low.size > 1:
+            _check_not_coarser(low, high, stamps, calendar, name)
+        return low, high
+    months = 27.5 * DAY < short < 31.5 * DAY
+    if _are_units(low, high, calendar) or (gaps <= 1.15 * short).mean() < 0.5:
+        if not _are_whole_months(low, high, calendar):
+            _check_not_coarser(low, high, stamps, calendar, name)
+        return low, high
+    start, stop = _to_whole_months(low, high, 31 * DAY if months else short, calendar)
+    if short <= DAY:
+        start, stop = _to_whole_days(start, stop, low, high, short, calendar)
+    ends = calendar.start(calendar.month(high) + 1) if months else high + short
+    stop = np.where(stop > high, stop, ends)
+    return _told(low, high, start, stop, calendar, name)
+
+
+def _to_whole_months(low, high, slack: int, calendar: Calendar) -> tuple[np.ndarray, np.ndarray]:
+    """Edges moved out to the starts of months that lie within ``slack``: the input had no step in between."""
+    first, last = calendar.start(calendar.month(low)), calendar.start(calendar.month(high) + 1)
+    return np.where(low - first < slack, first, low), np.where(last - high <= slack, last, high)
+
+
+def _to_whole_days(start, stop, low, high, slack: int, calendar: Calendar) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`_to_whole_months` for days, of the edges that are still where they were."""
+    month = calendar.start(calendar.month(low))
+    first = low - (low - month) % DAY
+    last = high + DAY - (high - calendar.start(calendar.month(high))) % DAY
+    start = np.where((start == low) & (low - first < slack), first, start)
+    return start, np.where((stop == high) & (last - high <= slack), last, stop)
+
+
+def _lack_december(low, high, calendar: Calendar) -> bool:
+    """Whether steps run from a January to the start of a December, as those of annual means of months do."""
+    months = np.stack([calendar.month(low) % 12, calendar.month(high) % 12])
+    return _are_whole_months(low, high, calendar) and bool((months == [[0], [11]]).all())
+
+
+def _are_whole_months(low, high, calendar: Calendar) -> bool:
+    first, last = calendar.month(low), calendar.month(high)
+    return bool((calendar.start(first) == low).all() and (calendar.start(last) == high).all())
+
+
+def _are_units(low, high, calendar: Calendar) -> bool:
+    """Whether every step is one whole day, month or year: what is between them was left out."""
+    if _are_whole_months(low, high, calendar):
+        return set(np.unique(calendar.month(high) - calendar.month(low)).tolist()) in ({1}, {12})
+    return bool((high - low == DAY).all() and ((low - calendar.start(calendar.month(low))) % DAY == 0).all())
+
+
+def _check_not_coarser(low, high, stamps, calendar: Calendar, name: str) -> None:
+    """Refuse bounds much shorter than the regular steps of their axis: they are those of a finer axis."""
+    if _are_whole_months(low, high, calendar):
+        return
+    spacing = np.diff(stamps)
+    apart = np.diff(calendar.month(stamps))
+    regular = np.ptp(spacing) == 0 or (np.ptp(apart) == 0 and apart[0] > 0)
+    if regular and (spacing > 1.15 * (high - low)[:-1]).all():
+        raise ValueError(
+            f"the time bounds {name!r} cover {(high - low).max() / DAY:g} d of steps that are "
+            f"{spacing.min() / DAY:g} d apart, as they do after coarsen or resample: {_DROP.format(name=name)} (each "
+            f"value then stands for the whole step), or put back what was left out with asfreq."
+        )
+
+
+def _told(low, high, start, stop, calendar: Calendar, name: str) -> tuple[np.ndarray, np.ndarray]:
+    i = int((stop - high).argmax())
+    was, now = (calendar.dates(np.array(pair)) for pair in ((low[i], high[i]), (start[i], stop[i])))
+    warn(
+        f"the time bounds {name!r} stop short of the next step, as CDO's do, which are the first and last stamp of its "
+        f"input: the step {was[0]} to {was[1]} is taken for {now[0]} to {now[1]}, and so on. Write the bounds that are "
+        f"meant into the Dataset to say otherwise."
+    )
+    return start, stop
+
+
+def _check_overlap(start, stop, calendar: Calendar, name: str) -> None:
+    if (start[1:] >= stop[:-1]).all():
+        return
+    i = int((start[1:] < stop[:-1]).argmax())
+    pair = [" to ".join(str(d)[:19] for d in calendar.dates(np.array([start[k], stop[k]]))) for k in (i, i + 1)]
+    raise ValueError(
+        f"the time bounds {name!r} overlap: {pair[0]}, and {pair[1]}. A step that is there twice goes with "
+        f"drop_duplicates('time'); of running means take every n-th; a climatology of other steps than months or days "
+        f"needs the dimension month or dayofyear in place of time; and {_DROP.format(name=name)}."
+    )
+
+
+def _check_stamps(stamps, start, stop, values, time: xr.DataArray, name: str) -> None:
+    out = (stamps < start - _MINUTE) | (stamps > stop + _MINUTE)
+    if out.any():
+        i = int(out.argmax())
+        raise ValueError(
+            f"the time bounds {name!r} do not hold their stamps: {time.values[i]} is not in {values[i, 0]} to "
+            f"{values[i, 1]}, as after resample, interp or a change of the axis: {_DROP.format(name=name)}."
+        )
 
 
 def dates_within(ds: xr.Dataset) -> xr.DataArray:
@@ -28,96 +258,6 @@ def dates_within(ds: xr.Dataset) -> xr.DataArray:
         return ds["time"]
     start, stop = bounds.values.T
     return xr.DataArray(start + (stop - start) / 2, {"time": ds["time"]}, ("time",), name="time")
-
-
-def _decoded(bounds: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
-    """Bounds as dates; numbers take the units and calendar of the time axis, as CF says."""
-    if bounds.dtype.kind not in "iuf":
-        return bounds
-    attrs = {key: {**time.encoding, **bounds.attrs}.get(key) for key in ("units", "calendar")}
-    if attrs["units"] is None:
-        raise ValueError(f"{bounds.name!r} holds numbers without units: open the file with decode_times=True.")
-    raw = xr.Variable(bounds.dims, bounds.values, {k: v for k, v in attrs.items() if v is not None})
-    coder = xr.coders.CFDatetimeCoder(use_cftime=time.dtype == object)
-    return bounds.copy(data=xr.decode_cf(xr.Dataset({"bounds": raw}), decode_times=coder)["bounds"].values)
-
-
-def given_steps(time: xr.DataArray, bounds: xr.DataArray | np.ndarray) -> tuple[np.ndarray, np.ndarray, Calendar]:
-    """Start and stop in microseconds of the steps that bounds (time, 2) name.
-
-    Ends such as 31 January 23:59:59 are taken for the start of the month that they precede.
-    """
-    values = np.asarray(bounds.values if isinstance(bounds, xr.DataArray) else bounds)
-    if values.shape != (time.size, 2):
-        raise ValueError(f"time bounds have the shape {values.shape}; expected (time, 2) = {(time.size, 2)}.")
-    calendar, own = Calendar.of(values), Calendar.of(np.asarray(time.values))
-    if own.family != calendar.family:
-        raise ValueError(f"time is in the calendar {own.name!r}, its bounds in {calendar.name!r}: convert one of them.")
-    ticks = calendar.ticks(values)
-    edge = calendar.start(calendar.month(ticks + _MINUTE))
-    ticks = np.where(np.abs(ticks - edge) < _MINUTE, edge, ticks)
-    if (ticks[:, 1] <= ticks[:, 0]).any():
-        i = int((ticks[:, 1] <= ticks[:, 0]).argmax())
-        raise ValueError(f"time bounds must increase: step {i} runs from {values[i, 0]} to {values[i, 1]}.")
-    return ticks[:, 0], ticks[:, 1], calendar
-
-
-def inferred_steps(time: xr.DataArray) -> tuple[np.ndarray, np.ndarray, Calendar]:
-    """Start and stop in microseconds of the steps that stamps stand for; see :func:`time_bounds`."""
-    values = np.asarray(time.values)
-    calendar = Calendar.of(values)
-    ticks = calendar.ticks(values)
-    if ticks.size == 1 and time.attrs.get("period") not in _HINTS:
-        raise ValueError(
-            f"a single time step ({values[0]}) has no length: put it in a Dataset with time_bnds (time, 2)."
-        )
-    if ticks.size > 1 and np.diff(ticks).min() <= 0:
-        raise ValueError("time must increase without repeats: use sortby('time') and drop_duplicates('time') first.")
-    whole = _whole_months(ticks, calendar) if ticks.size > 1 else _HINTS[time.attrs["period"]]
-    if whole:
-        first = calendar.month(ticks) // whole * whole
-        return calendar.start(first), calendar.start(first + whole), calendar
-    regular = _regular(ticks, calendar)
-    if regular is None:
-        raise ValueError(
-            "the time steps are neither months, years nor regular, so their lengths are unknown: put the data in a "
-            "Dataset with time_bnds (time, 2)."
-        )
-    return *regular, calendar
-
-
-def _whole_months(ticks: np.ndarray, calendar: Calendar) -> int | None:
-    """1 where stamps name whole months, 12 whole years, None otherwise. Gaps are allowed where stamps sit alike."""
-    month, gap = calendar.month(ticks), np.diff(ticks).min()
-    apart = np.diff(month)
-    if (apart == 1).all() and gap >= 20 * DAY:
-        return 1
-    if (np.diff(month // 12) == 1).all() and gap >= 300 * DAY:
-        return 12
-    since, until = ticks - calendar.start(month), calendar.start(month + 1) - ticks
-    # At the start, the end, or the middle of their months (whose lengths differ by three days at most).
-    alike = np.ptp(since) < DAY or np.ptp(until) < DAY or np.ptp(since - until) <= 4 * DAY
-    if alike and apart.min() == 1 and gap >= 20 * DAY:
-        return 1
-    return 12 if alike and apart.min() == 12 and not (apart % 12).any() else None
-
-
-def _regular(ticks: np.ndarray, calendar: Calendar) -> tuple[np.ndarray, np.ndarray] | None:
-    """Start and stop where stamps are regular, with gaps, or restart each 1 January; None where they are not."""
-    gaps = np.diff(ticks)
-    # 8-daily composites: 1 January cuts the last one of the year short. Its length is no measure of the others: a week
-    # that is cut to a day does not make the series a daily one with gaps.
-    new_year = calendar.start(calendar.month(ticks) // 12 * 12 + 12)
-    stop = np.minimum(ticks + gaps.max(), new_year)
-    if (stop[:-1] == ticks[1:]).all() and np.ptp(gaps):
-        return ticks, stop
-    step = gaps.min()
-    if (gaps % step).any():
-        return None
-    if step == DAY:
-        month = calendar.start(calendar.month(ticks))
-        ticks = month + (ticks - month) // DAY * DAY
-    return ticks, ticks + step
 
 
 def time_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:

@@ -30,6 +30,11 @@ _MEAN_YEARS = {
 _SAME = {"gregorian": "standard", "proleptic_gregorian": "standard", "365_day": "noleap", "366_day": "all_leap"}
 
 
+def in_gregorian_years(calendar: str) -> bool:
+    """Whether a calendar is the real one, which datetime64 holds."""
+    return _SAME.get(calendar, calendar) == "standard"
+
+
 def mean_year(calendar: str) -> float:
     """Days of the mean year of a calendar, by its CF name."""
     return _MEAN_YEARS.get(_SAME.get(calendar, calendar), MEAN_YEAR)
@@ -68,7 +73,8 @@ class Calendar:
 
         if flat.dtype != object or not all(isinstance(t, cftime.datetime) for t in flat):
             raise ValueError(
-                f"the time axis holds {flat.dtype} values, not dates: decode it with xr.decode_cf, or assign dates."
+                f"the time axis holds {flat.dtype} values, not dates: open the file with decode_times=True, or assign "
+                f"dates, e.g. ds.assign_coords(time=xr.date_range('2001-01-01', periods={flat.size}, freq='MS'))."
             )
         names = {t.calendar for t in flat}
         if len(names) > 1 or "" in names:

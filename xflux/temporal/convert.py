@@ -8,9 +8,10 @@ import xarray as xr
 
 from ..units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_variables, parse
 from ..values import checked
-from .bounds import dataset_bounds, time_bounds
+from .axis import standardise
+from .bounds import STAMP, dataset_bounds, time_bounds
 from .calendar import MEAN_YEAR
-from .steps import Steps, needed_steps, steps_of
+from .steps import Steps, carried, needed_steps, steps_of
 
 _PERIODS = {"MS": "month", "ME": "month", "M": "month", "YS": "year", "YE": "year", "Y": "year"}
 _RIDING = ("unassigned", "assigned", "valid_fraction")  # coordinates of a flux; "<variable>_unassigned" in a Dataset
@@ -55,7 +56,8 @@ def integrals(da: xr.DataArray, steps: Steps, period: str) -> tuple[xr.DataArray
     order = [stamps.name if dim == steps.dim else dim for dim in da.dims]
 
     def finish(x: xr.DataArray) -> xr.DataArray:
-        return x.drop_vars("_period").rename(_period=stamps.name).assign_coords({stamps.name: stamps}).transpose(*order)
+        x = x.drop_vars("_period").rename(_period=stamps.name).assign_coords({stamps.name: stamps}).transpose(*order)
+        return carried(x, steps.of_periods(labels, period))
 
     return finish(total), finish(covered), along(full, stamps.name)
 
@@ -66,7 +68,7 @@ def restamped(da: xr.DataArray, steps: Steps, period: str) -> xr.DataArray:
         return da
     _, label, _ = steps.split(period)
     kept = da.drop_vars([name for name, coord in da.coords.items() if "time" in coord.dims])
-    return kept.assign_coords(time=steps.periods(label, period)[0])
+    return carried(kept.assign_coords(time=steps.periods(label, period)[0]), steps)
 
 
 def finish(result: xr.DataArray, da: xr.DataArray, units: str | None = None) -> xr.DataArray:
@@ -179,7 +181,7 @@ def to_amounts(
     >>> to_amounts(da, "PgC month-1")[0].values
     array([31., 28.])
     """
-    result, share = _amounts(da, units, freq, bounds)
+    result, share = _amounts(standardise(da) if bounds is None else da, units, freq, bounds)
     return result, result.notnull().astype("float64") if share is None else share
 
 
@@ -251,6 +253,7 @@ def _described(ds: xr.Dataset) -> str:
 
 def each_flux(obj: xr.DataArray | xr.Dataset, function: Callable) -> xr.DataArray | xr.Dataset:
     """``function(da, bounds)`` of a DataArray, or of every flux of a Dataset with a time axis; bounds are kept."""
+    obj = standardise(obj)
     if isinstance(obj, xr.DataArray):
         return _of_array(obj, function)
     names = flux_variables(obj) or flux_variables(obj, ("energy", "water"))
@@ -270,7 +273,7 @@ def with_bounds(ds: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
     if dataset_bounds(source) is None or "time" not in ds.dims or ds.sizes["time"] == 0:
         return ds
     ds = ds.assign_coords(time_bnds=time_bounds(ds).drop_attrs())
-    ds["time"].attrs["bounds"] = "time_bnds"
+    ds["time"].attrs |= {"bounds": "time_bnds", "stamp": STAMP}
     return ds
 
 
@@ -308,12 +311,14 @@ def convert_units(obj: xr.DataArray | xr.Dataset, units: str) -> xr.DataArray | 
     365.2425
     """
     if isinstance(obj, xr.DataArray):
+        obj = standardise(obj, _needs_lengths(obj, units))
         return _of_array(obj, lambda da, bounds: _converted(da, units, bounds))
     substance = parse(units).substance
     names = flux_variables(obj, CARBON_SUBSTANCES if substance in CARBON_SUBSTANCES else (substance,))
     if not names:
         raise UnitsError(f"no variable of this Dataset is a flux that converts to {units!r}: {_described(obj)}.")
-    bounds, converted = dataset_bounds(obj), {}
+    obj = standardise(obj, any(_needs_lengths(obj[name], units) for name in names))
+    bounds, converted = dataset_bounds(obj) if any(_needs_lengths(obj[name], units) for name in names) else None, {}
     for name in names:
         da = variable_of(obj, name)
         own = bounds if "time" in da.dims else None
@@ -323,13 +328,25 @@ def convert_units(obj: xr.DataArray | xr.Dataset, units: str) -> xr.DataArray | 
             raise UnitsError(f"{name!r}: {error}") from None
         named = {c: f"{name}_{c}" for c in _RIDING if c in result.coords and c not in obj[name].coords}
         converted[name] = result.rename(named)
-    if all(result.dims == obj[name].dims and result.sizes == obj[name].sizes for name, result in converted.items()):
+    if all(_on_the_same_axes(result, obj[name]) for name, result in converted.items()):
         # A Dataset keeps its own coordinates over those of what is assigned to it, so these are set apart.
         riding = {c: x for r in converted.values() for c, x in r.coords.items() if str(c).endswith(_RIDING)}
         return obj.assign(converted).assign_coords(riding)
     # The axis became months: what lies along the old one cannot stay.
     kept = [v for v in obj.data_vars if v not in names and not {"time", "dayofyear"} & set(obj[v].dims)]
     return with_bounds(xr.Dataset({**converted, **{v: obj[v] for v in kept}}, attrs=obj.attrs), obj)
+
+
+def _needs_lengths(da: xr.DataArray, units: str) -> bool:
+    """Whether a conversion needs the lengths of steps: not from d-1 to s-1."""
+    if "units" not in da.attrs:
+        return True
+    times = {parse(da.attrs["units"], da.attrs).time, parse(units, da.attrs).time}
+    return len(times) > 1 or "month" in times
+
+
+def _on_the_same_axes(a: xr.DataArray, b: xr.DataArray) -> bool:
+    return a.dims == b.dims and a.sizes == b.sizes and all(a.indexes[d].equals(b.indexes[d]) for d in a.indexes)
 
 
 def _converted(da: xr.DataArray, units: str, bounds: xr.DataArray | None) -> xr.DataArray:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from .bounds import dataset_bounds, given_steps, inferred_steps
+from .bounds import RIDING, dataset_bounds, given_steps
 from .calendar import COMMON_YEAR, DAY, LEAP_SHARE, LEAP_YEAR, MEAN_YEAR, MONTH_DAYS, Calendar
+from .stamps import inferred_steps
 
 _UNITS = {"month": 1, "year": 12}
 
@@ -78,9 +79,14 @@ class Steps:
             return xr.DataArray(labels, dims="month", name="month"), MONTH_DAYS[labels - 1]
         unit = _UNITS[period]
         start, stop = self.calendar.start(labels * unit), self.calendar.start((labels + 1) * unit)
-        # The attribute tells the length of a single period, which the stamp alone could not.
-        stamps = xr.DataArray(self.calendar.dates(start), dims="time", name="time", attrs={"period": period})
-        return stamps, (stop - start) / DAY
+        return xr.DataArray(self.calendar.dates(start), dims="time", name="time"), (stop - start) / DAY
+
+    def of_periods(self, labels: np.ndarray, period: str) -> "Steps":
+        """The steps of whole months or years."""
+        if self.calendar is None:
+            return self
+        starts = [self.calendar.start((labels + i) * _UNITS[period]) for i in (0, 1)]
+        return _on_axis(*starts, self.calendar)
 
     def covered(self, period: str) -> np.ndarray:
         """Which periods the axis covers from end to end."""
@@ -133,13 +139,47 @@ def steps_of(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None)
     if "time" not in obj.coords:
         raise ValueError("dimension 'time' has no coordinate: assign its dates.")
     bounds = dataset_bounds(obj) if bounds is None else bounds
-    start, stop, calendar = inferred_steps(obj["time"]) if bounds is None else given_steps(obj["time"], bounds)
+    return _on_axis(*(inferred_steps(obj["time"]) if bounds is None else given_steps(obj["time"], bounds)))
+
+
+def _on_axis(start: np.ndarray, stop: np.ndarray, calendar: Calendar) -> Steps:
     first, last = calendar.month(start), calendar.month(stop)
     whole = (calendar.start(first) == start).all() and (calendar.start(last) == stop).all()
     kinds = {1: "month", 12: "year"}
     kind = kinds.get(int(last[0] - first[0]), "other") if whole and np.ptp(last - first) == 0 else "other"
     month_days = (calendar.start(first + 1) - calendar.start(first)) / DAY
     return Steps("time", (stop - start) / DAY, kind, month_days, calendar.mean_year, start, stop, calendar)
+
+
+def carried(da: xr.DataArray, steps: Steps | None, restamp: bool = False) -> xr.DataArray:
+    """A DataArray that needs no bounds: where its stamps do not tell the steps, these ride as coordinates of ``time``.
+
+    With ``restamp`` every step gets the stamp of its start. What is not on a time axis is returned as it is.
+    """
+    if steps is None or steps.calendar is None or "time" not in da.dims:
+        return da
+    dates = [steps.calendar.dates(x) for x in (steps.start, steps.stop)]
+    da = da.drop_vars(RIDING, errors="ignore")
+    if restamp:
+        beside = {c: da[c].variable for c in da.coords if "time" in da[c].dims and c != "time"}
+        da = da.drop_vars([*beside, "time"]).assign_coords(time=("time", dates[0])).assign_coords(beside)
+    try:
+        start, stop, _ = inferred_steps(da["time"])
+    except ValueError:
+        start = stop = np.array([])
+    if np.array_equal(start, steps.start) and np.array_equal(stop, steps.stop):
+        return da
+    return da.assign_coords({name: ("time", x) for name, x in zip(RIDING, dates, strict=True)})
+
+
+def carried_periods(da: xr.DataArray, period: str) -> xr.DataArray:
+    """As :func:`carried`, of whole months or years stamped at their start, some of which were left out."""
+    if not da.sizes["time"]:
+        return da
+    calendar = Calendar.of(np.asarray(da["time"].values))
+    start = calendar.ticks(np.asarray(da["time"].values))
+    stop = calendar.start(calendar.month(start) + _UNITS[period])
+    return carried(da, _on_axis(start, stop, calendar))
 
 
 def needed_steps(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None) -> Steps:

@@ -1,0 +1,216 @@
+"""The time axis of an object, found, named ``time``, in dates, with bounds that can be believed: the door."""
+
+import re
+from collections.abc import Hashable
+
+import numpy as np
+import xarray as xr
+
+from .bounds import RIDING, STAMP, bounds_name, dataset_bounds, raw_bounds, warn
+from .calendar import COMMON_YEAR, DAY, LEAP_YEAR, Calendar
+from .dates import decode, plain
+from .stamps import inferred_steps
+
+_NAMES = re.compile(r"(valid_|forecast_|obs_)?(time|date)s?(_?(counter|axis|centered|instant))?|t|datetime", re.I)
+_UNITS = re.compile(r"^\s*\w+\s+since\s+\d|^\s*(day|month|year)s?\s+as\s+%", re.I)
+_YEARLY = ("month", "dayofyear")
+
+
+def standardise(obj: xr.DataArray | xr.Dataset, lengths: bool = True) -> xr.DataArray | xr.Dataset:
+    """The same object with its time axis, if there is one, as xflux reads it; one that is so already as it is.
+
+    The axis is found by its CF attributes, its dates or its name (``valid_time``, ``Time``, ``time_counter``, ``date``,
+    ``t``) and called ``time``; numbers that were not decoded become dates; bounds are checked, and completed where they
+    all stop short of the next step; a climatology (bounds that span years) gets ``month`` or ``dayofyear``. A warning
+    says where bounds that ``time`` names are gone and its stamps alone leave open which step they mean.
+
+    Parameters
+    ----------
+    lengths
+        Whether the lengths of the steps matter; if not, bounds are not looked at.
+
+    Raises
+    ------
+    ValueError
+        Several axes that could be meant; bounds that overlap, that do not hold their stamps or are left from a finer
+        axis.
+
+    Examples
+    --------
+    >>> da = xr.DataArray([1.0, 2.0], {"valid_time": [200101, 200102]}, "valid_time")
+    >>> standardise(da)["time"].values.astype("M8[D]")
+    array(['2001-01-01', '2001-02-01'], dtype='datetime64[D]')
+    """
+    if not isinstance(obj, xr.DataArray | xr.Dataset):
+        return obj
+    obj = _named(obj)
+    if "time" not in obj.dims or "time" not in obj.coords or not obj.sizes["time"]:
+        return obj
+    obj = _dated(obj)
+    if not _is_date(obj["time"]):
+        return obj
+    return _bounded(obj) if lengths else obj
+
+
+def _is_date(coord: xr.DataArray) -> bool:
+    return coord.dtype.kind == "M" or (
+        coord.dtype == object and coord.size > 0 and hasattr(coord.values.flat[0], "timetuple")
+    )
+
+
+# --- its name ---
+def _named(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
+    if "time" in obj.dims or set(_YEARLY) & set(obj.dims):
+        return obj
+    found = [name for name in obj.coords if obj[name].ndim == 1 and obj[name].dims[0] not in ("lat", "lon")]
+    found = [name for name in found if name not in RIDING and _is_time(obj, name)]
+    dims = sorted({obj[name].dims[0] for name in found}, key=str)
+    if len(dims) > 1:
+        raise ValueError(
+            f"several dimensions could be the time: {dims}; rename the one that is meant, e.g. "
+            f"ds.rename({{{dims[0]!r}: 'time'}})."
+        )
+    if not dims:
+        return obj
+    dim = dims[0]
+    chosen = dim if dim in found else _preferred(found)
+    if "time" in obj.coords and chosen != "time":  # e.g. the time at which a forecast was started
+        obj = obj.drop_vars("time")
+    if chosen != dim:
+        obj = (obj.drop_vars(dim) if dim in obj.coords else obj).swap_dims({dim: chosen})
+    return obj if chosen == "time" else obj.rename({chosen: "time"})
+
+
+def _preferred(names: list[Hashable]) -> Hashable:
+    return "time" if "time" in names else names[0]
+
+
+def _is_time(obj: xr.DataArray | xr.Dataset, name: Hashable) -> bool:
+    """Whether a coordinate is a time, by its dates, its units, what CF says of it, or its name."""
+    coord = obj[name]
+    if _UNITS.match(str(coord.attrs.get("units", ""))):
+        return True
+    if _is_date(coord):
+        return coord.dims[0] == name or bool(_NAMES.fullmatch(str(name)))
+    if name not in obj.dims or coord.dtype.kind == "b":
+        return False
+    by_cf = name in _cf_times(obj)
+    return (by_cf or bool(_NAMES.fullmatch(str(name)))) and plain(np.asarray(coord.values)) is not None
+
+
+def _cf_times(obj: xr.DataArray | xr.Dataset) -> set[Hashable]:
+    import cf_xarray  # noqa: F401 - registers .cf
+
+    return {*obj.cf.axes.get("T", []), *obj.cf.standard_names.get("time", []), *obj.cf.coordinates.get("time", [])}
+
+
+# --- its dates ---
+def _dated(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
+    """Numbers and text as dates; what cannot be read stays, and is refused where dates are needed."""
+    time = obj["time"]
+    if _is_date(time):
+        return obj
+    units = time.attrs.get("units")
+    dates = decode(time.values, units, time.attrs.get("calendar")) if units and _UNITS.match(str(units)) else None
+    dates = plain(np.asarray(time.values)) if dates is None else dates
+    if dates is None:
+        return obj
+    name = bounds_name(obj) if isinstance(obj, xr.Dataset) else None
+    if name is not None and units and obj[name].dtype.kind in "iuf":
+        own = {**time.attrs, **obj[name].attrs}
+        bounds = decode(obj[name].values, own["units"], own.get("calendar"))
+        obj = _replaced(obj, name, obj[name].copy(data=bounds).drop_attrs())
+    attrs = {key: value for key, value in time.attrs.items() if key not in ("units", "calendar")}
+    return obj.assign_coords(time=("time", dates, attrs))
+
+
+def _replaced(ds: xr.Dataset, name: str, new: xr.DataArray) -> xr.Dataset:
+    return ds.assign_coords({name: new.variable}) if name in ds.coords else ds.assign({name: new.variable})
+
+
+# --- its bounds ---
+def _bounded(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
+    """With bounds that were checked and completed, or as a climatology, or with a word on bounds that are gone."""
+    if (dim := _climatology(obj)) is not None:
+        return _as_climatology(obj, *dim)
+    own = dataset_bounds(obj)
+    if own is None:
+        return _without_bounds(obj)
+    raw = raw_bounds(obj)
+    if isinstance(obj, xr.DataArray) or all(name in obj.coords for name in RIDING) or (own.values == raw.values).all():
+        return obj
+    return _replaced(obj, bounds_name(obj), own)
+
+
+def _without_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
+    """Bounds without any length say nothing and go; a warning where ``time`` names some that are gone and needed."""
+    if isinstance(obj, xr.Dataset) and (name := bounds_name(obj)) is not None:
+        obj = obj.drop_vars(name)
+    elif (name := obj["time"].attrs.get("bounds")) and obj["time"].attrs.get("stamp") != STAMP:
+        _say_what_is_open(obj["time"], name)
+    if "bounds" not in obj["time"].attrs:
+        return obj
+    attrs = {key: value for key, value in obj["time"].attrs.items() if key != "bounds"}
+    return obj.assign_coords(time=obj["time"].drop_attrs().assign_attrs(attrs))
+
+
+def _say_what_is_open(time: xr.DataArray, name: str) -> None:
+    """Warn where a stamp on the edge of its step could be its start or its end."""
+    try:
+        start, stop, calendar = inferred_steps(time)
+    except ValueError:
+        return
+    past = (calendar.ticks(np.asarray(time.values)) - start) / (stop - start)
+    if ((past > 0.2) & (past < 0.8)).all():
+        return
+    warn(
+        f"time says that its bounds are in {name!r}, which is not here (a DataArray cannot carry it): {time.values[0]} "
+        f"is taken for the step from {calendar.dates(start[:1])[0]} to {calendar.dates(stop[:1])[0]}. Use the Dataset "
+        f"with its bounds (ds.flux, or ds[['x', {name!r}]]), or delete time.attrs['bounds'] if that is right."
+    )
+
+
+# --- climatologies ---
+def _climatology(obj: xr.DataArray | xr.Dataset) -> tuple[str, np.ndarray] | None:
+    """("month" | "dayofyear", labels) where every step stands for one month or day of the year in several years."""
+    time = obj["time"]
+    said = bool(time.attrs.get("climatology") or time.encoding.get("climatology"))
+    named = isinstance(obj, xr.Dataset) and bounds_name(obj) is not None
+    raw = raw_bounds(obj) if named else None
+    values = np.asarray(time.values) if raw is None else raw.values
+    if (raw is None and not said) or (values.dtype.kind == "M" and np.isnat(values).any()):
+        return None
+    calendar = Calendar.of(values)
+    start = calendar.ticks(values if raw is None else values[:, 0])
+    month = calendar.month(start) % 12 + 1
+    if raw is None:
+        return ("month", month) if month.size == np.unique(month).size == 12 else None
+    if not _return_to_their_month(calendar, start, raw, time, said):
+        return None
+    if np.unique(month).size == month.size:
+        return "month", month
+    day = _days_of_year(calendar, start, month)
+    return ("dayofyear", day) if np.unique(day).size == day.size else None
+
+
+def _return_to_their_month(calendar: Calendar, start: np.ndarray, raw: xr.DataArray, time: xr.DataArray, said: bool):
+    """Whether steps begin and end in the same month, years apart; windows of twelve months end in another one."""
+    stop, stamps = calendar.ticks(raw.values[:, 1]), Calendar.of(time.values).ticks(np.asarray(time.values))
+    span, month = stop - start, calendar.month(start) % 12
+    inside = calendar.month(stop - 1) % 12 == month
+    on_last_stamp = (calendar.month(stop) % 12 == month) & ((span > 400 * DAY) | (stamps == stop))
+    return bool((inside | on_last_stamp).all()) and (said or (start.size > 1 and bool((span > 300 * DAY).all())))
+
+
+def _days_of_year(calendar: Calendar, start: np.ndarray, month: np.ndarray) -> np.ndarray:
+    """Number of each day by its month and day, in a year that has 29 February if the steps do."""
+    number = calendar.month(start)
+    day = (start - calendar.start(number)) // DAY
+    lengths = LEAP_YEAR if ((month == 2) & (day == 28)).any() else COMMON_YEAR
+    return np.r_[0, np.cumsum(lengths)][month - 1] + day + 1
+
+
+def _as_climatology(obj: xr.DataArray | xr.Dataset, dim: str, labels: np.ndarray) -> xr.DataArray | xr.Dataset:
+    drop = [bounds_name(obj)] if isinstance(obj, xr.Dataset) and bounds_name(obj) is not None else []
+    along = [c for c in obj.coords if "time" in obj[c].dims]
+    return obj.drop_vars({*drop, *along}).rename(time=dim).assign_coords({dim: (dim, labels)}).sortby(dim)

@@ -1,0 +1,100 @@
+"""Where every time step begins and ends where only its stamps tell."""
+
+import numpy as np
+import xarray as xr
+
+from .calendar import DAY, Calendar
+
+_HOUR = DAY // 24
+
+
+def inferred_steps(time: xr.DataArray) -> tuple[np.ndarray, np.ndarray, Calendar]:
+    """Start and stop in microseconds of the steps that stamps stand for; see :func:`~xflux.temporal.time_bounds`."""
+    values = np.asarray(time.values)
+    calendar = Calendar.of(values)
+    ticks = calendar.ticks(values)
+    if ticks.size == 1:
+        raise ValueError(
+            f"a single time step ({values[0]}) has no length: put it in a Dataset with time_bnds (time, 2)."
+        )
+    if np.diff(ticks).min() <= 0:
+        raise ValueError("time must increase without repeats: use sortby('time') and drop_duplicates('time') first.")
+    whole = _whole_months(ticks, calendar)
+    if whole:
+        first = calendar.month(ticks) // whole * whole
+        return calendar.start(first), calendar.start(first + whole), calendar
+    regular = _regular(ticks, calendar)
+    if regular is None:
+        raise ValueError(
+            "the time steps are neither months, years nor regular, so their lengths are unknown: put the data in a "
+            "Dataset with time_bnds (time, 2)."
+        )
+    return *regular, calendar
+
+
+def _whole_months(ticks: np.ndarray, calendar: Calendar) -> int | None:
+    """1 where stamps name whole months, 12 whole years, None otherwise. Gaps are allowed where stamps sit alike."""
+    month, gap = calendar.month(ticks), np.diff(ticks).min()
+    apart = np.diff(month)
+    if (apart == 1).all() and gap >= 20 * DAY:
+        return 1
+    if (np.diff(month // 12) == 1).all() and gap >= 300 * DAY:
+        return 12
+    since, until = ticks - calendar.start(month), calendar.start(month + 1) - ticks
+    # At the start, the end, or the middle of their months (whose lengths differ by three days at most).
+    alike = np.ptp(since) < DAY or np.ptp(until) < DAY or np.ptp(since - until) <= 4 * DAY
+    if alike and apart.min() == 1 and gap >= 20 * DAY:
+        return 1
+    return 12 if alike and apart.min() == 12 and not (apart % 12).any() else None
+
+
+def _regular(ticks: np.ndarray, calendar: Calendar) -> tuple[np.ndarray, np.ndarray] | None:
+    """Start and stop where stamps are regular, with gaps, or restart each 1 January; None where they are not."""
+    if np.diff(ticks).min() >= _HOUR:
+        ticks = np.round(ticks / 1e6).astype("int64") * 1_000_000  # decoded fractions of days are a rounding error off
+    gaps = np.diff(ticks)
+    # 8-daily composites: 1 January cuts the last one of the year short. Its length is no measure of the others: a week
+    # that is cut to a day does not make the series a daily one with gaps.
+    new_year = calendar.start(calendar.month(ticks) // 12 * 12 + 12)
+    stop = np.minimum(ticks + gaps.max(), new_year)
+    if (stop[:-1] == ticks[1:]).all() and np.ptp(gaps):
+        return ticks, stop
+    if (composites := _composites(ticks, gaps.max(), calendar)) is not None:
+        return composites
+    step = gaps.min()
+    if (gaps % step).any():
+        return None
+    if step == DAY:
+        month = calendar.start(calendar.month(ticks))
+        ticks = month + (ticks - month) // DAY * DAY
+    else:
+        ticks = ticks - _past_whole_steps(ticks, step, calendar)
+    return ticks, ticks + step
+
+
+def _past_whole_steps(ticks: np.ndarray, step: int, calendar: Calendar) -> int:
+    """Half a step where the stamps sit half a step past whole ones, counted from midnight or from 1 January, else 0."""
+    since = ticks[0] - calendar.start(calendar.month(ticks[:1]) // 12 * 12)[0]
+    if step < DAY:
+        return step // 2 if DAY % step == 0 and since % step == step // 2 else 0
+    return step // 2 if step % DAY == 0 and since % step == step // 2 else 0
+
+
+def _composites(ticks: np.ndarray, step: int, calendar: Calendar) -> tuple[np.ndarray, np.ndarray] | None:
+    """Start and stop of steps of some days that fill whole years from 1 January and are stamped in their middle.
+
+    The day in the middle of eight is taken for the fourth or the fifth; the last of the year may have its own middle.
+    """
+    if step % DAY or step < 2 * DAY:
+        return None
+    first = calendar.month(ticks) // 12 * 12
+    year, new_year = calendar.start(first), calendar.start(first + 12)
+    start = year + (ticks - year) // step * step
+    stop = np.minimum(start + step, new_year)
+    fill = start[0] == year[0] and stop[-1] == new_year[-1] and (start[1:] == stop[:-1]).all()
+    whole = stop - start == step
+    past = (ticks - start)[whole]
+    slack = DAY if step >= 5 * DAY else 0
+    if not fill or not past.size or np.ptp(past) or abs(past[0] - step // 2) > slack:
+        return None
+    return start, stop
