@@ -8,15 +8,13 @@ the edges of months or years where a step straddles one, so that lengths are exa
 from .averages import annual, annual_anomalies, interannual_variability, mean_seasonal_cycle, to_monthly
 from .axis import standardise
 from .bounds import time_bounds
-from .calendar import MEAN_MONTH, MEAN_YEAR, MONTH_DAYS
+from .calendar import MEAN_YEAR
 from .convert import convert_units, to_amounts
 from .groups import mean_by
 from .steps import same_calendar, step_days
 
 __all__ = [
-    "MEAN_MONTH",
     "MEAN_YEAR",
-    "MONTH_DAYS",
     "annual",
     "annual_anomalies",
     "convert_units",
