@@ -20,7 +20,7 @@ from forward_world import Net, assert_close, grid, plain
 
 from xflux.forward import predict, run, wrap
 from xflux.forward.command import open_drivers
-from xflux.forward.store import Store
+from xflux.stores import Store
 
 CHUNKS = {"time": 40, "lat": 3}
 
@@ -141,7 +141,7 @@ def test_a_second_call_computes_nothing_and_other_runs_are_refused(ds, tmp_path)
     assert chunk_bytes(path) != before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="is no store of a forward run"):
+    with pytest.raises(FileExistsError, match="is no xflux store"):
         quiet(ds, Net(), tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
 

@@ -13,7 +13,7 @@ import shutil
 import stat
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
@@ -25,6 +25,7 @@ import numpy as np
 MARK = "xflux.json"
 """The file that marks a folder that is written bit by bit (a run folder)."""
 _PACKAGES = ("xflux", "xarray", "numpy", "dask", "torch", "scikit-learn", "numba")
+KIND_OF_STORE = "xflux store"
 SEAL = b"\nxflux sha256 "
 _HEAD = 2**12
 _WORDS = re.compile(rb"(?:name='generator' content='|Software\0|/Creator \(|%%Creator: |<dc:title>)(xflux [a-z]+)")
@@ -83,6 +84,32 @@ def replace(new: Path, path: Path) -> None:
             raise
     else:
         os.replace(new, path)
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[Callable[[], None]]:
+    """Move a folder out of the way of a new one; it comes back where the block fails before what is given is called.
+
+    >>> from contextlib import suppress
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = claim(f"{folder}/old", "xflux run")
+    ...     with suppress(ValueError), aside(Path(f"{folder}/old")) as drop:
+    ...         raise ValueError("before drop()")
+    ...     os.listdir(folder)
+    ['old']
+    """
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name[:64]}.", suffix=".part", dir=path.parent))
+    old = beside / path.name
+    os.rename(path, old)
+    try:
+        yield lambda: shutil.rmtree(beside, ignore_errors=True)
+    except BaseException:
+        if old.exists():
+            shutil.rmtree(path, ignore_errors=True)
+            os.rename(old, path)
+        raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def require_place(path: str | Path, kind: str, *, own: bool = False) -> Path:
@@ -221,6 +248,8 @@ def _kind_of_safetensors(path: Path) -> str:
 
 
 def _marked(attrs: Mapping[str, Any]) -> str:
+    if "xflux_run" in attrs:
+        return KIND_OF_STORE
     values = (attrs.get(name) for name in ("xflux", "title", "format"))
     return next((v for v in values if isinstance(v, str) and v.startswith("xflux ")), "")
 

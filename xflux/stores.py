@@ -1,7 +1,206 @@
-"""Zarr stores."""
+"""Zarr stores written by region: made once, asked which chunks are missing or damaged, gone on with."""
+
+from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterable
+from functools import cached_property
+from itertools import product
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xflux.files import KIND_OF_STORE as KIND
+from xflux.files import digest, parse_json, require_place, write_json
+
+Region = tuple[slice, ...]  # over the dims of one plane
+MARK = "xflux_run"
+
+
+class Store:
+    """A Zarr group whose variables ``names`` share one grid of chunks. Small enough to be sent to every worker."""
+
+    def __init__(self, path: str, names: tuple[str, ...], has_member_dim: bool):
+        self.path, self.names, self.has_member_dim = path, names, has_member_dim
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "arrays"}
+
+    @cached_property
+    def arrays(self) -> list[Any]:
+        """The arrays, open for writing. An ocean's chunk is written too: what is absent was not computed."""
+        import zarr
+
+        group = zarr.open_group(self.path, mode="r+")
+        return [group[name].with_config({"write_empty_chunks": True}) for name in self.names]
+
+    def regions(self) -> list[Region]:
+        """One region per chunk: tiles of the map outside, steps inside."""
+        array = self.arrays[0]
+        lead = 1 if self.has_member_dim else 0
+        shape, chunks = array.shape[lead:], array.chunks[lead:]
+        parts = [[slice(i, min(i + c, n)) for i in range(0, n, c)] for n, c in zip(shape, chunks, strict=True)]
+        steps, *space = parts
+        return [(step, *tile) for tile in product(*space) for step in steps]
+
+    def write(self, region: Region, values: np.ndarray) -> None:
+        """``values`` (planes, *region): planes are members of one variable, or one plane per variable."""
+        per_name = values.shape[0] // len(self.names)
+        for k, array in enumerate(self.arrays):
+            mine = values[k * per_name : (k + 1) * per_name]
+            if self.has_member_dim:
+                array[(slice(None), *region)] = mine
+            else:
+                array[region] = mine[0]
+
+    def is_present(self, region: Region) -> bool:
+        """Whether every chunk of the region exists."""
+        from zarr.core.sync import sync
+
+        return all(sync(path.exists()) for path in self._chunks(region))
+
+    def is_readable(self, region: Region) -> bool:
+        """Whether every chunk of the region decodes; each carries a checksum."""
+        try:
+            for array in self.arrays:
+                array[(slice(None), *region) if self.has_member_dim else region]
+        except Exception:  # a codec may raise anything on garbage
+            return False
+        return True
+
+    def delete(self, region: Region) -> None:
+        """Remove the region's chunks."""
+        from zarr.core.sync import sync
+
+        for path in self._chunks(region):
+            sync(path.delete())
+
+    def _chunks(self, region: Region) -> Iterable[Any]:
+        for array in self.arrays:
+            lead = 1 if self.has_member_dim else 0
+            at = [s.start // c for s, c in zip(region, array.chunks[lead:], strict=True)]
+            heads = range(-(-array.shape[0] // array.chunks[0])) if lead else [None]
+            for head in heads:
+                where = tuple(at) if head is None else (head, *at)
+                yield array.store_path / array.metadata.encode_chunk_key(where)
+
+    def finish(self) -> None:
+        """Note in the store that every chunk is there, and gather its metadata, so that it opens in one read."""
+        _mark(self.path, state="complete")
+        gather_metadata(self.path)
+
+
+def _mark(path: str, **changes: Any) -> None:
+    import zarr
+
+    group = zarr.open_group(path, mode="r+")
+    group.attrs[MARK] = json.dumps(json.loads(group.attrs[MARK]) | changes)
+
+
+def read_mark(path: str) -> dict[str, Any] | None:
+    """What the maker of a store left in its attributes; None where there is no store.
+
+    Raises
+    ------
+    FileExistsError, PermissionError
+        What is at ``path`` is no such store, or is a link, or holds other files or arrays than its maker wrote.
+    """
+    import zarr
+
+    local = "://" not in path
+    if local:
+        place = require_place(path, KIND)
+        if not place.exists() or not any(place.iterdir() if place.is_dir() else []):
+            return None
+    try:
+        attrs = dict(zarr.open_group(path, mode="r", use_consolidated=False).attrs)
+    except FileNotFoundError:
+        return None
+    if MARK not in attrs:
+        raise FileExistsError(f"{path!r} exists and is no {KIND}: give another path")
+    mark = parse_json(str(attrs[MARK]), path)
+    if local and mark.get("state") != "new":
+        _require_nothing_else(Path(path), mark.get("arrays"))
+    return mark
+
+
+def _require_nothing_else(path: Path, arrays: list[str] | None) -> None:
+    """A store may have been copied, attributes and all, into one of the user's, or the user's files into the store."""
+    known = {"zarr.json", *(arrays or [])}
+    others = [p for p in path.iterdir() if arrays and p.name not in known]
+    others += [p for p in path.glob("*/*") if p.name not in ("zarr.json", "c")]
+    names = sorted(str(p.relative_to(path)) for p in others if p.suffix not in (".part", ".partial"))
+    if names:
+        raise FileExistsError(f"{str(path)!r} holds {', '.join(names[:5])}, which no {KIND} has: give another path")
+
+
+def check_whole(path: str, names: tuple[str, ...], mark: dict[str, Any]) -> None:
+    """An error where a store has lost an array, or a part of its coordinates, so that it cannot be gone on with."""
+    import zarr
+
+    lost = sorted(set(mark.get("arrays", names)) - set(zarr.open_group(path, mode="r", use_consolidated=False)))
+    if lost:
+        raise OSError(f"{path!r} is damaged: it has lost {', '.join(lost)}; give overwrite=True or another path")
+    if "coordinates" in mark and mark["coordinates"] != _coordinates(path, names):
+        raise OSError(f"{path!r} is damaged: its coordinates are not as written; give overwrite=True or another path")
+
+
+def _coordinates(path: str, names: tuple[str, ...]) -> str:
+    """Digest of every array but those of ``names``: coordinates and bounds are written at once, at the start."""
+    import zarr
+
+    group = zarr.open_group(path, mode="r", use_consolidated=False)
+    return digest({}, {name: array[...] for name, array in group.arrays() if name not in names})
+
+
+def create(path: str, template: xr.Dataset, chunks: dict[str, tuple[int, ...]], mark: dict[str, Any]) -> None:
+    """Write the metadata and coordinates of a store whose variables in ``chunks`` are yet to be written, by region.
+
+    Parameters
+    ----------
+    template
+        The whole, lazy.
+    chunks
+        Lengths of the chunks of each of its float32 variables.
+    mark
+        What is kept in the store's attributes. It says "made" only at the end, so that half a store is seen.
+    """
+    import zarr
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
+    template = template.assign_attrs({MARK: json.dumps(mark | {"state": "new"})})
+    zarr.open_group(path, mode="w", zarr_format=3, attributes={MARK: template.attrs[MARK]})
+    codecs = (ZstdCodec(level=1), Crc32cCodec())
+    encoding = {n: {"chunks": c, "compressors": codecs, "_FillValue": np.float32(np.nan)} for n, c in chunks.items()}
+    template.to_zarr(path, mode="a", compute=False, encoding=encoding, zarr_format=3, consolidated=False)
+    arrays = sorted(zarr.open_group(path, mode="r").array_keys())
+    _mark(path, state="made", arrays=arrays, coordinates=_coordinates(path, tuple(chunks)))
+
+
+def put(path: str | Path, piece: xr.Dataset, where: dict[str, slice]) -> None:
+    """Write float32 values into their place in a store."""
+    plain = piece.astype("float32").drop_encoding()
+    plain.drop_vars(list(plain.coords)).to_zarr(path, mode="r+", region=where, consolidated=False)
+
+
+def remove(path: str) -> None:
+    """Delete a store that :func:`read_mark` has been asked about."""
+    if "://" in path:
+        import zarr
+
+        zarr.open_group(path, mode="w")
+    else:
+        shutil.rmtree(path)
+
+
+def clean(path: str) -> None:
+    """Remove what a killed writer left beside the chunks."""
+    if "://" not in path:
+        for rest in Path(path).rglob("*.partial"):
+            rest.unlink(missing_ok=True)
 
 
 def gather_metadata(path: str | Path) -> None:
@@ -30,5 +229,9 @@ def gather_metadata(path: str | Path) -> None:
     names = sorted(zarr.open_group(str(path), mode="r", use_consolidated=False).array_keys())
     gathered = {"kind": "inline", "must_understand": False, "metadata": {name: read(f"{name}/") for name in names}}
     group = {key: value for key, value in read("").items() if key != "consolidated_metadata"}
+    whole_group = group | {"consolidated_metadata": gathered}
+    if "://" not in str(path):
+        write_json(note(""), whole_group)
+        return
     with fsspec.open(note(""), "wt", encoding="utf-8") as file:
-        json.dump(group | {"consolidated_metadata": gathered}, file, indent=2)
+        json.dump(whole_group, file, indent=2)

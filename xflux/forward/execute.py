@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import sys
 import time as clock
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Any
 
 from xflux.forward.job import Job
-from xflux.forward.store import Region
+from xflux.stores import Region
 
 
-def execute(job: Job, todo: list[Region], scheduler: Any, workers: int, report: Progress) -> bool:
-    """Write the regions; whether any had land."""
+def execute(job: Job, todo: list[Region], scheduler: Any, workers: int, report: Progress) -> None:
+    """Write the regions; the report is told of each whether it had land."""
     if not todo:
-        return True
+        return
     client, owned = _client(scheduler, min(workers, len(todo)))
     if client is None:
         return _on_threads(job, todo, workers, report)
     try:
-        return _on_client(client, job, todo, report)
+        _on_client(client, job, todo, report)
     finally:
         for thing in owned:
             thing.close()
 
 
-def _on_threads(job: Job, todo: list[Region], workers: int, report: Progress) -> bool:
-    found = False
+def _on_threads(job: Job, todo: list[Region], workers: int, report: Progress) -> None:
     pool = ThreadPoolExecutor(workers)
     try:
         regions = iter(todo)
@@ -35,12 +35,10 @@ def _on_threads(job: Job, todo: list[Region], workers: int, report: Progress) ->
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
-                found |= future.result()
-                report.step()
+                report.step(future.result())
             pending |= {pool.submit(job.write, r) for r in islice(regions, len(done))}
     finally:
         pool.shutdown(cancel_futures=True)
-    return found
 
 
 def _client(scheduler: Any, workers: int) -> tuple[Any, list[Any]]:
@@ -73,7 +71,7 @@ def _client(scheduler: Any, workers: int) -> tuple[Any, list[Any]]:
     return scheduler, []
 
 
-def _on_client(client: Any, job: Job, todo: list[Region], report: Progress) -> bool:
+def _on_client(client: Any, job: Job, todo: list[Region], report: Progress) -> None:
     """Regions as tasks of a cluster; a few per thread are under way, so that any number of regions is fine."""
     import cloudpickle
     from distributed import as_completed
@@ -84,12 +82,10 @@ def _on_client(client: Any, job: Job, todo: list[Region], report: Progress) -> b
     regions = iter(todo)
     first = [client.submit(_write, shared, r, pure=False) for r in islice(regions, 4 * threads)]
     running = as_completed(first, loop=client.loop)
-    found = False
     try:
         for future in running:
-            found |= future.result()
+            report.step(future.result())
             future.release()
-            report.step()
             following = next(regions, None)
             if following is not None:
                 running.add(client.submit(_write, shared, following, pure=False))
@@ -100,7 +96,6 @@ def _on_client(client: Any, job: Job, todo: list[Region], report: Progress) -> b
         ) from error
     finally:
         client.cancel([shared, *running.futures])
-    return found
 
 
 def _write(job: Job, region: Region) -> bool:
@@ -108,14 +103,18 @@ def _write(job: Job, region: Region) -> bool:
 
 
 class Progress:
-    """Chunks, rate and time left, at most once a second."""
+    """Chunks, rate and time left, at most once a second; and whether any chunk had land, told at the first."""
 
-    def __init__(self, total: int, todo: int, progress: Any):
+    def __init__(self, total: int, todo: int, progress: Any, on_land: Callable[[], None]):
+        self.on_land, self.found = on_land, False
         self.total, self.before, self.done = total, total - todo, 0
         self.start = self.last = clock.monotonic()
         self.tell = progress if callable(progress) else (self._print if progress else None)
 
-    def step(self) -> None:
+    def step(self, has_land: bool) -> None:
+        if has_land and not self.found:
+            self.found = True
+            self.on_land()
         self.done += 1
         now = clock.monotonic()
         ends = self.before + self.done == self.total

@@ -15,7 +15,7 @@ from xflux.forward.block import predict_block
 from xflux.forward.land import on_worker
 from xflux.forward.model import Model, Outputs
 from xflux.forward.plan import Driver, Plan
-from xflux.forward.store import Region, Store
+from xflux.stores import Region, Store
 
 CACHE = 512 * 2**20  # bytes of climatologies that a process keeps for the tile at hand
 

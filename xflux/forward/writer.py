@@ -6,14 +6,14 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xflux.forward import store as zarr_store
+from xflux import files, stores
 from xflux.forward.execute import Progress, execute
 from xflux.forward.job import Job, is_remote
 from xflux.forward.land import NO_LAND, require_land
@@ -21,7 +21,7 @@ from xflux.forward.lazy import CELLS, PLANES, assemble, on_device, preferred
 from xflux.forward.metadata import with_cf
 from xflux.forward.model import Model, Outputs, outputs
 from xflux.forward.plan import Driver, Plan, plan
-from xflux.forward.store import Region, Store
+from xflux.stores import Region, Store
 
 PROBE = 2**24  # values of a file's chunk, at most, of which a run reads some to know the drivers again
 
@@ -60,7 +60,7 @@ def run(
     progress
         True: a line on stderr; or a function of (chunks done, chunks in all, seconds).
     overwrite
-        Replace what is at ``out``.
+        Replace the run at ``out``, as soon as the new one has written its first land.
 
     Returns
     -------
@@ -69,10 +69,12 @@ def run(
     Raises
     ------
     FileExistsError
-        ``out`` holds something else, or a run with another model, grid, members or chunks, or (as far as a sample of
-        drivers in memory or in files tells) with other values of the drivers.
+        ``out`` holds something else (``overwrite`` or not), is a link or where the drivers are read from; or it holds
+        a run with another model, grid, members or chunks, or (as far as a sample of drivers in memory or in files
+        tells) with other values of the drivers.
     OSError
-        The disk is full: what is written is kept and the same call goes on from there.
+        The store has lost an array or coordinates; or the disk is full: what is written is kept and the same call
+        goes on from there.
 
     Examples
     --------
@@ -85,30 +87,41 @@ def run(
     >>> dict(nee.sizes), float(nee.mean())
     ({'month': 12, 'lat': 2, 'lon': 3}, -1.0)
     """
+    path = str(out)
+    there = stores.read_mark(path)
+    _require_other(path, grid)
     laid = plan(grid, model, time, interpolate)
     if laid.axis is None:
         raise ValueError("run: no driver has a time, month or dayofyear axis and time= is not given; use predict")
     chosen = outputs(model, members)
     require_land(laid)
     model = on_device(model, device)
-    path = str(out)
     if workers is not None and workers < 1:
         raise ValueError(f"run: workers={workers}; expected 1 or more")
     n_workers = workers or os.cpu_count() or 1
     sizes = _region_sizes(laid, chosen, n_workers, chunks)
-    with _disk(path):
-        target = _open(path, laid, model, chosen, grid, sizes, chunks, overwrite)
-    job = Job(laid, model, chosen, target, frozenset(d.name for d in laid.drivers if is_remote(d.data)))
-    todo = _todo(target, n_workers)
-    report = Progress(len(target.regions()), len(todo), progress)
-    with _disk(path, report):
-        found = execute(job, todo, scheduler, n_workers, report)
-    if len(todo) == len(target.regions()) and not found:
-        zarr_store.remove(path)
-        raise ValueError(NO_LAND.format(drivers=", ".join(model.drivers)))
+    old = files.aside(Path(path)) if there and overwrite and "://" not in path else nullcontext(lambda: None)
+    with old as drop_old:
+        with _disk(path):
+            target = _open(path, laid, model, chosen, grid, sizes, chunks, overwrite)
+        job = Job(laid, model, chosen, target, frozenset(d.name for d in laid.drivers if is_remote(d.data)))
+        todo = _todo(target, n_workers)
+        report = Progress(len(target.regions()), len(todo), progress, drop_old)
+        with _disk(path, report):
+            execute(job, todo, scheduler, n_workers, report)
+        if len(todo) == len(target.regions()) and not report.found:
+            stores.remove(path)
+            raise ValueError(NO_LAND.format(drivers=", ".join(model.drivers)))
     _verify(job, target, todo, n_workers)
     target.finish()
     return xr.open_zarr(path, chunks={}, consolidated=False)
+
+
+def _require_other(path: str, grid: xr.Dataset) -> None:
+    """The store must not be the one that the drivers are read from, as far as these say."""
+    sources = {str(v.encoding.get("source")) for v in (grid, *grid.variables.values())}
+    if os.path.realpath(path) in {os.path.realpath(source) for source in sources}:
+        raise FileExistsError(f"run: {path!r} is where the drivers are read from; give another path")
 
 
 def _region_sizes(laid: Plan, out: Outputs, workers: int, chunks: dict[str, int] | None) -> dict[str, int]:
@@ -150,16 +163,19 @@ def _open(
     result = assemble(empty, laid, model, out)
     result = result.to_dataset() if isinstance(result, xr.DataArray) else result
     names = tuple(map(str, result.data_vars))
-    if overwrite:
-        zarr_store.remove(path)
     mark = _identity(laid, model, out, result)
-    found = zarr_store.read_mark(path)
+    found = stores.read_mark(path)
+    if overwrite and found is not None:  # a store far away: one that lies here has been moved aside
+        stores.remove(path)
+        found = None
     if found is None or found["state"] == "new":
         described = with_cf(result, grid, over_members=out.members is not None and not out.has_member_dim)
-        zarr_store.create(path, described, names, sizes | {"member": 1}, mark | {"chunks": sizes})
+        lengths = {name: tuple((sizes | {"member": 1})[d] for d in described[name].dims) for name in names}
+        stores.create(path, described, lengths, mark | {"chunks": sizes})
     else:
         _same_run(path, found, mark, {d: sizes[d] for d in asked or {}})
-        zarr_store.clean(path)
+        stores.check_whole(path, names, found)
+        stores.clean(path)
     return Store(path, names, out.has_member_dim)
 
 
