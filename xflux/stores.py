@@ -156,7 +156,9 @@ def _coordinates(path: str, names: tuple[str, ...]) -> str:
     return digest({}, {name: array[...] for name, array in group.arrays() if name not in names})
 
 
-def create(path: str, template: xr.Dataset, chunks: dict[str, tuple[int, ...]], mark: dict[str, Any]) -> None:
+def create(
+    path: str, template: xr.Dataset, chunks: dict[str, tuple[int, ...]], mark: dict[str, Any] | None = None
+) -> None:
     """Write the metadata and coordinates of a store whose variables in ``chunks`` are yet to be written, by region.
 
     Parameters
@@ -171,7 +173,7 @@ def create(path: str, template: xr.Dataset, chunks: dict[str, tuple[int, ...]], 
     import zarr
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
-    template = template.assign_attrs({MARK: json.dumps(mark | {"state": "new"})})
+    template = template.assign_attrs({MARK: json.dumps((mark or {}) | {"state": "new"})})
     zarr.open_group(path, mode="w", zarr_format=3, attributes={MARK: template.attrs[MARK]})
     codecs = (ZstdCodec(level=1), Crc32cCodec())
     encoding = {n: {"chunks": c, "compressors": codecs, "_FillValue": np.float32(np.nan)} for n, c in chunks.items()}

@@ -8,9 +8,8 @@ import numpy as np
 import xarray as xr
 
 import xflux
-from xflux import forward, report
+from xflux import forward, report, stores
 from xflux.files import versions
-from xflux.stores import gather_metadata
 from xflux.study import inputs as study_inputs
 from xflux.study import published
 from xflux.study.config import StudyConfig
@@ -254,19 +253,32 @@ def _forward(study: Study, name: str) -> None:
 
 def run_forward(grid: xr.Dataset, model, out: Path) -> None:
     """A forward run in time as months in a Zarr store, a year of days in memory at a time."""
+    days = xr.zeros_like(grid["time"], "float32").drop_attrs().assign_attrs(units="gC m-2 d-1")
+    stamps = days.flux.to_monthly()["time"].reset_coords(drop=True).drop_encoding()
     year = grid["time"].dt.year.values
     for number in np.unique(year):
         days = forward.predict(grid.isel(time=np.flatnonzero(year == number)), model, members="all")
         days = days if "member" in days.dims else days.expand_dims(member=[0])
         months = days.flux.to_monthly().reset_coords(drop=True).astype("float32").compute()
         months = months.drop_encoding().to_dataset(name="nee")
-        if out.exists():
-            months.to_zarr(out, append_dim="time", consolidated=False)
-        else:
-            sizes = {"member": 1, "time": 12} | {d: min(180, months.sizes[d]) for d in ("lat", "lon")}
-            encoding = {"nee": {"chunks": tuple(sizes[d] for d in months["nee"].dims)}}
-            months.to_zarr(out, encoding=encoding, consolidated=False)
-    gather_metadata(out)
+        if number == year.min():
+            _create_months(months, stamps, out)
+        (mine,) = np.nonzero(stamps.dt.year.values == number)
+        stores.put(out, months, {"time": slice(mine[0], mine[-1] + 1)})
+    stores.gather_metadata(out)
+
+
+def _create_months(first: xr.Dataset, stamps: xr.DataArray, out: Path) -> None:
+    """An empty store for the months of all years, like the first year's."""
+    import dask.array as da
+
+    flux = first["nee"]
+    sizes = {"member": 1, "time": 12} | {d: min(180, flux.sizes[d]) for d in ("lat", "lon")}
+    lengths = tuple(sizes[d] for d in flux.dims)
+    shape = tuple(stamps.size if d == "time" else n for d, n in flux.sizes.items())
+    coords = {name: coord for name, coord in first.coords.items() if "time" not in coord.dims} | {"time": stamps}
+    empty = da.zeros(shape, chunks=lengths, dtype="float32")
+    stores.create(str(out), xr.Dataset({"nee": (flux.dims, empty, flux.attrs)}, coords, first.attrs), {"nee": lengths})
 
 
 def _fit_bridges(study: Study, files: study_inputs.Files, hashes: dict[str, str]) -> None:

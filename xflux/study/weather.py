@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from xflux import drivers
+from xflux import drivers, stores
 from xflux.cells import standardise
-from xflux.stores import gather_metadata
 from xflux.study.config import Drivers, StudyError
 from xflux.study.published import on_cells
 
@@ -151,7 +150,7 @@ def _made(config: Drivers, base: list[xr.Dataset], path: Path) -> xr.Dataset:
         if band.start == 0:
             chunks = {str(d): {"lat": rows, "lon": -1}.get(str(d), STEPS) for d in part.dims}
             _create(part, path, chunks, base[0]["lat"])
-        _put(part, path, {"lat": band})
+        stores.put(path, part, {"lat": band})
     return xr.open_zarr(path)
 
 
@@ -166,7 +165,7 @@ def _written(data: xr.Dataset, path: Path) -> Path:
 def _put_by_steps(field: xr.DataArray, name: str, path: Path) -> None:
     axis = next((d for d in AXES if d in field.dims), "lat")
     for steps in _pieces(field.sizes[axis], STEPS if axis != "lat" else field.sizes[axis]):
-        _put(field.isel({axis: steps}).load().to_dataset(name=name), path, {axis: steps})
+        stores.put(path, field.isel({axis: steps}).load().to_dataset(name=name), {axis: steps})
 
 
 def _pieces(size: int, length: int) -> Iterator[slice]:
@@ -178,20 +177,12 @@ def _create(data: xr.Dataset, path: Path, chunks: dict[str, int], lat: xr.DataAr
     import dask.array as da
 
     shutil.rmtree(path, ignore_errors=True)
-    encoding, fields = {}, {}
+    lengths, fields = {}, {}
     for name, field in data.data_vars.items():
         shape = tuple(lat.size if d == "lat" else n for d, n in field.sizes.items())
         wanted = [chunks[str(d)] for d in field.dims]
-        sizes = tuple(n if c < 0 else min(c, n) for c, n in zip(wanted, shape, strict=True))
-        fields[name] = (field.dims, da.zeros(shape, chunks=sizes, dtype="float32"), field.attrs)
-        encoding[name] = {"chunks": sizes, "_FillValue": np.float32(np.nan)}
+        lengths[name] = tuple(n if c < 0 else min(c, n) for c, n in zip(wanted, shape, strict=True))
+        fields[name] = (field.dims, da.zeros(shape, chunks=lengths[name], dtype="float32"), field.attrs)
     coords = {d: data[d] if d != "lat" else lat for d in data.dims if d in data.coords}
-    template = xr.Dataset(fields, coords, data.attrs).drop_encoding()
-    template.to_zarr(path, mode="w", compute=False, encoding=encoding, consolidated=False)
-    gather_metadata(path)
-
-
-def _put(piece: xr.Dataset, path: Path, where: dict[str, slice]) -> None:
-    """Write values into their place."""
-    plain = piece.astype("float32").drop_encoding()
-    plain.drop_vars(list(plain.coords)).to_zarr(path, mode="r+", region=where)
+    stores.create(str(path), xr.Dataset(fields, coords, data.attrs).drop_encoding(), lengths)
+    stores.gather_metadata(path)
