@@ -23,7 +23,7 @@ class Base:
     """
 
     def __init__(self, data: xr.Dataset | Mapping[str, xr.DataArray] | Iterable[xr.Dataset], table: dict):
-        self.data, self.table = _variables(data), table
+        self.data, self.table = base_variables(data), table
         self.cache: dict[str, xr.DataArray] = {}
 
     def find(self, name: str) -> str | None:
@@ -73,7 +73,7 @@ class Base:
         return water_availability(parts["rain"].clip(0), parts["pet"])["wai"]
 
 
-def _variables(data) -> dict[str, xr.DataArray]:
+def base_variables(data) -> dict[str, xr.DataArray]:
     """Variables by name; several Datasets may have time axes of their own (composites, days)."""
     if isinstance(data, xr.Dataset):
         data = with_steps(_named(data))
@@ -84,7 +84,7 @@ def _variables(data) -> dict[str, xr.DataArray]:
         twice = out.keys() & set(map(str, part.data_vars))
         if twice:
             raise ValueError(f"base variable {', '.join(map(repr, sorted(twice)))} is given twice: drop one of them")
-        out |= _variables(part)
+        out |= base_variables(part)
     return out
 
 

@@ -9,6 +9,7 @@ import operator
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -28,6 +29,11 @@ def _shipped() -> dict:
     return tomllib.loads(importlib.resources.files("xflux.data").joinpath("drivers.toml").read_text())
 
 
+def base_table() -> dict:
+    """Base variables: the names under which they come, and the units that the recipes work in."""
+    return _shipped()["base"]
+
+
 def recipes() -> list[dict]:
     """The recipes of Table A2 as shipped: name, formula, units, long_name, period, by_name, proxy.
 
@@ -43,6 +49,7 @@ def table_a2(
     base: xr.Dataset | Mapping[str, xr.DataArray] | Iterable[xr.Dataset],
     variant: str = "formulas",
     recipes: str | os.PathLike | Iterable[Mapping] | None = None,
+    within: xr.DataArray | None = None,
 ) -> xr.Dataset:
     """The drivers of Table A2 that the base variables allow.
 
@@ -62,6 +69,9 @@ def table_a2(
     recipes
         More recipes, or others of the same name: a TOML file with ``[[driver]]`` tables, or a list of mappings with
         ``name``, ``formula`` and optionally ``units``, ``long_name``, ``period``, ``by_name``, ``proxy``.
+    within
+        Times (time, …) that seasonal cycles, minima, amplitudes and means are taken over, True or False; all times
+        where a place has none. Memory and water balance see all times.
 
     Returns
     -------
@@ -79,13 +89,14 @@ def table_a2(
     >>> made.attrs["not_made"].split("; ")[2]
     'MSC_FparLST (needs FPAR, LST_DAY)'
     """
-    return make(base, _merged(recipes), variant)
+    return make(base, _merged(recipes), variant, within)
 
 
 def make(
     base: xr.Dataset | Mapping[str, xr.DataArray] | Iterable[xr.Dataset],
     recipes: Iterable[Mapping],
     variant: str = "formulas",
+    within: xr.DataArray | None = None,
 ) -> xr.Dataset:
     """Drivers by any recipes; see ``table_a2``, which uses those of the paper.
 
@@ -98,7 +109,7 @@ def make(
     """
     if variant not in ("formulas", "names"):
         raise ValueError(f"variant is 'formulas' or 'names', got {variant!r}")
-    found = Base(base, _shipped()["base"])
+    found = Base(base, base_table())
     out, lacking, proxies = {}, [], []
     for recipe in recipes:
         options = [recipe, *({**recipe, **proxy, "proxy_for": recipe["name"]} for proxy in recipe.get("proxy", ()))]
@@ -107,7 +118,7 @@ def make(
         if possible is None:
             lacking.append(f"{recipe['name']} (needs {', '.join(missing[0])})")
             continue
-        out[possible["name"]] = _evaluated(found, possible, variant)
+        out[possible["name"]] = _evaluated(found, possible, variant, within)
         if "proxy_for" in possible:
             proxies.append(f"{possible['name']} for {recipe['name']}")
     if not out:
@@ -153,12 +164,13 @@ def _parse(formula: str) -> ast.AST:
         raise ValueError(f"formula {formula!r} cannot be read: {problem.msg}") from problem
 
 
-def _evaluated(base: Base, recipe: Mapping, variant: str) -> xr.DataArray:
+def _evaluated(base: Base, recipe: Mapping, variant: str, within: xr.DataArray | None) -> xr.DataArray:
     formula = _formula(recipe, variant)
     period = recipe.get("period")
     functions: dict[str, Callable] = {
-        "msc": lambda x: seasonal_cycle(x, tuple(period) if period else None),
-        "min": minimum, "amplitude": amplitude, "mean": mean, "exp": np.exp,
+        "msc": lambda x: _over(within, seasonal_cycle, x, *([tuple(period)] if period else [])),
+        **{name: partial(_over, within, f) for name, f in (("min", minimum), ("amplitude", amplitude), ("mean", mean))},
+        "exp": np.exp,
         "running_mean": running_mean, "running_sum": running_sum,
         "clip": lambda x, low, high: x.clip(low, high),
     }  # fmt: skip
@@ -168,6 +180,15 @@ def _evaluated(base: Base, recipe: Mapping, variant: str) -> xr.DataArray:
     axis = [d for d in ("time", "month", "dayofyear") if d in value.dims]
     value = value.drop_vars(STEP, errors="ignore")
     return value.drop_attrs().transpose(*axis, ...).rename(recipe["name"]).assign_attrs(attrs)
+
+
+def _over(within: xr.DataArray | None, function: Callable, x: xr.DataArray, *options) -> xr.DataArray:
+    """A function along time, over some times; over more where these have nothing: without options, then all times."""
+    if within is None or "time" not in x.dims:
+        return function(x, *options)
+    inside = x.where(within.reindex(time=x["time"], fill_value=False))
+    found = function(inside, *options)
+    return found.fillna(function(inside)).fillna(function(x)).assign_attrs(found.attrs)
 
 
 def _value(node: ast.AST, base: Base, functions: Mapping[str, Callable], formula: str):

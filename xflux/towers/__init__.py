@@ -2,6 +2,7 @@
 
 from xflux.towers.colocate import colocate
 from xflux.towers.folds import site_folds
+from xflux.towers.months import to_months
 from xflux.towers.read import read_towers
 
-__all__ = ["colocate", "read_towers", "site_folds"]
+__all__ = ["colocate", "read_towers", "site_folds", "to_months"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -64,23 +65,48 @@ def colocate(towers: xr.Dataset, grid: xr.Dataset, max_distance: float = 50, kee
     drivers = _drivers(grid)
     grid = grid.assign({name: decoded(grid[name]) for name in drivers})
     _check_keep(towers, drivers, keep)
-    names, lat, lon, number = site_table(towers)
-    require_places(names, lat, lon, "colocate")
-    cells, distance = _nearest_valid(grid, [d for d in drivers if d not in keep] or drivers, lat, lon, max_distance)
-    towers, number, names, cells, distance = _drop_unreached(towers, number, names, cells, distance, max_distance)
-    at_sites = grid[drivers].isel({d: xr.DataArray(i, dims="site") for d, i in zip(("lat", "lon"), cells, strict=True)})
-    at_sites = at_sites.drop_vars(["lat", "lon"], errors="ignore").compute()
+    placed = at_cells(towers, [grid[drivers]], [d for d in drivers if d not in keep] or drivers, max_distance)
+    (at_sites,), towers = placed.fields, placed.towers
     out = towers.rename({d: f"{d}_tower" for d in drivers if d in towers and d not in keep})
     for name in drivers:
         warn_of_fills(at_sites[name].values, f"driver {name!r}", stacklevel=3)
-        values = _at_samples(at_sites[name], grid, number, towers)
+        values = at_samples(at_sites[name], grid, placed.number, towers)
         out[name] = _own(decoded(towers[name]), values) if name in keep else values
+    return out.assign_coords(placed.coords)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Towers that have a cell, and what the grids have there."""
+
+    towers: xr.Dataset
+    """The samples of these towers."""
+    number: np.ndarray
+    """Position along ``site`` of every sample."""
+    lat: np.ndarray
+    """Latitude of the towers, by site."""
+    fields: list[xr.Dataset]
+    """The grids' variables with ``site`` in place of lat and lon, in memory."""
+    coords: dict
+    """``cell_lat``, ``cell_lon``, ``cell_distance`` by sample."""
+
+
+def at_cells(towers: xr.Dataset, grids: list[xr.Dataset], needed: Iterable[str], max_distance: float) -> Placed:
+    """Grids on the same cells, at the nearest cell of every tower where each of ``needed`` has a value."""
+    names, lat, lon, number = site_table(towers)
+    require_places(names, lat, lon, "colocate")
+    cells, distance = _nearest_valid(grids, set(needed), lat, lon, max_distance)
+    reached = np.isfinite(distance)
+    towers, number, names, cells, distance = _drop_unreached(towers, number, names, cells, distance, max_distance)
+    index = {d: xr.DataArray(i, dims="site") for d, i in zip(("lat", "lon"), cells, strict=True)}
+    fields = [g.isel(index).drop_vars(["lat", "lon"], errors="ignore").compute() for g in grids]
     place = {"units": "km", "long_name": "great-circle distance from the tower to the centre of its cell"}
-    return out.assign_coords(
-        cell_lat=("sample", grid["lat"].values[cells[0]][number]),
-        cell_lon=("sample", grid["lon"].values[cells[1]][number]),
-        cell_distance=("sample", distance[number], place),
-    )
+    coords = {
+        "cell_lat": ("sample", grids[0]["lat"].values[cells[0]][number]),
+        "cell_lon": ("sample", grids[0]["lon"].values[cells[1]][number]),
+        "cell_distance": ("sample", distance[number], place),
+    }
+    return Placed(towers, number, lat[reached], fields, coords)
 
 
 def _drivers(grid: xr.Dataset) -> list[str]:
@@ -116,9 +142,9 @@ def _check_keep(towers: xr.Dataset, drivers: list[str], keep: list[str]) -> None
             )
 
 
-def _nearest_valid(grid: xr.Dataset, drivers: list[str], lat, lon, max_distance: float):
+def _nearest_valid(grids: list[xr.Dataset], drivers: set[str], lat, lon, max_distance: float):
     """(lat index, lon index) and distance of every site's cell; index −1 where none is in reach."""
-    rows, cols, km = _candidates(grid, lat, lon, max_distance)
+    rows, cols, km = _candidates(grids[0], lat, lon, max_distance)
     cell = np.full((2, len(lat)), -1)
     distance = np.full(len(lat), np.inf)
     # nearest first: most sites need one look, and lazy grids are read at few cells
@@ -130,7 +156,7 @@ def _nearest_valid(grid: xr.Dataset, drivers: list[str], lat, lon, max_distance:
         c = np.concatenate([cols[s][first:last] for s in looking])
         owner = np.concatenate([np.full(len(rows[s][first:last]), s) for s in looking])
         d = np.concatenate([km[s][first:last] for s in looking])
-        valid = _has_drivers(grid, drivers, r, c)
+        valid = np.logical_and.reduce([_has_drivers(g, [n for n in g if n in drivers], r, c) for g in grids])
         for i in np.flatnonzero(valid)[::-1]:  # backwards: the nearest is written last
             cell[:, owner[i]], distance[owner[i]] = (r[i], c[i]), d[i]
     return cell, distance
@@ -154,7 +180,9 @@ def _candidates(grid: xr.Dataset, lat, lon, max_distance: float):
 def _has_drivers(grid: xr.Dataset, drivers: list[str], rows, cols) -> np.ndarray:
     here = grid[drivers].isel(lat=xr.DataArray(rows, dims="cell"), lon=xr.DataArray(cols, dims="cell"))
     checks = xr.Dataset({n: v.notnull().any([d for d in v.dims if d != "cell"]) for n, v in here.data_vars.items()})
-    return np.logical_and.reduce([v.values for v in checks.reset_coords(drop=True).compute().values()])
+    return np.logical_and.reduce(
+        [np.ones(len(rows), bool)] + [v.values for v in checks.reset_coords(drop=True).compute().values()]
+    )
 
 
 def _drop_unreached(towers, number, names, cells, distance, max_distance):
@@ -177,10 +205,14 @@ def _drop_unreached(towers, number, names, cells, distance, max_distance):
     return towers.isel(sample=kept), renumber[number[kept]], names[~lost], cells[:, ~lost], distance[~lost]
 
 
-def _at_samples(at_sites: xr.DataArray, grid: xr.Dataset, number: np.ndarray, towers: xr.Dataset) -> xr.DataArray:
+def at_samples(at_sites: xr.DataArray, grid: xr.Dataset, number: np.ndarray, towers: xr.Dataset) -> xr.DataArray:
     """A driver's series at the sites → its value at every sample."""
     axis = next((d for d in TIME_DIMS if d in at_sites.dims), None)
-    attrs = {k: v for k, v in at_sites.attrs.items() if k in ("units", "long_name", "proxy_for", "source", "comment")}
+    attrs = {
+        k: v
+        for k, v in at_sites.attrs.items()
+        if k in ("units", "long_name", "proxy_for", "source", "comment", "formula")
+    }
     if axis is None:
         return xr.DataArray(at_sites.values[number], dims="sample", attrs=attrs)
     series, step = match_times(at_sites.transpose(axis, "site"), axis, grid, towers)

@@ -28,6 +28,7 @@ def read_towers(
     variables: Iterable[str] | None = None,
     units: Mapping[str, str] | None = None,
     dayfirst: bool | None = None,
+    every_day: bool = False,
 ) -> xr.Dataset:
     """Read eddy-covariance towers: FLUXNET2015 / ONEFlux and AmeriFlux BASE files as published, or a plain table.
 
@@ -63,6 +64,9 @@ def read_towers(
         another unit is converted to gC m-2 d-1, other fluxes keep theirs; amounts per step ("mm") become "mm d-1".
     dayfirst
         Whether 01/02/2005 is the first of February. Needed only where no day above 12 tells.
+    every_day
+        Keep the days whose targets are missing or poor too, with NaN for them: their weather counts where drivers are
+        made of the towers' own series.
 
     Returns
     -------
@@ -102,7 +106,7 @@ def read_towers(
     targets = tables[0].attrs["targets"]
     table = pd.concat([t.assign(_file=number) for number, t in enumerate(tables)], ignore_index=True)
     _refuse_twice(table, tables)
-    table = _select(_without_flag(table, tables, targets, qc), targets, qc, start, end)
+    table = _select(_without_flag(table, tables, targets, qc), targets, qc, start, end, every_day)
     table = _with_places(table, None if sites is None else site_list(sites, set(table["site"])))
     threshold = np.nan if qc is None else float(qc)
     attrs = {"time_step": step.pop(), "quality_threshold": threshold, "sources": _sources(tables)}
@@ -181,7 +185,7 @@ def _without_flag(
     return table.drop(columns="_file")
 
 
-def _select(table: pd.DataFrame, targets: list[str], qc: float | None, start, end) -> pd.DataFrame:
+def _select(table: pd.DataFrame, targets: list[str], qc: float | None, start, end, every_day: bool) -> pd.DataFrame:
     """Samples inside the period that have a target of the quality asked for."""
     if start is not None or end is not None:
         first = pd.Period(start).start_time if start is not None else table["time"].min()
@@ -211,7 +215,7 @@ def _select(table: pd.DataFrame, targets: list[str], qc: float | None, start, en
     kept = table[quality.any(axis=1)]
     if not len(kept):
         raise ValueError(f"no sample of {', '.join(targets)} is left of {len(table)} with quality >= {qc}: lower qc=")
-    return kept
+    return table if every_day else kept
 
 
 def _with_places(table: pd.DataFrame, sites: pd.DataFrame | None) -> pd.DataFrame:
