@@ -15,6 +15,7 @@ from xflux.drivers.recipes import base_table, table_a2
 from xflux.drivers.seasonal import seasonal_cycle, to_daily
 from xflux.temporal import mean_by
 from xflux.towers.colocate import Placed, at_cells, at_samples, converted
+from xflux.values import decoded
 
 
 def at_towers(
@@ -72,10 +73,10 @@ def at_towers(
     >>> at.Tair.values.round(2).tolist(), round(at.attrs["TAIR_from_cell"], 2)
     ([6.85, 5.0, 8.85], 0.33)
     """
-    grids = [standardise(g) for g in ([base] if isinstance(base, xr.Dataset) else base)]
-    grids = [g[[n for n, v in g.data_vars.items() if {"lat", "lon"} <= set(v.dims)]] for g in grids]
+    grids = [_fields(standardise(g)) for g in ([base] if isinstance(base, xr.Dataset) else base)]
     _check_own(towers, own)
-    placed = at_cells(towers, grids, {str(n) for g in grids for n in g.data_vars}, max_distance)
+    needed = {str(n) for g in grids for n, v in g.data_vars.items() if "lat" in v.dims}
+    placed = at_cells(towers, grids, needed, max_distance)
     data = base_variables([g.assign_coords(lat=("site", placed.lat)) for g in placed.fields])
     time, record = _axis(placed)
     cells = Base(data, base_table())
@@ -93,6 +94,14 @@ def at_towers(
         out[name] = at_samples(driver, made, placed.number, placed.towers)
     about = {"own_base": ", ".join(f"{k} = {v}" for k, v in own.items()), "proxies": made.attrs["proxies"]}
     return out.assign_coords(placed.coords).assign_attrs(shares | about)
+
+
+def _fields(grid: xr.Dataset) -> xr.Dataset:
+    """Fields over lat and lon, decoded, and what has neither: bounds of time."""
+    kept = {
+        n: v for n, v in grid.data_vars.items() if {"lat", "lon"} <= set(v.dims) or not {"lat", "lon"} & set(v.dims)
+    }
+    return grid[list(kept)].assign({n: decoded(v) for n, v in kept.items() if "lat" in v.dims})
 
 
 def _check_own(towers: xr.Dataset, own: Mapping[str, str]) -> None:
@@ -116,7 +125,7 @@ def _axis(placed: Placed) -> tuple[xr.DataArray, xr.DataArray]:
 
 def _filled(placed: Placed, column: str, cell: xr.DataArray, time: xr.DataArray) -> tuple[xr.DataArray, float]:
     """The towers' series (time, site) in the cell's units with the cell's in the gaps; the share of samples in gaps."""
-    own, want = placed.towers[column], cell.attrs.get("units")
+    own, want = decoded(placed.towers[column]), cell.attrs.get("units")
     own = converted(own, own.attrs["units"], want) if want and own.attrs.get("units") else own
     when = pd.DatetimeIndex(own["time"].values)
     step = pd.DatetimeIndex(time.values).get_indexer(
