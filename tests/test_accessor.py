@@ -14,7 +14,7 @@ import xarray as xr
 
 import xflux
 from xflux import accessor, bridge, evaluate, forward, plot, regions, temporal
-from xflux.cells import cell_area
+from xflux.cells import cell_area, regrid
 from xflux.shadow import Shadow
 
 
@@ -44,6 +44,7 @@ FUNCTIONS = {
     "interannual_variability": temporal.interannual_variability,
     "mean_seasonal_cycle": temporal.mean_seasonal_cycle,
     "predict": forward.predict,
+    "regrid": regrid,
     "score": evaluate.score,
 }
 

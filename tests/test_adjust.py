@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import xflux
 from xflux import adjust
-from xflux.adjust import ContentsError, add_fire, adjust_fossil, check_contents, regrid, remove_fire, remove_rivers
-from xflux.cells import cell_area
+from xflux.adjust import ContentsError, add_fire, adjust_fossil, check_contents, remove_fire, remove_rivers
+from xflux.cells import cell_area, regrid
 
 
 def flux_on(

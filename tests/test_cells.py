@@ -9,7 +9,18 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xflux.cells import RADIUS, cell_area, cell_bounds, edges, grid_bounds, standardise
+from xflux.cells import (
+    RADIUS,
+    cell_area,
+    cell_bounds,
+    edges,
+    grid_bounds,
+    nearest,
+    positions,
+    regrid,
+    same_grid,
+    standardise,
+)
 
 SPHERE = 4 * np.pi * RADIUS**2
 T42 = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(64)[0]))
@@ -456,3 +467,105 @@ def test_equal_to_cdo_gridarea(tmp_path):
     subprocess.run(command, check=True, env={"PLANET_RADIUS": "6371000", "PATH": "/usr/bin:/bin:/usr/local/bin"})
     with xr.open_dataset(tmp_path / "out.nc") as out:
         np.testing.assert_allclose(cell_area(ds).values, out["cell_area"].values, rtol=1e-6)
+
+
+# --- the same cells ---
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("step", [0.05, 0.5, 2.0])
+@given(shift=st.integers(0, 35), turns=st.integers(-1, 1), seed=st.integers(0, 9))
+@settings(max_examples=10, deadline=None)
+def test_positions_find_cells_in_any_order_and_convention(step, dtype, shift, turns, seed):
+    lat, lon = np.arange(-12, 12) * step + step / 2, np.arange(-12, 12) * step - step / 2
+    rows = np.random.default_rng(seed).permutation(24)[: 24 - seed]
+    columns = np.roll(np.arange(24), shift)
+    wanted = grid(lat[rows].astype(dtype), (lon[columns] + 360 * turns).astype(dtype))
+    found = positions(grid(lat, lon), wanted)
+    np.testing.assert_array_equal(found[0], rows)
+    np.testing.assert_array_equal(found[1], columns)
+
+
+def test_the_same_cells_are_the_same_to_a_thousandth():
+    here = grid(np.arange(-9.75, 10, 0.5), np.arange(0.25, 20, 0.5))
+    for off, same in ((3e-4, True), (6e-4, False)):
+        there = here.assign_coords(lat=here.lat + off)
+        assert same_grid(here, there) == same
+    with pytest.raises(ValueError, match=r"40 of 40 latitudes .* the drivers, the first -9.7494 .*nearest is -9.75"):
+        positions(here, there, of="the drivers")
+    with pytest.raises(ValueError, match=r"1 of 3 longitudes are no cells of the other grid, the first 20.25"):
+        positions(here, grid([0.25], [0.25, 20.25, 0.75]))
+    assert positions(here, there, tolerance=0.5)[0].tolist() == list(range(40))
+    assert not same_grid(here, here.isel(lat=slice(1, None)))
+
+
+def test_the_nearest_value_is_found_over_the_seam():
+    rng = np.random.default_rng(0)
+    have, want = rng.uniform(-180, 180, 50), rng.uniform(0, 360, 200)
+    index, apart = nearest(have, want, "lon")
+    gaps = np.abs((have[None] - want[:, None] + 180) % 360 - 180)
+    np.testing.assert_array_equal(index, gaps.argmin(axis=1))
+    np.testing.assert_allclose(apart, gaps.min(axis=1), atol=1e-9)
+
+
+# --- regridding ---
+def a_flux(lat_step=10.0, lon_step=10.0, west=0.0, basis="cell", seed=0, steps=2) -> xr.DataArray:
+    lat, lon = np.arange(-90 + lat_step / 2, 90, lat_step), west + np.arange(lon_step / 2, 360, lon_step)
+    values = np.random.default_rng(seed).normal(size=(steps, lat.size, lon.size))
+    attrs = {"units": "gC m-2 d-1", "area_basis": basis}
+    return xr.DataArray(values, {"lat": lat, "lon": lon}, ("time", "lat", "lon"), name="nee", attrs=attrs)
+
+
+def integral(da, land=1.0):
+    return (da * cell_area(da) * land).sum(("lat", "lon")).values
+
+
+@pytest.mark.parametrize("chunks", [None, {"time": 1, "lat": 5}])
+@pytest.mark.parametrize("target", [(15.0, 24.0, -180.0), (2.5, 3.75, -7.0), (7.5, 90.0, 0.0)])
+def test_the_integral_of_a_flux_is_kept(target, chunks):
+    da = a_flux().where(lambda x: x > -1)
+    out = (da if chunks is None else da.chunk(chunks)).flux.regrid(a_flux(*target))
+    assert (out.chunks is None) == (chunks is None)
+    np.testing.assert_allclose(integral(out), integral(da), rtol=1e-10)
+    assert (out.dims, out.name, out.attrs) == (da.dims, da.name, da.attrs)
+    np.testing.assert_array_equal(out.lon, a_flux(*target).lon)
+
+
+def test_a_flux_of_land_is_a_mean_over_its_land():
+    land = xr.DataArray(np.random.default_rng(1).random((18, 36)), a_flux().isel(time=0).coords, ("lat", "lon"))
+    land = land.where(land > 0.3, 0)
+    ds = a_flux(basis="land").where(land > 0).to_dataset().assign(land_fraction=land, month=("time", [1, 2]))
+    out = ds.flux.regrid(a_flux(15.0, 24.0, -180.0))
+    np.testing.assert_allclose(integral(out.nee, out.land_fraction), integral(ds.nee, ds.land_fraction), rtol=1e-10)
+    assert out.nee.attrs["area_basis"] == "land" and out.month.values.tolist() == [1, 2]
+    alone = xr.ones_like(ds.nee).where(land > 0.6)
+    alone = alone.assign_attrs(ds.nee.attrs).flux.regrid(a_flux(30.0, 40.0))
+    np.testing.assert_allclose(alone.fillna(1), 1, rtol=1e-12)
+
+
+def test_missing_cells_add_nothing_to_a_flux_of_the_cell():
+    da = xr.ones_like(a_flux()).assign_attrs(a_flux().attrs)
+    da = da.where(da.lat > 0).where(da.lon > 10)
+    out = da.flux.regrid(a_flux(20.0, 20.0))
+    assert out.sel(lat=-20).isnull().all()
+    share = float(np.sin(np.radians(10)) / (2 * np.sin(np.radians(10))))
+    np.testing.assert_allclose(out.sel(lat=0)[0, 1:], share, rtol=1e-12)
+    assert out.sel(lon=10, lat=20)[0].item() == pytest.approx(0.5)
+    warm = da.assign_attrs(units="degC").flux.regrid(a_flux(20.0, 20.0))
+    assert warm.sel(lon=10, lat=20)[0].item() == 1
+
+
+def test_what_cannot_be_regridded_is_refused_and_an_unknown_basis_is_said():
+    coarse = a_flux(20.0, 20.0)
+    with pytest.raises(ValueError, match="an amount of each cell, which has no mean: divide it by"):
+        a_flux().assign_attrs(units="gC d-1").flux.regrid(coarse)
+    with pytest.raises(ValueError, match="area_basis 'sea'"):
+        regrid(a_flux(), coarse, area_basis="sea")
+    bare = a_flux().assign_attrs(area_basis=None)
+    with pytest.warns(UserWarning, match="area_basis 'cell' is assumed"):
+        assert bare.flux.regrid(coarse).attrs["area_basis_assumed"] == 1
+
+
+def test_the_same_cells_are_only_put_in_order():
+    da = a_flux()
+    turned = da.isel(lat=slice(None, None, -1)).roll(lon=7, roll_coords=True)
+    turned = turned.assign_coords(lon=(turned.lon.astype("float32") + 180) % 360 - 180)
+    np.testing.assert_array_equal(regrid(turned, da).values, da.values)

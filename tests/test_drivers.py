@@ -659,7 +659,7 @@ def test_land_must_be_on_the_grid():
     land = xr.ones_like(grid.b)
     jitter = land.assign_coords(lon=land.lon + 1e-6)
     assert drivers.fill_nearest(grid, jitter)[1] == drivers.fill_nearest(grid, land)[1] > 0
-    with pytest.raises(ValueError, match="is not on the grid's cells"):
+    with pytest.raises(ValueError, match="are no cells of the land mask"):
         drivers.fill_nearest(grid, land.assign_coords(lon=land.lon + 0.5))
     with pytest.raises(ValueError, match="land needs the dims lat and lon"):
         drivers.fill_nearest(grid, land.rename(lat="y"))

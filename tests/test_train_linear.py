@@ -54,6 +54,11 @@ def test_estimate_is_the_operator_on_the_flux(earth):
     flux = net(torch.tensor(rows)[None])[..., 0].detach().numpy()
     expected = flux @ operator.values.reshape(60, -1).T
     assert np.allclose(found.estimate(net).numpy(), expected, rtol=1e-10)
+    lon = operator.lon.astype("float32") - 360
+    turned = operator.assign_coords(lon=lon + 3e-4).isel(lat=slice(None, None, -1), lon=slice(3, None))
+    seen = np.where(np.arange(36) < 3, 0, operator.values).reshape(60, -1)
+    part = term(earth, turned, observe(operator, earth)).estimate(net).numpy()
+    assert np.allclose(part, flux @ seen.T, rtol=1e-10)
     compressed = operator.copy(data=sparse.COO(operator.values)).transpose("lat", "obs", "lon", "month")
     assert np.allclose(term(earth, compressed, observe(operator, earth)).estimate(net).numpy(), expected, rtol=1e-10)
 
@@ -137,8 +142,8 @@ def test_errors(earth):
         term(earth, operator, xr.DataArray(np.zeros(3), dims="obs"))
     with pytest.raises(ValueError, match="sigma must be finite and above 0"):
         term(earth, operator, sigma=0.0)
-    with pytest.raises(ValueError, match="operator's lat is not that"):
-        term(earth, operator.isel(lat=slice(None, None, -1)), xr.DataArray(np.zeros(60), dims="obs"))
+    with pytest.raises(ValueError, match="18 of 18 latitudes are no cells of the constraint's drivers, on whose grid"):
+        term(earth, operator.assign_coords(lat=operator.lat + 0.1), xr.DataArray(np.zeros(60), dims="obs"))
     with pytest.raises(ValueError, match="steps are by time but the drivers' by month"):
         term(earth, operator.rename(month="time"), xr.DataArray(np.zeros(60), dims="obs"))
     with pytest.raises(ValueError, match=r"operator has the dims .*expected \(obs, lat, lon\)"):

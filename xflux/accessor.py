@@ -43,6 +43,7 @@ class FluxAccessor(Shadow):
 
     convert_units = method(temporal.convert_units)
     cell_area = method(cells.cell_area)
+    regrid = method(cells.regrid)
     aggregate_regions = method(regions.aggregate_regions)
     to_monthly = method(temporal.to_monthly)
     annual = method(temporal.annual)

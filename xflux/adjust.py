@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from . import temporal, units
-from .cells import cell_area, grid_bounds, standardise
+from .cells import Cells, carry, cell_area, regrid, same_grid, standardise
 from .contents import ContentsError, adjusted_for, after_adjustment, check_upward, contents, riding, titled
 from .contents import check_contents as check_contents  # public here too
 from .temporal.overlap import Overlap, overlap
@@ -192,7 +192,7 @@ def _combine(
     _check_component(flux, part, kind)
     part = _on_steps(part, part_bounds, flux, bounds, kind)
     part = _same_labels(part, flux, kind)
-    part = _in_units(regrid(part, flux), flux, bounds)
+    part = _in_units(_on_cells(part, flux), flux, bounds)
     result = flux + sign * part.reset_coords(drop=True)
     return result.transpose(*flux.dims)
 
@@ -207,7 +207,7 @@ def _check_component(flux: xr.DataArray, part: xr.DataArray, kind: str) -> None:
             f"the flux is per m2 of {bases[0]}, {_KIND[kind]} per m2 of {bases[1]}: multiply the one per m2 of land by "
             "the land fraction and set its area_basis to 'cell' first"
         )
-    if bases == ("land", "land") and not _same_cells(flux, part):
+    if bases == ("land", "land") and not same_grid(flux, part):
         raise ValueError(
             f"the flux and {_KIND[kind]} are per m2 of land on different grids, whose cells have different shares of "
             "land: their sums would not be kept. Multiply each by its own land fraction and set area_basis to 'cell' "
@@ -244,15 +244,6 @@ def _same_labels(part: xr.DataArray, flux: xr.DataArray, kind: str) -> xr.DataAr
             )
         part = part.sel({dim: flux[dim].values})
     return part
-
-
-def _same_cells(a: xr.DataArray, b: xr.DataArray) -> bool:
-    """Whether two fluxes are on the same cells, in any order and convention of longitude."""
-    for dim in ("lat", "lon"):
-        x, y = (np.sort(np.round(np.asarray(da[dim].values, float) % 360, 4) % 360) for da in (a, b))
-        if x.shape != y.shape or not np.allclose(x, y, atol=2e-4):
-            return False
-    return True
 
 
 def _on_steps(
@@ -332,58 +323,12 @@ def _in_units(part: xr.DataArray, flux: xr.DataArray, bounds: xr.DataArray | Non
     return temporal.convert_units(part, flux.attrs["units"])
 
 
-# --- conservative regridding ------------------------------------------------------------------------------------------
-
-
-def regrid(da: xr.DataArray, target: xr.DataArray | xr.Dataset) -> xr.DataArray:
-    """``da`` (…, lat, lon), per area, on the cells of ``target``; its sum over the globe stays the same to 1e-10.
-
-    Cells share by area: weights are overlaps in longitude and in sin(latitude), one matrix an axis, as xarray-regrid
-    does it. Its own weights do not conserve sums: they pad the poles and renormalise by what is valid (4e-5 off from
-    5° to 10°, and half of the sum too much where half of the cells are missing). A missing cell counts as zero here.
-
-    Raises
-    ------
-    ValueError
-        ``da`` does not reach all of ``target``'s cells.
-
-    Examples
-    --------
-    >>> fine = xr.DataArray(np.ones((4, 8)), {"lat": [-67.5, -22.5, 22.5, 67.5], "lon": np.arange(8) * 45.0})
-    >>> coarse = xr.DataArray(np.ones((2, 4)), {"lat": [-45.0, 45.0], "lon": np.arange(4) * 90.0 - 180})
-    >>> regrid(fine, coarse).values.round(12).tolist()
-    [[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
-    """
-    da, target = standardise(da), standardise(target)
-    source_cells, target_cells = grid_bounds(da), grid_bounds(target)
-    weights = {}
-    for dim, source, wanted in zip(("lat", "lon"), source_cells, target_cells, strict=True):
-        matrix = _shares(source, wanted, dim)
-        weights[dim] = xr.DataArray(matrix, {f"to_{dim}": target[dim].values}, (f"to_{dim}", dim))
-    if all(w.shape[0] == w.shape[1] and np.allclose(w.values, np.eye(len(w)), atol=1e-9) for w in weights.values()):
-        return da.assign_coords(lat=target["lat"], lon=target["lon"]).fillna(0.0)
-    filled = da.drop_vars(["lat", "lon"]).reset_coords(drop=True).fillna(0.0).astype("float64")
-    result = xr.dot(filled, weights["lat"], weights["lon"], dim=["lat", "lon"])
-    result = result.rename(to_lat="lat", to_lon="lon").assign_coords(lat=target["lat"], lon=target["lon"])
-    return result.transpose(*da.dims).assign_attrs(da.attrs).rename(da.name)
-
-
-def _shares(source: np.ndarray, target: np.ndarray, dim: str) -> np.ndarray:
-    """(target, source) share of each target cell that each source cell covers, by longitude or by sin(latitude)."""
-    if dim == "lat":
-        source, target = np.sin(np.radians(source)), np.sin(np.radians(target))
-    a, b = np.sort(source, axis=1), np.sort(target, axis=1)
-    turns = (0.0,) if dim == "lat" else tuple(360.0 * k for k in range(-2, 3))
-    overlap = sum(
-        np.maximum(np.minimum(b[:, None, 1], a[None, :, 1] + t) - np.maximum(b[:, None, 0], a[None, :, 0] + t), 0.0)
-        for t in turns
-    )
-    share = overlap / (b[:, 1] - b[:, 0])[:, None]
-    covered = share.sum(1)
-    if (covered < 1 - 1e-6).any():
+def _on_cells(part: xr.DataArray, flux: xr.DataArray) -> xr.DataArray:
+    """The component on the flux's cells; what is missing in it is nothing."""
+    if not carry(part, Cells.of(flux)).reaches_all:
+        south, north, west, east = (float(f(part[d])) for d in ("lat", "lon") for f in (np.min, np.max))
         raise ValueError(
-            f"the component covers {dim} {np.degrees(np.arcsin(a)).min() if dim == 'lat' else a.min():g} to "
-            f"{np.degrees(np.arcsin(a)).max() if dim == 'lat' else a.max():g} only, not all of the flux's cells: "
-            "reindex it to the whole globe with zeros first"
+            f"the component covers lat {south:g} to {north:g} and lon {west:g} to {east:g} only, not all of the flux's "
+            "cells: reindex it to the whole globe with zeros first"
         )
-    return share
+    return regrid(part, flux, area_basis="cell").fillna(0.0)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from .. import regions as region_sets
-from ..cells import grid_bounds
+from ..cells import grid_bounds, nearest, same_grid
 from ..contents import riding
 from ..temporal.calendar import MEAN_MONTH
 from ..values import checked
@@ -166,7 +166,7 @@ class Bridge:
         """The region weights on the field's grid."""
         known = self.regions["region"].values
         if regions is None:
-            if _same_grid(rate.field, self.weights):
+            if same_grid(rate.field, self.weights):
                 return region_sets.region_weights(rate.source, self.weights)
             regions = self.attrs.get("regions")
             if regions is None or (self.attrs.get("land_fraction") and land_fraction is None):
@@ -259,18 +259,15 @@ def _known_labels(asked: Sequence[str], known: np.ndarray) -> None:
 
 def nearest_cells(pixels: xr.Dataset, field: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Row and column in ``field`` of every pixel; each must lie within half a cell of both grids."""
-    lat, lon = field["lat"].values.astype(float), field["lon"].values.astype(float)
     if not pixels.sizes["pixel"]:
         return np.empty(0, int), np.empty(0, int)
-    own = [np.ptp(bounds, axis=1) / 2 for bounds in grid_bounds(field)]
-    north = np.abs(pixels["lat"].values[:, None] - lat)
-    east = np.abs(np.mod(pixels["lon"].values[:, None] - lon + 180, 360) - 180)
-    row, column = north.argmin(axis=1), east.argmin(axis=1)
-    picked = np.arange(len(row))
-    slack = 1 + 1e-6
-    far = (north[picked, row] > slack * np.minimum(pixels["lat_halfwidth"].values, own[0][row])) | (
-        east[picked, column] > slack * np.minimum(pixels["lon_halfwidth"].values, own[1][column])
-    )
+    lat, lon, place, far = field["lat"].values, field["lon"].values, [], np.zeros(pixels.sizes["pixel"], bool)
+    for axis, bounds in zip(("lat", "lon"), grid_bounds(field), strict=True):
+        index, apart = nearest(field[axis].values, pixels[axis].values, axis)
+        own = np.ptp(bounds, axis=1)[index] / 2
+        far |= apart > (1 + 1e-6) * np.minimum(pixels[f"{axis}_halfwidth"].values, own)
+        place.append(index)
+    row, column = place
     if far.any():
         first = int(np.flatnonzero(far)[0])
         one = pixels.isel(pixel=first)
@@ -281,13 +278,6 @@ def nearest_cells(pixels: xr.Dataset, field: xr.DataArray | xr.Dataset) -> tuple
             "grid, or regrid the field to the bridge's."
         )
     return row, column
-
-
-def _same_grid(one: xr.DataArray, other: xr.DataArray) -> bool:
-    """Whether the cells are the same, in any order and longitude convention."""
-    lat = [np.sort(da["lat"].values.astype(float)) for da in (one, other)]
-    lon = [np.sort(np.mod(np.round(da["lon"].values.astype(float), 4), 360)) for da in (one, other)]
-    return all(a.size == b.size and np.allclose(a, b, atol=1e-4, rtol=0) for a, b in (lat, lon))
 
 
 def _extent(da: xr.DataArray) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from ..cells import standardise
+from ..cells import nearest, standardise
 
 if TYPE_CHECKING:
     from .bridge import Bridge
@@ -86,9 +86,7 @@ def _names(found: np.ndarray, attrs: dict) -> np.ndarray:
 def _land(weights: xr.DataArray, classes: xr.DataArray, size: int) -> np.ndarray:
     """Area (region, class) in m2, each cell under its majority class; cells of no class count for none."""
     coo = weights.transpose("region", "lat", "lon").data
-    lat, lon = weights["lat"].values, weights["lon"].values
-    row = np.abs(lat[:, None] - classes["lat"].values).argmin(axis=1)
-    column = np.abs(np.mod(lon[:, None] - classes["lon"].values + 180, 360) - 180).argmin(axis=1)
+    row, column = (nearest(classes[axis].values, weights[axis].values, axis)[0] for axis in ("lat", "lon"))
     kind = classes.values[row[coo.coords[1]], column[coo.coords[2]]]
     area = np.zeros((coo.shape[0], size))
     known = kind >= 0

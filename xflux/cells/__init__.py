@@ -3,12 +3,13 @@
 from .area import RADIUS, Cells, cell_area, grid_bounds, points_of
 from .axes import standardise
 from .bounds import cell_bounds, coordinate_bounds, edges
-from .carry import axis_overlap, carry
+from .carry import axis_overlap, carry, regrid
 from .fill import fill_nearest
-from .match import matching, place
+from .match import TOLERANCE, locate, nearest, positions, same_grid
 
 __all__ = [
     "RADIUS",
+    "TOLERANCE",
     "Cells",
     "axis_overlap",
     "carry",
@@ -18,8 +19,11 @@ __all__ = [
     "edges",
     "fill_nearest",
     "grid_bounds",
-    "matching",
-    "place",
+    "locate",
+    "nearest",
     "points_of",
+    "positions",
+    "regrid",
+    "same_grid",
     "standardise",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from .match import positions
+
 
 def fill_nearest(grid: xr.Dataset, land: xr.DataArray, max_distance: float = 1.0) -> tuple[xr.Dataset, int]:
     """Fill land cells whose drivers are missing from the nearest cell with complete drivers.
@@ -56,19 +58,10 @@ def _on_grid(land: xr.DataArray, grid: xr.Dataset) -> np.ndarray:
     for d in ("lat", "lon"):
         if d not in land.dims:
             raise ValueError(f"land needs the dims lat and lon, got {land.dims}")
-    try:
-        mask = land.sel(lat=grid["lat"], lon=grid["lon"], method="nearest", tolerance=1e-4)
-    except KeyError as problem:
-        raise ValueError(
-            f"land (lat {_span(land.lat)}, lon {_span(land.lon)}) is not on the grid's cells "
-            f"(lat {_span(grid.lat)}, lon {_span(grid.lon)}): regrid it first"
-        ) from problem
+    row, column = positions(land, grid, of="the land mask")
+    mask = land.isel(lat=row, lon=column)
     values = mask.transpose("lat", "lon").values
     return values if values.dtype == bool else np.nan_to_num(values.astype(float)) > 0
-
-
-def _span(coord: xr.DataArray) -> str:
-    return f"{float(coord[0]):g}…{float(coord[-1]):g} ({coord.size})"
 
 
 def _nearest(takers: np.ndarray, givers: np.ndarray, grid: xr.Dataset, max_distance: float):

@@ -1,40 +1,95 @@
-"""Which cells of two grids are the same."""
+"""Which cells of two grids are the same, and which is nearest."""
 
 import numpy as np
+import xarray as xr
 
-from .area import Cells
+from .axes import STANDARD_NAMES
+from .inferred import JITTER
 
-# Coordinates that differ by less than this share of a cell are the same.
-_JITTER = 1e-3
+TOLERANCE = 1e-3
+"""Share of a cell by which the centres of the same cell may differ: files round them, to float32 or to few digits."""
 
 
-def matching(source: np.ndarray, target: np.ndarray, axis: str, edges: bool = True) -> np.ndarray | None:
-    """Index of the source cell equal to each target cell, None where the axes differ.
+def nearest(source: np.ndarray, target: np.ndarray, axis: str) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the nearest value of ``source`` for every one of ``target``, and how far it is, in degrees.
+
+    >>> nearest(np.array([0.5, 120.5, 240.5]), np.array([-0.5, 121.0]), "lon")
+    (array([0, 1]), array([1. , 0.5]))
+    """
+    have, want = np.asarray(source, dtype="float64"), np.asarray(target, dtype="float64")
+    if axis == "lon":
+        have, want = np.mod(have, 360), np.mod(want, 360)
+    order = np.argsort(have, kind="stable")
+    ends = (have[order[-1]] - 360, have[order[0]] + 360) if axis == "lon" else (-np.inf, np.inf)
+    order, have = np.r_[order[-1], order, order[0]], np.r_[ends[0], have[order], ends[1]]
+    right = np.searchsorted(have, want).clip(1, len(have) - 1)
+    pick = np.where(want - have[right - 1] <= have[right] - want, right - 1, right)
+    return order[pick], np.abs(have[pick] - want)
+
+
+def locate(source: np.ndarray, target: np.ndarray, axis: str, tolerance: float = TOLERANCE) -> np.ndarray:
+    """Index in ``source`` of every value of ``target`` (degrees), −1 where it lacks one; longitudes modulo 360."""
+    if not len(source):
+        return np.full(len(target), -1)
+    index, apart = nearest(source, target, axis)
+    return np.where(apart <= max(tolerance * _width(source, target, axis), JITTER), index, -1)
+
+
+def _width(source: np.ndarray, target: np.ndarray, axis: str) -> float:
+    """Usual distance between neighbours, of the first that has any."""
+    for values in (source, target):
+        ascending = np.unique(np.mod(values, 360) if axis == "lon" else np.asarray(values))
+        if len(ascending) > 1:
+            return float(np.median(np.diff(ascending)))
+    return 1.0
+
+
+def positions(
+    source: xr.DataArray | xr.Dataset,
+    target: xr.DataArray | xr.Dataset,
+    tolerance: float = TOLERANCE,
+    of: str = "the other grid",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of ``source`` where the cells of ``target`` lie, in any order and longitude convention.
 
     Parameters
     ----------
-    edges
-        Compare the edges of the cells; else only their centres.
+    source, target
+        With the coordinates ``lat`` and ``lon``; ``target`` may be a list of places.
+    tolerance
+        How far centres may be apart, as a share of the source's cell.
+    of
+        What to call ``source`` in the error.
+
+    Raises
+    ------
+    ValueError
+        ``source`` lacks a cell of ``target``; the first one is named.
+
+    Examples
+    --------
+    >>> grid = xr.Dataset(coords={"lat": [-45.0, 45.0], "lon": [0.0, 90.0, 180.0, 270.0]})
+    >>> positions(grid, xr.Dataset(coords={"lat": [45.0], "lon": [-90.0, 0.0]}))
+    (array([1]), array([3, 0]))
     """
-    if len(source) < len(target):
-        return None
-    centres, wanted = source.mean(axis=1), target.mean(axis=1)
-    if axis == "lon":
-        # The seam of the circle is put where no cell centre lies.
-        base = np.mod(wanted[0], 360) - (target[0, 1] - target[0, 0]) / 4
-        centres, wanted = np.mod(centres - base, 360), np.mod(wanted - base, 360)
-    order = np.argsort(centres)
-    place = np.clip(np.searchsorted(centres[order], wanted), 1, max(1, len(centres) - 1))
-    low, high = order[place - 1], order[np.minimum(place, len(centres) - 1)]
-    index = np.where(np.abs(centres[low] - wanted) <= np.abs(centres[high] - wanted), low, high)
-    shift = 0.0 if axis == "lat" else 360 * np.round((target - source[index]).mean(axis=1) / 360)[:, None]
-    apart = source[index] + shift - target
-    apart = apart if edges else apart.mean(axis=1, keepdims=True)
-    return index if (np.abs(apart) <= _JITTER * np.diff(target, axis=1)).all() else None
+    found = []
+    for axis, full in STANDARD_NAMES.items():
+        have, want = source[axis].values, target[axis].values
+        index = locate(have, want, axis, tolerance)
+        if (lacking := index < 0).any():
+            first = want[lacking.argmax()]
+            near = f", nearest is {have[nearest(have, [first], axis)[0][0]]:g}" if len(have) else ""
+            raise ValueError(
+                f"{lacking.sum()} of {want.size} {full}s are no cells of {of}, the first {first:g} (it has {have.size} "
+                f"{full}s{near}): bring both to one grid, as with .flux.regrid(grid)."
+            )
+        found.append(index)
+    return found[0], found[1]
 
 
-def place(points: np.ndarray, target: Cells, axis: str) -> np.ndarray | None:
-    """Index of the point equal to the coordinate of each cell, None where some cell has none."""
-    half = np.diff(getattr(target, axis), axis=1)[:, 0] / 2
-    wanted = target.points[axis]
-    return matching(np.stack([points, points], 1), np.stack([wanted - half, wanted + half], 1), axis, edges=False)
+def same_grid(one: xr.DataArray | xr.Dataset, other: xr.DataArray | xr.Dataset) -> bool:
+    """Whether two grids have the same cells, in any order and longitude convention."""
+    return all(
+        one[axis].size == other[axis].size and (locate(one[axis].values, other[axis].values, axis) >= 0).all()
+        for axis in STANDARD_NAMES
+    )

@@ -5,10 +5,11 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 import xarray as xr
 
+from xflux.cells import locate
 from xflux.contents import check_alike, check_sign
 from xflux.values import checked
 
-SNAP = 1e-4  # degrees or other coordinate units: coordinates this close are the same (float32 files)
+SNAP = 1e-4  # labels of other dims than lat and lon that are this close are the same (float32 files)
 _ALIASES = {"latitude": "lat", "longitude": "lon"}
 
 
@@ -79,7 +80,7 @@ def match_labels(da: xr.DataArray, reference: xr.DataArray, name: Hashable, scor
     ours, theirs = da.indexes[name], reference.indexes[name]
     if ours.equals(theirs):
         return reference
-    snapped = _snap(ours, theirs, circle=360.0 if name == "lon" else None)
+    snapped = _snap(ours, theirs, name)
     if snapped is not None:
         return reference.isel({name: snapped}).assign_coords({name: da[name].variable})
     _same_calendar(ours, theirs, name)
@@ -92,19 +93,15 @@ def match_labels(da: xr.DataArray, reference: xr.DataArray, name: Hashable, scor
     return reference
 
 
-def _snap(ours, theirs, circle: float | None = None) -> np.ndarray | None:
-    """Positions in ``theirs`` of the labels of ``ours`` where all agree to within SNAP (on a circle), else None."""
+def _snap(ours, theirs, name: Hashable) -> np.ndarray | None:
+    """Positions in ``theirs`` of the labels of ``ours`` where all agree to within rounding, else None."""
     if len(ours) != len(theirs) or not all(i.dtype.kind in "iuf" for i in (ours, theirs)):
         return None
-    a, b = ours.to_numpy().astype("float64"), theirs.to_numpy().astype("float64")
-    if circle is not None:  # −180…180 and 0…360 are the same places
-        a, b = (a + SNAP) % circle, (b + SNAP) % circle
-    order_ours, order_theirs = np.argsort(a), np.argsort(b)
-    if not np.allclose(a[order_ours], b[order_theirs], rtol=0, atol=SNAP):
-        return None
-    positions = np.empty(len(ours), dtype=int)
-    positions[order_ours] = order_theirs
-    return positions
+    if name in ("lat", "lon"):
+        found = locate(theirs.to_numpy(), ours.to_numpy(), name)
+        return found if (found >= 0).all() else None
+    found = theirs.get_indexer(ours, method="nearest", tolerance=SNAP) if theirs.is_monotonic_increasing else [-1]
+    return found if (np.sort(found) == np.arange(len(ours))).all() else None
 
 
 def _same_calendar(ours, theirs, name: Hashable) -> None:

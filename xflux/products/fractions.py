@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from ..cells import positions
 from .table import ProductError
 
 _NAMES = ("land_fraction", "landfraction", "landfrac", "land_area_fraction", "sftlf", "lsf", "lsm", "LF")
@@ -17,8 +18,10 @@ def with_land_fraction(ds: xr.Dataset, source: str | Path | xr.DataArray | xr.Da
     fraction = fraction.rename({k: v for k, v in _RENAME.items() if k in fraction.dims}).squeeze(drop=True)
     if set(fraction.dims) != {"lat", "lon"}:
         raise ProductError(f"land_fraction needs the dims lat and lon, got {fraction.dims}")
-    rows = _match(fraction["lat"].values, ds["lat"].values, "lat")
-    columns = _match(fraction["lon"].values, ds["lon"].values, "lon")
+    try:
+        rows, columns = positions(fraction, ds, of="the land fraction's grid")
+    except ValueError as problem:
+        raise ProductError(str(problem)) from None
     values = fraction.transpose("lat", "lon").values[np.ix_(rows, columns)].astype("float64")
     values = values / 100.0 if _is_percent(fraction, values) else values
     if np.nanmin(values) < -1e-6 or np.nanmax(values) > 1 + 1e-6:
@@ -41,19 +44,3 @@ def _read(source: str | Path | xr.DataArray | xr.Dataset) -> xr.DataArray:
 def _is_percent(fraction: xr.DataArray, values: np.ndarray) -> bool:
     units = str(fraction.attrs.get("units", "")).lower()
     return "%" in units or "percent" in units or bool(np.nanmax(values) > 1.5)
-
-
-def _match(source: np.ndarray, target: np.ndarray, dim: str) -> np.ndarray:
-    """Positions in ``source`` of the cells of ``target`` (longitudes modulo 360), to a hundredth of a cell."""
-    gap = source[None, :] - target[:, None]
-    if dim == "lon":
-        gap = (gap + 180.0) % 360.0 - 180.0
-    nearest = np.abs(gap).argmin(axis=1)
-    distance = np.abs(gap[np.arange(target.size), nearest])
-    step = np.median(np.abs(np.diff(target))) if target.size > 1 else 1.0
-    if (distance > 0.01 * step).any():
-        raise ProductError(
-            f"the land fraction's {dim} ({source.size} from {source[0]:g} to {source[-1]:g}) is not the product's "
-            f"({target.size} from {target[0]:g} to {target[-1]:g}); regrid it first"
-        )
-    return nearest

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping
 import numpy as np
 import xarray as xr
 
-from xflux.cells import cell_area, standardise
+from xflux.cells import cell_area, locate, standardise
 from xflux.contents import riding
 from xflux.files import stamp
 from xflux.regions.aggregate import TIMES, integrate, integrated_units, weighing_basis
@@ -261,10 +261,8 @@ def _on_cells(covariance: xr.DataArray, source: xr.DataArray | xr.Dataset) -> xr
         for dim in (axis, f"{axis}_2"):
             if dim not in covariance.coords and covariance.sizes[dim] == source.sizes[axis]:
                 continue
-            apart = covariance[dim].values[None] - source[axis].values[:, None]
-            apart = np.abs((apart + 180) % 360 - 180 if axis == "lon" else apart)
-            place = apart.argmin(axis=1)
-            if covariance.sizes[dim] != source.sizes[axis] or apart.min(axis=1).max() > 1e-3:
+            place = locate(covariance[dim].values, source[axis].values, axis)
+            if covariance.sizes[dim] != source.sizes[axis] or (place < 0).any():
                 raise ValueError(
                     f"the covariance's {dim} ({covariance.sizes[dim]} from {covariance[dim].values[0]:g}) is not the "
                     f"{axis} of the flux ({source.sizes[axis]} from {source[axis].values[0]:g})."

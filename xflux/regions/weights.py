@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from xflux.cells import Cells, cell_area, place, points_of, standardise
+from xflux.cells import Cells, cell_area, locate, points_of, standardise
 from xflux.contents import area_basis as basis_of
 from xflux.contents import check_basis
 from xflux.files import stamp
@@ -148,9 +148,9 @@ def _extents(weights: xr.DataArray, made: np.ndarray, here: np.ndarray, globe) -
 
 def _index(there: np.ndarray, here: Cells, axis: str) -> np.ndarray:
     """Place on the grid at hand of every row or column of the weights, −1 where the grid lacks it."""
-    found = place(there, here, axis)
-    if found is None:
-        own = here.points[axis]
+    own = here.points[axis]
+    found = locate(there, own, axis)
+    if (found < 0).any():
         raise ValueError(
             f"the weights were made for another grid: their {axis} cells ({len(there)}, from {there[0]:g}) are not "
             f"those of the data ({len(own)}, from {own[0]:g}). Make them with region_weights(grid, regions)."

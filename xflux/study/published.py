@@ -8,6 +8,7 @@ import xarray as xr
 
 import xflux
 from xflux import adjust, temporal
+from xflux.cells import positions
 from xflux.contents import contents
 from xflux.study.config import Published, StudyConfig, StudyError, Target
 
@@ -163,16 +164,9 @@ def products_by_region(config: StudyConfig, files: dict, years: tuple[int, int] 
 
 def on_cells(da: Data, grid: xr.Dataset | xr.DataArray, key: str) -> Data:
     """``da`` with the coordinates of ``grid``, which has the same cells in any order and longitude convention."""
-    positions = {}
-    for dim in ("lat", "lon"):
-        have, want = np.asarray(da[dim].values, float), np.asarray(grid[dim].values, float)
-        gap = np.abs(have[None] - want[:, None])
-        gap = np.minimum(gap % 360, 360 - gap % 360) if dim == "lon" else gap
-        positions[dim] = gap.argmin(axis=1)
-        if (gap.min(axis=1) > 1e-3).any():
-            raise StudyError(
-                f"{key} is not on the grid of drivers.base: its {dim} ({have.size} from {have[0]:g} to {have[-1]:g}) "
-                f"is not the drivers' ({want.size} from {want[0]:g} to {want[-1]:g}); regrid one of them first"
-            )
-    same = all(np.array_equal(p, np.arange(da.sizes[d])) for d, p in positions.items())
-    return (da if same else da.isel(positions)).assign_coords(lat=grid["lat"], lon=grid["lon"])
+    try:
+        places = dict(zip(("lat", "lon"), positions(da, grid, of=key), strict=True))
+    except ValueError as problem:
+        raise StudyError(f"{key} is not on the grid of drivers.base: {problem}") from None
+    same = all(np.array_equal(p, np.arange(da.sizes[d])) for d, p in places.items())
+    return (da if same else da.isel(places)).assign_coords(lat=grid["lat"], lon=grid["lon"])

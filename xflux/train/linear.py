@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from xflux.cells import positions
 from xflux.train.checkpoint import fingerprint
 from xflux.train.constraints import LinearConstraint, plain_options
 from xflux.train.data import GridRows, Scaling, Setting, grid_rows
@@ -127,9 +128,7 @@ def _entries(constraint: LinearConstraint) -> tuple[np.ndarray, np.ndarray | Non
     """The operator's non-zero entries: number of the observation, of its step (None: no steps), of the cell; value."""
     operator, grid = constraint.operator, constraint.drivers
     steps = [d for d in operator.dims if d not in ("obs", "lat", "lon")]
-    for dim in ("lat", "lon"):
-        if not np.array_equal(operator[dim].values, grid[dim].values):
-            raise ValueError(f"the operator's {dim} is not that of the constraint's drivers: put both on one grid")
+    row, column = positions(grid, operator, of="the constraint's drivers, on whose grid the operator must be")
     data = operator.transpose("obs", *steps, "lat", "lon").data
     if hasattr(data, "coords"):
         coords, values = tuple(data.coords), np.asarray(data.data, float)
@@ -141,7 +140,7 @@ def _entries(constraint: LinearConstraint) -> tuple[np.ndarray, np.ndarray | Non
         raise ValueError(f"the operator of constraint {constraint.name} has infinite entries")
     there = np.isfinite(values)  # NaN is no entry
     coords, values = [c[there] for c in coords], values[there]
-    cell = coords[-2] * grid.sizes["lon"] + coords[-1]
+    cell = row[coords[-2]] * grid.sizes["lon"] + column[coords[-1]]
     return coords[0], (coords[1] if steps else None), cell, values
 
 

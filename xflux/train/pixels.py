@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from xflux.cells import cell_area, positions
 from xflux.temporal.calendar import MEAN_MONTH
 from xflux.train.constraints import RegionalConstraint, match_regions
 from xflux.train.data import GridRows, Scaling, Setting, grid_rows
@@ -72,8 +73,6 @@ def keep_regions(pixels: Pixels, kept: np.ndarray) -> Pixels:
 
 def _check_overlap(constraint: RegionalConstraint, weights: xr.DataArray, table) -> None:
     """Raise where the regions of a cell are together larger than it, or the set overlaps: land would count twice."""
-    from xflux.cells import cell_area
-
     area = cell_area(constraint.drivers).transpose("lat", "lon").values.ravel()
     over = np.asarray(table.sum(0)).ravel() > area * (1 + 1e-6)
     if weights.attrs.get("regions_overlap") and not over.any():
@@ -133,7 +132,8 @@ def bridge_pixels(
     order = match_regions(names, labels, "the bridge")
     number = {labels[i]: place for place, i in enumerate(order)}
     table = bridge.pixels
-    cells = _cells(grid, table["lat"].values, table["lon"].values)
+    row, column = positions(grid, table, of="the constraint's drivers, which must be on the bridge's grid")
+    cells = row * grid.sizes["lon"] + column
     rows = grid_rows(grid, scaling, cells, config.torch_dtype, config.torch_device)
     if len(rows.cells) < len(cells) or rows.incomplete:
         raise ValueError(
@@ -159,24 +159,3 @@ def whole_of_bridge(
     if regions is None:
         return None
     return regional_pixels(replace(constraint, regions=regions), names, scaling, config)[0]
-
-
-def _cells(grid: xr.Dataset, lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
-    """Flat numbers of the cells with these centres (longitude modulo 360); raises where there is none."""
-    grid_lat, grid_lon = grid["lat"].values, grid["lon"].values
-    row = np.abs(grid_lat[None] - np.asarray(lat)[:, None]).argmin(1)
-    apart = np.abs((grid_lon[None] - np.asarray(lon)[:, None] + 180) % 360 - 180)
-    column = apart.argmin(1)
-    off = np.abs(grid_lat[row] - lat) > _half_cell(grid_lat)
-    off |= apart[np.arange(len(column)), column] > _half_cell(grid_lon)
-    if off.any():
-        first = np.flatnonzero(off)[0]
-        raise ValueError(
-            f"{off.sum()} of the bridge's {len(off)} pixels are no cells of the constraint's drivers, e.g. lat "
-            f"{lat[first]}, lon {lon[first]}: the bridge and the drivers must be on one grid"
-        )
-    return row * len(grid_lon) + column
-
-
-def _half_cell(centres: np.ndarray) -> float:
-    return 0.5 * float(np.abs(np.diff(centres)).min()) + 1e-6 if len(centres) > 1 else 180.0
