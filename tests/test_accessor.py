@@ -91,6 +91,7 @@ def test_both_accessors_offer_the_contract():
         "bridge_stability",
         "convert_units",
         "cell_area",
+        "regrid",
         "aggregate_regions",
         "mean_seasonal_cycle",
         "annual",
