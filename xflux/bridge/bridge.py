@@ -85,14 +85,17 @@ class Bridge:
             {"month_lengths": self.month_lengths, "mean_month_days": MEAN_MONTH},
         )
 
-    def predict(self, da: xr.DataArray | xr.Dataset, var: str | None = None) -> xr.DataArray:
+    def predict(
+        self, da: xr.DataArray | xr.Dataset, var: str | None = None, *, area_basis: str | None = None
+    ) -> xr.DataArray:
         """Regional integrals from the contributing pixels alone: (…, time, region) in PgC month-1, lazy for dask.
 
         ``da`` is a flux in any unit of carbon per area and time, monthly or finer (averaged to months first); the
         prediction of the mean month, intercept included, is multiplied by the month's true length / 30.436875.
         Of a month that a daily series covers in part only the days that are there count, as in ``aggregate_regions``.
         Annual steps give the amount of each year, in PgC yr-1; without a time dim the prediction is that of the mean
-        month. A pixel that is NaN makes its region NaN.
+        month. A pixel that is NaN makes its region NaN. ``area_basis`` says what the flux is per m2 of, where it does
+        not itself.
 
         Raises
         ------
@@ -100,11 +103,11 @@ class Bridge:
             A pixel lies farther than half a cell (of either grid) from the nearest cell of ``da``; steps are longer
             than a month and no years.
         """
-        rate = self._monthly(da, var)
+        rate = self._monthly(da, var, area_basis)
         return self._scaled(self._at_pixels(rate), rate)
 
-    def _monthly(self, da: xr.DataArray | xr.Dataset, var: str | None) -> Rate:
-        rate = monthly_rate(da, var)
+    def _monthly(self, da: xr.DataArray | xr.Dataset, var: str | None, area_basis: str | None = None) -> Rate:
+        rate = monthly_rate(da, var, area_basis)
         given, own = rate.field.attrs.get("area_basis"), self.attrs.get("area_basis")
         if given and own and given != own:
             raise ValueError(
@@ -149,6 +152,7 @@ class Bridge:
         *,
         regions: Any = None,
         land_fraction: xr.DataArray | None = None,
+        area_basis: str | None = None,
     ) -> xr.DataArray:
         """The full integrals that :meth:`predict` approximates, from every pixel: (…, time, region) in PgC month-1.
 
@@ -157,7 +161,7 @@ class Bridge:
         On the grid of the fit nothing more is needed; on another one the named region set is drawn anew, and a mask
         or ``land_fraction`` has to be given on that grid.
         """
-        rate = self._monthly(da, var)
+        rate = self._monthly(da, var, area_basis)
         length = MEAN_MONTH if rate.days is None else rate.days if rate.covered is None else rate.days * rate.covered
         whole = integrate(rate, self._weights_on(rate, regions, land_fraction)) * length
         return _described(whole, rate).assign_attrs(long_name="regional integral of every pixel")
@@ -187,6 +191,7 @@ class Bridge:
         warn: bool = True,
         regions: Any = None,
         land_fraction: xr.DataArray | None = None,
+        area_basis: str | None = None,
     ) -> xr.Dataset:
         """Does the bridge still hold for a later field (the post-hoc test of Sect. 3.5)?
 
@@ -206,8 +211,8 @@ class Bridge:
         """
         from .diagnosis import diagnose
 
-        full = self.full(da, var, regions=regions, land_fraction=land_fraction)
-        return diagnose(self, self.predict(da, var), full, threshold, warn)
+        full = self.full(da, var, regions=regions, land_fraction=land_fraction, area_basis=area_basis)
+        return diagnose(self, self.predict(da, var, area_basis=area_basis), full, threshold, warn)
 
     def composition(self, pft: xr.DataArray) -> xr.Dataset:
         """PFTs of the contributing pixels and of the land, by region and in all (Fig. B3, B4); see `composition`."""

@@ -10,6 +10,7 @@ import xarray as xr
 
 from .. import regions as region_sets
 from ..files import stamp
+from ..regions.aggregate import weighing_basis
 from . import lasso
 from .bridge import Bridge
 from .candidates import ALL_PIXELS, LANDMARKS, rounded, spectral_clusters, stratified_draw, z_normalised
@@ -166,26 +167,19 @@ def prepare(
     area_basis: str | None = None,
 ) -> Prepared:
     """Monthly rates, region weights, samples and the attributes of a fit."""
-    rate = monthly_rate(da, var)
+    rate = monthly_rate(da, var, area_basis)
     if not rate.samples:
         raise ValueError(f"a bridge needs samples: dims {rate.field.dims}, expected (…, time or month, lat, lon).")
-    basis = _basis(area_basis, regions, rate.field)
-    if basis is None:
-        warnings.warn(
-            "fit_bridge: nothing says whether the flux is per area of land or of cell; 'cell' is assumed. Set "
-            "attrs['area_basis'] or area_basis=.",
-            UserWarning,
-            stacklevel=3,
-        )
-    weights = region_sets.region_weights(rate.source, regions, basis or "cell", land_fraction)
-    weights = weights.assign_attrs(area_basis=basis or "cell")  # weights made earlier may not know theirs
+    basis, assumed = weighing_basis(rate.field, regions)
+    weights = region_sets.region_weights(rate.source, regions, basis, land_fraction)
+    weights = weights.assign_attrs(area_basis=basis)  # weights made earlier may not know theirs
     land = weights
     if weights.attrs["area_basis"] != "land" and not _are_weights(regions):
         land = region_sets.region_weights(rate.source, regions, "land", land_fraction)
     attrs = {name: getattr(opts, name) for name in FitOptions.__dataclass_fields__}
     samples = collect(rate, weights, month_lengths=opts.month_lengths, folds=opts.folds)
     attrs |= {
-        "area_basis": basis,
+        "area_basis": None if assumed else basis,
         "regions": regions if isinstance(regions, str) else None,
         "land_fraction": land_fraction is not None,
         "n_samples": len(samples.values),
@@ -198,17 +192,6 @@ def prepare(
 def _are_weights(regions: Any) -> bool:
     """Whether ``regions`` are region weights made earlier."""
     return isinstance(regions, xr.DataArray) and regions.attrs.get("units") == "m2"
-
-
-def _basis(asked: str | None, regions: Any, field: xr.DataArray) -> str | None:
-    """The area basis asked for, else that of weights made earlier, which must be the flux's, else the flux's own."""
-    own, made = field.attrs.get("area_basis"), regions.attrs.get("area_basis") if _are_weights(regions) else None
-    if asked is None and own and made and own != made:
-        raise ValueError(
-            f"the flux is per m2 of {own!r}, the weights were made for area_basis={made!r}: make them with "
-            f"region_weights(grid, regions, area_basis={own!r}), or give area_basis={made!r} if that is what it is."
-        )
-    return asked or made or own
 
 
 def _describe(regions: Any) -> str:

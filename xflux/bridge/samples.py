@@ -9,6 +9,7 @@ import xarray as xr
 
 from .. import regions, temporal, units
 from ..cells import grid_bounds, standardise
+from ..contents import area_basis
 from ..temporal.bounds import dataset_bounds
 from ..temporal.calendar import MEAN_MONTH
 from ..temporal.steps import steps_of
@@ -59,13 +60,19 @@ class Rate:
         return self.field.dims[:-2]
 
 
-def monthly_rate(obj: xr.DataArray | xr.Dataset, var: str | None = None) -> Rate:
-    """The flux as monthly mean rates; steps shorter than a month are averaged to calendar months."""
+def monthly_rate(obj: xr.DataArray | xr.Dataset, var: str | None = None, basis: str | None = None) -> Rate:
+    """The flux as monthly mean rates; steps shorter than a month are averaged to calendar months.
+
+    What the flux is per m2 of is read here, or given as ``basis``, and rides on as ``area_basis``.
+    """
     name = flux_variable(obj, var)
     source = obj = standardise(obj)
-    if name is not None:
-        basis = {k: v for k, v in obj.attrs.items() if k == "area_basis"}
-        obj = _with_bounds(obj, name).assign({name: obj[name].assign_attrs(basis | obj[name].attrs)})
+    inherited = {k: v for k, v in obj.attrs.items() if k == "area_basis"}
+    if name is None:
+        obj = obj.assign_attrs(_basis(obj, basis))
+    else:
+        flux = obj[name].assign_attrs(inherited | obj[name].attrs)
+        obj = _with_bounds(obj, name).assign({name: flux.assign_attrs(_basis(flux, basis))})
     obj = obj.drop_vars([c for c in obj.coords if _maps(obj[c])])
     obj = decoded(obj) if name is None else obj.assign({name: decoded(obj[name])})
     dims = obj.dims if name is None else obj[name].dims
@@ -81,6 +88,11 @@ def monthly_rate(obj: xr.DataArray | xr.Dataset, var: str | None = None) -> Rate
     field = _in_order(_field(_as_rate(obj, name), name), axis)
     present = None if present is None else present.transpose(*field.dims)
     return Rate(field, days, source, {"month": 1, "year": 12}.get(steps.kind, 0), covered, present)
+
+
+def _basis(flux: xr.DataArray, given: str | None) -> dict[str, str]:
+    basis = area_basis(flux, given)
+    return {} if basis is None else {"area_basis": basis}
 
 
 def _to_months(

@@ -15,7 +15,7 @@ from xflux.contents import area_basis as basis_of
 from xflux.files import stamp
 from xflux.regions.cache import plan_for
 from xflux.regions.extent import WHOLE
-from xflux.regions.globe import GLOBAL, RIDING, region_attrs
+from xflux.regions.globe import GLOBAL, RIDING, check_labels, region_attrs
 from xflux.regions.kernel import Plan, weighted_sums
 from xflux.regions.weights import Weights, is_weights
 from xflux.temporal.bounds import dataset_bounds
@@ -159,7 +159,7 @@ def integrate(
 
 
 def weighing_basis(
-    da: xr.DataArray, regions, per_cell: bool, given: str | None = None, quiet: bool = False
+    da: xr.DataArray, regions, per_cell: bool = False, given: str | None = None, quiet: bool = False
 ) -> tuple[str, bool]:
     """What the flux is per m2 of, and whether it had to be assumed; weights made earlier know theirs."""
     if per_cell and not is_weights(regions):
@@ -191,8 +191,7 @@ def _check_global(weights: Weights) -> None:
             f"include_global needs to know what falls in no region, but the regions of {weights.name!r} overlap (or "
             f"came as weights without the coordinate 'cell_weight'); leave it out, or add up the regions you want."
         )
-    if GLOBAL in weights.labels.astype(str):
-        raise ValueError(f"a region is called {GLOBAL!r}, as the sum of all is: give it another label.")
+    check_labels(weights.labels)
 
 
 def _warn_of_extent(weights: Weights) -> None:

@@ -11,7 +11,7 @@ from xflux.contents import riding
 from xflux.files import stamp
 from xflux.regions.aggregate import TIMES, integrate, integrated_units, weighing_basis
 from xflux.regions.cache import plan_for
-from xflux.regions.globe import GLOBAL, with_global
+from xflux.regions.globe import GLOBAL, check_labels, with_global
 from xflux.temporal import standardise as standardise_time
 from xflux.temporal import to_amounts
 from xflux.temporal.bounds import dataset_bounds
@@ -141,7 +141,9 @@ def _yearly(da, source, units: str, regions, land_fraction, area_basis) -> xr.Da
     if "region" in da.dims:
         sums = to_amounts(with_global(da), step_units, None, bounds)[0]
     else:
-        sums = with_global(integrate(da, source, regions, step_units, None, land_fraction, False, area_basis))
+        sums = integrate(da, source, regions, step_units, None, land_fraction, False, area_basis)
+        check_labels(sums["region"].values)
+        sums = with_global(sums)
     if timeless:
         return sums
     yearly, share = to_amounts(sums, step_units, "YS", bounds)

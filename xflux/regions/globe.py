@@ -23,6 +23,12 @@ def region_attrs(remainder: bool, overlapping: bool) -> dict:
     return attrs
 
 
+def check_labels(labels: np.ndarray) -> None:
+    """Regions beside which GLOBAL is to stand."""
+    if GLOBAL in labels.astype(str):
+        raise ValueError(f"a region is called {GLOBAL!r}, as the sum of all is: give it another label.")
+
+
 def with_global(sums: xr.DataArray) -> xr.DataArray:
     """Integrals by region with GLOBAL as the last region, without the coordinates that lie on the regions.
 

@@ -4,6 +4,8 @@ Edges are straight in the coordinates in which they are given. In a projection t
 rings that cross the antimeridian are unwrapped, and those that go around a pole are closed over it.
 """
 
+import warnings
+
 import numpy as np
 
 from xflux.regions.shapes import made_valid
@@ -35,13 +37,16 @@ def polygons_of(regions) -> tuple[list, np.ndarray, str]:
     Raises
     ------
     ValueError
-        Coordinates that are not degrees and have no CRS, or that their projection does not know.
+        Coordinates that are not degrees and have no CRS, that their projection does not know, or that are no numbers;
+        no region with an area.
     """
     shapes, labels, name = _described(regions)
+    _check_numbers(shapes, labels)
     crs = getattr(regions, "crs", None)
     if crs is not None and not _is_plain(crs):
         shapes = [_unprojected(shape, crs) for shape in shapes]
     _check_degrees(shapes)
+    _check_areas(shapes, labels)
     return [folded(shape) for shape in shapes], labels, name
 
 
@@ -67,6 +72,23 @@ def _is_plain(crs) -> bool:
     return crs.is_geographic and not crs.is_derived and degrees and (meridian is None or meridian.longitude == 0)
 
 
+def _check_numbers(shapes: list, labels: np.ndarray) -> None:
+    import shapely
+
+    for shape, label in zip(shapes, labels, strict=True):
+        if shape is not None and not np.isfinite(shapely.get_coordinates(shape)).all():
+            raise ValueError(f"region {str(label)!r} has vertices that are no numbers: drop them, or mend the region.")
+
+
+def _check_areas(shapes: list, labels: np.ndarray) -> None:
+    """A region without area is no wrong number, its integrals are NaN: it is named."""
+    none = [str(k) for shape, k in zip(shapes, labels, strict=True) if shape is None or shape.is_empty]
+    if len(none) == len(labels):
+        raise ValueError(f"none of the {len(labels)} regions has an area: all are empty.")
+    if none:
+        warnings.warn(f"regions that are empty have no area: {', '.join(none)}.", UserWarning, stacklevel=2)
+
+
 def _check_degrees(shapes: list) -> None:
     for i, shape in enumerate(shapes):
         if shape is None or shape.is_empty:
@@ -75,7 +97,8 @@ def _check_degrees(shapes: list) -> None:
         if south < -90.001 or north > 90.001 or west < -1080 or east > 1080:
             raise ValueError(
                 f"region {i} reaches from ({west:g}, {south:g}) to ({east:g}, {north:g}), which are no degrees of "
-                f"longitude and latitude: tell its coordinate system with set_crs, and it is brought to degrees."
+                f"longitude and latitude: tell its coordinate system with set_crs, and it is brought to degrees, or "
+                f"cut off what lies beyond the poles (shapely.clip_by_rect)."
             )
 
 
