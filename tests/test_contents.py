@@ -208,3 +208,10 @@ def test_an_adjusted_flux_has_another_name_and_its_own_again_when_that_is_undone
     }
     again = after_adjustment(without, "fire", True)
     assert again["long_name"] == "net biome exchange" and again["includes_fire"] == 1 and "adjusted_for" not in again
+
+
+def test_a_converted_flux_does_not_name_the_units_that_it_had():
+    one = flux(units="kgC m-2 s-1", long_name="net CO2 flux (kgC m-2 s-1), mean [posterior]", standard_name=UP)
+    found = one.flux.convert_units("gC m-2 d-1").attrs
+    assert found["long_name"] == "net CO2 flux, mean [posterior]" and found["standard_name"] == UP
+    assert one.flux.convert_units("kgC m-2 s-1").attrs["long_name"] == one.attrs["long_name"]

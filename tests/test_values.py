@@ -152,3 +152,23 @@ def test_drivers_as_they_are_give_no_warning(values):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_fills(values, "driver 'x'")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_fill_value_in_the_drivers_of_a_forward_run_is_named_when_it_is_computed(lazy):
+    class Model:
+        drivers, units, target_names = ["x"], "gC m-2 d-1", ["nee"]
+
+        def predict(self, rows):
+            return rows[:, 0]
+
+    grid = flux().drop_attrs().to_dataset(name="x")
+    grid["x"][2, 0, 0] = -9999.0
+    grid = grid.chunk(time=4) if lazy else grid
+    with pytest.warns(UserWarning, match="driver 'x' holds the value -9999, which is used as it is.*missing_value"):
+        result = grid.flux.predict(Model()).compute(scheduler="synchronous")
+    assert float(result[2, 0, 0]) == -9999.0
+    grid["x"].attrs["missing_value"] = -9999.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(grid.flux.predict(Model()).compute()[2, 0, 0])

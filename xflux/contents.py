@@ -236,8 +236,24 @@ def after_sum(flux: xr.DataArray) -> dict:
     gone = ("standard_name", "cell_measures", "cell_methods", "valid_min", "valid_max", "valid_range", "actual_range")
     attrs = {k: v for k, v in flux.attrs.items() if k not in gone} | _positive(flux.attrs)
     if "long_name" in attrs:
-        attrs["long_name"] = _PER_AREA.sub("", str(attrs["long_name"])).strip()
+        attrs["long_name"] = _PER_AREA.sub("", without_units(str(attrs["long_name"]))).strip()
     return attrs
+
+
+def without_units(text: str) -> str:
+    """A long name without units in brackets, which are others once the values were converted.
+
+    >>> without_units("net CO2 flux (kgC m-2 s-1), posterior [mean]")
+    'net CO2 flux, posterior [mean]'
+    """
+
+    def kept(bracket: re.Match) -> str:
+        try:
+            return bracket[0] if units.parse(bracket[1]).substance == "1" else ""
+        except units.UnitsError as error:
+            return "" if "ambiguous" in str(error) else bracket[0]
+
+    return re.sub(r"\s*[\[(]([^\])]*)[\])]", kept, text)
 
 
 # The words of CF's standard names, and of CMIP's and our own long names.
@@ -259,9 +275,7 @@ _REMEDY = (
     "Turn one with xflux.contents.turned(da), or, where the values are turned already, drop the attribute that is "
     "wrong and set attrs['positive'] to 'up' or 'down'."
 )
-_PER_AREA = re.compile(
-    r"\s*[\[(][^\])]*(m\^?\*{0,2}-2|/ ?m\^?2|m⁻²|/m²)[^\])]*[\])]|\s*per (unit area|m2|square met\w+)", re.I
-)
+_PER_AREA = re.compile(r"\s*\bper (unit area|m2|square met\w+)", re.IGNORECASE)
 
 
 def _said_sign(obj: Flux) -> tuple[str | None, str]:

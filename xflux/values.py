@@ -129,6 +129,17 @@ def warn_of_fills(values: np.ndarray, name: str, stacklevel: int = 2) -> None:
             )
 
 
+def warn_of_fill(fill: float | None, name: str, stacklevel: int = 2) -> None:
+    """Warn of a driver in which :func:`found_fill` found one, where the others are not there to compare it with."""
+    if fill is not None:
+        warnings.warn(
+            f"{name} holds the value {fill:g}, which is used as it is. If that is a fill value, mask it first or set "
+            f"attrs['missing_value'] = {fill:g}.",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
 _PACKING = {"scale_factor": 1.0, "add_offset": 0.0, "_Unsigned": "false"}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xflux.forward.model import Outputs
+from xflux.values import found_fill, warn_of_fill
 
 ROWS = 16_384  # rows per call of the model: ten drivers of them stay in the second-level cache
 
@@ -30,6 +31,8 @@ def predict_block(
     ndarray (planes, steps, *space) float32, NaN where any driver is not finite.
     """
     n_steps, space = shape[0], shape[1:]
+    for name, array in zip(model.drivers, arrays, strict=True):
+        warn_of_fill(found_fill(array), f"driver {name!r}")
     drivers = [_Planes(a, lookup, space) for a, lookup in zip(arrays, lookups, strict=True)]
     cells = _candidates(drivers, n_steps)
     planes = len(out.targets) * out.per_target

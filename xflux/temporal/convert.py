@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
+from ..contents import without_units
 from ..units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_variables, parse
 from ..values import checked
 from .axis import standardise
@@ -76,6 +77,8 @@ def finish(result: xr.DataArray, da: xr.DataArray, units: str | None = None) -> 
     attrs = {key: value for key, value in da.attrs.items() if key not in _STALE}
     if units is not None:
         attrs["units"] = units
+        if units != da.attrs.get("units") and isinstance(attrs.get("long_name"), str):
+            attrs["long_name"] = without_units(attrs["long_name"])
     result = result.rename(da.name).drop_attrs(deep=False).assign_attrs(attrs)
     return result.drop_encoding()
 

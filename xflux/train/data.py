@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 
 from xflux.temporal.calendar import MONTH_DAYS
-from xflux.values import checked, decoded, found_fill, warn_of_fills
+from xflux.values import checked, decoded, found_fill, warn_of_fill, warn_of_fills
 
 MAX_MISSING = 0.5  # share of tower rows that may be dropped for a missing driver or target before it is an error
 CELLS = 4096  # cells of a driver that are standardised at once
@@ -358,13 +358,7 @@ def _group(grid: xr.Dataset, names: list[str], own: str, wanted: np.ndarray, sca
             finite = np.isfinite(cells)
             there[part] &= finite
             values[part, k] = np.where(finite, scaling(cells, name), 0)
-        if fill is not None:
-            warnings.warn(
-                f"driver {name!r} of a constraint holds the value {fill:g} and it is used as it is. If that is a fill "
-                f"value, mask it first or set attrs['missing_value'] = {fill:g}.",
-                UserWarning,
-                stacklevel=2,
-            )
+        warn_of_fill(fill, f"driver {name!r} of a constraint")
     return values, there
 
 
