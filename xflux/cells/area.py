@@ -5,21 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from .axes import standardise
+from .axes import STANDARD_NAMES, standardise
 from .bounds import cell_bounds, coordinate_bounds
 
 RADIUS = 6_371_000.0
 """Radius of the Earth in metres, the same everywhere in xflux."""
-
-
-def _steps(obj: xr.DataArray | xr.Dataset) -> dict[str, float | None]:
-    """Cell width to assume for an axis of one value: that of the other axis (square cells)."""
-    widths = {}
-    for axis in ("lat", "lon"):
-        coord, bounds = obj[axis], coordinate_bounds(obj, axis)
-        known = coord.size > 1 or bounds is not None
-        widths[axis] = float(np.median(np.diff(cell_bounds(coord, bounds)))) if known else None
-    return {"lat": widths["lon"], "lon": widths["lat"]}
 
 
 def grid_bounds(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -28,9 +18,15 @@ def grid_bounds(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]
     An axis with a single value takes the width of the other axis: square cells.
     """
     obj = standardise(obj)
-    steps = _steps(obj)
-    south_north, west_east = (cell_bounds(obj[a], coordinate_bounds(obj, a), steps[a]) for a in ("lat", "lon"))
-    return south_north, west_east
+    given = {axis: coordinate_bounds(obj, axis) for axis in STANDARD_NAMES}
+    known = {
+        axis: cell_bounds(obj[axis], given[axis])
+        for axis in STANDARD_NAMES
+        if obj[axis].size != 1 or given[axis] is not None
+    }
+    step = float(np.median(np.diff(next(iter(known.values()))))) if known else None
+    lat, lon = (known[axis] if axis in known else cell_bounds(obj[axis], step=step) for axis in STANDARD_NAMES)
+    return lat, lon
 
 
 def cell_area(obj: xr.DataArray | xr.Dataset, radius: float = RADIUS) -> xr.DataArray:
@@ -39,7 +35,8 @@ def cell_area(obj: xr.DataArray | xr.Dataset, radius: float = RADIUS) -> xr.Data
     Raises
     ------
     ValueError
-        Curvilinear or missing coordinates, columns that occur twice modulo 360.
+        Curvilinear or missing coordinates, columns that occur twice modulo 360 or do not fit into it, CF bounds that
+        contradict their coordinates.
 
     Examples
     --------
@@ -48,11 +45,7 @@ def cell_area(obj: xr.DataArray | xr.Dataset, radius: float = RADIUS) -> xr.Data
     True
     """
     obj = standardise(obj)
-    lat, lon = grid_bounds(obj)
-    phi, lam = np.radians(lat), np.radians(lon)
-    # sin a - sin b, written so that thin polar rows keep their digits.
-    band = 2 * np.cos(phi.mean(axis=1)) * np.sin(np.diff(phi, axis=1)[:, 0] / 2)
-    area = radius**2 * band[:, None] * np.diff(lam, axis=1)[:, 0]
+    area = Cells.of(obj).area(radius)
     attrs = {"units": "m2", "standard_name": "cell_area", "long_name": "area of the grid cell"}
     return xr.DataArray(area, {"lat": obj["lat"], "lon": obj["lon"]}, ("lat", "lon"), name="cell_area", attrs=attrs)
 
@@ -65,7 +58,7 @@ def points_of(obj: xr.DataArray | xr.Dataset) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of a grid in degrees, in the grid's own order.
+    """The cells of a grid in degrees, in the grid's own order: read once, and handed on.
 
     Attributes
     ----------
@@ -90,6 +83,13 @@ class Cells:
     @property
     def count(self) -> int:
         return len(self.lat) * len(self.lon)
+
+    def area(self, radius: float = RADIUS) -> np.ndarray:
+        """(nlat, nlon) in m2."""
+        phi, lam = np.radians(self.lat), np.radians(self.lon)
+        # sin a - sin b, written so that thin polar rows keep their digits.
+        band = 2 * np.cos(phi.mean(axis=1)) * np.sin(np.diff(phi, axis=1)[:, 0] / 2)
+        return radius**2 * band[:, None] * np.diff(lam, axis=1)[:, 0]
 
     @property
     def key(self) -> bytes:

@@ -19,7 +19,7 @@ _memory: OrderedDict[bytes, tuple[Weights, Plan]] = OrderedDict()
 _lock = Lock()
 
 
-def _fingerprint(regions, grid, basis: str, land_fraction: xr.DataArray | None) -> bytes | None:
+def _fingerprint(regions, grid, cells: Cells, basis: str, land_fraction: xr.DataArray | None) -> bytes | None:
     """Key of the weights, None for regions that are made faster than they are recognised."""
     if isinstance(regions, str):
         if "transcom" in regions or regions.endswith(".nc"):  # a file, which may change
@@ -32,7 +32,7 @@ def _fingerprint(regions, grid, basis: str, land_fraction: xr.DataArray | None) 
     else:
         return None
     digest = hashlib.blake2b(content)
-    digest.update(Cells.of(grid).key + basis.encode())
+    digest.update(cells.key + basis.encode())
     land_fraction = own_land(grid) if land_fraction is None else land_fraction
     if land_fraction is not None:
         land = land_array(land_fraction)
@@ -46,12 +46,13 @@ def plan_for(
     grid: xr.DataArray | xr.Dataset, regions, basis: str, land_fraction: xr.DataArray | None
 ) -> tuple[Weights, Plan]:
     """Weights and plan, remembered for named sets and polygons."""
-    key = _fingerprint(regions, grid, basis, land_fraction)
+    cells = Cells.of(grid)
+    key = _fingerprint(regions, grid, cells, basis, land_fraction)
     with _lock:
         if key is not None and key in _memory:
             _memory.move_to_end(key)
             return _memory[key]
-    weights = weights_for(grid, regions, basis, land_fraction)
+    weights = weights_for(grid, regions, basis, land_fraction, cells)
     made = weights, weights.plan()
     if key is not None and _size(*made) <= _MAX_BYTES:
         with _lock:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import xarray as xr
 
-from xflux.cells import Cells, cell_area, locate, points_of, standardise
+from xflux.cells import Cells, locate, points_of, standardise
 from xflux.contents import area_basis as basis_of
 from xflux.contents import check_basis
 from xflux.files import stamp
@@ -103,12 +103,12 @@ def is_weights(regions: object) -> bool:
     )
 
 
-def read_weights(weights: xr.DataArray, grid: xr.DataArray | xr.Dataset) -> Weights:
+def read_weights(weights: xr.DataArray, here: Cells) -> Weights:
     """Weights made earlier, for the grid at hand; its cells may come in another order or longitude convention."""
     from scipy.sparse import coo_array
 
     weights = standardise(weights).transpose("region", "lat", "lon")
-    here, there = Cells.of(grid), points_of(weights)
+    there = points_of(weights)
     rows, columns = (_index(there[axis], here, axis) for axis in ("lat", "lon"))
     data = weights.data
     if hasattr(data, "coords"):
@@ -160,11 +160,12 @@ def _index(there: np.ndarray, here: Cells, axis: str) -> np.ndarray:
     return index
 
 
-def weights_for(grid, regions, basis: str, land_fraction: xr.DataArray | None) -> Weights:
+def weights_for(grid, regions, basis: str, land_fraction: xr.DataArray | None, cells: Cells | None = None) -> Weights:
     """Weights of regions of any kind on a grid."""
     grid = standardise(grid)
+    cells = Cells.of(grid) if cells is None else cells
     if is_weights(regions):
-        made = read_weights(regions, grid)
+        made = read_weights(regions, cells)
         if made.basis is not None and made.basis != basis:
             raise ValueError(
                 f"the weights were made for area_basis={made.basis!r}, but {basis!r} is asked for: make them with "
@@ -173,10 +174,8 @@ def weights_for(grid, regions, basis: str, land_fraction: xr.DataArray | None) -
         return made
     if land_fraction is None:
         land_fraction = own_land(grid)
-    cells = Cells.of(grid)
     land = None if land_fraction is None else land_on(land_fraction, cells)
-    area = cell_area(grid).values.ravel()
-    return weigh(cover_of(regions, cells), cells, area, check_basis(basis), land)
+    return weigh(cover_of(regions, cells), cells, cells.area().ravel(), check_basis(basis), land)
 
 
 def region_weights(
