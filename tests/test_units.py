@@ -10,6 +10,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+import xflux  # noqa: F401 - registers .flux
 from xflux.units import UnitsError, conversion, factor, flux_variables, is_flux, parse, quantity, registry, same
 
 CO2 = 12.011 / 44.009
@@ -410,6 +411,11 @@ def test_other_names_are_fluxes(name):
         ("nee", {"cell_methods": "time: point"}, False),
         ("cVeg", {"units": "kg m-2", "long_name": "Carbon Mass in Vegetation", "cell_methods": "time: mean"}, False),
         ("biomass", {}, False),
+        ("bio_flux", {}, True),
+        ("cumulative_flux", {}, False),
+        ("v", {"long_name": "gross primary production"}, True),
+        ("v", {"long_name": "gross primary production", "cell_methods": "time: mean"}, False),
+        ("cProduct", {"long_name": "Carbon Mass in Products of Land-Use Change"}, False),
         ("termites", {}, False),
     ],
 )
@@ -417,6 +423,19 @@ def test_amounts_of_steps_are_fluxes_and_stocks_are_not(name, attrs, is_one):
     da = xr.DataArray(np.ones(2), dims="time", attrs={"units": "gC m-2", **attrs})
     assert (flux_variables(xr.Dataset({name: da})) == [name]) is is_one
     assert flux_variables(xr.Dataset({name: da.isel(time=0)})) == []
+
+
+def test_a_stock_alone_is_refused_with_the_way_out():
+    axes = {"time": xr.date_range("2001-01", periods=2, freq="MS"), "lat": [-45.0, 45.0], "lon": [-90.0, 90.0]}
+    attrs = {"units": "gC m-2", "area_basis": "cell"}
+    ds = xr.DataArray(np.ones((2, 2, 2)), axes, ("time", "lat", "lon"), name="cVeg", attrs=attrs).to_dataset()
+    for refused in (
+        lambda: ds.flux.aggregate_regions("latitude-bands"),
+        lambda: ds.flux.annual(),
+        lambda: ds.flux.convert_units("gC m-2 d-1"),
+    ):
+        with pytest.raises(ValueError, match=r"'cVeg' is an amount without a time.*'time: sum'.*ds\['cVeg'\]"):
+            refused()
 
 
 DRIVERS = [

@@ -67,7 +67,7 @@ def test_undeclared_fill_values_are_found(fill, dtype):
     da = flux(dtype)
     da[3, 1, 1] = fill
     da[5] = np.nan
-    assert found_fill(da.values) == pytest.approx(fill, rel=1e-6) or found_fill(da.values) == pytest.approx(-fill)
+    assert found_fill(da.values) == pytest.approx(fill, rel=1e-6)
     with pytest.raises(ValuesError, match=r"'nee' holds the value .* fill value that nobody declared"):
         checked(da)
 

@@ -79,8 +79,8 @@ def check(values: np.ndarray, name: str = "the flux") -> None:
     fill = found_fill(values)
     if fill is not None:
         raise ValuesError(
-            f"{name} holds the value {fill:g}, which is no flux but a fill value that nobody declared or decoded. Mask "
-            f"it first, e.g. da.where(da != {fill:g}), or set attrs['missing_value'] = {fill:g}."
+            f"{name} holds the value {fill!r}, which is no flux but a fill value that nobody declared or decoded. Mask "
+            f"it first, e.g. da.where(da != {fill!r}), or set attrs['missing_value'] = {fill!r}."
         )
 
 
@@ -100,11 +100,12 @@ def found_fill(values: np.ndarray) -> float | None:
             return fill
     if values.dtype.kind != "f":
         return None
-    sizes = np.abs(values[np.isfinite(values)])
+    finite = values[np.isfinite(values)]
+    sizes = np.abs(finite)
     huge = sizes.max(initial=0)
     # 1e15 may be an amount of grams; beside nothing but small values it is MERRA's and GEOS's fill value
     alone = abs(huge / 1e15 - 1) < 1e-6 and 0 < sizes[sizes < huge].max(initial=0) < 1e9
-    return float(huge) if huge >= _HUGE or alone else None
+    return float(finite[sizes.argmax()]) if huge >= _HUGE or alone else None
 
 
 def warn_of_fills(values: np.ndarray, name: str, stacklevel: int = 2) -> None:

@@ -21,7 +21,7 @@ from xflux.regions.weights import Weights, is_weights
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.convert import to_amounts, valid_share, with_bounds
 from xflux.temporal.steps import carried, steps_of
-from xflux.units import CARBON_SUBSTANCES, UnitsError, factor, flux_variables, parse
+from xflux.units import CARBON_SUBSTANCES, UnitsError, amounts_left_out, factor, flux_variables, parse
 from xflux.values import decoded
 
 TIMES = ("time", "month", "dayofyear")
@@ -103,7 +103,10 @@ def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global,
     names = [name for name in flux_variables(ds, _substances(target)) if {"lat", "lon"} <= set(ds[name].dims)]
     if not names:
         listed = {name: da.attrs.get("units") for name, da in ds.data_vars.items()}
-        raise ValueError(f"the Dataset has no gridded flux for {target!r}: its variables and their units are {listed}.")
+        raise ValueError(
+            f"the Dataset has no gridded flux for {target!r}: its variables and their units are {listed}."
+            + amounts_left_out(ds, _substances(target))
+        )
     if "region" in names:
         raise ValueError("the flux 'region' has the name of the result's dim: rename it, e.g. ds.rename(region='nee').")
     inherited = {key: ds.attrs[key] for key in ("area_basis",) if key in ds.attrs}

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from ..contents import without_units
-from ..units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_variables, parse
+from ..units import CARBON_SUBSTANCES, Units, UnitsError, amounts_left_out, factor, flux_variables, parse
 from ..values import checked
 from .axis import standardise
 from .bounds import STAMP, dataset_bounds, time_bounds
@@ -262,7 +262,10 @@ def each_flux(obj: xr.DataArray | xr.Dataset, function: Callable) -> xr.DataArra
     names = flux_variables(obj) or flux_variables(obj, ("energy", "water"))
     names = [n for n in names if {"time", "month", "dayofyear"} & set(obj[n].dims)]
     if not names:
-        raise ValueError(f"no variable of this Dataset is a flux (e.g. 'gC m-2 d-1') with a time: {_described(obj)}.")
+        raise ValueError(
+            f"no variable of this Dataset is a flux (e.g. 'gC m-2 d-1') with a time: {_described(obj)}."
+            + amounts_left_out(obj)
+        )
     bounds, results = dataset_bounds(obj), {}
     for name in names:
         da = variable_of(obj, name)
@@ -319,7 +322,10 @@ def convert_units(obj: xr.DataArray | xr.Dataset, units: str) -> xr.DataArray | 
     substance = parse(units).substance
     names = flux_variables(obj, CARBON_SUBSTANCES if substance in CARBON_SUBSTANCES else (substance,))
     if not names:
-        raise UnitsError(f"no variable of this Dataset is a flux that converts to {units!r}: {_described(obj)}.")
+        raise UnitsError(
+            f"no variable of this Dataset is a flux that converts to {units!r}: {_described(obj)}."
+            + amounts_left_out(obj)
+        )
     obj = standardise(obj, any(_needs_lengths(obj[name], units) for name in names))
     bounds, converted = dataset_bounds(obj) if any(_needs_lengths(obj[name], units) for name in names) else None, {}
     for name in names:

@@ -10,7 +10,7 @@ arrays. Prefixes are written out, because pint would take "mtC" (metric tonnes) 
 """
 
 from .convert import conversion, factor, same
-from .fluxes import flux_variables, is_flux
+from .fluxes import amounts_left_out, flux_variables, is_flux
 from .quantity import CARBON_SUBSTANCES, Units, parse
 from .registry import CARBON_MOLAR_MASS, CO2_MOLAR_MASS, UnitsError
 
@@ -20,6 +20,7 @@ __all__ = [
     "CO2_MOLAR_MASS",
     "Units",
     "UnitsError",
+    "amounts_left_out",
     "conversion",
     "factor",
     "flux_variables",

@@ -25,8 +25,8 @@ def is_flux(text: str, attrs: Mapping | None = None, substances: tuple[str, ...]
 def flux_variables(ds: xr.Dataset, substances: tuple[str, ...] = CARBON_SUBSTANCES) -> list[Hashable]:
     """Names of a Dataset's fluxes by their units.
 
-    An amount without a time ("gC m-2") is a flux, the amount of each step, where CF says "time: sum" or the variable
-    has the name of one (nee, gpp, …) and is not a mean or a point in time; otherwise it is a stock. Cell areas and
+    An amount without a time ("gC m-2") is a flux, the amount of each step, where CF says "time: sum", or says nothing
+    of time and the variable is named as a flux (nee, gpp, "… exchange"); otherwise it is a stock. Cell areas and
     fractions are none, nor are uncertainties: by name (``*_sd``, ``*_unc``, ``sigma_*``, …), by long name, by CF's
     ``standard_error``, ``cell_methods`` or ``ancillary_variables``.
 
@@ -52,7 +52,9 @@ _UNCERTAIN_TEXT = re.compile(
     r"^(posterior |prior )?uncertaint|uncertainty (of|in)|standard[ _](deviation|error)|\bsigma\b|confidence interval",
     re.IGNORECASE,
 )
-_FLUX_NAME = re.compile(r"(nee|nbe|nep|nbp|gpp|npp|ter|reco|ra|rh|fire|et|le)(_|$)", re.IGNORECASE)
+_FLUX_NAME = re.compile(r"^(nee|nbe|nep|nbp|gpp|npp|ter|reco|ra|rh|fire|et|le)(_|$)", re.IGNORECASE)
+_FLUX_WORD = re.compile(r"flux|exchange|production|productivity|respiration|emission|uptake", re.IGNORECASE)
+_STOCK_WORD = re.compile(r"cumul|accumulated|pool|stock|storage", re.IGNORECASE)
 
 
 def _is_uncertainty(name: str, attrs: Mapping) -> bool:
@@ -66,11 +68,28 @@ def _is_amount_of_step(da: xr.DataArray, substances: tuple[str, ...]) -> bool:
     """Whether an amount without a time is that of each step: a carbon pool has the same units."""
     times = [d for d in map(str, da.dims) if d in ("month", "dayofyear") or "time" in d.lower()]
     methods = str(da.attrs.get("cell_methods", ""))
-    summed = any(re.search(rf"\b{d}: (\w+: )*sum\b", methods) for d in times)
-    named = _FLUX_NAME.match(str(da.name)) and not any(re.search(rf"\b{d}: ", methods) for d in times)
-    if not times or not (summed or named):
+    if not times or not _is_amount(da, substances):
         return False
+    if any(re.search(rf"\b{d}: ", methods) for d in times):
+        return any(re.search(rf"\b{d}: (\w+: )*sum\b", methods) for d in times)
+    words = f"{da.name} {da.attrs.get('standard_name', '')} {da.attrs.get('long_name', '')}"
+    return bool((_FLUX_NAME.search(str(da.name)) or _FLUX_WORD.search(words)) and not _STOCK_WORD.search(words))
+
+
+def _is_amount(da: xr.DataArray, substances: tuple[str, ...]) -> bool:
     try:
-        return parse(da.attrs["units"], da.attrs).substance in substances
+        units = parse(da.attrs["units"], da.attrs)
     except UnitsError:
         return False
+    return units.substance in substances and units.time is None
+
+
+def amounts_left_out(ds: xr.Dataset, substances: tuple[str, ...] = CARBON_SUBSTANCES) -> str:
+    """What to say where a Dataset has amounts without a time that may be stocks; "" where it has none."""
+    names = [n for n, da in ds.data_vars.items() if "units" in da.attrs and _is_amount(da, substances)]
+    if not names:
+        return ""
+    return (
+        f" {names[0]!r} is an amount without a time, a stock by its looks. If it is the amount of each step, set "
+        f"attrs['cell_methods'] = 'time: sum', or pass the array, ds[{names[0]!r}]."
+    )
