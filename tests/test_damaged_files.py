@@ -6,6 +6,7 @@ import json
 import struct
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -213,10 +214,56 @@ def write_study(path):
     path.write_bytes((resources.files("xflux.data") / "study_template.toml").read_bytes())
 
 
+def write_weights(path):
+    xflux.save_weights(
+        xflux.region_weights(xr.Dataset(coords={"lat": [-45.0, 45], "lon": [0.0, 90]}), "latitude-bands"), path
+    )
+
+
+def write_product(path):
+    time = ("time", [15.0, 45.0, 74.0], {"units": "days since 2001-01-01"})
+    flux = ("time", "lat", "lon"), np.ones((3, 2, 2)), {"units": "gC m-2 d-1"}
+    xr.Dataset({"NEE": flux}, {"time": time, "lat": [5.0, -5.0], "lon": [0.0, 10.0]}).to_netcdf(path, engine="netcdf4")
+
+
+def read_product(path):
+    row = {"variables": {"nee": {"names": ["NEE"], "units": "gC m-2 d-1"}}, "step": "month"}
+    return xflux.open_product("own", path, table={"own": row}).load()
+
+
+def towers():
+    time = pd.date_range("2005-01-01", periods=20)
+    table = {"site": "XX-Abc", "time": time, "NEE": np.arange(20.0), "NEE_QC": 1.0, "lat": 50.0, "lon": 8.0}
+    return pd.DataFrame(table)
+
+
+def read_sites(path):
+    return xflux.read_towers(towers(), sites=path)
+
+
+def write_table(path):
+    path.write_text('[own]\ntitle = "Ours"\n[own.variables.nee]\nnames = ["NEE"]\nunits = "gC m-2 d-1"\n')
+
+
+def write_towers(path):
+    towers().rename_axis("sample").to_xarray().to_netcdf(path, engine="netcdf4")
+
+
 KINDS = {
     "model.safetensors": (write_model, read_model),
     "bridge.nc": (write_bridge, read_bridge),
     "study.toml": (write_study, read_study),
+    "weights.nc": (write_weights, lambda path: xflux.load_weights(path)),
+    "product.nc": (write_product, read_product),
+    "table.toml": (write_table, lambda path: xflux.products(path)),
+    "towers.csv": (lambda path: towers().to_csv(path, index=False), xflux.read_towers),
+    "towers.tsv": (lambda path: towers().to_csv(path, index=False, sep="\t"), xflux.read_towers),
+    "towers.csv.gz": (lambda path: towers().to_csv(path, index=False), xflux.read_towers),
+    "towers.parquet": (lambda path: towers().to_parquet(path), xflux.read_towers),
+    "towers.nc": (write_towers, xflux.read_towers),
+    "sites.csv": (lambda path: towers()[:1].to_csv(path, index=False), read_sites),
+    "sites.xlsx": (lambda path: towers()[:1].to_excel(path, index=False), read_sites),
+    "sites.parquet": (lambda path: towers()[:1].to_parquet(path), read_sites),
 }
 
 

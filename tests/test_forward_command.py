@@ -74,7 +74,7 @@ def test_a_driver_in_two_files_and_a_file_that_is_none_are_refused(files):
     assert "driver 'tair' is in" in str(error) and "daily.zarr" in str(error) and "more.nc" in str(error)
     (folder / "text.nc").write_text("no netCDF")
     error = call(folder / "model.xflux", folder / "text.nc", folder / "out.zarr").exception
-    assert "text.nc cannot be read as netCDF or Zarr" in str(error)
+    assert "text.nc is damaged or is not netCDF or Zarr" in str(error)
     assert not (folder / "out.zarr").exists()
 
 

@@ -5,7 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import xarray as xr
+
+LONG = 1500  # letters of another error's text that are repeated: a name in a damaged file can be the whole file
 DEFLATE = 1032  # no file packed by deflate (zlib, gzip) unpacks to more than this many times its size
+
+
+class LackingError(KeyError, ValueError):
+    """A file that lacks a column or variable: a KeyError as for a table in memory, and a ValueError as all damage."""
+
+    __str__ = Exception.__str__
 
 
 @contextmanager
@@ -26,11 +35,21 @@ def blamed_on(path: str | os.PathLike, what: str, kind: type[ValueError] = Value
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except Exception as error:
-        if isinstance(error, kind) and Path(path).name in str(error):
+        named = Path(path).name in str(error)
+        if named and isinstance(error, kind):
             raise
-        said = f"{type(error).__name__}: {error}"
-        said = said if len(said) < 400 else said[:400] + " …"
+        said = str(error.args[0]) if named and isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        said = said if len(said) < LONG else f"{said[:LONG]} …"
+        if named and isinstance(error, KeyError):
+            raise LackingError(said) from error
         raise kind(f"{path} is damaged or is not {what} ({said})") from error
+
+
+@contextmanager
+def netcdf(path: str | os.PathLike, what: str, **options) -> Iterator[xr.Dataset]:
+    """`xarray.open_dataset` in a `with`, its errors and those of the block blamed on the file."""
+    with blamed_on(path, what), xr.open_dataset(path, **options) as opened:
+        yield opened
 
 
 def check_size(path: str | os.PathLike, nbytes: int, packing: float = DEFLATE) -> None:

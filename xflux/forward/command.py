@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 import xarray as xr
 
+from xflux.reading import blamed_on
+
 STEPS = 31  # of a file a year, read at once
 
 
@@ -65,10 +67,8 @@ def open_drivers(paths: list[str], names: Sequence[str] = ()) -> xr.Dataset:
             raise FileNotFoundError(f"predict: there is no file {path}")
         remote = "://" in path
         zarr = {"engine": "zarr", "consolidated": None if remote else False} if remote or Path(path).is_dir() else {}
-        try:
+        with blamed_on(path, "netCDF or Zarr"):
             opened[path] = xr.open_dataset(path, chunks=None, **zarr)
-        except (ValueError, OSError) as error:
-            raise ValueError(f"predict: {path} cannot be read as netCDF or Zarr: {error}") from error
     opened = _one_after_another(opened, names)
     for name in names:
         having = [path for path, ds in opened.items() if name in ds.variables]

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from xflux import units
+from xflux.reading import blamed_on, check_size
 
 from . import times
 from .table import Product, ProductError, Variable, dim_names
@@ -29,6 +30,11 @@ _COORD_ATTRS = {
 
 def open_file(path: Path, product: Product, variables: Collection[str] | None = None) -> xr.Dataset:
     """The file's variables under their schema names, dims (inversion|member, time, …, lat, lon), values lazy."""
+    with blamed_on(path, f"a netCDF or Zarr file of {product.name}", ProductError):
+        return _opened(path, product, variables)
+
+
+def _opened(path: Path, product: Product, variables: Collection[str] | None) -> xr.Dataset:
     raw = _rename_dims(_raw(path, product), product, path)
     chosen = {name: v for name, v in _choose(raw, product, path).items() if _is_wanted(v, variables)}
     time = _time(raw, product, path)
@@ -59,10 +65,10 @@ def _raw(path: Path, product: Product) -> xr.Dataset:
     options = {"decode_times": False, "decode_coords": False, "concat_characters": False, "cache": False}
     if path.suffix == ".zarr" or path.is_dir():
         options["engine"] = "zarr"
-    try:
-        return xr.open_dataset(_unpacked(path) if path.suffix == ".gz" else path, **options)
-    except (ValueError, OSError, KeyError, EOFError) as err:
-        raise ProductError(f"{product.name}: cannot open {str(path)!r} as netCDF or Zarr: {err}") from err
+    raw = xr.open_dataset(_unpacked(path) if path.suffix == ".gz" else path, **options)
+    if path.suffix != ".gz" and path.is_file():
+        check_size(path, sum(v.nbytes for v in raw.variables.values() if v.ndim == 1))  # axes, which are read at once
+    return raw
 
 
 class _Copy(xr.backends.NetCDF4DataStore):

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from ..cells import positions
+from ..reading import netcdf
 from .table import ProductError
 
 _NAMES = ("land_fraction", "landfraction", "landfrac", "land_area_fraction", "sftlf", "lsf", "lsm", "LF")
@@ -33,7 +34,13 @@ def with_land_fraction(ds: xr.Dataset, source: str | Path | xr.DataArray | xr.Da
 def _read(source: str | Path | xr.DataArray | xr.Dataset) -> xr.DataArray:
     if isinstance(source, xr.DataArray):
         return source
-    opened = source if isinstance(source, xr.Dataset) else xr.open_dataset(source)
+    if isinstance(source, xr.Dataset):
+        return _fraction_in(source)
+    with netcdf(source, "a land fraction in netCDF") as opened:
+        return _fraction_in(opened).load()
+
+
+def _fraction_in(opened: xr.Dataset) -> xr.DataArray:
     two_d = [v for v in opened.data_vars if opened[v].ndim >= 2]
     named = [v for v in two_d if v in _NAMES] or two_d
     if len(named) != 1:

@@ -12,7 +12,7 @@ from .table import Product, ProductError
 def open_groups(path: Path, product: Product) -> xr.Dataset:
     """A flat Dataset: ``a/*/C`` for the month groups ``a/01/C`` … along time, ``b/x`` for fixed ones, 1-D lat/lon."""
     names = sorted({n for v in product.variables for n in v.names})
-    paths = _paths(path, product)
+    paths = _paths(path)
     lat, lon = _axes(path, paths, product)
     year = times.from_filename_year(path, product)
     data = {}
@@ -28,7 +28,7 @@ def open_groups(path: Path, product: Product) -> xr.Dataset:
     return xr.Dataset(data, coords={"lat": ("lat", lat), "lon": ("lon", lon)})
 
 
-def _paths(path: Path, product: Product) -> set[str]:
+def _paths(path: Path) -> set[str]:
     """Paths of all variables in the file."""
     import netCDF4
 
@@ -36,11 +36,8 @@ def _paths(path: Path, product: Product) -> set[str]:
         own = {prefix + name for name in group.variables}
         return own.union(*(walk(g, f"{prefix}{name}/") for name, g in group.groups.items()))
 
-    try:
-        with netCDF4.Dataset(path) as file:
-            return walk(file, "")
-    except OSError as err:
-        raise ProductError(f"{product.name}: cannot open {str(path)!r} as HDF5: {err}") from err
+    with netCDF4.Dataset(path) as file:
+        return walk(file, "")
 
 
 def _matching(paths: set[str], pattern: str) -> dict[int, str]:

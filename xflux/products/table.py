@@ -14,6 +14,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from xflux.reading import blamed_on
+
 _STEPS = re.compile(r"^(month|year|day|8day|\d+h|none)$")
 _KINDS = ("decode", "filename", "start_date", "group")
 
@@ -160,7 +162,15 @@ def _parse(source: Mapping | str | Path) -> dict[str, Product]:
         path = Path(source).expanduser()
         if not path.is_file():
             raise ProductError(f"product table {str(path)!r} is not a file: give a TOML file or a dict of rows")
-        source = tomllib.loads(path.read_text(encoding="utf-8"))
+        with blamed_on(path, "a TOML table of products", ProductError):
+            rows = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            if not rows:
+                raise ProductError(f"product table {str(path)!r} is empty")
+            return _rows(rows)
+    return _rows(source)
+
+
+def _rows(source: Mapping) -> dict[str, Product]:
     if "variables" in source:
         raise ProductError("a product table is {name: row}: got one bare row; wrap it as {'my-product': row}")
     return {name: _product(name, row) for name, row in source.items()}

@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from xflux import drivers, temporal, towers
+from xflux.reading import blamed_on, netcdf
 from xflux.study import published
 from xflux.study.config import StudyConfig, StudyError, Target
 from xflux.study.weather import driver_names, in_years, make_drivers, open_base, open_grid, replace_grid, write_grid
@@ -99,7 +100,7 @@ def check_variables(config: StudyConfig, files: Files) -> None:
     wanted += [("evaluation.truth.file", config.evaluation.truth.variable)] if config.evaluation.truth else []
     problems = []
     for key, name in wanted:
-        with xr.open_dataset(files[key][0]) as dataset:
+        with netcdf(files[key][0], f"netCDF ({key})") as dataset:
             if name not in dataset:
                 problems.append(
                     f"  {key}: no variable {name!r} in {files[key][0].name!r}, which has {sorted(dataset.data_vars)}"
@@ -107,7 +108,8 @@ def check_variables(config: StudyConfig, files: Files) -> None:
             elif key == "target.file":
                 problems += _target_problems(config.target, dataset[name], files[key][0].name)
     if config.evaluation.budget:
-        table = pd.read_csv(files["evaluation.budget.file"][0], nrows=1)
+        with blamed_on(files["evaluation.budget.file"][0], "CSV (evaluation.budget.file)"):
+            table = pd.read_csv(files["evaluation.budget.file"][0], nrows=1)
         problems += [
             f"  evaluation.budget.file: no column {name!r}, it has {list(table.columns)}"
             for name in ("Year", config.evaluation.budget.variable)
@@ -175,7 +177,7 @@ def read_target(target: Target, path: Path) -> xr.DataArray:
     """
     from xflux import regions
 
-    with xr.open_dataset(path) as dataset:
+    with netcdf(path, "netCDF (target.file)") as dataset:
         array = dataset[target.variable].load()
     array = array.sel({dim: list(values) for dim, values in target.select.items()})
     array = array.rename({target.region_dim: "region"})
@@ -237,7 +239,7 @@ def read_land_fraction(config: StudyConfig, files: Files, grid: xr.Dataset) -> x
     """Land share (lat, lon), 0–1, on the cells of ``grid``; an error where the cells are others."""
     from xflux.cells import standardise
 
-    with xr.open_dataset(files["drivers.land_fraction"][0]) as dataset:
+    with netcdf(files["drivers.land_fraction"][0], "netCDF (drivers.land_fraction)") as dataset:
         fraction = standardise(dataset[config.drivers.land_fraction_variable]).load()
     fraction = published.on_cells(fraction, grid, "drivers.land_fraction")
     percent = "%" in str(fraction.attrs.get("units")) or "percent" in str(fraction.attrs.get("units"))
@@ -302,7 +304,7 @@ def open_inputs(folder: Path) -> Inputs:
     """Read the inputs that :func:`save_inputs` wrote; a grid in ``time`` stays on disk."""
 
     def load(name: str) -> xr.Dataset:
-        with xr.open_dataset(folder / name) as dataset:
+        with netcdf(folder / name, "an input of a run") as dataset:
             return dataset.load()
 
     if (folder / "grid.zarr").exists():

@@ -10,6 +10,7 @@ import xarray as xr
 import xflux
 from xflux import forward, report, stores
 from xflux.files import versions
+from xflux.reading import netcdf
 from xflux.study import inputs as study_inputs
 from xflux.study import published
 from xflux.study.config import StudyConfig
@@ -316,7 +317,7 @@ def bridge_field(study: Study, files: study_inputs.Files) -> xr.DataArray:
         years = study.config.drivers.years
         field = published.bottom_up(study.config.bridge.product, files, "bridge.product", study.inputs.grid, years)
     elif "bridge.file" in files:
-        with xr.open_dataset(files["bridge.file"][0]) as dataset:
+        with netcdf(files["bridge.file"][0], "netCDF (bridge.file)") as dataset:
             field = dataset[study.config.bridge.variable].load()
         if not all(field.sizes[d] == own.sizes[d] for d in ("lat", "lon")):
             field = published.on_cells(field, own, "bridge.file")

@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 import xflux
-from xflux.reading import blamed_on
+from xflux.reading import blamed_on, netcdf
 from xflux.study import inputs as study_inputs
 from xflux.study import published
 from xflux.study.config import Comparison, StudyConfig
@@ -67,7 +67,7 @@ def write_results(study: "Study", files: study_inputs.Files) -> None:
     folder = study.run.fresh("compared")
     folder.mkdir()
     for number, comparison in enumerate(config.evaluation.maps):
-        with xr.open_dataset(files[f"evaluation.maps ({comparison.name})"][0]) as dataset:
+        with netcdf(files[f"evaluation.maps ({comparison.name})"][0], "netCDF (evaluation.maps)") as dataset:
             # per m2 of the whole cell, as such maps have it
             field = dataset[comparison.variable].load().assign_attrs(area_basis="cell").drop_encoding()
         field.to_dataset(name="flux").to_netcdf(folder / f"map_{number}.nc")
@@ -77,7 +77,7 @@ def write_results(study: "Study", files: study_inputs.Files) -> None:
     if config.evaluation.budget:
         shutil.copy(files["evaluation.budget.file"][0], folder / "budget.csv")
     if config.evaluation.truth:
-        with xr.open_dataset(files["evaluation.truth.file"][0]) as dataset:
+        with netcdf(files["evaluation.truth.file"][0], "netCDF (evaluation.truth)") as dataset:
             truth = dataset[config.evaluation.truth.variable].drop_encoding()
             truth.to_dataset(name="nee").to_netcdf(folder / "truth.nc")
     predictions = held_out(run, trained_models(config), inputs)
@@ -300,7 +300,7 @@ class Results:
 
 
 def _load(path: Path) -> xr.Dataset:
-    with xr.open_dataset(path) as dataset:
+    with netcdf(path, "a part of a run") as dataset:
         return dataset.load()
 
 

@@ -14,6 +14,7 @@ import xarray as xr
 
 from xflux import drivers, stores
 from xflux.cells import standardise
+from xflux.reading import blamed_on
 from xflux.study.config import Drivers, StudyError
 from xflux.study.published import on_cells
 
@@ -54,7 +55,11 @@ def _open_group(paths: list[Path]) -> xr.Dataset:
 
 
 def _open_one(path: Path) -> xr.Dataset:
-    opened = xr.open_zarr(path) if path.is_dir() else xr.open_dataset(path, chunks={})
+    with blamed_on(path, "netCDF or Zarr (drivers.base)", StudyError):
+        return _base_of(xr.open_zarr(path) if path.is_dir() else xr.open_dataset(path, chunks={}))
+
+
+def _base_of(opened: xr.Dataset) -> xr.Dataset:
     if "valid_time" in opened.dims and "time" not in opened.dims:  # ERA5 of the new data store
         opened = opened.rename(valid_time="time")
     opened = standardise(opened)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xflux.reading import check_size
 from xflux.towers import plain
 from xflux.towers.colocate import converted
 from xflux.towers.days import to_days
@@ -33,11 +34,9 @@ def is_netcdf(source: pd.DataFrame | Path) -> bool:
 
 def read(name: str, source: Path, variable, variables, units: Mapping[str, str], dayfirst=None) -> pd.DataFrame:
     """One file as a harmonised frame (see ``fluxnet.read``); one without any target has none in its attrs: weather."""
-    try:
-        with xr.open_dataset(source) as opened:
-            ds = opened.load()
-    except (ValueError, OSError, KeyError) as problem:
-        raise ValueError(f"{source.name} cannot be read as netCDF: {problem}") from problem
+    with xr.open_dataset(source) as opened:
+        check_size(source, opened.nbytes)
+        ds = opened.load()
     if "time" not in ds.variables or ds["time"].ndim != 1 or ds["time"].dtype.kind != "M":
         raise ValueError(
             f"{source.name}: expected dates of the standard calendar in a variable 'time' of one dimension"

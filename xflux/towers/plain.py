@@ -58,6 +58,8 @@ def read(
     table = table.dropna(subset=[site, time], how="all")  # spreadsheets save empty rows
     when = dates(table[time], f"{os.path.basename(name)}, column {time}", dayfirst)
     table = _tidy(table.rename(columns=rename).assign(site=table[site].astype(str).str.strip(), time=when))
+    for own in {"lat", "lon", *(f"{target}_qc" for target in targets)} & set(table.columns):
+        table[own] = numbers(table[own], name)
     step = _time_step(table, name)
     for target, column in targets.items():
         unit = out_units.get(target, "gC m-2 d-1")

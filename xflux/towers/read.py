@@ -6,12 +6,14 @@ import glob
 import os
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xflux.reading import blamed_on
 from xflux.towers import fluxnet, netcdf, plain
 from xflux.towers.folds import _some
 from xflux.towers.sites import site_list
@@ -95,8 +97,9 @@ def read_towers(
     """
     tables, step = [], set()
     for name, source in _files(paths):
-        kind = netcdf if netcdf.is_netcdf(source) else fluxnet if fluxnet.is_fluxnet(source) else plain
-        tables.append(kind.read(name, source, variable, variables, units or {}, dayfirst))
+        with blamed_on(source, "a table of towers") if isinstance(source, Path) else nullcontext():
+            kind = netcdf if netcdf.is_netcdf(source) else fluxnet if fluxnet.is_fluxnet(source) else plain
+            tables.append(kind.read(name, source, variable, variables, units or {}, dayfirst))
         step.add(tables[-1].attrs["time_step"])
     if len(step) > 1:
         raise ValueError(f"daily and monthly towers are mixed: read them one after the other ({_sources(tables)})")

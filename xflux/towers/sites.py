@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from xflux.reading import blamed_on
 from xflux.towers.text import load
 
 NAMES = {
@@ -46,7 +47,9 @@ def site_list(sites, codes: Collection[str] = ()) -> pd.DataFrame:
         found = [text] if os.path.exists(text) else sorted(glob.glob(text))
         if not found:
             raise FileNotFoundError(f"no site list matches {text!r}")
-        parts += [site_list(_read(f), codes) for f in found]
+        for file in found:
+            with blamed_on(file, "a list of sites"):
+                parts.append(site_list(_read(file), codes))
     joined = pd.concat(parts)
     return joined[~joined.index.duplicated()]
 
