@@ -261,7 +261,10 @@ def _check_types(constraint: RegionalConstraint | LinearConstraint, **expected: 
 
 def _check_basis(constraint: RegionalConstraint, kind: str) -> None:
     """The model's flux is per m2 of land: raise where the bridge or the regions' areas are those of whole cells."""
-    parts = {"bridge": constraint.bridge if kind == "bridge" else None, "regions": constraint.regions}
+    from xflux.regions.weights import is_weights
+
+    regions = constraint.regions if is_weights(constraint.regions) else None
+    parts = {"bridge": constraint.bridge if kind == "bridge" else None, "regions": regions}
     for name, part in parts.items():
         if getattr(part, "attrs", {}).get("area_basis") == "cell":
             raise ValueError(

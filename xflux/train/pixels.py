@@ -123,11 +123,6 @@ def bridge_pixels(
     A pixel of two regions comes twice. A region for which the bridge has no prediction has no land.
     """
     bridge, grid = bridge or constraint.bridge, constraint.drivers
-    if getattr(bridge, "attrs", {}).get("area_basis") == "cell":
-        raise ValueError(
-            "the bridge was fitted on a flux per m2 of the cell (area_basis 'cell'), a model's flux is per m2 of land: "
-            "its weights would be off on coasts. Fit it on a flux of area_basis 'land'."
-        )
     labels = tuple(map(str, bridge.regions["region"].values))
     order = match_regions(names, labels, "the bridge")
     number = {labels[i]: place for place, i in enumerate(order)}
