@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "xflux"
 
 # Rooms by level, from the bottom; a room imports only what stands lower. The first level is for all to use.
 LEVELS = [
-    {"files", "reading", "shadow", "data", "values"},
+    {"extras", "files", "reading", "shadow", "data", "values"},
     {"units"},
     {"contents"},
     {"temporal", "cells", "stores"},

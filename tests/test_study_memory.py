@@ -45,7 +45,7 @@ def config(**more):
     return Drivers(base=["x"], land_fraction="l", variables=NAMES, fill_distance=6.0, **more)
 
 
-@pytest.mark.parametrize("rows", [1, 5, 36])
+@pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.slow), 5, 36])
 def test_pieces_of_any_size_give_the_drivers_of_the_whole(tmp_path, monkeypatch, rows):
     base, land = daily()
     monkeypatch.setattr(weather, "ROWS", rows * 72 * base.sizes["time"])
@@ -106,6 +106,7 @@ def peak_of(work) -> float:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_years(tmp_path, monkeypatch):
     """Three times the years, three times the data: the peak of the whole way stays."""
     monkeypatch.setattr(weather, "ROWS", 110_000)

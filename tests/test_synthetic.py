@@ -157,6 +157,7 @@ def rows_of(earth, names, every=11):
     return np.stack([c.ravel() for c in columns], 1), len(days)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("biases", [True, False])
 def test_a_regression_on_the_towers_has_the_papers_bias_or_none(biases):
     """A stand-in for the network (boosted trees): the full table over seeds is benchmarks/synthetic_earth.py."""

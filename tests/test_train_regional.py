@@ -171,7 +171,7 @@ class TestDraws:
         assert np.allclose(given, area, atol=2e-3)
         assert np.bincount(design.stratum).tolist() == [7, 20, 3]
 
-    @pytest.mark.parametrize("controlled", [False, True])
+    @pytest.mark.parametrize("controlled", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_unbiased_and_its_error_is_what_it_says(self, earth, controlled):
         found, net = term(earth, members=1, control_variate=controlled), network(1)
         if controlled:

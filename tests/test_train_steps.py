@@ -60,7 +60,7 @@ class TestRegionsPerStep:
                     assert torch.allclose(drawn[member, region], everything[member, region], rtol=1e-10)
         assert seen == {0, 1, 2}
 
-    @pytest.mark.parametrize("shared", [False, True])
+    @pytest.mark.parametrize("shared", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_draws_of_some_regions_are_unbiased(self, earth, shared):
         options = {"control_variate": False, "pixels": 150, "regions_per_step": 1}
         options["regions"] = shared_cells(earth) if shared else earth.weights
@@ -102,6 +102,7 @@ class TestRegionsPerStep:
 
 
 class TestDatedDrivers:
+    @pytest.mark.slow
     def test_a_control_variate_is_unbiased_and_has_less_noise(self, earth):
         setting = dataclasses.replace(SETTING, validation_years=1)
         sd = {}

@@ -15,6 +15,7 @@ from xflux.plot.style import (
     axis_label,
     colours,
     common_units,
+    drawing,
     ensemble_dim,
     mean_and_spread,
     quantity_of,
@@ -31,6 +32,7 @@ _MARKERS = "DosvP^X"
 _MUTED = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499 #BBBBBB".split()
 
 
+@drawing
 def regions(
     data: Products,
     ax: "Axes | None" = None,
@@ -169,6 +171,7 @@ def _finish(ax: "Axes", names: list, label: str, title: str | None, ordered: boo
     ax.set_title(title or "")
 
 
+@drawing
 def efficiency(
     data: Products, ax: "Axes | None" = None, *, order_by: str | None = None, colour: Mapping[str, str] | None = None
 ) -> "Axes":
@@ -205,6 +208,7 @@ def efficiency(
     return ax
 
 
+@drawing
 def plant_types(
     selected: xr.DataArray, available: xr.DataArray, ax: "Axes | None" = None, *, title: str | None = None
 ) -> "Axes":
@@ -236,6 +240,7 @@ def plant_types(
     return ax
 
 
+@drawing
 def composition(shares: xr.DataArray, ax: "Axes | None" = None, *, title: str | None = None) -> "Axes":
     """Fig. B4: plant types of the contributing pixels of every region, as stacked bars.
 

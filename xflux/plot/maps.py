@@ -15,6 +15,7 @@ from xflux.plot.style import (
     as_products,
     axis_label,
     common_units,
+    drawing,
     finite,
     one_variable,
     style,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _SIGNED = ("nee", "nbe", "nbp", "difference", "anomaly", "bias", "flux")
 
 
+@drawing
 def map(  # the accessor's name; the built-in is not used in this package
     da: xr.DataArray,
     ax: "Axes | None" = None,
@@ -89,6 +91,7 @@ def map(  # the accessor's name; the built-in is not used in this package
     return ax
 
 
+@drawing
 def maps(
     fields: xr.DataArray | Mapping[str, xr.DataArray],
     *,
@@ -278,6 +281,7 @@ def _draw_geo(ax, borders, lat, columns, options, coast: bool | str):
     return mesh
 
 
+@drawing
 def region_map(
     regions: str | xr.DataArray = "reccap2", ax: "Axes | None" = None, *, title: str | None = None
 ) -> "Axes":

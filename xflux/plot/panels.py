@@ -15,6 +15,7 @@ from xflux.plot.style import (
     axis_label,
     colours,
     common_units,
+    drawing,
     ensemble_dim,
     quantity_of,
     style,
@@ -40,6 +41,7 @@ MONTH_NAMES = (
 )
 
 
+@drawing
 def global_flux(
     data: Products,
     *,
@@ -102,6 +104,7 @@ def _bars(ax, values: Mapping[str, xr.DataArray], paint: Mapping[str, str], titl
     ax.set_title(title)
 
 
+@drawing
 def mean_and_variability(data: Products, *, figure: "Figure | None" = None) -> "Figure":
     """Fig. 5: maps of every product's mean annual flux and of its standard deviation over years.
 
@@ -142,6 +145,7 @@ def _annual_maps(da: xr.DataArray) -> xr.DataArray:
     return da.assign_coords(year=("time", np.asarray(da["time"].dt.year))).swap_dims(time="year").drop_vars("time")
 
 
+@drawing
 def selected_months(
     first: xr.DataArray,
     second: xr.DataArray,
@@ -181,6 +185,7 @@ def _month_maps(da: xr.DataArray) -> xr.DataArray:
     return mean_seasonal_cycle(da)
 
 
+@drawing
 def correlation_maps(
     correlations: Mapping[str, Mapping[str, xr.DataArray]], *, figure: "Figure | None" = None
 ) -> "Figure":

@@ -8,12 +8,13 @@ import xarray as xr
 from xflux.plot.coast import outlines
 from xflux.plot.maps import decorate, draw_field, draw_lines
 from xflux.plot.projection import project, rim
-from xflux.plot.style import CM, COLUMN, style
+from xflux.plot.style import CM, COLUMN, drawing, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@drawing
 def bridge(
     pixels: xr.Dataset,
     ax: "Axes | None" = None,
@@ -76,6 +77,7 @@ def bridge(
     return ax
 
 
+@drawing
 def inclusion(
     counts: xr.DataArray, ax: "Axes | None" = None, *, trials: int | None = None, title: str | None = None
 ) -> "Axes":

@@ -15,6 +15,7 @@ from xflux.plot.style import (
     colours,
     common_units,
     dash,
+    drawing,
     ensemble_dim,
     line_width,
     mean_and_spread,
@@ -33,6 +34,7 @@ MONTHS = "JFMAMJJASOND"
 _CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F3C8D", "#8C564B", "#80BA5A")
 
 
+@drawing
 def seasonal_cycle(
     data: Products,
     ax: "Axes | None" = None,
@@ -167,6 +169,7 @@ def _month_axis(ax: "Axes") -> None:
     ax.axhline(0, color="#A0A0A0", linewidth=0.5, zorder=0)
 
 
+@drawing
 def annual(
     data: Products,
     ax: "Axes | None" = None,
@@ -235,6 +238,7 @@ def _year_axis(ax: "Axes") -> None:
     ax.set_xlabel("Year")
 
 
+@drawing
 def one_against_many(
     models: Mapping[str, xr.DataArray], targets: Mapping[str, xr.DataArray], **options: object
 ) -> "Axes | Figure":
@@ -284,6 +288,7 @@ def _yearly(da: xr.DataArray) -> xr.DataArray:
     return da.assign_coords(year=("time", np.asarray(years))).swap_dims(time="year").drop_vars("time").sortby("year")
 
 
+@drawing
 def history(history: xr.Dataset, figure: "Figure | None" = None, *, title: str | None = None) -> "Figure":
     """Loss curves: one panel a loss, training solid and validation dashed, thin lines for members.
 

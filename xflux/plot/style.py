@@ -1,14 +1,17 @@
 """What all figures share: widths, fonts, the colour of each product, unit labels, ensembles as mean and spread."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 import xarray as xr
+
+from xflux.extras import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,6 +68,19 @@ _RC = {
 
 
 _ONE_AT_A_TIME = RLock()
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def drawing(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that draws says before anything else where matplotlib is not installed."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        require("plot", by=f"xflux.plot.{function.__name__}")
+        return function(*args, **kwargs)
+
+    return call
 
 
 @contextmanager
@@ -228,6 +244,7 @@ def mean_and_spread(da: xr.DataArray, spread: str = "std") -> tuple[xr.DataArray
     return mean, mean - deviation, mean + deviation
 
 
+@drawing
 def save(figure: "Figure | Axes", stem: str | Path, formats: Iterable[str] = ("png", "pdf"), close: bool = True):
     """Write a figure once per format beside ``stem`` and return the paths; no clock goes into the files.
 

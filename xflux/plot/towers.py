@@ -12,6 +12,7 @@ from xflux.plot.style import (
     PAGE,
     axis_label,
     colours,
+    drawing,
     legend,
     new_axes,
     one_variable,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@drawing
 def scatter(
     observed: xr.DataArray,
     predicted: xr.DataArray,
@@ -129,6 +131,7 @@ def _corner(ax: "Axes", x: np.ndarray, y: np.ndarray) -> None:
     )
 
 
+@drawing
 def tower_scatter(
     observed: xr.DataArray,
     predictions: Mapping[str, xr.DataArray],
@@ -167,6 +170,7 @@ def tower_scatter(
     return figure
 
 
+@drawing
 def site_scatter(
     observed: xr.DataArray,
     predictions: Mapping[str, xr.DataArray],

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xflux.extras import require
 from xflux.study.config import load_study
 from xflux.study.pipeline import run_study
 
@@ -75,6 +76,7 @@ def run_demo(
     -------
     The run folder.
     """
+    require("train", "plot", by="the demo")
     out = Path(out)
     folder = (out / "world").resolve()
     wanted = {"resolution": 6.0 if smoke else 3.0, "years": 3 if smoke else 6, "seed": seed}

@@ -9,6 +9,7 @@ import xarray as xr
 
 import xflux
 from xflux import forward, report, stores
+from xflux.extras import require
 from xflux.files import versions
 from xflux.reading import netcdf
 from xflux.study import inputs as study_inputs
@@ -43,8 +44,6 @@ def check_study(config: StudyConfig) -> study_inputs.Files:
         ...
     xflux.study.config.StudyError: data folder 'no/such/folder' does not exist; set $XFLUX_DATA ...
     """
-    from xflux import train as _needs_torch  # noqa: F401
-
     files = study_inputs.input_files(config)
     study_inputs.check_variables(config, files)
     return files
@@ -85,6 +84,7 @@ def run_study(
         ...
     xflux.study.config.StudyError: data folder 'no/such/folder' does not exist; set $XFLUX_DATA ...
     """
+    require("train", "plot", by="a study")
     config = config.smoke() if smoke else config
     config = config.model_copy(update={"blocked_variants": config.blocked_variants or blocked})
     files = check_study(config)

@@ -1,9 +1,9 @@
 """Training: towers, and constraints at any scale. The only room that imports torch."""
 
-try:
-    import torch  # noqa: F401
-except ImportError as error:
-    raise ImportError('xflux.train needs PyTorch: pip install "xflux[train]"') from error
+# ruff: noqa: E402 (what is missing is said before anything is imported)
+from xflux.extras import require
+
+require("train", by="xflux.train")
 
 from xflux.train.config import TrainConfig
 from xflux.train.constraints import LinearConstraint, RegionalConstraint
