@@ -1,9 +1,29 @@
 """Shared fixtures. Tests on real data read ``$XFLUX_DATA`` or the folder beside the checkout, else they are skipped."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+
+from xflux.extras import is_there
+
+EXTRAS = {
+    "torch": r"\btrain\b|torch|load_model|run_study",
+    "matplotlib": r"matplotlib|\.plot\b|xflux\.study import table",
+}
+"""Module of an extra → what an example that needs it says."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Examples in docstrings that need an extra which is not installed are skipped, as tests are."""
+    absent = {module: words for module, words in EXTRAS.items() if not is_there(module)}
+    for item in items if absent else ():
+        examples = getattr(getattr(item, "dtest", None), "examples", ())
+        text = "".join(example.source for example in examples)
+        for module, words in absent.items():
+            if re.search(words, text):
+                item.add_marker(pytest.mark.skip(reason=f"{module} is not installed"))
 
 
 def _data_folder() -> Path | None:

@@ -16,7 +16,6 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy, deepcopy
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import dask
@@ -28,8 +27,9 @@ from train_world import DRIVERS, world
 
 import xflux
 from xflux import adjust, cells, drivers, evaluate, forward, regions, synthetic, temporal, towers, units
+from xflux.extras import is_there
 
-TORCH, FIGURES = find_spec("torch"), find_spec("matplotlib")
+TORCH, FIGURES = is_there("torch"), is_there("matplotlib")
 THREADS = 8
 NEEDS = {"torch": TORCH, "matplotlib": FIGURES}
 

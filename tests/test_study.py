@@ -205,6 +205,13 @@ def test_dry_run_says_what_would_be_done(small):
     assert result.exit_code == 0 and "would train EC, EC-ATM bridge" in result.output
 
 
+def test_a_dry_run_needs_neither_torch_nor_matplotlib(small):
+    from test_extras import run
+
+    code = f"import xflux.cli; sys.argv = ['xflux', 'run', {str(small)!r}, '--dry-run']; xflux.cli.main()"
+    assert "would train EC" in run(["torch", "safetensors", "matplotlib"], code)
+
+
 def test_a_checkpoint_belongs_to_the_settings_that_made_it(tmp_path):
     run, kept = RunFolder(tmp_path, say=lambda text: None), []
 

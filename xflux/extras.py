@@ -26,7 +26,7 @@ def require(*extras: str, by: str) -> None:
     --------
     >>> require("plot", by="xflux.plot.map")
     """
-    lacking = {extra: [name for name in EXTRAS[extra] if not _is_there(name)] for extra in extras}
+    lacking = {extra: [name for name in EXTRAS[extra] if not is_there(name)] for extra in extras}
     names = [name for absent in lacking.values() for name in absent]
     if names:
         wanted = [extra for extra, absent in lacking.items() if absent]
@@ -34,7 +34,8 @@ def require(*extras: str, by: str) -> None:
         raise ImportError(f"{by} needs {' and '.join(names)}, which {verb} not installed: {command(*wanted)}")
 
 
-def _is_there(module: str) -> bool:
+def is_there(module: str) -> bool:
+    """Whether a module is installed; it is not imported."""
     try:
         return find_spec(module) is not None
     except (ImportError, ValueError):
