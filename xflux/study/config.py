@@ -70,10 +70,36 @@ class Towers(_Section):
     start: str | None = None
     keep: dict[str, str] = Field(default_factory=dict)
     """driver = the tower's own column that stands in for it, e.g. ``Tair = "Tair"``."""
+    base: dict[str, str] = Field(default_factory=dict)
+    """base variable = the tower's own column, from which its drivers are made, e.g. ``RG = "SW_IN"``."""
+    step: Literal["day", "month"] = "day"
+    """Steps of the samples: days, or months as a monthly grid has them."""
+    min_days: int = Field(15, ge=1, le=31)
+    """Days of a good flux that a month needs (``step = "month"``)."""
     max_distance: float = Field(50.0, gt=0)
     """km from a tower to the nearest land cell that has all drivers."""
     block_distance: float = Field(100.0, gt=0)
     """km: sites closer than this share a fold in the blocked cross-validation."""
+
+
+class Group(_Section):
+    """Classes of land cover that make a driver, where the grid's are others than the towers' (IGBP)."""
+
+    grid: list[str]
+    towers: list[str]
+
+
+class Cover(_Section):
+    """Shares of land cover as drivers; at a tower, its own class."""
+
+    variable: str
+    """Of the base files: a map of classes (lat, lon), or fractions (class, lat, lon)."""
+    classes: dict[str, list[str] | Group]
+    """driver = the classes that it adds up, e.g. ``forest = ["ENF", "EBF"]``."""
+
+    def groups(self) -> dict:
+        """As :func:`xflux.drivers.cover` takes them."""
+        return {k: v.model_dump() if isinstance(v, Group) else v for k, v in self.classes.items()}
 
 
 class Drivers(_Section):
@@ -87,6 +113,9 @@ class Drivers(_Section):
     land_fraction_variable: str = "land_fraction"
     variant: Literal["formulas", "names", "none"] = "formulas"
     """Of :func:`xflux.drivers.table_a2`; ``"none"`` where the file holds the drivers themselves."""
+    recipes: dict[str, str] = Field(default_factory=dict)
+    """More drivers = their formulas, e.g. ``Tair_30d = "running_mean(TAIR, 30)"``."""
+    cover: Cover | None = None
     variables: list[str] | None = None
     """The drivers that the model takes; all that can be made, if not given."""
     fill_distance: float = Field(1.0, ge=0)
@@ -227,6 +256,12 @@ class StudyConfig(_Section):
     bridge: BridgeProduct = BridgeProduct()
     train: Training = Training()
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _recipes_for_towers(self) -> "StudyConfig":
+        if self.towers.base and self.drivers.variant == "none":
+            raise ValueError("towers.base goes through the recipes: drivers.variant is 'formulas' or 'names' then")
+        return self
 
     def data_folder(self) -> Path:
         """The data folder; an error that names it where it is unset or absent."""

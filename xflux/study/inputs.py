@@ -12,7 +12,16 @@ from xflux import drivers, temporal, towers
 from xflux.reading import blamed_on, netcdf
 from xflux.study import published
 from xflux.study.config import StudyConfig, StudyError, Target
-from xflux.study.weather import driver_names, in_years, make_drivers, open_base, open_grid, replace_grid, write_grid
+from xflux.study.weather import (
+    driver_names,
+    in_years,
+    make_drivers,
+    open_base,
+    open_grid,
+    recipes,
+    replace_grid,
+    write_grid,
+)
 
 IN_MEMORY = 2**30
 """Bytes of a grid in ``time`` up to which it is held in memory; larger ones stay on disk."""
@@ -252,31 +261,57 @@ def read_land_fraction(config: StudyConfig, files: Files, grid: xr.Dataset) -> x
 
 
 def read_tower_table(config: StudyConfig, files: Files) -> xr.Dataset:
-    """Tower days of good quality, with the columns that stand in for drivers under the drivers' names."""
+    """Tower days or months, with the columns that stand in for drivers under the drivers' names.
+
+    Where drivers are made from the towers' own series, days without a good flux are there too, for their weather.
+    """
+    own, monthly = config.towers, config.towers.step == "month"
     table = towers.read_towers(
-        files["towers.table"], qc=config.towers.qc, sites=files.get("towers.sites"), start=config.towers.start
-    )
-    missing = [own for own in config.towers.keep.values() if own not in table]
-    if missing:
-        raise StudyError(f"towers.keep: the tower table has no column {missing}; it has {sorted(table.data_vars)}")
-    return table.rename({own: driver for driver, own in config.towers.keep.items() if own != driver})
+        files["towers.table"], qc=own.qc, sites=files.get("towers.sites"), start=own.start,
+        every_day=bool(own.base) or monthly,
+    )  # fmt: skip
+    for key, columns in (("keep", own.keep), ("base", own.base)):
+        missing = [column for column in columns.values() if column not in table]
+        if missing:
+            raise StudyError(f"towers.{key}: the tower table has no column {missing}; it has {sorted(table.data_vars)}")
+    if monthly and table.attrs["time_step"] == "day":
+        table = towers.to_months(table, min_days=own.min_days, every_month=bool(own.base))
+    return table.rename({column: driver for driver, column in own.keep.items() if column != driver})
 
 
-def place_towers(config: StudyConfig, table: xr.Dataset, grid: xr.Dataset) -> xr.Dataset:
-    """Tower days at the grid's drivers, the tower's own measurements standing in where named; complete days only."""
+def place_towers(config: StudyConfig, table: xr.Dataset, grid: xr.Dataset, files: Files) -> xr.Dataset:
+    """Towers at the grid's drivers, their own measurements standing in where named; samples with all of it only."""
     drivers_only = grid.drop_vars("land_fraction")
     unknown = sorted(set(config.towers.keep) - set(map(str, drivers_only.data_vars)))
     if unknown:
         raise StudyError(f"towers.keep: the grid has no driver {unknown}; it has {sorted(drivers_only.data_vars)}")
-    placed = towers.colocate(
-        table, drivers_only, max_distance=config.towers.max_distance, keep=list(config.towers.keep)
-    )
+    table, own = _own_drivers(config, table, files)
+    keep = [name for name in map(str, drivers_only.data_vars) if name in own or name in config.towers.keep]
+    placed = towers.colocate(table, drivers_only, max_distance=config.towers.max_distance, keep=keep)
     placed = placed[["nee", *drivers_only.data_vars]]
+    placed = placed.isel(sample=np.flatnonzero(np.isfinite(placed["nee"].values)))
     complete = np.logical_and.reduce([np.isfinite(placed[name].values) for name in placed.data_vars])
     placed.attrs["rows_without_drivers"] = int((~complete).sum())
     if not complete.any():
         raise StudyError("no tower day has all drivers: do the towers and the drivers share any years (drivers.years)?")
     return placed.isel(sample=np.flatnonzero(complete))
+
+
+def _own_drivers(config: StudyConfig, table: xr.Dataset, files: Files) -> tuple[xr.Dataset, set[str]]:
+    """The towers with the drivers that are their own, of their weather and class, and the names of these."""
+    own: set[str] = set()
+    if config.towers.base:
+        kept = {column: driver for driver, column in config.towers.keep.items()}
+        columns = {name: kept.get(column, column) for name, column in config.towers.base.items()}
+        table = drivers.at_towers(
+            table, open_base(base_files(files)), columns, variant=config.drivers.variant,
+            recipes=recipes(config.drivers), max_distance=config.towers.max_distance,
+        )  # fmt: skip
+        own |= {str(n) for n, v in table.data_vars.items() if "formula" in v.attrs}
+    if config.drivers.cover:
+        classes = drivers.cover(table, config.drivers.cover.groups())
+        table, own = table.assign(classes.data_vars), own | set(map(str, classes.data_vars))
+    return table, own
 
 
 # ------------------------------------------------------------------------------------------------- in the run folder

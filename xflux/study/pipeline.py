@@ -137,7 +137,7 @@ def _make_inputs(study: Study, files: study_inputs.Files, hashes: dict[str, str]
         folder = study.run.fresh("inputs")
         folder.mkdir(parents=True)
         grid = study_inputs.make_grid(config, files, folder)
-        towers = study_inputs.place_towers(config, table, grid)
+        towers = study_inputs.place_towers(config, table, grid, files)
         made = study_inputs.Inputs(towers, grid, target)
         study_inputs.save_inputs(study_inputs.thin(made) if study.smoke else made, folder)
 

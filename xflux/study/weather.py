@@ -72,8 +72,11 @@ def make_drivers(config: Drivers, base: list[xr.Dataset]) -> xr.Dataset:
     plain = base[0] if len(base) == 1 else base
     if config.variant == "none":
         made = plain if isinstance(plain, xr.Dataset) else xr.merge(plain, join="exact", compat="override")
+        made = made.assign(drivers.make(plain, recipes(config)).data_vars) if config.recipes else made
     else:
-        made = drivers.table_a2(plain, variant=config.variant)
+        made = drivers.table_a2(plain, variant=config.variant, recipes=recipes(config))
+    if config.cover:
+        made = made.assign(drivers.cover(_cover_field(config, base), config.cover.groups()).data_vars)
     names = config.variables or list(made.data_vars)
     missing = [name for name in names if name not in made]
     if missing:
@@ -82,6 +85,19 @@ def make_drivers(config: Drivers, base: list[xr.Dataset]) -> xr.Dataset:
             f"drivers.variables: the grid has no {missing}; it has {sorted(map(str, made.data_vars))}{left_out}"
         )
     return made[names]
+
+
+def recipes(config: Drivers) -> list[dict[str, str]]:
+    """The study's own recipes."""
+    return [{"name": name, "formula": formula} for name, formula in config.recipes.items()]
+
+
+def _cover_field(config: Drivers, base: list[xr.Dataset]) -> xr.DataArray:
+    name = config.cover.variable
+    found = next((part[name] for part in base if name in part), None)
+    if found is None:
+        raise StudyError(f"drivers.cover.variable = {name!r}: no base file has it")
+    return found
 
 
 def driver_names(config: Drivers, base: list[xr.Dataset]) -> list[str]:

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 
-def to_months(towers: xr.Dataset, target: str = "nee", min_days: int = 15) -> xr.Dataset:
+def to_months(towers: xr.Dataset, target: str = "nee", min_days: int = 15, every_month: bool = False) -> xr.Dataset:
     """Monthly means of tower days, for months with enough days of a good flux.
 
     The target, its quality and its uncertainties are means over its good days; the tower's other numbers over all days
@@ -22,6 +22,8 @@ def to_months(towers: xr.Dataset, target: str = "nee", min_days: int = 15) -> xr
         The flux whose finite days count.
     min_days
         Least number of these days in a month.
+    every_month
+        Keep months with fewer days too, without a flux: their weather counts where drivers are made of the series.
 
     Returns
     -------
@@ -64,6 +66,8 @@ def to_months(towers: xr.Dataset, target: str = "nee", min_days: int = 15) -> xr
         raise ValueError(
             f"no tower month has {min_days} days of {target}; the most is {int(days.max())}: lower min_days or qc"
         )
+    means.loc[~enough, of_target] = np.nan
+    enough |= every_month
     first = pd.Series(np.arange(len(month))).groupby(keys).first()[enough].to_numpy()
     data = {n: ("sample", means[n][enough].to_numpy(), towers[n].attrs) for n in numeric}
     same = [c for c in towers.coords if towers[c].dims == ("sample",) and c != "time"]
