@@ -9,6 +9,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import xflux
 from xflux.cells import (
     RADIUS,
     cell_area,
@@ -21,6 +22,7 @@ from xflux.cells import (
     same_grid,
     standardise,
 )
+from xflux.study.published import on_cells
 
 SPHERE = 4 * np.pi * RADIUS**2
 T42 = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(64)[0]))
@@ -569,3 +571,42 @@ def test_the_same_cells_are_only_put_in_order():
     turned = da.isel(lat=slice(None, None, -1)).roll(lon=7, roll_coords=True)
     turned = turned.assign_coords(lon=(turned.lon.astype("float32") + 180) % 360 - 180)
     np.testing.assert_array_equal(regrid(turned, da).values, da.values)
+
+
+def ones(off=0.0, units="gC m-2 d-1", **attrs) -> xr.DataArray:
+    """A flux on 8 × 10 cells of 0.5°, moved to the east by ``off`` degrees."""
+    lat, lon = np.arange(40.25, 44, 0.5), np.arange(5.25, 10, 0.5) + off
+    return xr.DataArray(
+        np.ones((8, 10)), {"lat": lat, "lon": lon}, ("lat", "lon"), name="nee", attrs={"units": units, **attrs}
+    )
+
+
+def with_weights(one, other):
+    weights = xflux.region_weights(one, xr.ones_like(one).astype(int), area_basis="cell")
+    return other.assign_attrs(area_basis="cell").flux.aggregate_regions(weights, units="gC d-1")
+
+
+def with_fire_on_land(one, other):
+    return xflux.adjust.add_fire(
+        one.assign_attrs(area_basis="land"), other.rename("fire").assign_attrs(area_basis="land")
+    )
+
+
+ROOMS = {
+    "coasts": lambda one, other: xflux.drivers.fill_nearest(one.to_dataset(), other > 0),
+    "scores": lambda one, other: one.expand_dims(time=3).flux.score(other.expand_dims(time=3), dim="time"),
+    "weights": with_weights,
+    "adjustments": with_fire_on_land,
+    "study": lambda one, other: on_cells(one, other, "a file"),
+}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_all_rooms_agree_on_which_cells_are_the_same(room):
+    for off in (3e-4, 360.0, -360 + 3e-4):
+        ROOMS[room](ones(), ones(off))
+        ROOMS[room](ones(), ones(off).astype("float32").assign_coords(lon=ones(off).lon.astype("float32")))
+    for off in (2e-3, 0.1, 0.25):
+        with pytest.raises(ValueError):
+            ROOMS[room](ones(), ones(off))

@@ -661,5 +661,5 @@ def test_land_must_be_on_the_grid():
     assert drivers.fill_nearest(grid, jitter)[1] == drivers.fill_nearest(grid, land)[1] > 0
     with pytest.raises(ValueError, match="are no cells of the land mask"):
         drivers.fill_nearest(grid, land.assign_coords(lon=land.lon + 0.5))
-    with pytest.raises(ValueError, match="land needs the dims lat and lon"):
+    with pytest.raises(ValueError, match="no latitude found"):
         drivers.fill_nearest(grid, land.rename(lat="y"))

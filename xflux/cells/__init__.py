@@ -1,7 +1,7 @@
 """Cells of a latitude–longitude grid: axes, edges, areas; which are the same, nearest, carried, filled."""
 
 from .area import RADIUS, Cells, cell_area, grid_bounds, points_of
-from .axes import standardise
+from .axes import standardise, with_lat_lon
 from .bounds import cell_bounds, coordinate_bounds, edges
 from .carry import axis_overlap, carry, regrid
 from .fill import fill_nearest
@@ -26,4 +26,5 @@ __all__ = [
     "regrid",
     "same_grid",
     "standardise",
+    "with_lat_lon",
 ]

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Hashable
+from typing import TypeVar
 
 import xarray as xr
 
+Data = TypeVar("Data", xr.DataArray, xr.Dataset)
 STANDARD_NAMES = {"lat": "latitude", "lon": "longitude"}
 _AXIS = {"lat": "Y", "lon": "X"}
 _CF_ATTRS = ("standard_name", "long_name", "units", "axis", "_CoordinateAxisType")
@@ -102,7 +104,7 @@ def _is_turned(coord: xr.DataArray, axis: str) -> bool:
     )
 
 
-def standardise(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
+def standardise(obj: Data) -> Data:
     """The same object with its horizontal dimensions named ``lat`` and ``lon``; nothing is reordered or loaded.
 
     Coordinates are found by ``standard_name``, ``units``, ``axis`` or name, as cf-xarray knows them.
@@ -135,3 +137,15 @@ def standardise(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
     renames = {name: axis for name, axis in names.items() if name != axis}
     clashes = [axis for axis in renames.values() if axis in obj.coords]
     return obj.drop_vars(clashes).rename(renames) if renames else obj
+
+
+def with_lat_lon(obj: Data) -> Data:
+    """The same with its dimensions of latitude and longitude, as far as it has them, named ``lat`` and ``lon``."""
+    if len(obj.dims) < 2 or set(STANDARD_NAMES) <= set(obj.dims):
+        return obj
+    try:
+        return standardise(obj)
+    except ValueError:
+        found = {axis: [name for name in names if name in obj.dims] for axis, names in horizontal(obj).items()}
+        alone = {names[0]: axis for axis, names in found.items() if len(names) == 1 and axis not in obj.coords}
+        return obj.rename(alone)

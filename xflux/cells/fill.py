@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from .axes import standardise
 from .match import positions
 
 
@@ -38,6 +39,7 @@ def fill_nearest(grid: xr.Dataset, land: xr.DataArray, max_distance: float = 1.0
     >>> filled.t.values, n
     (array([[1., 1., 1.]]), 2)
     """
+    grid = standardise(grid)
     drivers = [n for n, v in grid.data_vars.items() if {"lat", "lon"} <= set(v.dims) and v.dtype.kind == "f"]
     if not drivers:
         raise ValueError(f"the grid has no driver over lat and lon; it has {list(grid.data_vars)}")
@@ -55,9 +57,7 @@ def fill_nearest(grid: xr.Dataset, land: xr.DataArray, max_distance: float = 1.0
 
 def _on_grid(land: xr.DataArray, grid: xr.Dataset) -> np.ndarray:
     """The land mask as booleans on the grid's cells (lat, lon); jitter in the coordinates is allowed, no more."""
-    for d in ("lat", "lon"):
-        if d not in land.dims:
-            raise ValueError(f"land needs the dims lat and lon, got {land.dims}")
+    land = standardise(land)
     row, column = positions(land, grid, of="the land mask")
     mask = land.isel(lat=row, lon=column)
     values = mask.transpose("lat", "lon").values

@@ -5,12 +5,11 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 import xarray as xr
 
-from xflux.cells import locate
+from xflux.cells import locate, with_lat_lon
 from xflux.contents import check_alike, check_sign
 from xflux.values import checked
 
 SNAP = 1e-4  # labels of other dims than lat and lon that are this close are the same (float32 files)
-_ALIASES = {"latitude": "lat", "longitude": "lon"}
 
 
 def align_pair(
@@ -22,7 +21,7 @@ def align_pair(
     labels must be the same set, because a silent inner join there would drop cells or regions.
     """
     da, reference = checked(_one_variable(da, "the array")), checked(_one_variable(reference, "the reference"))
-    da, reference = (a.rename({k: v for k, v in _ALIASES.items() if k in a.dims}) for a in (da, reference))
+    da, reference = with_lat_lon(da), with_lat_lon(reference)
     check_alike(da, reference, allow_contents, "allow_contents")
     reference = same_units(da, reference)
     dims = _scored_dims(da, reference, dim)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xflux.cells import with_lat_lon
 from xflux.forward.model import Model
 from xflux.values import decoded
 
@@ -88,18 +89,6 @@ def plan(grid: xr.Dataset, model: Model, time: Any = None, interpolate: bool = F
         drivers.append(Driver(name, da, own, steps, later, weight, aligned))
     sizes = {d: grid.sizes[d] for d in space} | ({axis: n_steps} if axis else {})
     return Plan(tuple(drivers), axis, n_steps, coord, space, sizes, _riding_coords(grid, space, axis, coord))
-
-
-def with_lat_lon(grid: xr.Dataset) -> xr.Dataset:
-    """The grid with its horizontal dims named lat and lon; grids of cells, or curvilinear ones, stay as they are."""
-    from xflux.cells import standardise
-
-    if {"lat", "lon"} <= set(grid.dims):
-        return grid
-    try:
-        return standardise(grid)
-    except ValueError:
-        return grid
 
 
 def _check_model(model: Any) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from xflux.cells import standardise
 from xflux.towers.folds import _some, great_circle_km, require_places, site_table
 from xflux.towers.when import match_times
 from xflux.values import decoded, warn_of_fills
@@ -62,6 +63,7 @@ def colocate(towers: xr.Dataset, grid: xr.Dataset, max_distance: float = 50, kee
     (6.0, 15.7)
     """
     keep = [keep] if isinstance(keep, str) else list(keep)
+    grid = standardise(grid)
     drivers = _drivers(grid)
     grid = grid.assign({name: decoded(grid[name]) for name in drivers})
     _check_keep(towers, drivers, keep)
@@ -111,12 +113,6 @@ def at_cells(towers: xr.Dataset, grids: list[xr.Dataset], needed: Iterable[str],
 
 def _drivers(grid: xr.Dataset) -> list[str]:
     """Numeric variables over lat and lon; other dims than a time axis are an error."""
-    missing = {"lat", "lon"} - set(grid.dims)
-    if missing:
-        raise ValueError(
-            f"the grid has no dim {', '.join(sorted(missing))} (it has {', '.join(map(str, grid.dims))}): "
-            "rename its horizontal coordinates to lat and lon"
-        )
     drivers = [str(n) for n, v in grid.data_vars.items() if {"lat", "lon"} <= set(v.dims) and v.dtype.kind in "fiub"]
     for name in drivers:
         other = set(grid[name].dims) - {"lat", "lon"}
