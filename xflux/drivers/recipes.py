@@ -18,6 +18,7 @@ from xflux.drivers.axis import STEP
 from xflux.drivers.base import Base, common_axis
 from xflux.drivers.memory import running_mean, running_sum
 from xflux.drivers.seasonal import amplitude, mean, minimum, seasonal_cycle
+from xflux.reading import blamed_on
 
 _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -132,8 +133,8 @@ def _merged(more) -> list[dict]:
     if more is None:
         return recipes()
     if isinstance(more, str | os.PathLike):
-        with open(more, "rb") as file:
-            more = tomllib.load(file).get("driver", [])
+        with blamed_on(more, "a TOML file of recipes"), open(more, "rb") as file:
+            more = [dict(recipe) for recipe in tomllib.load(file).get("driver", [])]
     more = [dict(r) for r in more]
     for recipe in more:
         unknown = set(recipe) - {"name", "formula", "by_name", "units", "long_name", "period", "proxy"}
