@@ -267,6 +267,7 @@ def test_trendy_is_turned_and_missing_values_are_missing(fixtures):
         nbe = opened(fixtures[name]).nbe
         assert nbe[:, 2, 2].isnull().all() and float(abs(nbe).max()) < 1
         assert nbe.attrs["sign_as_published"] == "positive = uptake" and nbe.attrs["name_as_published"] == "nbp"
+        assert nbe.attrs["positive"] == "up" and "downward" not in nbe.attrs.get("standard_name", "")
     ds = opened(fixtures["trendy_CABLE-POP"])
     assert float(ds.lat.max()) < 90 and ds.member == "CABLE-POP" and ds.experiment == "S3"
 

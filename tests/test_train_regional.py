@@ -442,6 +442,12 @@ class TestTraining:
         history = train.fit(earth.towers, DRIVERS, constraints=[first, second], config=SMALL).history
         assert np.abs(history["ATM_integral"] - history["a part of @ATM_integral"]).min() > 1
 
+    def test_a_target_of_the_opposite_sign_is_refused_before_training(self, earth):
+        for down in ({"positive": "down"}, {"standard_name": "surface_net_downward_mass_flux_of_carbon"}):
+            opposite = constraint(earth, target=earth.target.assign_attrs(down))
+            with pytest.raises(ValueError, match=r"opposite signs: .*nee.*turned"):
+                train.fit(earth.towers, DRIVERS, constraints=[opposite], config=SMALL)
+
     def test_contents_are_carried(self, earth):
         towers = earth.towers.copy()
         towers["nee"] = towers.nee.assign_attrs(includes_fire=False)

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from xflux import units
+from xflux.contents import sign
 from xflux.reading import blamed_on, check_size
 
 from . import times
@@ -340,11 +341,11 @@ def _attributes(da: xr.DataArray, v: Variable, product: Product, published: str,
     }
     if v.kind != "flux":
         return attrs
-    kept = (
-        ("version", "source") if v.sign == -1 else ("standard_name", "version", "source")
-    )  # a turned flux has another
-    attrs |= {key: da.attrs[key] for key in kept if isinstance(da.attrs.get(key), str)}
     attrs["positive"] = "down" if _is_production(v) else "up"
+    told = {k: da.attrs[k] for k in ("standard_name", "version", "source") if isinstance(da.attrs.get(k), str)}
+    if sign({"standard_name": told.get("standard_name", "")}) not in (None, attrs["positive"]):
+        del told["standard_name"]  # of the flux before it was turned
+    attrs |= told
     attrs["sign_as_published"] = _published_sign(v)
     basis = _area_basis(da, product)
     if basis:
