@@ -666,3 +666,25 @@ def test_composition_counts_pixels_and_land(nee, bridge):
         bridge.composition(fractions.expand_dims(year=2))
     with pytest.raises(ValueError, match=r"dims \(lat, lon\) or \(pft, lat, lon\); got \('time'"):
         bridge.composition(pft.expand_dims(time=3))
+
+
+def test_an_infinite_pixel_touches_its_own_region_only(nee, bridge):
+    pixel = bridge.pixels.isel(pixel=0)
+    odd, own = nee.copy(), bridge.regions["region"] == pixel["region"].item()
+    odd.loc[{"time": nee.time[3], "lat": pixel["lat"].item(), "lon": pixel["lon"].item()}] = np.inf
+    got, right = bridge.predict(odd), bridge.predict(nee)
+    np.testing.assert_array_equal(got.where(~own, drop=True), right.where(~own, drop=True))
+    assert np.isnan(got.isel(time=3).where(own, drop=True)).all() and np.isfinite(got.isel(time=2)).all()
+
+
+def test_what_a_field_is_per_m2_of_is_read_or_given(nee, bridge):
+    """The bridge was fitted per m2 of the cell; a field that is per m2 of land, however that is said, is refused."""
+    plain = nee.drop_attrs().assign_attrs(units="gC m-2 d-1")
+    xr.testing.assert_allclose(bridge.diagnose(plain, area_basis="cell"), bridge.diagnose(nee))
+    for call in (
+        lambda: bridge.predict(plain.assign_attrs(cell_methods="area: mean where land")),
+        lambda: bridge.diagnose(plain, area_basis="land"),
+        lambda: bridge.full(plain, area_basis="land"),
+    ):
+        with pytest.raises(ValueError, match=r"per area of land .* fitted per area of cell"):
+            call()

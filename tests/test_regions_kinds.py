@@ -65,6 +65,7 @@ def test_boolean_and_text_masks():
         (lambda m: np.where(m == 0, np.nan, np.array(["x", "y", "z"], object)[m]), ["y", "z"]),
         (lambda m: np.where(m == 0, pd.NA, np.array(["x", "y", "z"], object)[m]), ["y", "z"]),
         (lambda m: np.array([b"x", b"y", b""])[m], ["x", "y"]),
+        (lambda m: np.array(["x", "y", ""], np.dtypes.StringDType())[m], ["x", "y"]),
     ],
 )
 def test_label_masks_of_any_dtype(change, labels):

@@ -78,6 +78,20 @@ class TestIntegral:
         expected = expected.sel(region=found.region.values).transpose("member", "region", "month")
         assert np.allclose(found.values, expected.values, rtol=1e-5, atol=1e-6)
 
+    @pytest.mark.parametrize("lost", ["cells without drivers", "a grid that ends"])
+    def test_the_share_of_a_region_that_the_drivers_cover(self, earth, lost):
+        """The target is the whole region's: what is not modelled is told by name, and kept with the model."""
+        whole = term(earth, integral="full")
+        assert set(whole.modelled_share.values()) == {1.0}
+        rows = slice(0, 9)
+        grid = earth.grid.isel(lat=rows) if lost == "a grid that ends" else earth.grid.where(earth.grid.lat < 0)
+        weights = earth.weights
+        share = weights.isel(lat=rows).sum(("lat", "lon")) / weights.sum(("lat", "lon"))
+        with pytest.warns(UserWarning, match=r"drivers cover a part of the land only of .*\(\d+ %\)"):
+            part = term(earth, integral="full", drivers=grid)
+        expected = {k: v for k, v in zip(weights.region.values.tolist(), share.values.tolist(), strict=True) if v > 0}
+        assert part.describe()["modelled_share"] == pytest.approx(expected, abs=1e-6)
+
     def test_daily_drivers_sum_to_months(self, earth, ec):
         time = xr.date_range("2015-01-01", "2016-12-31", freq="D")
         rng = np.random.default_rng(0)

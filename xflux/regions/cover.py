@@ -49,7 +49,7 @@ class Cover:
     def __post_init__(self) -> None:
         names, counts = np.unique(np.asarray(self.labels).astype(str), return_counts=True)
         if (counts > 1).any():
-            raise ValueError(f"several regions have the label {names[counts > 1][0]!r}: give each its own.")
+            raise ValueError(f"several regions have the label {str(names[counts > 1][0])!r}: give each its own.")
 
     def union(self) -> np.ndarray:
         """(cell) share covered by any region."""

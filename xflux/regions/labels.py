@@ -21,8 +21,9 @@ def read_labels(mask: xr.DataArray) -> tuple[np.ndarray, np.ndarray, list[np.nda
     ValueError
         Values that are no integers, no region at all, flag attributes that contradict themselves or the values.
     """
-    field = _plain(np.asarray(mask.values))
-    if field.dtype.kind in "OUST":
+    field = np.asarray(mask.values)
+    field = _plain(field.astype(object) if field.dtype.kind == "T" else field)  # NumPy's own strings do not cast
+    if field.dtype.kind in "OUS":
         names, codes = np.unique(field.astype(str), return_inverse=True)
         values = np.flatnonzero(~np.isin(names, _NO_NAMES))
         labels, members = names[values], [np.array([value]) for value in values]
