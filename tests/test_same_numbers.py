@@ -9,7 +9,7 @@ from xflux import drivers, synthetic, temporal
 from xflux.study import truth
 
 TIME = xr.date_range("2003-01-01", "2005-12-31", freq="D")
-AXES = {"time": TIME, "lat": [-45.0, 0.0, 45.0], "lon": [0.0, 90.0, 180.0, 270.0]}
+AXES = {"time": TIME, "lat": [-60.0, 0.0, 60.0], "lon": [0.0, 90.0, 180.0, 270.0]}
 WAYS = [
     {"use_flox": flox, "use_bottleneck": bottleneck, "chunks": chunks, "threads": threads}
     for flox in (True, False)
