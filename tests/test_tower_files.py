@@ -134,6 +134,24 @@ def test_dates_that_cannot_be_told(dates, message):
         read_towers(table)
 
 
+@pytest.mark.parametrize(("start", "periods", "freq", "samples"), [
+    ("2005-02-01", 12, "MS", 12), ("2005-06-03", 96, "30min", 2), ("2005-01-01", 12, "MS", None),
+    ("2005-06-03", 2, "D", None),
+])  # fmt: skip
+def test_regular_steps_may_tell_what_comes_first(tmp_path, start, periods, freq, samples):
+    """Half hours go on in one reading only; the months of a year may be the first days of January."""
+    time = pd.date_range(start, periods=periods, freq=freq)
+    name = "FLX_XX-Abc_FLUXNET2015_FULLSET_2005-2005_2-4.csv"
+    stamps = time.strftime("%d/%m/%Y %H:%M" if freq == "30min" else "%d/%m/%Y")
+    pd.DataFrame({"TIMESTAMP": stamps, "NEE_VUT_REF": 1.0}).to_csv(tmp_path / name, index=False)
+    if samples is None:
+        with pytest.raises(ValueError, match=r"FLX_XX-Abc\S+, column TIMESTAMP: dates like .* are ambiguous"):
+            read_towers(tmp_path / name)
+        return
+    towers = read_towers(tmp_path / name, qc=None, sites=SITES)
+    assert str(towers.time.values[0])[:10] == start and towers.sizes["sample"] == samples
+
+
 def test_which_comes_first_can_be_said():
     table = pd.DataFrame({"site": "A", "time": ["01/02/2005", "02/03/2005", "03/04/2005"], "NEE": 1.0, "NEE_QC": 1.0,
                           "lat": 1.0, "lon": 2.0})  # fmt: skip

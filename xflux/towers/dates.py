@@ -65,7 +65,7 @@ def _of_text(text: pd.Series, where: str, dayfirst: bool | None) -> pd.Series:
 
 
 def _year_last(text: pd.Series, where: str, dayfirst: bool | None) -> pd.Series:
-    """Dates such as 31/01/2005: what comes first must be said, or be seen from a number above 12."""
+    """Dates such as 31/01/2005: a number above 12 tells what comes first, or else the regular steps of one reading."""
     parts = text.str.extract(_YEAR_LAST)
     first, second = parts[0].astype(int), parts[2].astype(int)
     seen = {True: first.gt(12).any(), False: second.gt(12).any()}
@@ -74,19 +74,36 @@ def _year_last(text: pd.Series, where: str, dayfirst: bool | None) -> pd.Series:
             f"{where}: some dates have the day first ({text[first.gt(12)].iloc[0]}), some the month "
             f"({text[second.gt(12)].iloc[0]}); {_WRITE}"
         )
-    if dayfirst is None and not any(seen.values()):
+    if dayfirst is not None and seen[not dayfirst]:
+        other = text[(second if dayfirst else first).gt(12)].iloc[0]
+        raise ValueError(f"{where}: dayfirst={dayfirst}, but {other!r} is not")
+    if dayfirst is None and any(seen.values()):
+        dayfirst = bool(seen[True])
+    if dayfirst is not None:
+        return _read_as(parts, dayfirst)
+    readings = [found for found in (_read_as(parts, True), _read_as(parts, False)) if _regular(found)]
+    if len(readings) != 1:
         raise ValueError(
             f"{where}: dates like {text.iloc[-1]!r} are ambiguous, no day is above 12: say dayfirst=True or "
             f"dayfirst=False, or {_WRITE}"
         )
-    if dayfirst is not None and seen[not dayfirst]:
-        raise ValueError(
-            f"{where}: dayfirst={dayfirst}, but {text[(second if dayfirst else first).gt(12)].iloc[0]!r} is not"
-        )
-    day, month = (first, second) if dayfirst or seen[True] else (second, first)
+    return readings[0]
+
+
+def _read_as(parts: pd.DataFrame, dayfirst: bool) -> pd.Series:
+    day, month = (parts[0], parts[2]) if dayfirst else (parts[2], parts[0])
     year = parts[3].where(parts[3].str.len() == 4, "20" + parts[3])
-    stamp = year + "-" + month.astype(str).str.zfill(2) + "-" + day.astype(str).str.zfill(2)
+    stamp = year + "-" + month.str.zfill(2) + "-" + day.str.zfill(2)
     clock = parts[4].fillna("")
     if (clock == "").all():
         return pd.to_datetime(stamp, format="%Y-%m-%d")
     return pd.to_datetime(stamp + " " + clock.replace("", "00:00"), format="mixed")
+
+
+def _regular(time: pd.Series) -> bool:
+    """Whether there are many stamps at one and the same interval: days, half hours, or months on one day."""
+    stamps = pd.DatetimeIndex(time.unique()).sort_values()
+    month = stamps.year * 12 + stamps.month
+    return len(stamps) > 2 and bool(
+        stamps.to_series().diff().dropna().nunique() == 1 or ((month[1:] - month[:-1] == 1).all())
+    )

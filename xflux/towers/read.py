@@ -65,7 +65,7 @@ def read_towers(
         Units of columns whose units cannot be known by name, e.g. ``{"NEE": "umolCO2 m-2 s-1"}``; a carbon flux in
         another unit is converted to gC m-2 d-1, other fluxes keep theirs; amounts per step ("mm") become "mm d-1".
     dayfirst
-        Whether 01/02/2005 is the first of February. Needed only where no day above 12 tells.
+        Whether 01/02/2005 is the first of February. Needed only where neither a day above 12 nor regular steps tell.
     every_day
         Keep the days whose targets are missing or poor too, with NaN for them: their weather counts where drivers are
         made of the towers' own series.
