@@ -459,3 +459,23 @@ def test_contents_of_a_dataset_hold_for_its_flux():
     with pytest.raises(ValueError, match="the flux is per m2 of cell, fire emissions per m2 of land"):
         remove_fire(bio.assign_attrs(area_basis="cell"), fire.assign_attrs(area_basis="land"))
     assert remove_fire(bio.assign_attrs(includes_fire=1), fire).nbe.attrs["includes_fire"] == 0
+
+
+def test_components_as_cdo_averages_them():
+    """Bounds from the first to the last stamp of the input; the mean year over years, stamped in its last one."""
+    nbe = flux_on(6, 8, months=24, includes_fire=1)
+    fire = abs(flux_on(6, 8, months=24, seed=1)).rename("fire")
+    stop = fire.time + (fire.time.dt.days_in_month - 1).astype("m8[D]")
+    bounds = (("time", "bnds"), np.stack([fire.time, stop], 1))
+    ds = fire.to_dataset().assign(time_bnds=bounds)
+    ds["time"].attrs["bounds"] = "time_bnds"
+    with pytest.warns(UserWarning, match="bounds"):
+        nee = remove_fire(nbe, ds)
+    np.testing.assert_allclose(nee.values, (nbe - fire).values, rtol=1e-12)
+    cycle = ds.isel(time=slice(12, 24)).drop_vars("time_bnds")
+    span = np.stack([fire.time[:12], fire.time[12:24] + fire.time[12:24].dt.days_in_month.astype("m8[D]")], 1)
+    cycle = cycle.assign(time_bnds=(("time", "bnds"), span))
+    nee = remove_fire(nbe, cycle)
+    np.testing.assert_allclose(nee.values, nbe.values - np.concatenate([cycle.fire.values] * 2), rtol=1e-12)
+    renamed = remove_fire(nbe, fire.rename(time="valid_time"))
+    np.testing.assert_allclose(renamed.values, (nbe - fire).values, rtol=1e-12)

@@ -253,7 +253,7 @@ def test_netcdf_by_site_in_days_and_stamped_at_the_end(tmp_path):
 
 def test_netcdf_that_is_none(tmp_path):
     (tmp_path / "a.nc").write_bytes(b"no netCDF at all")
-    with pytest.raises(ValueError, match=r"a\.nc cannot be read as netCDF"):
+    with pytest.raises(ValueError, match=r"a\.nc is damaged or is not a table of towers"):
         read_towers(tmp_path / "a.nc")
     xr.Dataset({"NEE": ("n", [1.0])}).to_netcdf(tmp_path / "b.nc")
     with pytest.raises(ValueError, match=r"b\.nc: expected dates of the standard calendar"):

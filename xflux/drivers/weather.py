@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xflux import temporal
 from xflux.cells import standardise
 from xflux.drivers.axis import STEP, axis_of
 from xflux.drivers.base import Base, base_variables
 from xflux.drivers.recipes import base_table, table_a2
 from xflux.drivers.seasonal import seasonal_cycle, to_daily
-from xflux.temporal import mean_by
 from xflux.towers.colocate import Placed, at_cells, at_samples, converted
 from xflux.values import decoded
 
@@ -73,7 +73,7 @@ def at_towers(
     >>> at.Tair.values.round(2).tolist(), round(at.attrs["TAIR_from_cell"], 2)
     ([6.85, 5.0, 8.85], 0.33)
     """
-    grids = [_fields(standardise(g)) for g in ([base] if isinstance(base, xr.Dataset) else base)]
+    grids = [_fields(temporal.standardise(standardise(g))) for g in ([base] if isinstance(base, xr.Dataset) else base)]
     _check_own(towers, own)
     needed = {str(n) for g in grids for n, v in g.data_vars.items() if "lat" in v.dims}
     placed = at_cells(towers, grids, needed, max_distance)
@@ -153,7 +153,7 @@ def _on_axis(cell: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
         return dated.reindex(time=time).fillna(cycle)
     if axis == "dayofyear" and monthly:
         date = pd.Timestamp("2001-01-01") + pd.to_timedelta(cell["dayofyear"].values.clip(max=365) - 1, "D")
-        cell = mean_by(cell, xr.DataArray(date.month, dims="dayofyear", name="month"))
+        cell = temporal.mean_by(cell, xr.DataArray(date.month, dims="dayofyear", name="month"))
         axis = "month"
     wanted = time.dt.month if axis == "month" else time.dt.dayofyear.clip(max=int(cell["dayofyear"].max()))
     return cell.sel({axis: wanted}).drop_vars(axis)

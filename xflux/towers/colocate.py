@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from xflux import temporal
 from xflux.cells import standardise
 from xflux.towers.folds import _some, great_circle_km, require_places, site_table
 from xflux.towers.when import match_times
@@ -63,7 +64,7 @@ def colocate(towers: xr.Dataset, grid: xr.Dataset, max_distance: float = 50, kee
     (6.0, 15.7)
     """
     keep = [keep] if isinstance(keep, str) else list(keep)
-    grid = standardise(grid)
+    grid = temporal.standardise(standardise(grid))
     drivers = _drivers(grid)
     grid = grid.assign({name: decoded(grid[name]) for name in drivers})
     _check_keep(towers, drivers, keep)
