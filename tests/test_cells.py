@@ -555,6 +555,18 @@ def test_missing_cells_add_nothing_to_a_flux_of_the_cell():
     assert warm.sel(lon=10, lat=20)[0].item() == 1
 
 
+def test_regridding_uses_the_cells_of_a_dataset():
+    nodes, weights = np.polynomial.legendre.leggauss(6)
+    limits = np.degrees(np.arcsin(np.clip(np.r_[-1, np.cumsum(weights) - 1], -1, 1)))
+    lon = np.arange(10.0, 360, 20)
+    ds = with_bounds(np.degrees(np.arcsin(nodes)), lon, pairs(limits))
+    ds["nee"] = xr.DataArray(np.random.default_rng(0).random((6, 18)), dims=("lat", "lon"), attrs=a_flux().attrs)
+    out = ds.flux.regrid(a_flux(15.0, 24.0)).nee
+    assert integral(out).item() == pytest.approx((ds.nee * cell_area(ds)).sum().item(), rel=1e-10)
+    with pytest.raises(ValueError, match=r"drop them, ds.drop_vars\('lat_bnds'\)"):
+        ds.coarsen(lat=2).mean().flux.regrid(a_flux(15.0, 24.0))
+
+
 def test_what_cannot_be_regridded_is_refused_and_an_unknown_basis_is_said():
     coarse = a_flux(20.0, 20.0)
     with pytest.raises(ValueError, match="an amount of each cell, which has no mean: divide it by"):

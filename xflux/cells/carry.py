@@ -53,14 +53,17 @@ class Carry:
         return self.exact or all((m.sum(axis=1) > 1 - 1e-6).all() for m in (self.rows, self.columns))
 
 
-def carry(field: xr.DataArray, target: Cells) -> Carry:
-    """How to bring a field to other cells. On the same coordinates they are the same cells, whatever bounds say."""
+def carry(field: xr.DataArray, target: Cells, source: Cells | None = None) -> Carry:
+    """How to bring a field, or what lies on the cells ``source``, to other cells.
+
+    On the same coordinates they are the same cells, whatever bounds say.
+    """
     points = points_of(field)
     found = [locate(points[axis], target.points[axis], axis) for axis in STANDARD_NAMES]
     there = all((index >= 0).all() for index in found)
     if there and all(len(points[axis]) == len(target.points[axis]) for axis in STANDARD_NAMES):
         return Carry(*found, True)
-    source = Cells.of(field)
+    source = Cells.of(field) if source is None else source
     if there and all(_same_width(source, target, axis, i) for axis, i in zip(STANDARD_NAMES, found, strict=True)):
         return Carry(*found, True)
     return Carry(*(axis_overlap(getattr(source, axis), getattr(target, axis), axis) for axis in STANDARD_NAMES), False)
@@ -122,11 +125,12 @@ def regrid(
         flux, basis = _with_basis(da, area_basis)
         return _on(flux, cells, basis == "cell", land_fraction).assign_coords(axes)
     land, own = da.get("land_fraction") if land_fraction is None else land_fraction, basis_of(da)
+    source = Cells.of(da)  # with the bounds that the Dataset has
     made = {}
     for name, variable in da.data_vars.items():
         if {"lat", "lon"} <= set(variable.dims):
             flux, basis = _with_basis(variable, area_basis or basis_of(variable) or own)
-            made[name] = _on(flux, cells, basis == "cell" or name == "land_fraction", land)
+            made[name] = _on(flux, cells, basis == "cell" or name == "land_fraction", land, source)
         elif not {"lat", "lon"} & set(variable.dims):
             made[name] = variable
     return xr.Dataset(made, attrs=da.attrs).assign_coords(axes)
@@ -151,16 +155,18 @@ def _with_basis(da: xr.DataArray, given: str | None) -> tuple[xr.DataArray, str 
     return da.assign_attrs(said | ({"area_basis_assumed": 1} if assumed else {})), basis
 
 
-def _on(da: xr.DataArray, cells: Cells, nothing: bool, land: xr.DataArray | None) -> xr.DataArray:
+def _on(
+    da: xr.DataArray, cells: Cells, nothing: bool, land: xr.DataArray | None, source: Cells | None = None
+) -> xr.DataArray:
     """``da`` on other cells, without its coordinates along them; ``nothing``: a missing cell is one without flux."""
-    bring = carry(da, cells)
+    bring = carry(da, cells, source)
     kept = da.drop_vars([name for name, coord in da.coords.items() if {"lat", "lon"} & set(coord.dims)])
     if bring.exact:
         return kept.isel(lat=bring.rows, lon=bring.columns)
     weight = None
     if land is not None and not nothing:
         land = standardise(land).transpose("lat", "lon").fillna(0)
-        weight = carry(land, Cells.of(da))(land.values.astype("float64"))
+        weight = carry(land, Cells.of(da) if source is None else source)(land.values.astype("float64"))
     sizes = dict(zip(("lat", "lon"), cells.shape, strict=True))
     out = xr.apply_ufunc(
         _carried, kept, kwargs={"bring": bring, "weight": weight, "nothing": nothing},

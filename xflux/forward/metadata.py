@@ -65,6 +65,9 @@ def _bounds(dim: str, out: xr.Dataset, grid: xr.Dataset) -> xr.DataArray | None:
     """Bounds that the grid has for these very steps, else those inferred from the coordinate."""
     if dim not in out.coords or dim not in out.dims:
         return None
+    if dim in ("lat", "lon"):
+        values = _edges(out[dim], grid)
+        return None if values is None else xr.DataArray(values, dims=(dim, "bnds"))
     given = grid[dim].attrs.get("bounds", f"{dim}_bnds") if dim in grid.coords else f"{dim}_bnds"
     if given in grid.variables and grid[given].dims[:1] == (dim,) and grid[given].ndim == 2:
         found = grid[given].rename({grid[given].dims[1]: "bnds"}).reset_coords(drop=True)
@@ -74,16 +77,17 @@ def _bounds(dim: str, out: xr.Dataset, grid: xr.Dataset) -> xr.DataArray | None:
             values = None
         if values is not None:
             return xr.DataArray(values, dims=(dim, "bnds"))
-    values = _time_bounds(out["time"]) if dim == "time" else _edges(out[dim])
+    values = _time_bounds(out["time"])
     return None if values is None else xr.DataArray(values, dims=(dim, "bnds"))
 
 
-def _edges(coord: xr.DataArray) -> Any:
-    from xflux.cells import cell_bounds
+def _edges(coord: xr.DataArray, grid: xr.Dataset) -> Any:
+    from xflux.cells import cell_bounds, coordinate_bounds
 
+    own = coord.name in grid.coords and grid[coord.name].equals(coord)
     try:
-        return cell_bounds(coord)
-    except ValueError:  # a single row or an irregular set of points has none
+        return cell_bounds(coord, coordinate_bounds(grid, coord.name) if own else None)
+    except ValueError:  # a single row, or bounds that are left from another grid
         return None
 
 
