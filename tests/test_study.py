@@ -140,10 +140,10 @@ def test_a_stage_runs_again_only_when_what_it_was_made_from_changes(tmp_path):
     def study(setting, first_again=False):
         run = RunFolder(tmp_path / "run", say=lambda text: None)
         run.stage(
-            "first", lambda: (done.append("first"), (run.path / "a").write_text("1")), outputs=["a"], settings=setting
+            "first", lambda: (done.append("first"), run.fresh("a").write_text("1")), outputs=["a"], settings=setting
         )
         run.stage(
-            "second", lambda: (done.append("second"), (run.path / "b").write_text("2")), outputs=["b"], after=("first",)
+            "second", lambda: (done.append("second"), run.fresh("b").write_text("2")), outputs=["b"], after=("first",)
         )
 
     study(1)
@@ -159,7 +159,7 @@ def test_a_stage_runs_again_only_when_what_it_was_made_from_changes(tmp_path):
 def test_files_are_read_again_only_when_they_change(tmp_path, monkeypatch):
     path, read = tmp_path / "a.nc", []
     path.write_text("1")
-    monkeypatch.setattr("xflux.study.stages.file_hash", lambda p: read.append(p) or p.read_text())
+    monkeypatch.setattr("xflux.study.stages.file_digest", lambda p: read.append(p) or p.read_text())
     first = RunFolder(tmp_path / "run").hash_of([path])
     assert RunFolder(tmp_path / "run").hash_of([path]) == first == "1" and len(read) == 1
     path.write_text("22")

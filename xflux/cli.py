@@ -17,7 +17,7 @@ app = typer.Typer(
 
 TEMPLATES = {"study": "study_template.toml", "upton2024": "upton2024.toml"}
 
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder; stages that are done there are kept.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder: new, or of a run, whose stages are kept.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="A small configuration; its numbers mean nothing.")]
 
 
@@ -34,14 +34,14 @@ def main() -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Run folder.")] = Path("runs/demo"),
+    out: Out = None,
     seed: Annotated[int, typer.Option(help="Of the world and of everything random.")] = 0,
     smoke: Smoke = False,
 ) -> None:
     """The whole chain on the embedded synthetic Earth, whose truth is known; writes a run folder and a report."""
     from xflux.study.demo import run_demo
 
-    run_demo(out if not smoke else out.with_name(out.name + "-smoke"), seed=seed, smoke=smoke)
+    run_demo(out or Path("runs") / ("demo-smoke" if smoke else "demo"), seed=seed, smoke=smoke)
 
 
 @app.command()
@@ -109,11 +109,14 @@ def new(
     """Write a commented study file to start from."""
     from importlib import resources
 
+    from xflux import files
+
     if template not in TEMPLATES:
         raise ValueError(f"--template {template!r}: expected one of {', '.join(TEMPLATES)}")
-    if path.exists():
+    if os.path.lexists(path):
         raise FileExistsError(f"{path} exists already; give another name or remove it")
-    path.write_text(resources.files("xflux.data").joinpath(TEMPLATES[template]).read_text())
+    with files.whole(path, "xflux study file") as part:
+        part.write_text(resources.files("xflux.data").joinpath(TEMPLATES[template]).read_text())
     typer.echo(f"{path}: name your files, then `xflux run {path} --dry-run`")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.extras import require
+from xflux.files import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -244,9 +245,22 @@ def mean_and_spread(da: xr.DataArray, spread: str = "std") -> tuple[xr.DataArray
     return mean, mean - deviation, mean + deviation
 
 
+FIGURE = "xflux figure"
+MARKS = {
+    "png": {"Software": FIGURE},
+    "pdf": {"Creator": FIGURE, "CreationDate": None},
+    "eps": {"Creator": FIGURE},
+    "ps": {"Creator": FIGURE},
+    "svg": {"Title": FIGURE, "Date": None},
+}
+"""What is written into a figure's file, by format: by whom, and not when."""
+
+
 @drawing
 def save(figure: "Figure | Axes", stem: str | Path, formats: Iterable[str] = ("png", "pdf"), close: bool = True):
     """Write a figure once per format beside ``stem`` and return the paths; no clock goes into the files.
+
+    Only an older figure of this function is replaced: anything else there, or a link, is a FileExistsError.
 
     >>> import tempfile, matplotlib.pyplot as plt
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -258,12 +272,10 @@ def save(figure: "Figure | Axes", stem: str | Path, formats: Iterable[str] = ("p
     figure = getattr(figure, "figure", figure)
     paths = []
     stem = Path(stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     for kind in formats:
         path = stem.with_name(f"{stem.name}.{kind}")
-        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}.get(kind)
-        with style():
-            figure.savefig(path, metadata=metadata)
+        with whole(path, FIGURE) as part, style():
+            figure.savefig(part, metadata=MARKS.get(kind))
         paths.append(path)
     if close:
         plt.close(figure)

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from xflux.files import require_place, whole
 from xflux.report.page import build
 from xflux.report.run import Run, read_run
+
+KIND = "xflux report"
 
 __all__ = ["Run", "read_run", "write_report"]
 
@@ -27,11 +30,12 @@ def write_report(
 
     Returns
     -------
-    The path of the page.
+    The path of the page; only an older report is replaced there.
 
     Raises
     ------
-    FileNotFoundError where a folder does not exist, ValueError where it holds nothing of a run.
+    FileNotFoundError where a folder does not exist, ValueError where it holds nothing of a run, FileExistsError or
+    PermissionError where ``out`` is no older report, a link, or may only be read.
 
     Examples
     --------
@@ -45,8 +49,9 @@ def write_report(
     folders = [run_folder] if isinstance(run_folder, str | Path) else list(run_folder)
     if not folders:
         raise ValueError("no run folder given: name at least one")
-    runs = [read_run(folder) for folder in folders]
     out = Path(out) if out is not None else Path(folders[0]) / "report.html"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(build(runs, resolution), encoding="utf-8")
+    require_place(out, KIND)
+    runs = [read_run(folder) for folder in folders]
+    with whole(out, KIND) as part:
+        part.write_text(build(runs, resolution), encoding="utf-8")
     return out

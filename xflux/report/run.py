@@ -75,8 +75,8 @@ def read_run(folder: str | Path) -> Run:
         "summary.json": _json(path / "summary.json", missing),
         "provenance.json": _json(path / "provenance.json", missing),
         "tables/*.csv": _tables(path / "tables", missing),
-        "figures/*.png": {p.stem: p for p in sorted((path / "figures").glob("*.png"))},
-        "flux/*.zarr": {p.stem: p for p in sorted((path / "flux").glob("*.zarr")) if p.is_dir()},
+        "figures/*.png": {p.stem: p for p in sorted((path / "figures").glob("*.png")) if _is_own(p, path, missing)},
+        "flux/*.zarr": {p.stem: p for p in sorted((path / "flux").glob("*.zarr")) if _is_own(p, path, missing)},
     }
     order = _model_files(found["summary.json"])
     fluxes, tables = found["flux/*.zarr"], found["tables/*.csv"]
@@ -108,7 +108,7 @@ def _tables(folder: Path, missing: list[str]) -> "dict[str, pd.DataFrame]":
 
 def _readable(path: Path, name: str, missing: list[str], read: Callable[[Path], Any]) -> Any:
     """What `read` makes of a file; None where there is none, or with a note where it is damaged."""
-    if not path.exists():
+    if not path.exists() or not _is_own(path, path.parents[name.count("/")], missing):
         return None
     try:
         with blamed_on(path, "a part of a run"):
@@ -116,6 +116,15 @@ def _readable(path: Path, name: str, missing: list[str], read: Callable[[Path], 
     except (ValueError, OSError) as error:
         missing.append(f"{name} (unreadable: {error})")
         return None
+
+
+def _is_own(path: Path, folder: Path, missing: list[str]) -> bool:
+    """Whether a part of a run lies in its folder: a link out of it, in a run of somebody else's, is not followed."""
+    inside = [path, *path.rglob("*")] if path.is_dir() else [path]
+    own = all(part.resolve().is_relative_to(folder.resolve()) for part in inside)
+    if not own:
+        missing.append(f"{path.relative_to(folder)} (a link out of the run folder)")
+    return own
 
 
 def heading(stem: str) -> str:

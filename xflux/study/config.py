@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from xflux.reading import blamed_on
 
@@ -26,6 +26,17 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _name(given: str) -> str:
+    """A name that can be a folder's: results go to ``runs/NAME`` where no folder is given."""
+    if not given.strip() or given.startswith(".") or len(given.encode()) > 100 or not given.isprintable():
+        raise ValueError("expected a name of 1 to 100 letters that does not start with a dot")
+    if set(given) & set("/\\"):
+        raise ValueError("expected a name, not a path: say where results go by --out")
+    return given
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""A name, not a path."""
 Patterns = Annotated[list[str], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)]
 """One file or glob pattern, or several."""
 Years = tuple[int, int]
@@ -238,7 +249,7 @@ class StudyConfig(_Section):
     (3, 2)
     """
 
-    name: str
+    name: Name
     title: str = ""
     seed: int = 0
     data: str = "$XFLUX_DATA"

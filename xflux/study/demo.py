@@ -8,8 +8,10 @@ import pandas as pd
 import xarray as xr
 
 from xflux.extras import require
+from xflux.files import claim, file_digest, read_json, whole, write_json
 from xflux.study.config import load_study
 from xflux.study.pipeline import run_study
+from xflux.study.stages import KIND
 
 STUDY = """# The synthetic Earth: a world whose true flux is known, observed by biased towers and by five inversions.
 # Run it again, with other settings, by `xflux run study.toml --out FOLDER`.
@@ -70,30 +72,30 @@ def run_demo(
 ) -> Path:
     """The whole chain on the synthetic Earth: EC, EC-ATM by bridge and by sampling, against the truth.
 
-    Writes the world's files and a study file into ``out/world``, and runs that study in ``out``.
+    Writes the world's files and a study file into ``out/world``, and runs that study in ``out``. Files of one seed are
+    the same to the byte. A study file that was edited is not written over.
 
     Returns
     -------
     The run folder.
     """
     require("train", "plot", by="the demo")
-    out = Path(out)
-    folder = (out / "world").resolve()
+    out = claim(out, KIND)
+    folder = claim(out / "world", "xflux world").resolve()
     wanted = {"resolution": 6.0 if smoke else 3.0, "years": 3 if smoke else 6, "seed": seed}
-    note = folder / "world.json"
-    if not note.exists() or note.read_text() != _json(wanted):
+    note, study = folder / "world.json", folder / "study.toml"
+    made = read_json(note) if note.exists() else {}
+    if study.exists() and file_digest(study) != made.get("study"):
+        raise FileExistsError(f"{study} was edited: run it by `xflux run {study} --out FOLDER`, or demo another --out")
+    if made.get("world") != wanted:
+        note.unlink(missing_ok=True)
+        study.unlink(missing_ok=True)
         write_world(folder, **wanted)
-        note.write_text(_json(wanted))
-    study = folder / "study.toml"
     sizes = {"folds": 3, "epochs": 2, "pixels": 60} if smoke else {"folds": 5, "epochs": 15, "pixels": 250}
-    study.write_text(STUDY.format(seed=seed, data=folder.as_posix(), **sizes))
-    return run_study(load_study(study), out, say=say, smoke=False)
-
-
-def _json(wanted: dict) -> str:
-    import json
-
-    return json.dumps(wanted, sort_keys=True)
+    with whole(study, "xflux study file", own=True) as part:
+        part.write_text(STUDY.format(seed=seed, data=folder.as_posix(), **sizes))
+    write_json(note, {"world": wanted, "study": file_digest(study)})
+    return run_study(load_study(study), out, say=say, small=smoke)
 
 
 def write_world(folder: Path, *, resolution: float, years: int, seed: int) -> None:
@@ -105,7 +107,8 @@ def write_world(folder: Path, *, resolution: float, years: int, seed: int) -> No
     towers = world.towers
     table = pd.DataFrame({name: towers[name].values for name in ("site", "time", "lat", "lon", "igbp")})
     table = table.assign(NEE=towers["nee"].values, NEE_QC=towers["nee_qc"].values, Tair=towers["Tair"].values)
-    table.to_parquet(folder / "towers.parquet", index=False)
+    with whole(folder / "towers.parquet", "xflux world", own=True) as part:
+        table.to_parquet(part, index=False)
     for name, field in {
         "drivers": world.drivers,
         "land_fraction": world.land_fraction,
@@ -118,6 +121,7 @@ def write_world(folder: Path, *, resolution: float, years: int, seed: int) -> No
 
 def _write(field: xr.DataArray | xr.Dataset, path: Path) -> None:
     dataset = field if isinstance(field, xr.Dataset) else field.to_dataset()
-    dataset = dataset.drop_vars([c for c in dataset.coords if c not in dataset.dims])
+    dataset = dataset.drop_vars([c for c in dataset.coords if c not in dataset.dims]).load()  # the same bytes always
     plain = [v for v in dataset.data_vars if np.issubdtype(dataset[v].dtype, np.floating)]
-    dataset.to_netcdf(path, encoding={v: {"zlib": True, "complevel": 1} for v in plain})
+    with whole(path, "xflux world", own=True) as part:
+        dataset.to_netcdf(part, encoding={v: {"zlib": True, "complevel": 1} for v in plain})

@@ -1,6 +1,5 @@
 """The figures of a study, each drawn from the run folder alone, as PNG and PDF."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,9 @@ from xflux.study.results import LABELS, Results, open_flux
 from xflux.temporal import MEAN_YEAR, step_days
 
 
-def write_figures(run: str | Path) -> None:
-    """Draw every figure of a study into ``figures/``."""
+def write_figures(run: str | Path, folder: Path) -> None:
+    """Draw every figure of a study into a new folder."""
     study = Results(run)
-    folder = study.run / "figures"
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     _mean_maps(study, folder)
     _differences(study, folder)

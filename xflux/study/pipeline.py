@@ -10,13 +10,13 @@ import xarray as xr
 import xflux
 from xflux import forward, report, stores
 from xflux.extras import require
-from xflux.files import versions
+from xflux.files import require_place, versions
 from xflux.reading import netcdf
 from xflux.study import inputs as study_inputs
 from xflux.study import published
 from xflux.study.config import StudyConfig
 from xflux.study.results import LABELS, first_step, inversion_halves, open_flux, region_sets, slug
-from xflux.study.stages import RunFolder, peak_memory_gib, write_json
+from xflux.study.stages import KIND, RunFolder, peak_memory_gib
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Study:
     config: StudyConfig
     run: RunFolder
     smoke: bool = False
+    thin: bool = False
 
     @property
     def inputs(self) -> study_inputs.Inputs:
@@ -54,6 +55,7 @@ def run_study(
     out: str | Path,
     *,
     smoke: bool = False,
+    small: bool = False,
     blocked: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Path:
@@ -64,9 +66,11 @@ def run_study(
     config
         The study (:func:`load_study`).
     out
-        Run folder: inputs, models, Zarr outputs, tables, figures, provenance.
+        Run folder: inputs, models, Zarr outputs, tables, figures, provenance. It must be new, empty or a run folder.
     smoke
         A small configuration that takes a minute or two; its numbers mean nothing.
+    small
+        The study is a smoke run as it is written: results say so.
     blocked
         Also train the EC-ATM variants on folds blocked by distance.
 
@@ -85,11 +89,13 @@ def run_study(
     xflux.study.config.StudyError: data folder 'no/such/folder' does not exist; set $XFLUX_DATA ...
     """
     require("train", "plot", by="a study")
+    require_place(out, KIND)
+    require_place(Path(out) / "report.html", report.KIND)
     config = config.smoke() if smoke else config
     config = config.model_copy(update={"blocked_variants": config.blocked_variants or blocked})
     files = check_study(config)
-    study = Study(config, RunFolder(out, say), smoke)
-    write_json(study.run.path / "study.json", config.model_dump())
+    study = Study(config, RunFolder(out, say), smoke or small, thin=smoke)
+    study.run.write("study.json", config.model_dump())
     hashes = {key: study.run.hash_of(paths) for key, paths in files.items()}
     _make_inputs(study, files, hashes)
     _train_and_predict(study, "ec", after=("inputs",))
@@ -98,11 +104,11 @@ def run_study(
         _train_and_predict(study, variant, after=("inputs", "ec", *(("bridges",) if variant == "bridge" else ())))
     extra = _extra_runs(study)
     _evaluate(study, extra, files, hashes)
-    write_json(
-        study.run.path / "provenance.json",
+    study.run.write(
+        "provenance.json",
         {
             "study": config.name,
-            "smoke": smoke,
+            "smoke": study.smoke,
             "seed": config.seed,
             "versions": versions(),
             "inputs": {key: {"file": named(files[key]), "sha256": digest} for key, digest in hashes.items()},
@@ -138,8 +144,9 @@ def _make_inputs(study: Study, files: study_inputs.Files, hashes: dict[str, str]
         folder.mkdir(parents=True)
         grid = study_inputs.make_grid(config, files, folder)
         towers = study_inputs.place_towers(config, table, grid, files)
+        towers = towers.assign_attrs({"smoke": 1} if study.smoke else {})
         made = study_inputs.Inputs(towers, grid, target)
-        study_inputs.save_inputs(study_inputs.thin(made) if study.smoke else made, folder)
+        study_inputs.save_inputs(study_inputs.thin(made) if study.thin else made, folder)
 
     settings = [
         _asked(study, "towers", "drivers", "target"),
@@ -386,7 +393,7 @@ def _evaluate(study: Study, extra: tuple[str, ...], files: study_inputs.Files, h
     )
     study.run.stage(
         "tables",
-        lambda: tables.write_tables(study.run.path),
+        lambda: tables.write_tables(study.run.path, study.run.new),
         after=("results",),
         settings=[_asked(study, "evaluation", "title", "limits"), study.smoke],
         outputs=["tables", "summary.json", "report.md"],
@@ -394,7 +401,7 @@ def _evaluate(study: Study, extra: tuple[str, ...], files: study_inputs.Files, h
     )
     study.run.stage(
         "figures",
-        lambda: figures.write_figures(study.run.path),
+        lambda: figures.write_figures(study.run.path, study.run.fresh("figures")),
         after=("tables",),
         outputs=["figures"],
         title="figures",

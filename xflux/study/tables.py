@@ -9,11 +9,11 @@ import xarray as xr
 
 import xflux
 from xflux import evaluate
+from xflux.files import write_json
 from xflux.study import inputs as study_inputs
 from xflux.study import paper, truth
 from xflux.study.config import Comparison
 from xflux.study.results import LABELS, Results, inversion_halves, open_flux
-from xflux.study.stages import write_json
 
 
 def table(run: "str | Path | Results", name: str) -> pd.DataFrame:
@@ -390,25 +390,22 @@ def half_table(study: Results) -> pd.DataFrame:
 
 
 # ----------------------------------------------------------------------------------------------- all of them
-def write_tables(run: Path) -> None:
-    """Write every table as CSV and Markdown, how to make each anew, ``summary.json`` and ``report.md``."""
-    import shutil
-
+def write_tables(run: Path, out: Path) -> None:
+    """Write every table as CSV and Markdown, how to make each anew, ``summary.json`` and ``report.md`` into ``out``."""
     from xflux.study import verdict
 
     results = Results(run)
     found = {name: make(results) for name, make in tables_of(results).items()}
     found = {name: table for name, table in found.items() if len(table)}
-    folder = run / "tables"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder = out / "tables"
+    folder.mkdir(parents=True)
     for name, made in found.items():
         made.to_csv(folder / f"{name}.csv", index=False)
         (folder / f"{name}.md").write_text(markdown(made))
     (folder / "README.md").write_text(recipes(found))
     summary = verdict.summary(results, found)
-    write_json(run / "summary.json", summary)
-    (run / "report.md").write_text(verdict.report(results, summary, found))
+    write_json(out / "summary.json", summary)
+    (out / "report.md").write_text(verdict.report(results, summary, found))
 
 
 def recipes(found: dict[str, pd.DataFrame]) -> str:
