@@ -55,11 +55,14 @@ def run(
 ) -> None:
     """The whole chain on your own data: read, train, predict, evaluate, draw, report."""
     from xflux import study as room
+    from xflux.files import require_place
     from xflux.study.config import parse_override
+    from xflux.study.stages import KIND
 
     config = room.load_study(study, dict(parse_override(text) for text in set_ or []))
     folder = out or Path("runs") / (config.name + ("-smoke" if smoke else ""))
     if dry_run:
+        require_place(folder, KIND)
         for key, paths in room.check_study(config).items():
             more = f" … {paths[-1].name} ({len(paths)} files)" if len(paths) > 1 else ""
             typer.echo(f"found  {key}: {paths[0]}{more}")

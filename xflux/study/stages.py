@@ -105,14 +105,15 @@ class RunFolder:
     def _publish(self, outputs: list[str], before: list[str]) -> dict[str, str]:
         """Move what the stage has made into its place, and remove what it made before and not now."""
         names = [str(path.relative_to(self.new)) for path in _units(self.new)]
-        self._require_own(names)
+        stale = set(before) - set(names)
+        self._require_own([*names, *stale])
         self._note_made(names)
         for folder in (output for output in outputs if (self.new / output).is_dir() and not output.endswith(".zarr")):
             (self.path / folder).mkdir(parents=True, exist_ok=True)  # some have nothing in them
         for name in names:
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
             replace(self.new / name, self.path / name)
-        for name in set(before) - set(names):
+        for name in stale:
             _remove(self.path / name)
         _remove(self.new)
         return {name: digest(_sizes(self.path / name)) for name in names}
