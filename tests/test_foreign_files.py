@@ -270,6 +270,15 @@ def test_a_store_that_lost_a_part_is_not_gone_on_with(tmp_path, lost):
     np.testing.assert_array_equal(whole["nee"], GRID["a"])
 
 
+@pytest.mark.parametrize("change", [lambda text: text[:200], lambda text: text.replace('"float32"', '"float64"')])
+def test_an_array_whose_description_is_damaged_is_an_error_that_names_the_store(tmp_path, change):
+    forward.run(GRID, MODEL, tmp_path / "a.zarr", progress=False)
+    note = tmp_path / "a.zarr" / "nee" / "zarr.json"
+    note.write_text(change(note.read_text()))
+    with pytest.raises((ValueError, OSError), match=r"a\.zarr.* is damaged"):
+        forward.run(GRID, MODEL, tmp_path / "a.zarr", progress=False)
+
+
 def test_what_the_user_put_into_a_store_or_copied_from_it_is_left_alone(tmp_path):
     path = tmp_path / "a.zarr"
     made = forward.run(GRID, MODEL, path, progress=False)

@@ -15,6 +15,7 @@ import xarray as xr
 
 from xflux.files import KIND_OF_STORE as KIND
 from xflux.files import digest, parse_json, require_place, write_json
+from xflux.reading import blamed_on
 
 Region = tuple[slice, ...]  # over the dims of one plane
 MARK = "xflux_run"
@@ -141,19 +142,25 @@ def check_whole(path: str, names: tuple[str, ...], mark: dict[str, Any]) -> None
     """An error where a store has lost an array, or a part of its coordinates, so that it cannot be gone on with."""
     import zarr
 
-    lost = sorted(set(mark.get("arrays", names)) - set(zarr.open_group(path, mode="r", use_consolidated=False)))
+    with blamed_on(path, f"an {KIND}; give overwrite=True or another path"):
+        found = set(zarr.open_group(path, mode="r", use_consolidated=False))
+    lost = sorted(set(mark.get("arrays", names)) - found)
     if lost:
         raise OSError(f"{path!r} is damaged: it has lost {', '.join(lost)}; give overwrite=True or another path")
-    if "coordinates" in mark and mark["coordinates"] != _coordinates(path, names):
+    with blamed_on(path, f"an {KIND}; give overwrite=True or another path"):
+        as_written = mark.get("coordinates") in (None, _coordinates(path, names))
+    if not as_written:
         raise OSError(f"{path!r} is damaged: its coordinates are not as written; give overwrite=True or another path")
 
 
 def _coordinates(path: str, names: tuple[str, ...]) -> str:
-    """Digest of every array but those of ``names``: coordinates and bounds are written at once, at the start."""
+    """Digest of every array but those of ``names``: coordinates and bounds are written at once; and of how all lie."""
     import zarr
 
     group = zarr.open_group(path, mode="r", use_consolidated=False)
-    return digest({}, {name: array[...] for name, array in group.arrays() if name not in names})
+    arrays = {name: group[name] for name in sorted(group)}
+    laid = {name: [str(array.dtype), array.shape, array.chunks] for name, array in arrays.items()}
+    return digest(laid, {name: array[...] for name, array in arrays.items() if name not in names})
 
 
 def create(
