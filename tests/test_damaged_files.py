@@ -225,7 +225,9 @@ def write_weights(path):
 def write_product(path):
     time = ("time", [15.0, 45.0, 74.0], {"units": "days since 2001-01-01"})
     flux = ("time", "lat", "lon"), np.ones((3, 2, 2)), {"units": "gC m-2 d-1"}
-    xr.Dataset({"NEE": flux}, {"time": time, "lat": [5.0, -5.0], "lon": [0.0, 10.0]}).to_netcdf(path, engine="netcdf4")
+    xr.Dataset({"NEE": flux}, {"time": time, "lat": [5.0, -5.0], "lon": [0.0, 10.0]}).to_netcdf(
+        path, engine="netcdf4", encoding={"NEE": {"zlib": True, "fletcher32": True}}
+    )
 
 
 def read_product(path):

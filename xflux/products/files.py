@@ -8,7 +8,7 @@ import tempfile
 import weakref
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -448,6 +448,7 @@ def _text_attrs(attrs: Mapping) -> dict:
 
 def _lazy(da: xr.DataArray, name: str, path: Path, product: Product) -> xr.Variable:
     """The variable in chunks by time of about 32 MiB of whole maps, in whole numbers of the file's own small chunks."""
+    import dask.array
     from dask.base import tokenize
 
     chunks: dict = {d: -1 for d in da.dims} | {d: 1 for d in da.dims if d == product.ensemble}
@@ -460,4 +461,31 @@ def _lazy(da: xr.DataArray, name: str, path: Path, product: Product) -> xr.Varia
             steps = max(steps // own, 1) * own
         chunks["time"] = max(1, min(steps, da.sizes["time"]))
     token = tokenize(name, path.stat().st_mtime_ns, path.stat().st_size, chunks)
-    return da.variable.chunk(chunks, name=f"xflux-{token}")
+    if da.chunks:  # of groups, which are dask arrays already
+        return da.variable.chunk(chunks, name=f"xflux-{token}")
+    values = dask.array.from_array(_Blamed(da.variable, path), tuple(chunks[d] for d in da.dims), f"xflux-{token}")
+    return xr.Variable(da.dims, values, da.attrs, da.encoding)
+
+
+@dataclass(frozen=True, eq=False)
+class _Blamed:
+    """A variable on disk whose damage, found when a chunk is read, is told with the file's name."""
+
+    variable: xr.Variable
+    path: Path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.variable.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.variable.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.variable.ndim
+
+    def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+        with blamed_on(self.path, "a whole file", ProductError):
+            return self.variable[key].values
