@@ -179,8 +179,10 @@ def test_labels_are_never_dropped_silently():
     da, reference = pair()
     with pytest.raises(ValueError, match=r"labels of 'region' differ.*R2.*R9"):
         evaluate.score(da, reference.assign_coords(region=["R0", "R1", "R9"]))
+    mid = reference.assign_coords(time=da.time + np.timedelta64(14, "D"))  # the same months, stamped in their middle
+    xr.testing.assert_allclose(evaluate.score(da, mid), evaluate.score(da, reference))
     with pytest.raises(ValueError, match=r"labels of 'time' differ.*to_monthly"):
-        evaluate.score(da, reference.assign_coords(time=da.time + np.timedelta64(14, "D")))
+        evaluate.score(da, reference.assign_coords(time=da.time + np.timedelta64(9000, "D")))
     later = evaluate.score(da, reference.isel(time=slice(10, None)))
     assert int(later.n.max()) <= 30
     shuffled = reference.isel(region=[2, 0, 1])

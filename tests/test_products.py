@@ -616,7 +616,7 @@ def _ct(tmp_path, **changes):
         ({"units": None}, r"'nee' expected units 'mol m-2 s-1', found 'no units attribute'"),
         ({"lat": "rows"}, r"expected a 1-D 'lat' coordinate \(one of lat, latitude.*found dims .*rows"),
         ({"time": None}, r"expected time as 'decode' .*found None"),
-        ({"time": "fortnights since 2000-01-01"}, r"time units 'fortnights since 2000-01-01'.*cannot be decoded"),
+        ({"time": "fortnights since 2000-01-01"}, r"time in 'fortnights since 2000-01-01'.*cannot be decoded"),
     ],
 )
 def test_a_file_that_is_something_else_says_what_differs(tmp_path, change, message):

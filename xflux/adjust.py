@@ -170,10 +170,10 @@ def _apply(flux: xr.DataArray | xr.Dataset, component: xr.DataArray | xr.Dataset
 def _one_flux(obj: xr.DataArray | xr.Dataset, *names: str) -> tuple[xr.DataArray, xr.DataArray | None]:
     """The flux and its time bounds: an array, or the Dataset's variable of one of the names, or its only flux."""
     if isinstance(obj, xr.DataArray):
-        return checked(standardise(obj)), None
+        return checked(standardise(temporal.standardise(obj))), None
     if not isinstance(obj, xr.Dataset):
         raise TypeError(f"expected a DataArray such as ds[{names[0]!r}], or a Dataset, not {type(obj).__name__}")
-    obj = standardise(obj)
+    obj = standardise(temporal.standardise(obj))
     fluxes = units.flux_variables(obj)
     named = [n for n in names if n in obj.variables and units.is_flux(obj[n].attrs.get("units", ""), obj[n].attrs)]
     name = named[0] if named else fluxes[0] if len(fluxes) == 1 else None

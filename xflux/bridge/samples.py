@@ -66,7 +66,7 @@ def monthly_rate(obj: xr.DataArray | xr.Dataset, var: str | None = None, basis: 
     What the flux is per m2 of is read here, or given as ``basis``, and rides on as ``area_basis``.
     """
     name = flux_variable(obj, var)
-    source = obj = standardise(obj)
+    source = obj = standardise(temporal.standardise(obj))
     inherited = {k: v for k, v in obj.attrs.items() if k == "area_basis"}
     if name is None:
         obj = obj.assign_attrs(_basis(obj, basis))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import xarray as xr
 
-from xflux import units
+from xflux import temporal, units
 from xflux.drivers.axis import are_months, axis_of, day_numbers, days_like, month_numbers, whole_days, with_steps
 from xflux.drivers.seasonal import to_daily
 from xflux.drivers.sun import potential_radiation
@@ -76,7 +76,7 @@ class Base:
 def base_variables(data) -> dict[str, xr.DataArray]:
     """Variables by name; several Datasets may have time axes of their own (composites, days)."""
     if isinstance(data, xr.Dataset):
-        data = with_steps(_named(data))
+        data = with_steps(temporal.standardise(_named(data)))
     if isinstance(data, xr.Dataset | Mapping):
         return {str(k): _named(data[k]) for k in getattr(data, "data_vars", data)}
     out: dict[str, xr.DataArray] = {}

@@ -7,6 +7,9 @@ import xarray as xr
 
 from xflux.cells import locate, with_lat_lon
 from xflux.contents import check_alike, check_sign
+from xflux.temporal import standardise
+from xflux.temporal.bounds import dataset_bounds
+from xflux.temporal.steps import carried, stamped_at_starts, steps_of
 from xflux.values import checked
 
 SNAP = 1e-4  # labels of other dims than lat and lon that are this close are the same (float32 files)
@@ -24,6 +27,12 @@ def align_pair(
     da, reference = with_lat_lon(da), with_lat_lon(reference)
     check_alike(da, reference, allow_contents, "allow_contents")
     reference = same_units(da, reference)
+    if (
+        "time" in da.indexes
+        and "time" in reference.indexes
+        and not da.indexes["time"].equals(reference.indexes["time"])
+    ):
+        da, reference = stamped_at_starts(da), stamped_at_starts(reference)
     dims = _scored_dims(da, reference, dim)
     for name in [d for d in da.dims if d in reference.dims]:
         reference = match_labels(da, reference, name, scored=name in dims)
@@ -32,15 +41,17 @@ def align_pair(
 
 def _one_variable(obj: xr.DataArray | xr.Dataset, role: str) -> xr.DataArray:
     if isinstance(obj, xr.DataArray):
-        return obj
+        return standardise(obj)
     if not isinstance(obj, xr.Dataset):
         raise TypeError(f"{role} must be a DataArray (or a Dataset with one flux variable), got {type(obj).__name__}")
     from xflux.units import flux_variables
 
+    obj = standardise(obj)
     names = flux_variables(obj)
     if len(names) != 1:
         raise ValueError(f"{role} is a Dataset with the flux variables {names}: select one of them")
-    return obj[names[0]]
+    bounds = dataset_bounds(obj)
+    return obj[names[0]] if bounds is None else carried(obj[names[0]], steps_of(obj[names[0]], bounds))
 
 
 def comparable(da: xr.DataArray, reference: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:

@@ -27,7 +27,10 @@ _COORDS = {
 
 def with_cf(result: xr.Dataset, grid: xr.Dataset, over_members: bool = False) -> xr.Dataset:
     """The result with CF attributes and bounds; nothing is computed. ``over_members``: fluxes are means of members."""
-    out = result.copy()
+    from xflux import temporal
+    from xflux.temporal.bounds import RIDING
+
+    out, grid = result.drop_vars(RIDING, errors="ignore"), temporal.standardise(grid)
     for dim in ("lat", "lon", "time"):
         bounds = _bounds(dim, out, grid)
         if bounds is not None:

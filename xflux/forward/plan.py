@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xflux import temporal
 from xflux.cells import with_lat_lon
 from xflux.forward.model import Model
 from xflux.values import decoded
@@ -69,7 +70,7 @@ def plan(grid: xr.Dataset, model: Model, time: Any = None, interpolate: bool = F
     _check_model(model)
     if not isinstance(grid, xr.Dataset):
         raise TypeError(f"predict: the grid of drivers is a {type(grid).__name__}; expected an xarray.Dataset")
-    grid = with_lat_lon(grid)
+    grid = with_lat_lon(temporal.standardise(grid))
     chosen = {name: decoded(_find(grid, name, model)) for name in model.drivers}
     _check_units(chosen, getattr(model, "driver_units", None) or {})
     space = _space(chosen)
@@ -186,13 +187,19 @@ def _dates(grid: xr.Dataset, coord: xr.DataArray) -> xr.DataArray:
     """A date within every step of the result: of the grid's own steps what their bounds say, which stamps may end."""
     from xflux.temporal.bounds import dates_within
 
-    if "time" not in grid.indexes or not _is_date(coord) or not _is_date(grid["time"]):
-        return coord
-    index = grid.indexes["time"]
-    position = index.get_indexer(coord.to_index()) if index.is_unique else np.full(coord.size, -1)
-    if (position < 0).any():
+    position = _positions(grid, coord)
+    if position is None:
         return coord
     return dates_within(grid).isel(time=position).assign_coords(time=coord["time"])
+
+
+def _positions(grid: xr.Dataset, coord: xr.DataArray) -> np.ndarray | None:
+    """Positions of the dates of the result among the grid's own; None where they are others."""
+    if "time" not in grid.indexes or not _is_date(coord) or not _is_date(grid["time"]):
+        return None
+    index = grid.indexes["time"]
+    position = index.get_indexer(coord.to_index()) if index.is_unique else np.full(coord.size, -1)
+    return None if (position < 0).any() else position
 
 
 def _is_date(coord: xr.DataArray) -> bool:
@@ -328,5 +335,20 @@ def _riding_coords(grid: xr.Dataset, space: tuple[str, ...], axis: str | None, c
     """Coordinates of the result: those on its dims; scalar ones too."""
     keep = {n: c for n, c in grid.coords.items() if set(c.dims) <= set(space) and n not in AXES}
     if axis and coord is not None and axis in coord.coords:
-        keep[axis] = coord[axis]
-    return keep
+        keep[axis] = coord[axis].assign_attrs()
+        keep[axis].attrs.pop("bounds", None)  # a DataArray has none
+    return keep | (_steps_that_stamps_hide(grid, coord) if axis == "time" else {})
+
+
+def _steps_that_stamps_hide(grid: xr.Dataset, coord: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Start and stop of the result's steps, as coordinates, where the grid's bounds tell them and its stamps do not."""
+    from xflux.temporal.bounds import RIDING, dataset_bounds
+    from xflux.temporal.steps import carried, steps_of
+
+    position = _positions(grid, coord)
+    bounds = None if position is None else dataset_bounds(grid)
+    if bounds is None:
+        return {}
+    plain = xr.DataArray(np.zeros(coord.size), {"time": coord["time"]}, ("time",))
+    result = carried(plain, steps_of(plain, bounds.isel(time=position)))
+    return {name: result[name] for name in RIDING if name in result.coords}

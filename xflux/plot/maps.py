@@ -153,9 +153,10 @@ def _quantity(da: xr.DataArray) -> str:
 
 def _field(da: xr.DataArray) -> tuple[xr.DataArray, str]:
     """The (lat, lon) field, other dims averaged, and the words for the title."""
+    from xflux import temporal
     from xflux.cells import standardise
 
-    da = standardise(da)
+    da = standardise(temporal.standardise(da, lengths=False))
     missing = [d for d in ("lat", "lon") if d not in da.dims]
     if missing:
         raise ValueError(f"a map needs the dims lat and lon; this array has {da.dims}")

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from xflux.temporal.dates import date as calendar_date
+
 from . import times
 from .table import Product, ProductError
 
@@ -20,7 +22,7 @@ def open_groups(path: Path, product: Product) -> xr.Dataset:
         found = _matching(paths, name)
         arrays = [_flat(path, p, lat.size, lon.size) for p in found.values()]
         if "*" in name and arrays:
-            dates = [times.date(year, m, 1, "standard") for m in found]
+            dates = [calendar_date(year, m, 1, "standard") for m in found]
             stacked = xr.concat(arrays, dim="time", combine_attrs="override")
             data[name] = stacked.assign_coords(time=dates)
         elif arrays:

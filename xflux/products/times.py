@@ -13,47 +13,23 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xflux.temporal import dates
+
 from .table import Product, ProductError
 
-_MONTHS_SINCE = re.compile(r"^\s*(month|year)s?\s+since\s+(\d{1,4})-(\d{1,2})", re.I)
 _DAY = np.timedelta64(1, "D")
 
 
 def decode(values: np.ndarray, units: str, calendar: str, where: str) -> xr.DataArray:
-    """Dates of numeric stamps: datetime64 for the real calendar, cftime for the others; months and years since too."""
-    months = _MONTHS_SINCE.match(units)
-    if months:
-        per_step = 12 if months[1].lower() == "year" else 1
-        return _months_since(np.asarray(values, float) * per_step, int(months[2]), int(months[3]), calendar)
-    stamps = xr.Dataset({"t": ("time", values, {"units": units, "calendar": calendar or "standard"})})
+    """Dates of numeric stamps, see :func:`xflux.temporal.dates.decode`."""
     try:
-        dates = xr.decode_cf(stamps, decode_times=True)["t"]
-    except Exception as err:
-        raise ProductError(f"{where}: time units {units!r} (calendar {calendar!r}) cannot be decoded: {err}") from err
-    if not (np.issubdtype(dates.dtype, np.datetime64) or dates.dtype == object):
-        raise ProductError(f"{where}: time units {units!r} cannot be decoded: expected '<unit> since <date>'")
-    return as_index(dates.values)
+        return as_index(dates.decode(values, units, calendar))
+    except ValueError as err:
+        raise ProductError(f"{where}: {err}") from err
 
 
-def _months_since(values: np.ndarray, year: int, month: int, calendar: str) -> xr.DataArray:
-    """Whole calendar months after the reference (udunits would take 30.44 days); a fraction is within the month."""
-    count = np.floor(values + 1e-6).astype(int) + (month - 1)
-    return as_index([date(year + int(c // 12), int(c % 12) + 1, 1, calendar or "standard") for c in count])
-
-
-def date(year: int, month: int, day: int, calendar: str):
-    if calendar in ("standard", "gregorian", "proleptic_gregorian"):
-        return np.datetime64(f"{year:04d}-{month:02d}-{day:02d}", "ns")
-    import cftime
-
-    return cftime.datetime(year, month, day, calendar=calendar)
-
-
-def as_index(dates: Sequence) -> xr.DataArray:
-    dates = np.asarray(dates)
-    if np.issubdtype(dates.dtype, np.datetime64):
-        dates = dates.astype("datetime64[ns]")
-    return xr.DataArray(dates, dims="time", name="time")
+def as_index(stamps: Sequence) -> xr.DataArray:
+    return xr.DataArray(dates.as_dates(np.asarray(stamps)), dims="time", name="time")
 
 
 def from_months(first: str, count: int) -> xr.DataArray:
@@ -63,7 +39,7 @@ def from_months(first: str, count: int) -> xr.DataArray:
 
 def from_rows(rows: np.ndarray) -> xr.DataArray:
     """Dates from rows of (year, month, day)."""
-    return as_index([date(int(y), int(m), int(d), "standard") for y, m, d in np.asarray(rows)])
+    return as_index([dates.date(int(y), int(m), int(d), "standard") for y, m, d in np.asarray(rows)])
 
 
 def from_filename(path: str | Path, product: Product) -> xr.DataArray:
@@ -72,7 +48,7 @@ def from_filename(path: str | Path, product: Product) -> xr.DataArray:
     for pattern in (*product.time_pattern, r"(?<!\d)(?P<year>(?:19|20)\d{2})[-_]?(?P<month>0[1-9]|1[0-2])(?!\d)"):
         found = re.search(pattern, name)
         if found:
-            return as_index([date(int(found["year"]), int(found["month"]), 1, "standard")])
+            return as_index([dates.date(int(found["year"]), int(found["month"]), 1, "standard")])
     raise ProductError(
         f"{product.name}: {name!r} has no time axis and no year and month in its name; "
         f"expected a name like {', '.join(product.files) or 'x_YYYYMM.nc'}"
@@ -122,7 +98,7 @@ def step_bounds(time: xr.DataArray, step: str, stamp: str = "inside") -> np.ndar
     shift = datetime.timedelta(seconds=-0.5 if stamp == "end" else 0.5)
     if np.issubdtype(values.dtype, np.datetime64):
         starts, ends = _datetime_steps(values + np.timedelta64(shift), step)
-        return np.stack([starts, ends], axis=1).astype("datetime64[ns]")
+        return dates.as_dates(np.stack([starts, ends], axis=1).astype("datetime64[us]"))
     return np.array([_cftime_step(t + shift, step) for t in values], dtype=object).reshape(-1, 2)
 
 

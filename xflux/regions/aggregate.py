@@ -20,7 +20,7 @@ from xflux.regions.kernel import Plan, weighted_sums
 from xflux.regions.weights import Weights, is_weights
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.convert import to_amounts, valid_share, with_bounds
-from xflux.temporal.steps import carried, steps_of
+from xflux.temporal.steps import stamped_at_starts, steps_of
 from xflux.units import CARBON_SUBSTANCES, UnitsError, amounts_left_out, factor, flux_variables, parse
 from xflux.values import decoded
 
@@ -358,16 +358,7 @@ def _over_time(sums: xr.DataArray, bounds: xr.DataArray | None, target: str, fre
         rest, _ = to_amounts(rest, target, freq, bounds)
         extra[name] = (rest.dims, rest.data, {"units": target, "long_name": _REMAINDER[name]})
     result = result.drop_vars(("valid_fraction", *RIDING), errors="ignore").assign_coords(extra)
-    return result if summed else _stamped_at_starts(result, sums, bounds)
-
-
-def _stamped_at_starts(result: xr.DataArray, sums: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
-    """Steps stamped at their start, so that integrals of differently stamped fluxes meet; as they are if unknown."""
-    try:
-        steps = steps_of(sums, bounds)
-    except ValueError:  # a rate needs no lengths
-        return result
-    return carried(result, steps, restamp=True)
+    return result if summed else stamped_at_starts(result, bounds)
 
 
 def _attrs(weights: Weights, basis: str, assumed: bool, target: str, freq: str | None) -> dict:

@@ -38,7 +38,7 @@ def decode(values: Any, units: str, calendar: str | None = None) -> np.ndarray:
     try:
         dates = xr.decode_cf(raw, decode_times=True)["t"].values
     except Exception as error:
-        raise ValueError(f"time in {units!r} (calendar {calendar!r}) cannot be decoded: {error}") from error
+        raise ValueError(f"time in {units!r} (calendar {calendar!r}) cannot be decoded: {error}; {remedy()}") from error
     if dates.dtype.kind not in "MO":
         raise ValueError(f"time in {units!r} cannot be decoded: expected '<unit> since <date>'; {remedy()}")
     return dates
@@ -81,11 +81,17 @@ def _months_since(values: np.ndarray, since: re.Match, calendar: str) -> np.ndar
     if first.size > 1 and values.ndim == 1 and (np.diff(first) == 0).any():
         raise ValueError(f"time in {since[0]!r} has several steps in a month, whose dates it cannot tell; {remedy()}")
     day = min(int(since[4] or 1), 28)
-    starts = np.array([[date(m // 12, m % 12 + 1, day, calendar) for m in (n, n + 1)] for n in first])
     within = np.where(part < off, 0, part).ravel()
-    return as_dates([a + (b - a) * f if f else a for (a, b), f in zip(starts, within, strict=True)]).reshape(
-        months.shape
-    )
+    dates = [_in_month(n, day, f, calendar) for n, f in zip(first, within, strict=True)]
+    return as_dates(dates).reshape(months.shape)
+
+
+def _in_month(number: int, day: int, fraction: float, calendar: str):
+    """A day of the numbered month, or where there is a fraction the date that far into it."""
+    if not fraction:
+        return date(number // 12, number % 12 + 1, day, calendar)
+    start, stop = (date(n // 12, n % 12 + 1, 1, calendar) for n in (number, number + 1))
+    return start + (stop - start) * fraction
 
 
 def _absolute(values: np.ndarray, unit: str, calendar: str) -> np.ndarray:

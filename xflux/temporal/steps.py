@@ -172,6 +172,14 @@ def carried(da: xr.DataArray, steps: Steps | None, restamp: bool = False) -> xr.
     return da.assign_coords({name: ("time", x) for name, x in zip(RIDING, dates, strict=True)})
 
 
+def stamped_at_starts(da: xr.DataArray, bounds: xr.DataArray | None = None) -> xr.DataArray:
+    """Steps stamped at their start, so that differently stamped arrays meet; as they are where they are unknown."""
+    try:
+        return carried(da, steps_of(da, bounds), restamp=True)
+    except ValueError:
+        return da
+
+
 def carried_periods(da: xr.DataArray, period: str) -> xr.DataArray:
     """As :func:`carried`, of whole months or years stamped at their start, some of which were left out."""
     if not da.sizes["time"]:

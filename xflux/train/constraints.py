@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 import xarray as xr
 
+from xflux import temporal
 from xflux.temporal.calendar import MEAN_YEAR, MONTH_DAYS, mean_year
+from xflux.temporal.steps import stamped_at_starts
 from xflux.train.config import check_whole_numbers, plain_numbers
 from xflux.values import checked
 
@@ -117,13 +119,14 @@ class RegionalConstraint:
     kind: str = field(init=False, default="sampled")
 
     def __post_init__(self):
+
         from xflux.cells import standardise
 
         plain_numbers(self)
         _check_types(self, target=xr.DataArray, drivers=xr.Dataset)
         if self.bridge is not None and not (hasattr(self.bridge, "pixels") and hasattr(self.bridge, "regions")):
             raise TypeError(f"bridge is a {type(self.bridge).__name__}; expected a Bridge (load_bridge reads a file)")
-        object.__setattr__(self, "drivers", standardise(self.drivers))
+        object.__setattr__(self, "drivers", standardise(temporal.standardise(self.drivers)))
         kind = self.integral or ("bridge" if self.bridge is not None else "sampled")
         if kind not in INTEGRALS:
             raise ValueError(f"integral is {self.integral!r}; expected one of {INTEGRALS}")
@@ -220,11 +223,12 @@ class LinearConstraint:
     name: str = "LINEAR"
 
     def __post_init__(self):
+
         from xflux.cells import standardise
 
         plain_numbers(self)
         _check_types(self, operator=xr.DataArray, drivers=xr.Dataset)
-        object.__setattr__(self, "drivers", standardise(self.drivers))
+        object.__setattr__(self, "drivers", standardise(temporal.standardise(self.drivers)))
         object.__setattr__(self, "operator", standardise(self.operator))
         if "obs" not in self.operator.dims or {"lat", "lon"} - set(self.operator.dims):
             raise ValueError(
@@ -335,6 +339,7 @@ def read_target(target: xr.DataArray) -> Target:
     "X month-1" is the month's amount; "X yr-1" on months is a rate, and on annual steps the year's amount, which
     enters as the amount of its mean month (a twelfth).
     """
+    target = temporal.standardise(target)
     if "region" not in target.dims:
         raise ValueError(f"the target has the dims {tuple(target.dims)}; expected (inversion, region, time | month)")
     if "inversion" not in target.dims:
@@ -342,7 +347,7 @@ def read_target(target: xr.DataArray) -> Target:
     step = [d for d in target.dims if d not in ("inversion", "region")]
     if len(step) > 1 or (step and step[0] not in ("time", "month", "year")):
         raise ValueError(f"the target has the dims {tuple(target.dims)}; expected (inversion, region, time | month)")
-    target = checked(target)
+    target = stamped_at_starts(checked(target)) if "time" in step else checked(target)
     values = target.transpose("inversion", "region", *step).values.astype(float)
     if not step:
         year, month, annual, of_year = None, np.zeros(1, int), True, 1 / MONTHS
