@@ -23,7 +23,7 @@ def align_pair(
     Along the scored dims the common labels are kept (``n`` tells how many); along every other shared dim the
     labels must be the same set, because a silent inner join there would drop cells or regions.
     """
-    da, reference = checked(_one_variable(da, "the array")), checked(_one_variable(reference, "the reference"))
+    da, reference = checked(one_flux(da, "the array")), checked(one_flux(reference, "the reference"))
     da, reference = with_lat_lon(da), with_lat_lon(reference)
     check_alike(da, reference, allow_contents, "allow_contents")
     reference = same_units(da, reference)
@@ -39,7 +39,7 @@ def align_pair(
     return *xr.align(da, reference, join="inner", copy=False), dims
 
 
-def _one_variable(obj: xr.DataArray | xr.Dataset, role: str) -> xr.DataArray:
+def one_flux(obj: xr.DataArray | xr.Dataset, role: str) -> xr.DataArray:
     if isinstance(obj, xr.DataArray):
         return standardise(obj)
     if not isinstance(obj, xr.Dataset):

@@ -15,7 +15,11 @@ from .calendar import MEAN_YEAR
 from .steps import Steps, carried, needed_steps, steps_of
 
 _PERIODS = {"MS": "month", "ME": "month", "M": "month", "YS": "year", "YE": "year", "Y": "year"}
-_RIDING = ("unassigned", "assigned", "valid_fraction")  # coordinates of a flux; "<variable>_unassigned" in a Dataset
+RIDING_ALONG = (
+    "unassigned",
+    "assigned",
+    "valid_fraction",
+)  # coordinates of a flux; "<variable>_unassigned" in a Dataset
 _STALE = ("valid_min", "valid_max", "valid_range", "actual_range", "scale_factor", "add_offset")
 
 
@@ -232,14 +236,14 @@ def with_unassigned(da: xr.DataArray, function: Callable, bounds: xr.DataArray |
 
 def own_riding(da: xr.DataArray) -> dict[str, str]:
     """The riding coordinates that a variable of a Dataset has under its own name → their common names."""
-    return {f"{da.name}_{c}": c for c in _RIDING if f"{da.name}_{c}" in da.coords}
+    return {f"{da.name}_{c}": c for c in RIDING_ALONG if f"{da.name}_{c}" in da.coords}
 
 
 def variable_of(ds: xr.Dataset, name: Hashable) -> xr.DataArray:
     """One variable with its own riding coordinates under their common names, and without those of the others."""
     da = ds[name]
     own = own_riding(da)
-    others = [c for c in da.coords if c not in own and str(c).endswith(tuple(f"_{c}" for c in _RIDING))]
+    others = [c for c in da.coords if c not in own and str(c).endswith(tuple(f"_{c}" for c in RIDING_ALONG))]
     return da.drop_vars([*others, *own.values()], errors="ignore").rename(own)
 
 
@@ -270,7 +274,7 @@ def each_flux(obj: xr.DataArray | xr.Dataset, function: Callable) -> xr.DataArra
     for name in names:
         da = variable_of(obj, name)
         result = with_unassigned(da, function, bounds if "time" in da.dims else None)
-        results[name] = result.rename({c: f"{name}_{c}" for c in _RIDING if c in result.coords})
+        results[name] = result.rename({c: f"{name}_{c}" for c in RIDING_ALONG if c in result.coords})
     return with_bounds(xr.Dataset(results, attrs=obj.attrs), obj)
 
 
@@ -335,11 +339,11 @@ def convert_units(obj: xr.DataArray | xr.Dataset, units: str) -> xr.DataArray | 
             result = with_unassigned(da, lambda da, own: _converted(da, units, own), own)
         except UnitsError as error:
             raise UnitsError(f"{name!r}: {error}") from None
-        named = {c: f"{name}_{c}" for c in _RIDING if c in result.coords and c not in obj[name].coords}
+        named = {c: f"{name}_{c}" for c in RIDING_ALONG if c in result.coords and c not in obj[name].coords}
         converted[name] = result.rename(named)
     if all(_on_the_same_axes(result, obj[name]) for name, result in converted.items()):
         # A Dataset keeps its own coordinates over those of what is assigned to it, so these are set apart.
-        riding = {c: x for r in converted.values() for c, x in r.coords.items() if str(c).endswith(_RIDING)}
+        riding = {c: x for r in converted.values() for c, x in r.coords.items() if str(c).endswith(RIDING_ALONG)}
         return obj.assign(converted).assign_coords(riding)
     # The axis became months: what lies along the old one cannot stay.
     kept = [v for v in obj.data_vars if v not in names and not {"time", "dayofyear"} & set(obj[v].dims)]

@@ -151,6 +151,12 @@ def _on_axis(start: np.ndarray, stop: np.ndarray, calendar: Calendar) -> Steps:
     return Steps("time", (stop - start) / DAY, kind, month_days, calendar.mean_year, start, stop, calendar)
 
 
+def steps_between(start: np.ndarray, stop: np.ndarray) -> Steps:
+    """The steps from dates to dates."""
+    calendar = Calendar.of(np.stack([start, stop]))
+    return _on_axis(calendar.ticks(start), calendar.ticks(stop), calendar)
+
+
 def carried(da: xr.DataArray, steps: Steps | None, restamp: bool = False) -> xr.DataArray:
     """A DataArray that needs no bounds: where its stamps do not tell the steps, these ride as coordinates of ``time``.
 

@@ -1,0 +1,324 @@
+"""Time axes as files have them: bounds that stop short, overlap, are stale or lost, other names, undecoded numbers."""
+
+import shutil
+import subprocess
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import xflux
+from xflux.temporal import standardise, step_days
+from xflux.temporal.dates import decode
+
+COMMON = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+START = pd.date_range("2001-01-01", periods=12, freq="MS")
+STOP = START + pd.offsets.MonthBegin()
+DAY = pd.Timedelta("1D")
+
+
+def flux(time, values=1.0, units="gC m-2 d-1"):
+    data = np.broadcast_to(np.asarray(values, float), len(time)).copy()
+    return xr.DataArray(data, {"time": time}, ("time",), name="nee", attrs={"units": units})
+
+
+def bounded(time, start, stop, values=1.0, name="time_bnds"):
+    ds = flux(time, values).to_dataset().assign({name: (("time", "bnds"), np.stack([start, stop], 1))})
+    ds["time"].attrs["bounds"] = name
+    return ds
+
+
+def by_month(obj):
+    found = obj.flux.convert_units("gC m-2 month-1")
+    return (found["nee"] if isinstance(found, xr.Dataset) else found).values
+
+
+SHORT = {
+    "a day": (START, STOP - DAY),
+    "six hours": (START, STOP - DAY / 4),
+    "half an hour": (START, STOP - DAY / 48),
+    "from noon to noon": (START + DAY / 2, STOP - DAY / 2),
+    "three-hourly middles": (START + DAY / 16, STOP - DAY / 16),
+}
+
+
+@pytest.mark.parametrize("case", SHORT)
+def test_bounds_that_stop_short_are_completed_with_one_warning(case):
+    start, stop = SHORT[case]
+    with pytest.warns(UserWarning, match="stop short of the next step") as said:
+        np.testing.assert_allclose(by_month(bounded(start, start, stop)), COMMON)
+    assert len(said) == 1
+    with pytest.warns(UserWarning, match="stop short"):
+        chosen = bounded(start, start, stop).isel(time=[5, 6, 7, 11])
+        np.testing.assert_allclose(by_month(chosen), np.array(COMMON)[[5, 6, 7, 11]])
+    with pytest.warns(UserWarning, match="stop short"):
+        np.testing.assert_allclose(step_days(standardise(bounded(start, start, stop).isel(time=[1]))), 28)
+
+
+def test_annual_means_of_months_are_years():
+    year = pd.date_range("2001-01-01", periods=4, freq="YS")
+    for past in (0, 15):
+        low = year + past * DAY
+        with pytest.warns(UserWarning, match="stop short"):
+            days = step_days(standardise(bounded(low, low, low + pd.DateOffset(months=11))))
+        np.testing.assert_array_equal(days, [365, 365, 365, 366])
+
+
+def test_bounds_that_tile_or_leave_out_steps_are_believed():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        summer = bounded(START, START, STOP).isel(time=[5, 6, 7])
+        np.testing.assert_allclose(by_month(summer), [30, 31, 31])
+        np.testing.assert_allclose(by_month(bounded(START, START, STOP).isel(time=[0, 6])), [31, 31])
+        np.testing.assert_array_equal(step_days(standardise(bounded(START, START, START))), COMMON)  # no length: none
+
+
+def test_bounds_that_overlap_or_are_stale_raise():
+    day = pd.date_range("2001-01-01", periods=60)
+    daily = bounded(day, day, day + DAY)
+    for bad, match in (
+        (bounded(day, day - 4 * DAY, day + 4 * DAY), "overlap"),
+        (xr.concat([bounded(START, START, STOP)] * 2, "time"), "overlap"),
+        (daily.resample(time="MS").mean(), "coarsen or resample"),
+        (daily.coarsen(time=5, boundary="trim").mean(), "coarsen or resample"),
+        (daily.assign_coords(time=day + 400 * DAY), "do not hold their stamps"),
+        (bounded(START, START, STOP).coarsen(time=3).mean(), "coarsen or resample"),
+    ):
+        with pytest.raises(ValueError, match=match) as error:
+            bad.flux.to_monthly()
+        assert "time_bnds" in str(error.value)
+        assert np.isfinite(step_days(bad.drop_vars("time_bnds").drop_duplicates("time"))).all()  # the remedy works
+
+
+def test_bounds_after_reindex_and_beside_members():
+    longer = bounded(START, START, STOP).reindex(time=pd.date_range("2000-12-01", periods=14, freq="MS"))
+    np.testing.assert_array_equal(step_days(standardise(longer)), [31, *COMMON, 31])
+    joined = xr.concat([bounded(STOP, START, STOP)] * 2, "member", data_vars="all")
+    assert joined["time_bnds"].dims[0] == "member"
+    np.testing.assert_array_equal(step_days(standardise(joined)), COMMON)
+
+
+@pytest.mark.parametrize("last", [2002, 2003, 2015])
+def test_a_climatology_is_read_as_months(last):
+    end = pd.date_range(f"{last}-01-01", periods=12, freq="MS")
+    for stop in (end, end + pd.offsets.MonthEnd(0), end + pd.offsets.MonthBegin()):
+        ds = standardise(bounded(end, START, stop, np.arange(12.0)))
+        assert ds["nee"].dims == ("month",)
+        np.testing.assert_array_equal(ds["nee"].sel(month=[1, 12]), [0, 11])
+    windows = pd.date_range("2001-01-01", periods=12, freq="MS")
+    with pytest.raises(ValueError, match="overlap"):
+        standardise(bounded(windows + pd.Timedelta("180D"), windows, windows + pd.DateOffset(months=12)))
+    said = flux(START)
+    said["time"].attrs["climatology"] = "climatology_bnds"
+    assert standardise(said).dims == ("month",)
+
+
+def test_a_warning_where_bounds_are_gone_and_needed():
+    with pytest.warns(UserWarning, match="bounds are in 'time_bounds', which is not here"):
+        by_month(bounded(STOP, START, STOP, name="time_bounds")["nee"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        middle = bounded(START + (STOP - START) / 2, START, STOP)["nee"]
+        np.testing.assert_allclose(by_month(middle), COMMON)
+        bounded(STOP, START, STOP)["nee"].flux.convert_units("kgC m-2 s-1")  # needs no lengths
+        by_month(bounded(START, START, STOP).flux.to_monthly()["nee"])
+
+
+@pytest.mark.parametrize(
+    ("first", "freq", "count"),
+    [
+        ("01-01 01:30", "3h", 2920),
+        ("01-01 12:00", "1D", 365),
+        ("01-05", "8D", 46),
+        ("01-04", "8D", 46),
+        ("01-09", "16D", 23),
+    ],
+)
+def test_stamps_in_the_middle_of_steps(first, freq, count):
+    da = flux(pd.date_range(f"2001-{first}", periods=count, freq=freq))
+    np.testing.assert_allclose(by_month(da), COMMON)
+
+
+def test_composites_stamped_in_their_middle_restart_each_year():
+    year = pd.date_range("2001-01-05", periods=46, freq="8D")
+    both = year.append(year + pd.DateOffset(years=1))
+    np.testing.assert_allclose(by_month(flux(both)), COMMON * 2)
+
+
+NAMES = {
+    "valid_time": {"standard_name": "time"},
+    "Time": {},
+    "time_counter": {"axis": "T"},
+    "date": {},
+    "t": {"long_name": "time"},
+    "record": {},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_axis_is_found_whatever_its_name(name):
+    da = flux(START).rename(time=name)
+    da[name].attrs = NAMES[name]
+    np.testing.assert_allclose(by_month(da), COMMON)
+    assert standardise(da.to_dataset())["nee"].dims == ("time",)
+    beside = flux(START).rename(time=name).assign_coords(time=np.datetime64("2000-12-31", "ns"))
+    assert standardise(beside).sizes == {"time": 12}
+    lying = flux(START).rename(time="step").drop_vars("step").assign_coords({f"{name}": ("step", START)})
+    if name != "record":
+        assert standardise(lying).sizes == {"time": 12}
+
+
+def test_two_axes_that_could_be_time_raise():
+    both = flux(START).rename(time="valid_time").expand_dims(start=START[:2])
+    with pytest.raises(ValueError, match="several dimensions could be the time"):
+        standardise(both)
+
+
+def test_undecoded_times():
+    month = [np.datetime64(f"1661-{m:02d}-01") for m in (1, 2, 12)]
+    np.testing.assert_array_equal(decode([0, 1, 11], "months since 1661-01-01").astype("M8[D]"), month)
+    single = decode((300 + np.arange(24) / 12).astype("float32"), "years since 1700-01-01")
+    np.testing.assert_array_equal(single, pd.date_range("2000-01-01", periods=24, freq="MS"))
+    absolute = decode([20010101.0, 20010131.5], "day as %Y%m%d.%f")
+    np.testing.assert_array_equal(absolute, np.array(["2001-01-01", "2001-01-31T12"], "M8[ns]"))
+    assert decode([1], "months since 2001-01-01", "360_day")[0].month == 2
+    for stamps in (np.arange(200101, 200113), [f"2001-{m:02d}-01" for m in range(1, 13)]):
+        np.testing.assert_allclose(by_month(flux(stamps)), COMMON)
+    np.testing.assert_array_equal(step_days(standardise(flux([2003, 2004]))), [365, 366])
+    for values, units in (([0.0, 0.1, 0.2], "months since 2001-01-01"), (np.float32([20010101]), "day as %Y%m%d")):
+        with pytest.raises(ValueError, match="date_range"):
+            decode(np.asarray(values), units)
+
+
+def test_what_comes_back_needs_no_bounds():
+    year = flux(START).flux.annual()
+    assert year.flux.convert_units("gC m-2 yr-1").item() == 365
+    twice = xr.concat(
+        [year, year.assign_coords({c: year[c] + 365 * DAY for c in ("time", "step_start", "step_stop")})], "time"
+    )
+    np.testing.assert_allclose(twice.flux.convert_units("gC m-2 yr-1"), 365)
+    month = flux(pd.date_range("2001-01-01", periods=365)).flux.to_monthly()
+    for coarser in (month.resample(time="YS").mean(), month.coarsen(time=12).mean()):
+        with pytest.raises(ValueError, match="put it in a Dataset with time_bnds"):
+            coarser.flux.convert_units("gC m-2")
+
+
+def test_years_with_gaps_are_no_anomalies():
+    whole = flux(pd.date_range("2001-01-01", periods=36, freq="MS"), units="PgC d-1").flux.convert_units("PgC month-1")
+    share = xr.ones_like(whole).drop_attrs()
+    share[16] = 0.3
+    lacking = whole.assign_coords(valid_fraction=share * 0.8).flux.annual_anomalies(detrend=False)
+    np.testing.assert_array_equal(lacking.isnull(), [False, True, False])
+    assert lacking.attrs["detrended"] == 0
+    always = whole.assign_coords(valid_fraction=share.where(False, 0.8)).flux.annual_anomalies(detrend=False)
+    np.testing.assert_allclose(always, 0, atol=1e-12)
+
+
+def test_an_ensemble_of_products_stamped_and_dated_differently():
+    middle = START + (STOP - START) / 2
+    noleap = xr.date_range("2001-01-15", periods=1, calendar="noleap", use_cftime=True)[0]
+    own = [noleap.replace(month=m) for m in range(1, 13)]
+    parts = {
+        "A": flux(START, 1),
+        "B": bounded(middle, START, STOP, 2),
+        "C": bounded(STOP, START, STOP, 3),
+        "D": flux(own, 4),
+    }
+    joined = xflux.ensemble(parts)
+    np.testing.assert_array_equal(joined["time"], START)
+    np.testing.assert_array_equal(joined.sel(time="2001-05-01"), [1, 2, 3, 4])
+    assert joined.dims == ("inversion", "time") and joined.attrs["units"] == "gC m-2 d-1"
+    assert xflux.ensemble({name: parts[name].chunk() for name in "AB"}).chunks is not None
+    with pytest.warns(UserWarning, match=r"NaN in B 2 of 12 \(2001-01-01 … 2001-02-01\)"):
+        assert xflux.ensemble({"A": parts["A"], "B": parts["A"][2:]}).isnull().sum() == 2
+    for other, match in (
+        (parts["A"].assign_attrs(units="kgC m-2 s-1"), "convert one"),
+        (parts["A"].flux.annual(), "different steps"),
+        (parts["A"].expand_dims(inversion=2), "has the dims"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            xflux.ensemble({"A": parts["A"], "B": other})
+
+
+OPERATIONS = {
+    "sel": lambda ds: ds.sel(time=slice("2001-02-01", None)),
+    "where": lambda ds: (
+        ds.where(ds["time"] > ds["time"][0])
+        if "time_bnds" not in ds
+        else ds.assign(nee=ds["nee"].where(ds["time"] > ds["time"][0]))
+    ),
+    "astype": lambda ds: ds.assign(nee=ds["nee"].astype("float32").assign_attrs(ds["nee"].attrs)),
+    "copy": lambda ds: ds.copy(deep=True),
+    "coarsen": lambda ds: ds.coarsen(time=2, boundary="trim").mean(keep_attrs=True),
+    "resample": lambda ds: ds.resample(time="MS").mean(keep_attrs=True),
+    "interp": lambda ds: ds.interp(time=ds["time"][1:-1] + np.timedelta64(1, "D")),
+    "concat": lambda ds: xr.concat([ds.isel(time=slice(0, 3)), ds.isel(time=slice(3, None))], "time"),
+    "twice": lambda ds: xr.concat([ds, ds], "time"),
+    "arithmetic": lambda ds: ds.assign(nee=(ds["nee"] * 1).assign_attrs(ds["nee"].attrs)),
+}
+
+
+@given(
+    st.sampled_from(["days", "months"]),
+    st.booleans(),
+    st.booleans(),
+    st.lists(st.sampled_from(sorted(OPERATIONS)), max_size=3),
+)
+@settings(max_examples=30, deadline=None)
+def test_chains_of_operations_give_the_right_amount_or_an_error(kind, with_bounds, lazy, chain):
+    """A constant flux of 1 a day: the amount of a month is its length, times the share of its time that is valid."""
+    time = pd.date_range("2001-01-01", "2001-12-31") if kind == "days" else START
+    stop = time + DAY if kind == "days" else STOP
+    ds = bounded(time, time, stop) if with_bounds else flux(time).to_dataset()
+    ds = ds.chunk(time=70) if lazy else ds
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            for name in chain:
+                ds = OPERATIONS[name](ds)
+        except Exception:  # xarray's own refusal
+            return
+        try:
+            months = ds.flux.convert_units("gC m-2 month-1")["nee"]
+        except ValueError:
+            return
+    if said:
+        return
+    share = months.coords.get("nee_valid_fraction", months.coords.get("valid_fraction", xr.ones_like(months)))
+    length = months["time"].dt.days_in_month
+    expected = (length * share).where(months.notnull())
+    np.testing.assert_allclose(months, expected, rtol=1e-5)
+    inside = share.where(months.notnull())[1:-1]
+    if not {"where", "interp"} & set(chain):
+        np.testing.assert_allclose(inside.dropna("time"), 1, rtol=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("cdo") is None, reason="cdo is not installed")
+@pytest.mark.parametrize(
+    ("operator", "freq", "days"),
+    [
+        ("monmean", "1D", COMMON),
+        ("monsum", "1D", COMMON),
+        ("monmean", "6h", COMMON),
+        ("daymean", "6h", [1] * 365),
+        ("yearmonmean", "MS", [365]),
+        ("seasmean", "MS", [59, 92, 92, 91, 31]),
+        ("ymonmean", "1D", COMMON),
+        ("timmean", "1D", [365]),
+    ],
+)
+def test_files_of_cdo(tmp_path, operator, freq, days):
+    time = pd.date_range("2001-01-01", "2001-12-31 23:00", freq=freq)
+    space = {
+        "lat": ("lat", [-45.0, 45.0], {"units": "degrees_north"}),
+        "lon": ("lon", [0.0, 180.0], {"units": "degrees_east"}),
+    }
+    flux(time).expand_dims(lat=2, lon=2).assign_coords(space).transpose("time", ...).to_netcdf(tmp_path / "in.nc")
+    subprocess.run(["cdo", "-s", operator, tmp_path / "in.nc", tmp_path / "out.nc"], check=True, capture_output=True)
+    with xr.open_dataset(tmp_path / "out.nc") as ds, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        np.testing.assert_array_equal(step_days(standardise(ds)), days)
