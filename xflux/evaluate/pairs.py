@@ -27,11 +27,8 @@ def align_pair(
     da, reference = with_lat_lon(da), with_lat_lon(reference)
     check_alike(da, reference, allow_contents, "allow_contents")
     reference = same_units(da, reference)
-    if (
-        "time" in da.indexes
-        and "time" in reference.indexes
-        and not da.indexes["time"].equals(reference.indexes["time"])
-    ):
+    stamps = [a.indexes["time"] for a in (da, reference) if "time" in a.indexes]
+    if len(stamps) == 2 and not stamps[0].equals(stamps[1]):
         da, reference = stamped_at_starts(da), stamped_at_starts(reference)
     dims = _scored_dims(da, reference, dim)
     for name in [d for d in da.dims if d in reference.dims]:

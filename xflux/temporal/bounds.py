@@ -209,7 +209,7 @@ def _check_not_coarser(low, high, stamps, calendar: Calendar, name: str) -> None
         return
     spacing = np.diff(stamps)
     apart = np.diff(calendar.month(stamps))
-    regular = np.ptp(spacing) == 0 or (np.ptp(apart) == 0 and apart[0] > 0)
+    regular = np.ptp(spacing) <= 0.1 * spacing.min() or (np.ptp(apart) == 0 and apart[0] > 0)
     if regular and (spacing > 1.15 * (high - low)[:-1]).all():
         raise ValueError(
             f"the time bounds {name!r} cover {(high - low).max() / DAY:g} d of steps that are "
