@@ -1,6 +1,7 @@
 """The rules of the layout: imports go down, torch lives in train, and ``import xflux`` is light and without effects."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -11,17 +12,15 @@ PACKAGE = Path(__file__).parents[1] / "xflux"
 
 # Rooms by level, from the bottom; a room imports only what stands lower. The first level is for all to use.
 LEVELS = [
-    {"extras", "files", "reading", "shadow", "data", "values"},
-    {"units"},
-    {"contents"},
-    {"temporal", "cells", "stores"},
-    {"regions", "towers"},
-    {"evaluate", "plot", "drivers", "adjust", "products"},
-    {"bridge", "forward", "synthetic"},
-    {"report", "train", "accessor"},
-    {"study"},
+    {"extras", "files", "reading", "shadow", "data", "units", "values"},
+    {"contents", "stores"},
+    {"temporal", "cells"},
+    {"regions", "towers", "adjust", "products"},
+    {"evaluate", "plot", "drivers", "forward"},
+    {"bridge", "report", "synthetic"},
+    {"train", "accessor"},
+    {"study", "__init__"},
     {"cli"},
-    {"__init__", "__main__"},
 ]
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
 HEAVY = (
@@ -80,10 +79,39 @@ def imported(path: Path) -> list[str]:
 
 
 def rooms_imported(path: Path) -> set[str]:
-    rooms = {
-        parts[1] for parts in (name.split(".") for name in imported(path)) if parts[0] == "xflux" and len(parts) > 1
-    }
-    return {room for room in rooms if (PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").exists()}
+    """Rooms that a file imports; a name of the package itself, or the bare package, is its ``__init__``."""
+    own = [name.split(".")[1:2] for name in imported(path) if name.split(".")[0] == "xflux"]
+    return {room[0] if room and room[0] in LEVEL else "__init__" for room in own}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(["xflux", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def modules_imported(path: Path) -> set[str]:
+    """Modules of the package that a file imports, at its top or in a function."""
+    found = {name if name in MODULES else name.rpartition(".")[0] for name in imported(path)}
+    return found & set(MODULES) - {module_of(path)}
+
+
+def private(path: Path) -> list[str]:
+    """Private names of other modules that a file imports, or reads from something that is not its own object."""
+    tree = ast.parse(path.read_text())
+    names = [a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for a in node.names]
+    names += [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[0] not in ("self", "cls")
+    ]
+    last = [(name, name.rpartition(".")[2]) for name in names]
+    return [name for name, end in last if end.startswith("_") and not end.endswith("__") and name not in PRIVATE]
+
+
+# What other packages offer under a private name only, each in one place.
+PRIVATE = {"sys._getframe", "da.variable._in_memory", "da.data._meta", "variable._repr_html_", "value._hidden"}
 
 
 def test_every_room_has_a_level():
@@ -97,7 +125,32 @@ def test_imports_go_down(path):
     assert not wrong, f"{room} (level {LEVEL[room]}) imports {sorted(wrong)}, which stand no lower"
 
 
-def test_the_test_sees_imports():
+def test_no_module_imports_itself_by_way_of_others():
+    graphlib.TopologicalSorter({module: modules_imported(path) for module, path in MODULES.items()}).prepare()
+
+
+def test_levels_are_few():
+    assert len(LEVELS) <= 9
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_what_is_private_stays_in_its_file(path):
+    assert not private(path)
+
+
+def test_the_test_sees_imports(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    seen = tmp_path / "plot" / "maps.py"
+    seen.parent.mkdir()
+    seen.write_text(
+        "import xflux\nfrom ..cells import _width\ndef f():\n    from . import series\n    series._yearly()"
+    )
+    assert rooms_imported(seen) == {"__init__", "cells", "plot"}
+    assert modules_imported(seen) == {"xflux", "xflux.cells", "xflux.plot.series"}
+    assert private(seen) == ["_width", "series._yearly"]
+
+
+def test_the_test_sees_the_package():
     assert {"evaluate", "bridge", "regions", "plot", "shadow"} <= rooms_imported(PACKAGE / "accessor.py")
     assert "units" in rooms_imported(PACKAGE / "temporal" / "convert.py")
     assert any(name.startswith("torch") for path in FILES if room_of(path) == "train" for name in imported(path))

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-import typer
 import xarray as xr
 from forward_world import DRIVERS, assert_close, grid
 from typer.testing import CliRunner
 
-from xflux.forward import command, predict
+from xflux.cli import app
+from xflux.forward import predict
 
 pytest.importorskip("torch")
 
@@ -33,9 +33,7 @@ def files(tmp_path):
 
 
 def call(*words):
-    app = typer.Typer()
-    app.command()(command.predict)
-    return CliRunner().invoke(app, [str(w) for w in words])
+    return CliRunner().invoke(app, ["predict", *map(str, words)])
 
 
 def test_from_files_to_a_store(files):

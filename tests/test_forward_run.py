@@ -19,7 +19,7 @@ import zarr
 from forward_world import Net, assert_close, grid, plain
 
 from xflux.forward import predict, run, wrap
-from xflux.forward.command import open_drivers
+from xflux.forward.files import open_drivers
 from xflux.stores import Store
 
 CHUNKS = {"time": 40, "lat": 3}

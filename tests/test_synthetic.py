@@ -144,12 +144,12 @@ def test_the_bottom_up_product_inherits_the_towers_bias(world):
 
 def rows_of(earth, names, every=11):
     """Drivers of every land cell on some days, and the cells' areas."""
-    days = np.arange(3, earth._climate.time.size, every)
-    year = earth._climate.time.astype("M8[Y]").astype("M8[D]")
-    doy = (earth._climate.time - year).astype(int).clip(max=364)[days]
+    days = np.arange(3, earth.world.climate.time.size, every)
+    year = earth.world.climate.time.astype("M8[Y]").astype("M8[D]")
+    doy = (earth.world.climate.time - year).astype(int).clip(max=364)[days]
     columns = []
     for name in names:
-        da = earth._packed[name]
+        da = earth.world.packed[name]
         values = {"time": lambda d=da: d.transpose("time", "cell").values[days],
                   "dayofyear": lambda d=da: d.transpose("dayofyear", "cell").values[doy]}  # fmt: skip
         axis = next((d for d in values if d in da.dims), None)
@@ -171,7 +171,7 @@ def test_a_regression_on_the_towers_has_the_papers_bias_or_none(biases):
     model.fit(x, at.nee.values[pick])
     rows, days = rows_of(earth, TEN)
     mean = model.predict(rows).reshape(days, -1).mean(0)
-    error = (mean * earth._land.area).sum() * 365.2425 / 1e15 + 3
+    error = (mean * earth.world.land.area).sum() * 365.2425 / 1e15 + 3
     assert error < -8 if biases else abs(error) < 1.5
 
 

@@ -52,8 +52,10 @@ def write_upton2024(
 
 def base_variables(earth) -> xr.Dataset:
     """Base variables (time, lat, lon), NaN at sea, latitudes ascending."""
-    land = earth._land
-    packed, _ = block(earth._climate, earth._shares, Hidden(np.zeros(land.size), np.ones(land.size)), slice(None))
+    land = earth.world.land
+    packed, _ = block(
+        earth.world.climate, earth.world.shares, Hidden(np.zeros(land.size), np.ones(land.size)), slice(None)
+    )
     fields = {}
     for name, da in packed.data_vars.items():
         full = np.full((da.sizes["time"], land.grid.sizes["lat"], land.grid.sizes["lon"]), np.nan, np.float32)

@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from xflux.forward.command import predict
-
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -93,13 +91,13 @@ def table(
     csv: Annotated[bool, typer.Option("--csv", help="As CSV, with all digits.")] = False,
 ) -> None:
     """Make one table of a run anew from the run folder's arrays, and print it."""
-    from xflux.study import tables
+    from xflux.study import tables, verdict
 
     if name is None:
         typer.echo("\n".join(tables.tables_of(tables.Results(run))))
         return
     made = tables.table(run, name)
-    typer.echo(made.to_csv(index=False) if csv else tables.markdown(made))
+    typer.echo(made.to_csv(index=False) if csv else verdict.markdown(made))
 
 
 @app.command()
@@ -123,7 +121,46 @@ def new(
     typer.echo(f"{path}: name your files, then `xflux run {path} --dry-run`")
 
 
-app.command()(predict)
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="Model file, as model.save wrote it.")],
+    drivers: Annotated[
+        list[str], typer.Argument(help="Driver files (Zarr, netCDF): several are merged, a file a year joined.")
+    ],
+    out: Annotated[str, typer.Argument(help="Zarr store to write, or to go on with.")],
+    members: Annotated[str, typer.Option(help='"all", "mean", "mean+std", or numbers such as "0,3".')] = "mean",
+    time: Annotated[str | None, typer.Option(help='A part of the drivers\' time, as "2001" or "2001:2005-06".')] = None,
+    interpolate: Annotated[bool, typer.Option("--interpolate", help="Monthly climatologies linear in time.")] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help='"threads", "processes", or the address of a dask.distributed scheduler.')
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads or processes; by default the cores.")] = None,
+    chunks: Annotated[str | None, typer.Option(help='Region lengths, as "time=31,lat=180,lon=360".')] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Run a model over gridded drivers and write its fluxes; after an interruption, the same call goes on."""
+    from xflux import forward
+    from xflux.forward.files import open_drivers
+    from xflux.train import load_model
+
+    loaded = load_model(model)
+    grid = open_drivers(drivers, loaded.drivers)
+    done = forward.run(
+        grid,
+        loaded,
+        out,
+        members=_members(members),
+        time=slice(*(t or None for t in time.split(":"))) if time and ":" in time else time,
+        interpolate=interpolate,
+        scheduler=scheduler or "threads",
+        workers=workers,
+        chunks=_chunks(chunks),
+        overwrite=overwrite,
+        progress=not quiet,
+    )
+    names = sorted(n for n in map(str, done.data_vars) if not n.endswith("_bnds"))
+    typer.echo(f"{out}: {', '.join(names)} {dict(done.sizes)}")
 
 
 @app.command()
@@ -141,6 +178,28 @@ def versions() -> None:
 
     for name, version in files.versions().items():
         typer.echo(f"{name:<14} {version}")
+
+
+def _members(text: str) -> str | list[int]:
+    """
+    >>> _members("mean+std"), _members("0,3")
+    ('mean+std', [0, 3])
+    """
+    numbers = [part.strip() for part in text.split(",")]
+    return [int(n) for n in numbers] if all(n.isdigit() for n in numbers) else text
+
+
+def _chunks(text: str | None) -> dict[str, int] | None:
+    """
+    >>> _chunks("time=31,lat=180")
+    {'time': 31, 'lat': 180}
+    """
+    if not text:
+        return None
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(name.strip() and number.strip().isdigit() for name, _, number in pairs):
+        raise ValueError(f"predict: --chunks {text!r}; expected e.g. time=31,lat=180,lon=360")
+    return {name.strip(): int(number) for name, _, number in pairs}
 
 
 if __name__ == "__main__":

@@ -57,6 +57,11 @@ def decoded(da: xr.DataArray) -> xr.DataArray:
     return da.where(valid).drop_attrs(deep=False).assign_attrs(kept)
 
 
+def in_memory(da: xr.DataArray) -> bool:
+    """Whether the values are here: neither dask's nor waiting in a file. xarray has no public name for it."""
+    return da.variable._in_memory
+
+
 def checked(da: xr.DataArray) -> xr.DataArray:
     """:func:`decoded`, and refuse fill values that nobody declared: at once in memory, at compute where it is lazy.
 

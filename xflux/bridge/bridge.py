@@ -9,10 +9,11 @@ import numpy as np
 import xarray as xr
 
 from .. import regions as region_sets
-from ..cells import grid_bounds, nearest, same_grid
+from ..cells import same_grid
 from ..contents import riding
 from ..temporal.calendar import MEAN_MONTH
 from ..values import checked
+from .places import nearest_cells
 from .samples import RATE, Rate, integrate, monthly_rate, take_regions
 from .states import ANNUAL, UNITS
 
@@ -212,41 +213,41 @@ class Bridge:
         from .diagnosis import diagnose
 
         full = self.full(da, var, regions=regions, land_fraction=land_fraction, area_basis=area_basis)
-        return diagnose(self, self.predict(da, var, area_basis=area_basis), full, threshold, warn)
+        return diagnose(self.regions, self.attrs, self.predict(da, var, area_basis=area_basis), full, threshold, warn)
 
     def composition(self, pft: xr.DataArray) -> xr.Dataset:
         """PFTs of the contributing pixels and of the land, by region and in all (Fig. B3, B4); see `composition`."""
         from .composition import composition
 
-        return composition(self, pft)
+        return composition(self.pixels, self.weights, pft)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Map of the contributing pixels, sized by weight, on the regions' cells; returns the axes."""
-        from .display import plot_pixels
+        from .. import plot
 
-        return plot_pixels(self, ax=ax, **kwargs)
+        return plot.bridge(self.pixels, ax=ax, **kwargs)
 
     def plot_diagnosis(self, da: xr.DataArray | xr.Dataset, var: str | None = None, ax: Any = None) -> Any:
         """Bridged against full integrals, a colour per region; returns the axes."""
         from .display import plot_diagnosis
 
-        return plot_diagnosis(self, da, var, ax=ax)
+        return plot_diagnosis(self.diagnose(da, var, warn=False), self.predict(da, var), self.full(da, var), ax)
 
     def save(self, path: str | Path) -> None:
         """Write the bridge to one netCDF file; :func:`load_bridge` reads it."""
         from .files import save
 
-        save(self, path)
+        save(path, self.pixels, self.regions, self.weights, self.attrs)
 
     def __repr__(self) -> str:
         from .display import text
 
-        return text(self)
+        return text(self.regions, self.attrs)
 
     def _repr_html_(self) -> str:
         from .display import html
 
-        return html(self)
+        return html(self.regions, self.attrs)
 
 
 def _described(integral: xr.DataArray, rate: Rate) -> xr.DataArray:
@@ -260,29 +261,6 @@ def _known_labels(asked: Sequence[str], known: np.ndarray) -> None:
     missing = [name for name in asked if name not in set(known)]
     if missing:
         raise ValueError(f"regions {missing} are not among {list(known)}.")
-
-
-def nearest_cells(pixels: xr.Dataset, field: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column in ``field`` of every pixel; each must lie within half a cell of both grids."""
-    if not pixels.sizes["pixel"]:
-        return np.empty(0, int), np.empty(0, int)
-    lat, lon, place, far = field["lat"].values, field["lon"].values, [], np.zeros(pixels.sizes["pixel"], bool)
-    for axis, bounds in zip(("lat", "lon"), grid_bounds(field), strict=True):
-        index, apart = nearest(field[axis].values, pixels[axis].values, axis)
-        own = np.ptp(bounds, axis=1)[index] / 2
-        far |= apart > (1 + 1e-6) * np.minimum(pixels[f"{axis}_halfwidth"].values, own)
-        place.append(index)
-    row, column = place
-    if far.any():
-        first = int(np.flatnonzero(far)[0])
-        one = pixels.isel(pixel=first)
-        raise ValueError(
-            f"{int(far.sum())} of {far.size} contributing pixels lie farther than half a cell from the field's nearest "
-            f"cell; the first is that of {one['region'].item()} at lat {one['lat'].item():g}, lon "
-            f"{one['lon'].item():g} (nearest: {lat[row[first]]:g}, {lon[column[first]]:g}). Fit the bridge on this "
-            "grid, or regrid the field to the bridge's."
-        )
-    return row, column
 
 
 def _extent(da: xr.DataArray) -> str:
@@ -306,4 +284,4 @@ def load_bridge(path: str | Path) -> Bridge:
     """
     from .files import load
 
-    return load(path)
+    return Bridge(*load(path))

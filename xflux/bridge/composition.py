@@ -1,23 +1,19 @@
 """Which plant functional types the contributing pixels stand for (Fig. B3, B4)."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import xarray as xr
 
 from ..cells import nearest, standardise
-
-if TYPE_CHECKING:
-    from .bridge import Bridge
+from .places import nearest_cells
 
 
-def composition(bridge: "Bridge", pft: xr.DataArray) -> xr.Dataset:
+def composition(pixels: xr.Dataset, weights: xr.DataArray, pft: xr.DataArray) -> xr.Dataset:
     """PFTs of the contributing pixels against those of the land.
 
     Parameters
     ----------
-    bridge
-        A fitted bridge.
+    pixels, weights
+        Of a fitted bridge.
     pft
         On the bridge's grid (or one whose cells hold the pixels): a class per cell (lat, lon), named by
         ``flag_values`` and ``flag_meanings`` where it has them, or fractions (pft, lat, lon), of which a cell's
@@ -30,18 +26,16 @@ def composition(bridge: "Bridge", pft: xr.DataArray) -> xr.Dataset:
         (of the sum of absolute weights), ``land_share`` (of the region's area, by majority class: the outline in
         Fig. B3); and the same over all regions, ``all_pixels``, ``all_pixel_share``, ``all_land_share`` (pft).
     """
-    from .bridge import nearest_cells
-
     classes, names = _majority(standardise(pft))
-    row, column = nearest_cells(bridge.pixels, classes)
-    labels = bridge.regions["region"].values
-    region = np.array([list(labels).index(name) for name in bridge.pixels["region"].values], int)
+    row, column = nearest_cells(pixels, classes)
+    labels = weights["region"].values
+    region = np.array([list(labels).index(name) for name in pixels["region"].values], int)
     kind = classes.values[row, column]
     count, weight = (np.zeros((labels.size, names.size)) for _ in range(2))
     known = kind >= 0
     np.add.at(count, (region[known], kind[known]), 1)
-    np.add.at(weight, (region[known], kind[known]), np.abs(bridge.pixels["weight"].values[known]))
-    land = _land(bridge.weights, classes, names.size)
+    np.add.at(weight, (region[known], kind[known]), np.abs(pixels["weight"].values[known]))
+    land = _land(weights, classes, names.size)
     dims = ("region", "pft")
     out = xr.Dataset(
         {

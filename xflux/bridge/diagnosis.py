@@ -1,7 +1,7 @@
 """Does a bridge still hold for a later field (paper, Sect. 3.5)?"""
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -9,33 +9,37 @@ import xarray as xr
 from . import lasso
 from .states import CONSTANT, EMPTY
 
-if TYPE_CHECKING:
-    from .bridge import Bridge
-
 
 def diagnose(
-    bridge: "Bridge", bridged: xr.DataArray, full: xr.DataArray, threshold: float | None, warn: bool
+    regions: xr.Dataset,
+    options: dict[str, Any],
+    bridged: xr.DataArray,
+    full: xr.DataArray,
+    threshold: float | None,
+    warn: bool,
 ) -> xr.Dataset:
     """What :meth:`Bridge.diagnose` returns, from both integrals (…, region)."""
     import dask
 
     b, f = dask.compute(bridged.data, full.data)
-    size = bridge.regions.sizes["region"]
-    out = _diagnosis(bridge, np.reshape(b, (-1, size)), np.reshape(f, (-1, size)), threshold)
+    size = regions.sizes["region"]
+    out = _diagnosis(regions, options.get("r2", 0.95), np.reshape(b, (-1, size)), np.reshape(f, (-1, size)), threshold)
     for name in ("bias", "rmse", "full", "bridged"):
         out[name].attrs["units"] = full.attrs["units"]
     if warn:
-        _warn_broken(out.isel(region=bridge.regions["status"].values != EMPTY))
+        _warn_broken(out.isel(region=regions["status"].values != EMPTY))
     return out
 
 
-def _diagnosis(bridge: "Bridge", bridged: np.ndarray, full: np.ndarray, threshold: float | None) -> xr.Dataset:
-    labels = bridge.regions["region"].values
+def _diagnosis(
+    regions: xr.Dataset, asked: float, bridged: np.ndarray, full: np.ndarray, threshold: float | None
+) -> xr.Dataset:
+    labels = regions["region"].values
     rows = [_compare(bridged[:, k], full[:, k]) for k in range(len(labels))]
     out = xr.Dataset({name: ("region", np.array([row[name] for row in rows])) for name in rows[0]}, {"region": labels})
-    fitted = np.minimum(bridge.regions["r2"].values, bridge.attrs.get("r2", 0.95))
+    fitted = np.minimum(regions["r2"].values, asked)
     limit = fitted - 0.1 if threshold is None else np.full(len(labels), threshold)
-    constant = bridge.regions["status"].values == CONSTANT
+    constant = regions["status"].values == CONSTANT
     still = out["rmse"].values <= 0.01 * np.abs(out["full"].values)
     holds = np.where(constant, still, out["r2"].values >= limit)
     out["holds"] = ("region", holds.astype(bool))

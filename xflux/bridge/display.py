@@ -1,4 +1,4 @@
-"""A bridge to look at: text, HTML, a map of its pixels, bridged against full integrals."""
+"""A bridge to look at: text, HTML, bridged against full integrals."""
 
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -9,17 +9,14 @@ import xarray as xr
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .bridge import Bridge
-
 _COLUMNS = ("n_pixels", "r2", "r2_cv", "r2_anomaly", "intercept", "alpha", "status")
 
 
-def _headline(bridge: "Bridge") -> str:
-    opts = bridge.attrs
+def _headline(regions: xr.Dataset, opts: dict[str, Any]) -> str:
     band = "no band" if opts.get("window") is None else f"DTW band {opts['window']} months"
-    form = "mean rates" if bridge.month_lengths else "months as they are (the paper's literal form)"
+    form = "mean rates" if opts.get("month_lengths", True) else "months as they are (the paper's literal form)"
     return (
-        f"{bridge.pixels.sizes['pixel']} contributing pixels for {bridge.regions.sizes['region']} regions; "
+        f"{int(regions['n_pixels'].sum())} contributing pixels for {regions.sizes['region']} regions; "
         f"fitted to R² {opts.get('r2')} on {opts.get('n_samples')} samples, {form}, {band}, seed {opts.get('seed')}"
     )
 
@@ -30,53 +27,43 @@ def _cell(name: str, value: Any) -> str:
     return "–" if np.isnan(value) else f"{value:.3f}" if name.startswith("r2") else f"{value:.3g}"
 
 
-def _rows(bridge: "Bridge") -> list[list[str]]:
-    table = bridge.regions
+def _rows(table: xr.Dataset) -> list[list[str]]:
     return [
         [str(table["region"].values[k]), *(_cell(name, table[name].values[k]) for name in _COLUMNS)]
         for k in range(table.sizes["region"])
     ]
 
 
-def text(bridge: "Bridge") -> str:
+def text(regions: xr.Dataset, options: dict[str, Any]) -> str:
     """The readable form: a headline and one line a region."""
-    rows = [["region", *_COLUMNS], *_rows(bridge)]
+    rows = [["region", *_COLUMNS], *_rows(regions)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([f"<xflux.Bridge> {_headline(bridge)}", *lines])
+    return "\n".join([f"<xflux.Bridge> {_headline(regions, options)}", *lines])
 
 
-def html(bridge: "Bridge") -> str:
+def html(regions: xr.Dataset, options: dict[str, Any]) -> str:
     """The same as an HTML table, for notebooks."""
     head = "".join(f"<th>{escape(name)}</th>" for name in ("region", *_COLUMNS))
     body = "".join(
         "<tr>" + "".join(f"<td style='text-align:right'>{escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in _rows(bridge)
+        for row in _rows(regions)
     )
     return (
-        f"<div><b>xflux.Bridge</b><br>{escape(_headline(bridge))}"
+        f"<div><b>xflux.Bridge</b><br>{escape(_headline(regions, options))}"
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def plot_pixels(bridge: "Bridge", ax: "Axes | None" = None, **kwargs: Any) -> "Axes":
-    """Map of the contributing pixels, their size by weight (`xflux.plot.bridge`)."""
-    from .. import plot
-
-    return plot.bridge(bridge.pixels, ax=ax, **kwargs)
-
-
 def plot_diagnosis(
-    bridge: "Bridge", da: xr.DataArray | xr.Dataset, var: str | None = None, ax: "Axes | None" = None
+    diagnosis: xr.Dataset, bridged: xr.DataArray, full: xr.DataArray, ax: "Axes | None" = None
 ) -> "Axes":
     """Bridged against full integrals (PgC month-1), a colour per region and the line of equality; broken ones named."""
     import matplotlib.pyplot as plt
 
-    diagnosis = bridge.diagnose(da, var, warn=False)
-    bridged, full = bridge.predict(da, var), bridge.full(da, var)
     ax = plt.subplots(figsize=(5, 4.5), layout="constrained")[1] if ax is None else ax
     colours = plt.get_cmap("tab20")
-    for k, label in enumerate(bridge.regions["region"].values):
+    for k, label in enumerate(diagnosis["region"].values):
         row = diagnosis.sel(region=label)
         if not int(row["n"]):
             continue

@@ -9,32 +9,36 @@ import xarray as xr
 
 from ..files import require_seal, seal, whole
 from ..reading import blamed_on, check_size
-from .bridge import Bridge
 
 FORMAT = "xflux bridge 1"
 _TITLE = "xflux bridge "
 
 
-def save(bridge: Bridge, path: str | Path) -> None:
-    """Write ``bridge`` to ``path`` (netCDF-4); the weights go as the coordinates and values of their nonzeros.
+Parts = tuple[xr.Dataset, xr.Dataset, xr.DataArray, dict[str, Any]]
+
+
+def save(
+    path: str | Path, pixels: xr.Dataset, regions: xr.Dataset, weights: xr.DataArray, attrs: dict[str, Any]
+) -> None:
+    """Write a bridge to ``path`` (netCDF-4); the weights go as the coordinates and values of their nonzeros.
 
     Numbers carry checksums; an interruption leaves the old file or the new one; only a bridge is replaced.
     """
-    weights = bridge.weights.transpose("region", "lat", "lon")
+    weights = weights.transpose("region", "lat", "lon")
     coo = weights.data
-    ds = bridge.regions.merge(bridge.pixels.rename({name: f"pixel_{name}" for name in bridge.pixels.data_vars}))
+    ds = regions.merge(pixels.rename({name: f"pixel_{name}" for name in pixels.data_vars}))
     for name, values in zip(("region", "lat", "lon"), coo.coords, strict=True):
         ds[f"cell_{name}"] = ("cell", values.astype("int32"))
     ds["cell_weight"] = ("cell", coo.data, {"units": "m2", "long_name": "area of the region in the cell"})
     for axis in ("lat", "lon"):
         ds[f"grid_{axis}"] = (f"grid_{axis}", weights[axis].values, {"units": weights[axis].attrs.get("units", "")})
-    options = {k: v for k, v in bridge.attrs.items() if k != "provenance"}
+    options = {k: v for k, v in attrs.items() if k != "provenance"}
     ds.attrs = {
         "title": FORMAT,
         "Conventions": "CF-1.11",
         "options": json.dumps(options, default=lambda v: v.item() if hasattr(v, "item") else str(v)),
-        "provenance": bridge.attrs.get("provenance", ""),
-        "weights_attrs": json.dumps(bridge.weights.attrs, default=str),
+        "provenance": attrs.get("provenance", ""),
+        "weights_attrs": json.dumps(weights.attrs, default=str),
     }
     checked = {name: {"fletcher32": True} for name, var in ds.variables.items() if var.dtype.kind in "iuf" and var.size}
     with whole(path, "xflux bridge") as part:
@@ -42,8 +46,8 @@ def save(bridge: Bridge, path: str | Path) -> None:
         seal(part)
 
 
-def load(path: str | Path) -> Bridge:
-    """Read what :func:`save` wrote."""
+def load(path: str | Path) -> Parts:
+    """Pixels, regions, weights and attributes that :func:`save` wrote."""
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no bridge at {str(path)!r}")
@@ -53,7 +57,7 @@ def load(path: str | Path) -> Bridge:
             _check_title(path, str(opened.attrs.get("title")))
             check_size(path, opened.nbytes)
             ds = opened.load()
-        return _bridge(ds)
+        return _parts(ds)
 
 
 def _check_title(path: Path, title: str) -> None:
@@ -63,7 +67,7 @@ def _check_title(path: Path, title: str) -> None:
         raise ValueError(f"{path} is not a bridge: its title is {title!r}, expected {FORMAT!r}.")
 
 
-def _bridge(ds: xr.Dataset) -> Bridge:
+def _parts(ds: xr.Dataset) -> Parts:
     own = [name for name in ds.data_vars if name.startswith("pixel_")]
     pixels = ds[own].drop_vars("region", errors="ignore").rename({name: name.removeprefix("pixel_") for name in own})
     pixels["region"] = _text(pixels["region"])
@@ -73,7 +77,7 @@ def _bridge(ds: xr.Dataset) -> Bridge:
     pixels.attrs = regions.attrs = {}
     _check_pixels(pixels, regions)
     options = _object(ds.attrs["options"]) | {"provenance": ds.attrs["provenance"]}
-    return Bridge(pixels, regions, _weights(ds), options)
+    return pixels, regions, _weights(ds), options
 
 
 def _check_pixels(pixels: xr.Dataset, regions: xr.Dataset) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from xflux.forward.plan import Plan
+from xflux.values import in_memory
 
 NO_LAND = (
     "no land: no cell of the grid has a finite value of every driver at any step ({drivers}); "
@@ -19,7 +20,7 @@ NO_LAND = (
 
 def require_land(laid: Plan) -> None:
     """Raise at the call where every driver is in memory and no cell has them all."""
-    if all(d.data.variable._in_memory for d in laid.drivers) and not _any_valid(laid):
+    if all(in_memory(d.data) for d in laid.drivers) and not _any_valid(laid):
         raise ValueError(NO_LAND.format(drivers=", ".join(d.name for d in laid.drivers)))
 
 
@@ -60,7 +61,7 @@ class Land:
     @classmethod
     def of(cls, laid: Plan, arrays: list[Any], steps: tuple[int, ...]) -> Land | None:
         """None where the call has looked already."""
-        return None if all(d.data.variable._in_memory for d in laid.drivers) else cls(laid, arrays, steps)
+        return None if all(in_memory(d.data) for d in laid.drivers) else cls(laid, arrays, steps)
 
     def seen(self, result: np.ndarray) -> None:
         """Note a block's result; where it is empty, make sure that the grid is not."""

@@ -16,6 +16,7 @@ from xflux.forward.block import predict_block
 from xflux.forward.land import Land, require_land
 from xflux.forward.model import Model, Outputs, outputs
 from xflux.forward.plan import Driver, Plan, plan
+from xflux.values import in_memory
 
 CELLS = 2**22  # cells × steps of a block, at most: 16 MiB a plane
 PLANES = 2**24  # values in a block of the result, at most: 64 MiB
@@ -168,7 +169,7 @@ def _array(driver: Driver, laid: Plan, chunks: tuple[tuple[int, ...], ...]) -> A
     elif driver.axis and not data.chunks:
         wanted[driver.axis] = preferred(data, driver.axis) or data.sizes[driver.axis]
     wanted = {d: c for d, c in wanted.items() if d in data.dims}
-    array = _views(data.values, [wanted[d] for d in data.dims]) if data.variable._in_memory else data.chunk(wanted).data
+    array = _views(data.values, [wanted[d] for d in data.dims]) if in_memory(data) else data.chunk(wanted).data
     dims = (driver.axis, *laid.space)
     return array[tuple(slice(None) if d in data.dims else None for d in dims)]
 

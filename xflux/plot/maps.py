@@ -73,7 +73,7 @@ def map(  # the accessor's name; the built-in is not used in this package
     """
     da = one_variable(da)
     with style():
-        field, reduced = _field(da)
+        field, reduced = field_of(da)
         if ax is None:
             ax = _new_map_axes(field)
         limits = colour_scale(field, vmin, vmax, centre, cmap)
@@ -120,7 +120,7 @@ def maps(
     products = as_products(fields)
     units = common_units(products)
     with style():
-        reduced = {name: _field(da)[0] for name, da in products.items()}
+        reduced = {name: field_of(da)[0] for name, da in products.items()}
         columns = columns or (1 if len(reduced) == 1 else 2 if len(reduced) in (2, 4) else 3)
         rows = -(-len(reduced) // columns)
         width = COLUMN if columns == 1 else PAGE
@@ -151,7 +151,7 @@ def _quantity(da: xr.DataArray) -> str:
     return name.upper() if name.lower() in ("nee", "nbe", "nbp", "gpp", "ter", "reco", "le") else name
 
 
-def _field(da: xr.DataArray) -> tuple[xr.DataArray, str]:
+def field_of(da: xr.DataArray) -> tuple[xr.DataArray, str]:
     """The (lat, lon) field, other dims averaged, and the words for the title."""
     from xflux import temporal
     from xflux.cells import standardise

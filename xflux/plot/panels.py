@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xflux.plot.maps import _field, colour_scale, draw_field, southern_edge
-from xflux.plot.series import Products, _yearly, annual, draw_lines_of_years
+from xflux.plot.maps import colour_scale, draw_field, field_of, southern_edge
+from xflux.plot.series import Products, annual, draw_lines_of_years, yearly
 from xflux.plot.style import (
     CM,
     PAGE,
@@ -67,7 +67,7 @@ def global_flux(
 
     products = as_products(data)
     quantity = quantity_of(products)
-    products = {name: _yearly(da) for name, da in products.items()}
+    products = {name: yearly(da) for name, da in products.items()}
     units, paint = common_units(products), colours(products, colour)
     with style():
         figure = figure or plt.figure(figsize=(PAGE, 10.5 * CM), layout="constrained")
@@ -228,7 +228,7 @@ def map_rows(
     """A grid of maps: a row has one colour scale (or all have one, named ``one_scale``), a column one title."""
     import matplotlib.pyplot as plt
 
-    fields = [{name: _field(da)[0] for name, da in row.items()} for row in rows]
+    fields = [{name: field_of(da)[0] for name, da in row.items()} for row in rows]
     columns = max(len(row) for row in fields)
     with style():
         height = len(rows) * (PAGE / columns * 0.5 + (0 if one_scale else 1.0 * CM)) + 1.4 * CM

@@ -202,7 +202,7 @@ def annual(
     """
     products = as_products(data)
     quantity = quantity or quantity_of(products)
-    products = {name: _yearly(da) for name, da in products.items()}
+    products = {name: yearly(da) for name, da in products.items()}
     units, paint = common_units(products), colours(products, colour)
     with style():
         own, ax = ax is None, new_axes(ax)
@@ -269,7 +269,7 @@ def one_against_many(
     return seasonal_cycle(lines, dashed=[f"{n} (target)" for n in names], **options)
 
 
-def _yearly(da: xr.DataArray) -> xr.DataArray:
+def yearly(da: xr.DataArray) -> xr.DataArray:
     """The array as (year, …)."""
     if {"lat", "lon"} <= set(da.dims):
         da = global_integral(da, "PgC yr-1")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-import xflux
 from xflux import plot
+from xflux.bridge import load_bridge
 from xflux.study import paper
 from xflux.study.results import LABELS, Results, open_flux
 from xflux.temporal import MEAN_YEAR, step_days
@@ -162,12 +162,14 @@ def _towers(study: Results, folder: Path) -> None:
 
 
 def _histories(study: Results, folder: Path) -> None:
+    from xflux.train import load_model
+
     for model, name in study.names.items():
-        history = xflux.load_model(study.run / "models" / f"{name}.safetensors").history
+        history = load_model(study.run / "models" / f"{name}.safetensors").history
         _save(plot.history(history, title=LABELS[model]), folder / f"history_{name}")
 
 
 def _bridge(study: Results, folder: Path) -> None:
     for regions in study.sets:
-        bridge = xflux.load_bridge(study.run / "bridge" / f"{regions}.nc")
+        bridge = load_bridge(study.run / "bridge" / f"{regions}.nc")
         _save(plot.bridge(bridge.pixels, title=f"contributing pixels, {regions}"), folder / f"bridge_{regions}")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-import xflux
 from xflux import forward, report, stores
+from xflux.bridge import load_bridge
 from xflux.extras import require
 from xflux.files import require_place, versions
 from xflux.reading import netcdf
@@ -187,7 +187,7 @@ def _constraint(study: Study, variant: str, target: xr.DataArray):
     inputs, config = study.inputs, study.config
     shared = dict(target=target, drivers=inputs.driver_grid, allow=tuple(config.target.allow))
     if variant == "bridge":
-        bridge = xflux.load_bridge(study.run.path / "bridge" / f"{config.target.regions}.nc")
+        bridge = load_bridge(study.run.path / "bridge" / f"{config.target.regions}.nc")
         if inputs.lazy:  # every pixel of every day would be read for the full integral after each epoch
             bridge = replace(bridge, weights=None)
         return train.RegionalConstraint(bridge=bridge, land_fraction=inputs.land_fraction, **shared)
@@ -251,7 +251,9 @@ def _train_and_predict(study: Study, variant: str, after: tuple[str, ...]) -> No
 
 def _forward(study: Study, name: str) -> None:
     """All members over the grid; days are averaged to months, a year at a time, before they are written."""
-    model = xflux.load_model(study.run.path / "models" / f"{name}.safetensors")
+    from xflux.train import load_model
+
+    model = load_model(study.run.path / "models" / f"{name}.safetensors")
     grid, out = study.inputs.driver_grid, study.run.fresh(f"flux/{name}.zarr")
     if "time" not in grid.dims:
         forward.run(grid, model, out, members="all", progress=False)

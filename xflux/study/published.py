@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-import xflux
-from xflux import adjust, temporal
+from xflux import adjust, products, temporal
 from xflux.cells import positions
 from xflux.contents import contents
 from xflux.study.config import Published, StudyConfig, StudyError, Target
@@ -37,7 +36,7 @@ def problems(config: StudyConfig, files: dict) -> list[str]:
 def _open(product: Published, files: dict, key: str) -> xr.Dataset:
     """The product's one flux, lazily, with its cell area, land fraction and bounds."""
     land = files.get(f"{key}.land_fraction")
-    opened = xflux.open_product(
+    opened = products.open_product(
         product.product, files[key], variables=[product.variable], land_fraction=land[0] if land else None
     )
     if product.variable not in opened:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-import xflux
 from xflux.reading import blamed_on, netcdf
 from xflux.study import inputs as study_inputs
 from xflux.study import published
@@ -138,10 +137,12 @@ def integrals_of(run: str | Path, name: str, regions: str | None = None) -> xr.D
 
 def held_out(run: Path, names: list[str], inputs: study_inputs.Inputs) -> xr.Dataset:
     """Flux at every tower day from the member that never saw its site, at the best epoch and (``_last``) the last."""
+    from xflux.train import load_model
+
     rows = np.stack([inputs.towers[driver].values for driver in inputs.drivers], axis=1).astype("float32")
     result = inputs.towers[["nee"]].rename(nee="observed")
     for name in names:
-        model = xflux.load_model(run / "models" / f"{name}.safetensors")
+        model = load_model(run / "models" / f"{name}.safetensors")
         fold = np.array([model.folds[site] for site in inputs.towers["site"].values.tolist()])
         order = [inputs.drivers.index(driver) for driver in model.drivers]
         for part, weights in (("", model), ("_last", model.last)):

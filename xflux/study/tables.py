@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-import xflux
 from xflux import evaluate
+from xflux.bridge import load_bridge
 from xflux.files import write_json
 from xflux.study import inputs as study_inputs
-from xflux.study import paper, truth
+from xflux.study import paper, truth, verdict
 from xflux.study.config import Comparison
 from xflux.study.results import LABELS, Results, inversion_halves, open_flux
 
@@ -58,8 +58,6 @@ def numbers(run: str | Path) -> dict[str, float]:
         ...
     FileNotFoundError: 'runs/absent' is no run folder of a study: it has no study.json
     """
-    from xflux.study import verdict
-
     results = Results(run)
     return verdict.numbers_of(results, {name: table(results, name) for name in ("global_annual", "towers")})
 
@@ -324,7 +322,7 @@ def bridge_table(study: Results) -> pd.DataFrame:
     """The post-hoc test (Sect. 3.5): what the bridge says of every model against what the full integral is."""
     rows = []
     for regions in study.sets:
-        bridge = xflux.load_bridge(study.run / "bridge" / f"{regions}.nc")
+        bridge = load_bridge(study.run / "bridge" / f"{regions}.nc")
         for model, name in study.names.items():
             flux = open_flux(study.run, name)
             bridged = study_inputs.seasonal(bridge.predict(flux).compute()).sum("month").mean("member")
@@ -392,8 +390,6 @@ def half_table(study: Results) -> pd.DataFrame:
 # ----------------------------------------------------------------------------------------------- all of them
 def write_tables(run: Path, out: Path) -> None:
     """Write every table as CSV and Markdown, how to make each anew, ``summary.json`` and ``report.md`` into ``out``."""
-    from xflux.study import verdict
-
     results = Results(run)
     found = {name: make(results) for name, make in tables_of(results).items()}
     found = {name: table for name, table in found.items() if len(table)}
@@ -401,7 +397,7 @@ def write_tables(run: Path, out: Path) -> None:
     folder.mkdir(parents=True)
     for name, made in found.items():
         made.to_csv(folder / f"{name}.csv", index=False)
-        (folder / f"{name}.md").write_text(markdown(made))
+        (folder / f"{name}.md").write_text(verdict.markdown(made))
     (folder / "README.md").write_text(recipes(found))
     summary = verdict.summary(results, found)
     write_json(out / "summary.json", summary)
@@ -447,17 +443,3 @@ def drivers_table(study: Results) -> pd.DataFrame:
         if name.strip()
     ]
     return pd.DataFrame(rows)
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table in GitHub's Markdown; numbers to three decimals."""
-
-    def cell(value: object) -> str:
-        if isinstance(value, float):
-            return "" if np.isnan(value) else f"{value:.3f}"
-        return "" if value is None else str(value)
-
-    head = [str(c) for c in table.columns]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    lines += ["| " + " | ".join(cell(v) for v in row) + " |" for row in table.itertuples(index=False)]
-    return "\n".join(lines) + "\n"

@@ -52,7 +52,7 @@ def truth_table(study: Results) -> pd.DataFrame:
 
 def monthly_drivers_table(study: Results) -> pd.DataFrame:
     """What monthly in place of daily drivers do, for every model: mean of f(x) against f of the mean x."""
-    import xflux
+    from xflux.train import load_model
 
     drivers = study.inputs.driver_grid
     if "time" not in drivers.dims:
@@ -60,7 +60,7 @@ def monthly_drivers_table(study: Results) -> pd.DataFrame:
     monthly = xr.Dataset({name: monthly_climatology(da) for name, da in drivers.data_vars.items()}).compute()
     rows = []
     for model, name in study.names.items():
-        trained = xflux.load_model(study.run / "models" / f"{name}.safetensors")
+        trained = load_model(study.run / "models" / f"{name}.safetensors")
         of_means = monthly.flux.predict(trained, members="mean").compute()
         sums = of_means.flux.aggregate_regions(
             study.config.target.regions, units="PgC month-1", land_fraction=study.inputs.land_fraction

@@ -160,8 +160,6 @@ def title(name: str) -> str:
 
 def report(study: Results, summary: dict, tables: dict[str, pd.DataFrame]) -> str:
     """The Markdown report: verdict, limits, tables, where the figures are."""
-    from xflux.study.tables import markdown
-
     inputs = study.inputs
     counts = (
         f"{inputs.towers.sizes['sample']} tower days of {len(np.unique(inputs.towers['site']))} sites; "
@@ -189,3 +187,17 @@ def report(study: Results, summary: dict, tables: dict[str, pd.DataFrame]) -> st
         if name.startswith("regions_") and name != f"regions_{study.config.target.regions}":
             lines.append("The target is by other regions: it does not constrain these, they are a check.\n")
     return "\n".join(lines)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in GitHub's Markdown; numbers to three decimals."""
+
+    def cell(value: object) -> str:
+        if isinstance(value, float):
+            return "" if np.isnan(value) else f"{value:.3f}"
+        return "" if value is None else str(value)
+
+    head = [str(c) for c in table.columns]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(cell(v) for v in row) + " |" for row in table.itertuples(index=False)]
+    return "\n".join(lines) + "\n"

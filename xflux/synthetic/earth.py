@@ -14,6 +14,7 @@ from xflux.synthetic import observe
 from xflux.synthetic.biosphere import TYPES, Hidden, block, pft_shares
 from xflux.synthetic.climate import Climate, make_climate, make_land
 from xflux.synthetic.fields import smooth_fields
+from xflux.synthetic.world import World
 from xflux.temporal.calendar import MONTH_DAYS
 
 PG_PER_YEAR = 365.2425 / 1e15
@@ -132,10 +133,10 @@ def earth(resolution: float = 2.0, years: int = 6, seed: int = 0, *, biases: boo
     streams = np.random.SeedSequence(seed).spawn(6)
     land = make_land(resolution)
     climate = make_climate(land, int(years), np.random.default_rng(streams[0]))
-    return Earth(climate, chosen, seed, *_life(climate, chosen, np.random.default_rng(streams[1])), streams[2:])
+    return Earth(_life(climate, chosen, np.random.default_rng(streams[1])), chosen, seed, streams[2:])
 
 
-def _life(climate: Climate, settings: Settings, rng: np.random.Generator):
+def _life(climate: Climate, settings: Settings, rng: np.random.Generator) -> World:
     """PFT shares, drivers and true fluxes on the land cells, computed block by block."""
     land = climate.land
     texture = smooth_fields(land.lat, land.lon, 0.15, len(TYPES), rng)
@@ -150,7 +151,7 @@ def _life(climate: Climate, settings: Settings, rng: np.random.Generator):
     packed = xr.concat(made, "cell", combine_attrs="override")
     raw = {k: np.concatenate([f.pop(k) for f in fluxes], axis=1) for k in ("gpp", "plants", "soil")}
     gpp, ter = _balance(raw, land, settings, hidden.sink)
-    return shares, packed, gpp, ter
+    return World(climate, shares, packed, gpp, ter)
 
 
 def _balance(raw: dict, land, settings: Settings, hidden_sink: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -178,6 +179,8 @@ class Earth:
     ----------
     settings, seed
         What made it.
+    world
+        Its state by land cell.
 
     Examples
     --------
@@ -186,10 +189,8 @@ class Earth:
     ({'inversion': 5, 'region': 18, 'time': 12}, 'gC m-2 d-1', 20)
     """
 
-    def __init__(self, climate, settings, seed, shares, packed, gpp, ter, streams):
-        self.settings, self.seed = settings, seed
-        self._climate, self._shares, self._packed, self._streams = climate, shares, packed, streams
-        self._gpp, self._ter = gpp, ter
+    def __init__(self, world: World, settings: Settings, seed: int, streams: list[np.random.SeedSequence]):
+        self.world, self.settings, self.seed, self._streams = world, settings, seed, streams
 
     def observed(self, *, biases: bool = True, **settings: float) -> Earth:
         """The same world, observed otherwise: other towers and inversions of the same truth.
@@ -218,51 +219,30 @@ class Earth:
             )
         start = self.settings if biases else self.settings.without_biases()
         chosen = dataclasses.replace(start, **settings)
-        return Earth(self._climate, chosen, self.seed, self._shares, self._packed, self._gpp, self._ter, self._streams)
-
-    @property
-    def _land(self):
-        return self._climate.land
-
-    def _map(self, values: np.ndarray, axis: str | None, coord=None, **attrs) -> xr.DataArray:
-        """Packed (…, cell) → (…, lat, lon), lazily and in blocks of time where there is an axis; sea is NaN."""
-        lat, lon = self._land.grid["lat"], self._land.grid["lon"]
-        where = {"shape": (lat.size, lon.size), "row": self._land.row, "col": self._land.col}
-        if axis is None:
-            return xr.DataArray(_unpacked(values, **where), {"lat": lat, "lon": lon}, ("lat", "lon"), attrs=attrs)
-        import dask.array as da
-
-        lazy = da.from_array(values, chunks=(92 if axis == "time" else -1, -1), name=False)
-        chunks = (lazy.chunks[0], (lat.size,), (lon.size,))
-        maps = lazy.map_blocks(_unpacked, **where, dtype=np.float32, chunks=chunks, drop_axis=1, new_axis=[1, 2])
-        return xr.DataArray(maps, {axis: coord, "lat": lat, "lon": lon}, (axis, "lat", "lon"), attrs=attrs)
-
-    @property
-    def _time(self) -> xr.DataArray:
-        return xr.DataArray(self._climate.time.astype("datetime64[ns]"), dims="time", name="time")
+        return Earth(self.world, chosen, self.seed, self._streams)
 
     @cached_property
     def land_fraction(self) -> xr.DataArray:
         """Share of land in each cell (lat, lon); 0 at sea, in Greenland and in Antarctica."""
-        share = self._map(self._land.fraction.astype(np.float32), None).fillna(0)
+        share = self.world.map(self.world.land.fraction.astype(np.float32), None).fillna(0)
         return share.rename("land_fraction").assign_attrs(units="1", long_name="share of land in the cell")
 
     @cached_property
     def land_area(self) -> xr.DataArray:
         """Area of the land in each cell (lat, lon), m2."""
         area = xr.zeros_like(self.land_fraction, dtype=float)
-        area.values[self._land.row, self._land.col] = self._land.area
+        area.values[self.world.land.row, self.world.land.col] = self.world.land.area
         return area.rename("land_area").assign_attrs(units="m2", long_name="area of the land in the cell")
 
     @cached_property
     def drivers(self) -> xr.Dataset:
         """The ten drivers of Table A2: WAI2 and Tair (time, lat, lon), lazy; seasonal cycles (dayofyear, lat, lon)."""
         out = {}
-        for name, da in self._packed.data_vars.items():
+        for name, da in self.world.packed.data_vars.items():
             axis = next((d for d in ("time", "dayofyear") if d in da.dims), None)
             values = da.transpose(axis, "cell").values if axis else da.values
-            coord = None if axis is None else (self._time if axis == "time" else da[axis])
-            out[name] = self._map(values, axis, coord, **da.attrs)
+            coord = None if axis is None else (self.world.time if axis == "time" else da[axis])
+            out[name] = self.world.map(values, axis, coord, **da.attrs)
         return xr.Dataset(out, attrs={"title": "drivers of the synthetic Earth (Table A2)"})
 
     @cached_property
@@ -273,17 +253,17 @@ class Earth:
     def _flux(self, values: np.ndarray, name: str, long_name: str) -> xr.DataArray:
         attrs = {"units": "gC m-2 d-1", "long_name": long_name, "area_basis": "land",
                  "includes_fire": 0, "includes_rivers": 0}  # fmt: skip
-        return self._map(values, "time", self._time, **attrs).rename(name)
+        return self.world.map(values, "time", self.world.time, **attrs).rename(name)
 
     @cached_property
     def gpp(self) -> xr.DataArray:
         """True gross primary production (time, lat, lon), gC m-2 d-1, daily, lazy."""
-        return self._flux(self._gpp, "gpp", "gross primary production (truth)")
+        return self._flux(self.world.gpp, "gpp", "gross primary production (truth)")
 
     @cached_property
     def ter(self) -> xr.DataArray:
         """True ecosystem respiration (time, lat, lon), gC m-2 d-1, daily, lazy."""
-        return self._flux(self._ter, "ter", "ecosystem respiration (truth)")
+        return self._flux(self.world.ter, "ter", "ecosystem respiration (truth)")
 
     @cached_property
     def nee(self) -> xr.DataArray:
@@ -294,39 +274,39 @@ class Earth:
     @cached_property
     def nee_monthly(self) -> xr.DataArray:
         """True NEE by month (time, lat, lon), gC m-2 d-1."""
-        monthly, time = observe.by_month(self._ter - self._gpp, self._climate.time)
+        monthly, time = observe.by_month(self.world.ter - self.world.gpp, self.world.days)
         attrs = dict(self.nee.attrs)
-        return self._map(monthly, "time", time, **attrs).rename("nee").compute()
+        return self.world.map(monthly, "time", time, **attrs).rename("nee").compute()
 
     @cached_property
     def fire(self) -> xr.DataArray:
         """Fire emissions (time, lat, lon), gC m-2 d-1, monthly."""
-        wai, time = observe.by_month(self._packed["WAI2"].transpose("time", "cell").values, self._climate.time)
-        burnt = observe.fires(wai, self._gpp.mean(0), self._shares, self._land, self.settings.fire)
+        wai, time = observe.by_month(self.world.packed["WAI2"].transpose("time", "cell").values, self.world.days)
+        burnt = observe.fires(wai, self.world.gpp.mean(0), self.world.shares, self.world.land, self.settings.fire)
         attrs = {"units": "gC m-2 d-1", "long_name": "fire emissions", "area_basis": "land"}
-        return self._map(burnt, "time", time, **attrs).rename("fire").compute()
+        return self.world.map(burnt, "time", time, **attrs).rename("fire").compute()
 
     @cached_property
     def pft(self) -> xr.DataArray:
         """Shares of the plant functional types (pft, lat, lon)."""
-        maps = [self._map(s, None) for s in self._shares]
+        maps = [self.world.map(s, None) for s in self.world.shares]
         names = xr.DataArray(list(TYPES), dims="pft", name="pft")
         return xr.concat(maps, names).rename("pft_share").assign_attrs(units="1", long_name="share of the cell's land")
 
     @cached_property
     def enso(self) -> xr.DataArray:
         """Index of the ENSO-like mode by day (positive: warm and dry tropics)."""
-        return xr.DataArray(self._climate.nino, {"time": self._time}, ("time",), "enso", {"units": "1"})
+        return xr.DataArray(self.world.climate.nino, {"time": self.world.time}, ("time",), "enso", {"units": "1"})
 
     @cached_property
     def towers(self) -> xr.Dataset:
         """The tower network as ``read_towers`` returns it: nee, nee_qc, Tair over ``sample``; and ``nee_true``."""
-        return observe.towers(self, np.random.default_rng(self._streams[0]))
+        return observe.towers(self.world, self.settings, np.random.default_rng(self._streams[0]))
 
     @cached_property
     def inversions(self) -> xr.Dataset:
         """Five inversions, monthly: nbe (inversion, time, lat, lon), gC m-2 d-1 of land, fires included."""
-        return observe.inversions(self, np.random.default_rng(self._streams[1]))
+        return observe.inversions(self.world, self.settings, np.random.default_rng(self._streams[1]))
 
     @cached_property
     def target(self) -> xr.DataArray:
@@ -340,7 +320,7 @@ class Earth:
     @cached_property
     def bottom_up(self) -> xr.Dataset:
         """NEE upscaled from the towers by gradient-boosted trees (scikit-learn): nee (time, lat, lon), monthly."""
-        return observe.bottom_up(self)
+        return observe.bottom_up(self.world, self.towers, self.drivers, self.seed, self.nee.attrs)
 
     def global_mean(self, flux: xr.DataArray) -> float:
         """Global sum of a flux per m2 of land, mean over all its other dims but members, in PgC yr-1."""
@@ -349,10 +329,3 @@ class Earth:
             mean = mean.weighted(xr.DataArray(MONTH_DAYS, dims="month")).mean("month")
         total = xr.dot(mean.fillna(0), self.land_area, dim=["lat", "lon"]) * PG_PER_YEAR
         return float(total.mean())
-
-
-def _unpacked(part: np.ndarray, shape: tuple[int, int], row: np.ndarray, col: np.ndarray) -> np.ndarray:
-    """(…, cell) → (…, lat, lon), NaN at sea."""
-    out = np.full((*part.shape[:-1], *shape), np.nan, np.float32)
-    out[..., row, col] = part
-    return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -11,10 +11,11 @@ from xflux import towers as tower_room
 from xflux.synthetic.biosphere import TYPES
 from xflux.synthetic.climate import Land
 from xflux.synthetic.fields import autoregressive, smooth_fields
+from xflux.synthetic.world import World
 from xflux.temporal import mean_by
 
 if TYPE_CHECKING:
-    from xflux.synthetic.earth import Earth
+    from xflux.synthetic.earth import Settings
 
 INVERSIONS = ("INV-A", "INV-B", "INV-C", "INV-D", "INV-E")
 # centres of the real network: lat, lon, spread (degrees), weight; the rest is scattered over all land
@@ -62,9 +63,9 @@ def place(land: Land, uneven: float, count: int, rng: np.random.Generator) -> np
     return rng.choice(land.size, count, p=chance / chance.sum())
 
 
-def towers(earth: Earth, rng: np.random.Generator) -> xr.Dataset:
+def towers(world: World, settings: Settings, rng: np.random.Generator) -> xr.Dataset:
     """Daily tower records: two to all years each, three days in four of good quality."""
-    land, settings, days = earth._land, earth.settings, earth._climate.time
+    land, days = world.land, world.days
     cell = place(land, settings.uneven, settings.towers, rng)
     years = days.astype("datetime64[Y]").astype(int)
     every = np.unique(years)
@@ -74,17 +75,17 @@ def towers(earth: Earth, rng: np.random.Generator) -> xr.Dataset:
     shift = rng.uniform(-0.45, 0.45, (2, settings.towers)) * step
     own_offset = 0.05 * settings.hidden * rng.standard_normal(settings.towers)
     tropical = 1 / (1 + np.exp((np.abs(land.lat) - 23) / 2))
-    igbp = np.array([t[0] for t in TYPES.values()])[earth._shares.argmax(0)]
+    igbp = np.array([t[0] for t in TYPES.values()])[world.shares.argmax(0)]
     parts = []
     for s, c in enumerate(cell):
         when = np.flatnonzero((years >= start[s]) & (years < start[s] + length[s]))
         when = when[rng.random(len(when)) < 0.75]
-        gpp, ter = earth._gpp[when, c], earth._ter[when, c]
+        gpp, ter = world.gpp[when, c], world.ter[when, c]
         true = ter - gpp
         # random error grows with the flux, and has the tails of a Laplace distribution (Richardson et al., 2006)
         noise = rng.laplace(0, 1, len(when)) / np.sqrt(2) * (0.25 + 0.12 * (gpp + ter) / 2) * settings.tower_noise
         nee = true - settings.night_bias * tropical[c] * ter + noise + own_offset[s]
-        tair = earth._packed["Tair"].values[when, c] if earth._packed["Tair"].dims[0] == "time" else None
+        tair = world.packed["Tair"].values[when, c] if world.packed["Tair"].dims[0] == "time" else None
         parts.append({
             "site": np.full(len(when), f"S{s // 1000}-{s % 1000:03d}"), "time": days[when].astype("datetime64[ns]"),
             "lat": np.full(len(when), land.lat[c] + shift[0, s]), "lon": np.full(len(when), land.lon[c] + shift[1, s]),
@@ -109,12 +110,12 @@ def fires(wai: np.ndarray, gpp: np.ndarray, shares: np.ndarray, land: Land, tota
     return (burnt * (total / now if now > 0 else 0)).astype(np.float32)
 
 
-def inversions(earth: Earth, rng: np.random.Generator) -> xr.Dataset:
+def inversions(world: World, settings: Settings, rng: np.random.Generator) -> xr.Dataset:
     """Truth and fires by month, and errors: by region and season, correlated between inversions, small in sum."""
-    land, size = earth._land, earth.settings.inversion_error
-    truth, time = by_month(earth._ter - earth._gpp, earth._climate.time)
-    wai, _ = by_month(earth._packed["WAI2"].transpose("time", "cell").values, earth._climate.time)
-    truth = truth + fires(wai, earth._gpp.mean(0), earth._shares, land, earth.settings.fire)
+    land, size = world.land, settings.inversion_error
+    truth, time = by_month(world.ter - world.gpp, world.days)
+    wai, _ = by_month(world.packed["WAI2"].transpose("time", "cell").values, world.days)
+    truth = truth + fires(wai, world.gpp.mean(0), world.shares, land, settings.fire)
     area = land.region_area.sum(1)  # m2 by region
     share = land.region_area / land.region_area.sum(0)  # of each cell's land
     common, common_pattern = _regional_errors(area, len(time), rng), smooth_fields(land.lat, land.lon, 0.2, 1, rng)[0]
@@ -128,7 +129,7 @@ def inversions(earth: Earth, rng: np.random.Generator) -> xr.Dataset:
         maps.append(truth + (region @ share).astype(np.float32) + (pattern - mean @ share).astype(np.float32))
     attrs = {"units": "gC m-2 d-1", "long_name": "net biome exchange", "area_basis": "land",
              "includes_fire": 1, "includes_rivers": 0}  # fmt: skip
-    fields = [earth._map(m, "time", time, **attrs) for m in maps]
+    fields = [world.map(m, "time", time, **attrs) for m in maps]
     nbe = xr.concat(fields, xr.DataArray(list(INVERSIONS), dims="inversion", name="inversion")).compute()
     return xr.Dataset({"nbe": nbe.assign_attrs(attrs)}, attrs={"title": "inversions of the synthetic Earth"})
 
@@ -156,20 +157,20 @@ def _regional_errors(area: np.ndarray, months: int, rng: np.random.Generator) ->
     return error + 0.2 * rng.standard_normal() * area / area.sum()
 
 
-def bottom_up(earth: Earth) -> xr.Dataset:
+def bottom_up(world: World, towers: xr.Dataset, drivers: xr.Dataset, seed: int, attrs: dict[str, Any]) -> xr.Dataset:
     """Upscaled NEE: boosted trees on 40 000 tower days, predicted from the drivers' monthly means."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    names = list(earth.drivers.data_vars)
-    at = tower_room.colocate(earth.towers, earth.drivers, max_distance=1e4, keep=["Tair"])
-    rng = np.random.default_rng(earth.seed)
+    names = list(drivers.data_vars)
+    at = tower_room.colocate(towers, drivers, max_distance=1e4, keep=["Tair"])
+    rng = np.random.default_rng(seed)
     rows = rng.permutation(at.sizes["sample"])[:40_000]
     x = np.stack([at[n].values[rows] for n in names], axis=1)
     model = HistGradientBoostingRegressor(max_iter=150, random_state=0).fit(x, at["nee"].values[rows])
-    days = earth._climate.time
+    days = world.days
     columns = []
     for name in names:
-        da = earth._packed[name]
+        da = world.packed[name]
         if "time" in da.dims:
             columns.append(by_month(da.transpose("time", "cell").values, days)[0])
         elif "dayofyear" in da.dims:
@@ -177,8 +178,8 @@ def bottom_up(earth: Earth) -> xr.Dataset:
             columns.append(by_month(da.transpose("dayofyear", "cell").values[year], days)[0])
         else:
             columns.append(np.broadcast_to(da.values, columns[0].shape))
-    _, time = by_month(earth._gpp[:, :1], days)
+    _, time = by_month(world.gpp[:, :1], days)
     table = np.stack([c.ravel() for c in columns], axis=1)
     nee = model.predict(table).reshape(columns[0].shape).astype(np.float32)
-    attrs = {**earth.nee.attrs, "long_name": "net ecosystem exchange, upscaled from towers"}
-    return xr.Dataset({"nee": earth._map(nee, "time", time, **attrs).compute()}, attrs={"title": "bottom-up product"})
+    attrs = {**attrs, "long_name": "net ecosystem exchange, upscaled from towers"}
+    return xr.Dataset({"nee": world.map(nee, "time", time, **attrs).compute()}, attrs={"title": "bottom-up product"})

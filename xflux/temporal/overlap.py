@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .calendar import DAY
-from .steps import Steps, _days_in_months
+from .steps import Steps, days_in_months
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def overlap(target: Steps, source: Steps) -> Overlap:
         step, label, days = target.split("month")
         label = label % 12 + 1 if target.calendar is not None else label
     elif target.dim == "month":
-        position, label, days = _days_in_months(source.labels)
+        position, label, days = days_in_months(source.labels)
         lookup = dict(zip(target.labels, range(target.labels.size), strict=True))
         known = np.isin(label, target.labels)
         at = np.array([lookup[m] for m in label[known]], int)

@@ -67,7 +67,7 @@ class Steps:
         if period == "year":
             return index, np.zeros_like(index), self.days
         if self.dim == "dayofyear":
-            return _days_in_months(self.labels)
+            return days_in_months(self.labels)
         order = np.argsort(self.labels, kind="stable")
         return index[order], self.labels[order], self.days[order]
 
@@ -95,7 +95,7 @@ class Steps:
         return np.bincount(group, days) >= self.periods(labels, period)[1] - 1e-6
 
 
-def _days_in_months(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def days_in_months(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(position, month, days) of the days of the mean Gregorian year.
 
     Day d lies in one month in common years and, after February, one day earlier in leap years; 366 exists in leap years

@@ -11,7 +11,7 @@ import xarray as xr
 
 from xflux import temporal
 from xflux.cells import standardise
-from xflux.towers.folds import _some, great_circle_km, require_places, site_table
+from xflux.towers.folds import great_circle_km, require_places, site_table, some_of
 from xflux.towers.when import match_times
 from xflux.values import decoded, warn_of_fills
 
@@ -187,14 +187,14 @@ def _drop_unreached(towers, number, names, cells, distance, max_distance):
     lost = ~np.isfinite(distance)
     if lost.all():
         raise ValueError(
-            f"no tower has a cell with drivers within {max_distance} km (sites {_some(names)}): check the "
+            f"no tower has a cell with drivers within {max_distance} km (sites {some_of(names)}): check the "
             "longitudes and the grid's extent, fill coastal cells (drivers.fill_nearest) or raise max_distance"
         )
     if not lost.any():
         return towers, number, names, cells, distance
     warnings.warn(
         f"{int(lost.sum())} of {len(names)} sites have no cell with drivers within {max_distance} km and are left out: "
-        f"{_some(names[lost])}",
+        f"{some_of(names[lost])}",
         stacklevel=3,
     )
     kept = ~lost[number]

@@ -36,11 +36,11 @@ def require_places(names: np.ndarray, lat: np.ndarray, lon: np.ndarray, what: st
     if len(lost):
         raise ValueError(
             f"{what} needs the place of every tower, but lat/lon are NaN at {len(lost)} of {len(names)} sites: "
-            f"{_some(lost)}. Give read_towers a site list: sites= (columns site, lat, lon, igbp) or a BADM file."
+            f"{some_of(lost)}. Give read_towers a site list: sites= (columns site, lat, lon, igbp) or a BADM file."
         )
 
 
-def _some(names, most: int = 12) -> str:
+def some_of(names, most: int = 12) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(str, names[:most])) + more
 

@@ -15,7 +15,7 @@ import xarray as xr
 
 from xflux.reading import blamed_on
 from xflux.towers import fluxnet, netcdf, plain
-from xflux.towers.folds import _some
+from xflux.towers.folds import some_of
 from xflux.towers.sites import site_list
 
 
@@ -182,7 +182,7 @@ def _without_flag(
             continue
         names = [os.path.basename(tables[n].attrs["source"]) for n in lacking]
         warnings.warn(
-            f"no quality flag for {target} in {_some(names)}: no quality control there (qc={qc})", stacklevel=3
+            f"no quality flag for {target} in {some_of(names)}: no quality control there (qc={qc})", stacklevel=3
         )
         table[f"_no_flag_{target}"] = table["_file"].isin(lacking)
     return table.drop(columns="_file")
