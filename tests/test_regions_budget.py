@@ -119,8 +119,6 @@ def test_text():
 
 def test_errors_say_what_is_missing():
     one = members([[1.0, 2.0]]).isel(member=0)
-    with pytest.raises(ValueError, match="spread='ensemble' needs a dim of members"):
-        regional_budget(one)
     with pytest.raises(ValueError, match=r"needs covariance=: a DataArray \(region, region_2\)"):
         regional_budget(one, spread="covariance")
     with pytest.raises(ValueError, match="spread 'sd' is unknown; expected 'ensemble' or 'covariance'"):
@@ -209,3 +207,41 @@ def test_a_period_longer_than_the_data_says_so():
     with pytest.warns(UserWarning, match="period '1999–2002': only 2 of its 4 years are whole in the data"):
         table = regional_budget(da, periods=[(1999, 2002)])
     assert table.n_years.item() == 2
+
+
+def test_a_single_product_has_its_years_but_no_spread():
+    da = flux(axes(10.0), steps=36).assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    table = regional_budget(da.chunk(time=7), "reccap2")
+    amounts = globe(da) * da.time.dt.days_in_month / 1e15
+    years = amounts.values.reshape(3, 12).sum(1)
+    whole = table.sel(region="GLOBAL", period="2001–2003")
+    np.testing.assert_allclose([whole["mean"], whole["sd_years"]], [years.mean(), years.std(ddof=1)], rtol=1e-12)
+    assert table["spread"].isnull().all() and (table.n_members == 1).all()
+    assert table.sd_years.attrs["units"] == "PgC yr-1"
+    assert budget_table(table, 1).loc["GLOBAL", "2001–2003"] == f"{years.mean():.1f}"
+    assert table["region_name"].sel(region=["KAJ", "GLOBAL"]).values.tolist() == ["Korea and Japan", "Globe"]
+
+
+def test_the_default_period_is_what_all_members_have():
+    a = flux(axes(10.0), steps=48).assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    late = a.isel(time=slice(18, None))
+    with pytest.warns(UserWarning, match="steps that others have are NaN"):
+        both = xflux.ensemble({"A": a, "B": late})
+    table = regional_budget(both, "latitude-bands")
+    assert list(table.period) == ["2003–2004"] and (table.n_members == 2).all()
+    with pytest.warns(UserWarning, match="period '2001–2004': B lacks a part of its years and is left out"):
+        table = regional_budget(both, "latitude-bands", [(2001, 2004)])
+    assert (table.n_members == 1).all()
+    with pytest.raises(ValueError, match="no whole year in common: A 2001–2001, B 2003–2004"):
+        regional_budget(both.where((both.time.dt.year == 2001) | (both.inversion == "B")), "latitude-bands")
+
+
+@pytest.mark.parametrize("time", [False, True])
+def test_the_share_that_is_covered(time):
+    da = flux(axes(10.0), steps=24).assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    da = da.where(da.lat < 0)
+    table = regional_budget(
+        da if time else da.isel(time=0, drop=True).assign_attrs(units="gC m-2 d-1"), "latitude-bands"
+    )
+    share = table["valid_fraction"].isel(period=0)
+    np.testing.assert_allclose(share.sel(region=["90S-80S", "80N-90N", "GLOBAL"]), [1, 0, 0.5], atol=1e-12)

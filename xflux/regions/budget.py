@@ -6,16 +6,18 @@ from collections.abc import Hashable, Iterable, Mapping
 import numpy as np
 import xarray as xr
 
-from xflux.cells import cell_area, locate, standardise
+from xflux.cells import standardise
 from xflux.contents import riding
 from xflux.files import stamp
 from xflux.regions.aggregate import TIMES, integrate, integrated_units, weighing_basis
 from xflux.regions.cache import plan_for
-from xflux.regions.globe import GLOBAL, check_labels, with_global
+from xflux.regions.covariance import spread_of_sum
+from xflux.regions.globe import check_labels, with_global
+from xflux.regions.names import long_names
 from xflux.temporal import standardise as standardise_time
 from xflux.temporal import to_amounts
 from xflux.temporal.bounds import dataset_bounds
-from xflux.temporal.convert import own_riding, variable_of
+from xflux.temporal.convert import own_riding, valid_share, variable_of
 from xflux.temporal.steps import steps_of
 from xflux.units import UnitsError, flux_variables, parse
 
@@ -45,11 +47,12 @@ def regional_budget(
     regions
         As in :func:`aggregate_regions`; ignored where ``obj`` has a dim ``region``.
     periods
-        First and last year of each period, [(2001, 2009), (2010, 2017)] or {"2000s": (2001, 2009)}; default: all years.
+        First and last year of each period, [(2001, 2009), (2010, 2017)] or {"2000s": (2001, 2009)}; default: from the
+        first to the last year that all members have. A member counts in a period of which it has all years.
     spread
         "ensemble": standard deviation (n − 1) over the members of the member's own sum over region and period, so that
-        errors which cancel between regions do cancel. "covariance": square root of the variance of the same sum, from
-        ``covariance``.
+        errors which cancel between regions do cancel; NaN for a single product. "covariance": square root of the
+        variance of the same sum, from ``covariance``.
     covariance
         Error covariance of the period mean: (region, region_2), in ``units`` squared, or (lat, lon, lat_2, lon_2) in
         the squared units of the flux; a dim ``period`` where periods differ. Matched by its coordinates.
@@ -63,13 +66,16 @@ def regional_budget(
     Returns
     -------
     xarray.Dataset
-        ``mean`` and ``spread`` (period, region), ``n_members``, ``n_years`` (period).
+        By (period, region): ``mean``, ``spread``, ``sd_years`` (the standard deviation, n − 1, of the ensemble mean's
+        years), ``valid_fraction`` (the share of the region and of the time that is not missing; NaN where integrals
+        were given without it) and ``n_members``; ``n_years`` (period). Regions that have names carry them as the
+        coordinate ``region_name``.
 
     Raises
     ------
     ValueError
-        spread="ensemble" without an ensemble, "covariance" without one or with one of other regions or cells, units
-        that are not per year, a period without whole years.
+        spread="covariance" without a covariance or with one of other regions or cells, units that are not per year, a
+        period without whole years, members without a year in common.
 
     Examples
     --------
@@ -85,29 +91,28 @@ def regional_budget(
     da, source = _flux(standardise_time(obj), var)
     weighed = (regions, land_fraction, area_basis)
     yearly = _yearly(da, source, units, *weighed)
-    means, years = _by_period(yearly, periods)
-    dims = _ensemble_dims(means, ensemble)
-    if spread == "ensemble":
-        if not dims:
-            raise ValueError(
-                f"spread='ensemble' needs a dim of members beside {tuple(da.dims)}; give spread='covariance' and "
-                f"covariance=, or take the mean of aggregate_regions."
-            )
-        deviation = means.std(dims, ddof=1)
+    dims = _ensemble_dims(yearly["flux"], ensemble)
+    parts = _by_period(yearly, dims, periods)
+    means = parts["mean"]
+    if spread == "covariance":
+        deviation = spread_of_sum(covariance, means.mean(dims), da, source, units, weighed)
     else:
-        deviation = _from_covariance(covariance, means.mean(dims), da, source, units, weighed)
+        deviation = means.std(dims, ddof=1) if dims else xr.full_like(means, np.nan)
     count = means.notnull().sum(dims) if dims else means.notnull().astype(int)
-    table = xr.Dataset({"mean": means.mean(dims), "spread": deviation, "n_members": count})
-    for name in ("mean", "spread"):
+    table = xr.Dataset({"mean": means.mean(dims), "spread": deviation, "sd_years": parts["sd_years"]})
+    for name in table:
         table[name].attrs = {"units": units}
-    table = table.transpose("period", "region").assign(n_years=("period", years))
-    table.attrs = {"spread": spread, "regions": str(yearly.attrs.get("regions", "")), "units": units} | riding(da)
-    table.attrs["provenance"] = stamp(f"regional_budget(regions={table.attrs['regions']!r}, spread={spread!r})")
-    return table
+    table["valid_fraction"] = parts["valid"].mean(dims).assign_attrs(units="1")
+    table = table.assign(n_members=count).transpose("period", "region").assign(n_years=parts["n_years"])
+    said = str(yearly["flux"].attrs.get("regions", ""))
+    table.attrs = {"spread": spread, "regions": said, "units": units} | riding(da)
+    table.attrs["provenance"] = stamp(f"regional_budget(regions={said!r}, spread={spread!r})")
+    names = long_names(said, table["region"].values.tolist())
+    return table if names is None else table.assign_coords(region_name=("region", names))
 
 
 def budget_table(table: xr.Dataset, digits: int = 2):
-    """The budget as text, "−3.14 ± 1.75", a ``pandas.DataFrame`` of regions by periods.
+    """The budget as text, "−3.14 ± 1.75" a ``pandas.DataFrame`` of regions by periods; "−3.14" without a spread.
 
     >>> da = xr.DataArray([[1.0], [2.0]], dims=("member", "region"), coords={"region": ["A"]})
     >>> budget_table(regional_budget(da.assign_attrs(units="PgC yr-1"))).loc["A", "all"]
@@ -115,7 +120,8 @@ def budget_table(table: xr.Dataset, digits: int = 2):
     """
 
     def text(mean: float, spread: float) -> str:
-        return f"{mean:.{digits}f} ± {spread:.{digits}f}".replace("-", "−")
+        known = "" if np.isnan(spread) else f" ± {spread:.{digits}f}"
+        return f"{mean:.{digits}f}{known}".replace("-", "−")
 
     table = table[["mean", "spread"]].compute()
     values = xr.apply_ufunc(text, table["mean"], table["spread"], vectorize=True, output_dtypes=[object])
@@ -133,145 +139,127 @@ def _flux(obj, var: Hashable | None) -> tuple[xr.DataArray, xr.DataArray | xr.Da
     return da.assign_attrs(inherited | da.attrs), obj
 
 
-def _yearly(da, source, units: str, regions, land_fraction, area_basis) -> xr.DataArray:
-    """(…, time, region) amounts of whole calendar years, or the rate per year where there is no time."""
+def _yearly(da, source, units: str, regions, land_fraction, area_basis) -> xr.Dataset:
+    """In memory, by (…, time, region): ``flux``, amounts of whole calendar years, and ``valid``, what they cover.
+
+    Without a time they are the rate per year and what the map covers.
+    """
     timeless = not set(TIMES) & set(da.dims)
     step_units = units if timeless else parse(units).amount
     bounds = dataset_bounds(source) if "time" in da.dims else None
     if "region" in da.dims:
-        sums = to_amounts(with_global(da), step_units, None, bounds)[0]
+        sums, flux = da, to_amounts(with_global(da), step_units, None, bounds)[0]
     else:
-        sums = integrate(da, source, regions, step_units, None, land_fraction, False, area_basis)
-        check_labels(sums["region"].values)
-        sums = with_global(sums)
-    if timeless:
-        return sums
-    yearly, share = to_amounts(sums, step_units, "YS", bounds)
-    # A year with missing steps is no year: its sum would be too small.
-    yearly = yearly.where(share > 1 - 1e-9)
-    return yearly.isel(time=steps_of(sums, bounds).covered("year")) if "time" in yearly.dims else yearly
+        whole = _has_globe(da, source, regions, land_fraction, area_basis)
+        sums = integrate(da, source, regions, step_units, None, land_fraction, whole, area_basis)
+        check_labels(sums["region"].values[: -1 if whole else None])
+        flux = with_global(sums)
+    valid = sums.coords.get("valid_fraction")
+    valid = xr.full_like(sums, np.nan) if valid is None else valid.reset_coords(drop=True)
+    if not timeless:
+        flux, share = to_amounts(flux, step_units, "YS", bounds)
+        # A year with missing steps is no year: its sum would be too small.
+        flux = flux.where(share > 1 - 1e-9)
+        if "valid_fraction" in sums.coords:
+            valid = valid_share(sums, share, bounds, "year")
+    valid = valid.assign_coords(region=valid["region"].astype(str)).reindex(region=flux["region"].astype(str).values)
+    both = xr.Dataset({"flux": flux.assign_coords(region=flux["region"].astype(str)), "valid": valid}).compute()
+    return both.isel(time=steps_of(sums, bounds).covered("year")) if "time" in both.dims else both
 
 
-def _by_period(yearly: xr.DataArray, periods: Periods | None) -> tuple[xr.DataArray, np.ndarray]:
-    """Mean over the years of each period, of members that have all of them, and how many years these are."""
+def _has_globe(da, source, regions, land_fraction, area_basis) -> bool:
+    source = standardise(source)
+    basis = weighing_basis(standardise(da), regions, integrated_units(da)[2], area_basis, quiet=True)[0]
+    return plan_for(source, regions, basis, land_fraction)[0].has_globe
+
+
+def _by_period(yearly: xr.Dataset, dims: list[Hashable], periods: Periods | None) -> xr.Dataset:
+    """``mean`` and ``valid`` (…, period, region) of members that have all years, ``sd_years``, ``n_years``."""
     if "time" not in yearly.dims:
         if periods is not None:
-            raise ValueError(f"periods need the dim 'time'; there is {tuple(yearly.dims)}.")
-        return yearly.expand_dims(period=["all"]), np.array([1])
+            raise ValueError(f"periods need the dim 'time'; there is {tuple(yearly['flux'].dims)}.")
+        once = yearly.rename(flux="mean").expand_dims(period=["all"])
+        return once.assign(sd_years=once["mean"].mean(dims) * np.nan, n_years=("period", [1]))
     years = yearly["time"].dt.year.values
     if years.size == 0:
         raise ValueError("the time axis covers no whole year, so there is no annual budget.")
+    has = yearly["flux"].notnull().any("region")
     if periods is None:
-        periods = [(int(years.min()), int(years.max()))]
+        periods = [_common_years(has, dims, years)]
     if not isinstance(periods, Mapping):
         periods = {f"{first}–{last}": (first, last) for first, last in periods}
-    parts, counts = [], []
+    parts = []
     for name, (first, last) in periods.items():
         chosen = (years >= first) & (years <= last)
-        if not chosen.any():
-            raise ValueError(f"period {name!r} holds none of the whole years {years.min()}–{years.max()}.")
-        if chosen.sum() < last - first + 1:
-            warnings.warn(
-                f"period {name!r}: only {chosen.sum()} of its {last - first + 1} years are whole in the data "
-                f"({years[chosen].min()}–{years[chosen].max()}); the mean is over these.",
-                UserWarning,
-                stacklevel=3,
-            )
-        parts.append(yearly.isel(time=chosen).mean("time", skipna=False))
-        counts.append(int(chosen.sum()))
-    return xr.concat(parts, xr.DataArray(list(periods), dims="period", name="period")), np.array(counts)
+        _check_period(name, first, last, years[chosen], years)
+        _name_incomplete(name, has.isel(time=chosen).all("time"), dims)
+        part = yearly.isel(time=chosen)
+        mean = part["flux"].mean("time", skipna=False)
+        of_members = part["flux"].where(mean.notnull()).mean(dims)
+        counts = mean.notnull() | ~mean.notnull().any(dims)  # the share of a region that no member has is told too
+        one = xr.Dataset({"mean": mean, "valid": part["valid"].where(counts).mean("time")})
+        several = chosen.sum() > 1
+        one["sd_years"] = of_members.std("time", ddof=1, skipna=False) if several else of_members.mean("time") * np.nan
+        parts.append(one.assign(n_years=int(chosen.sum())))
+    return xr.concat(parts, xr.DataArray(list(periods), dims="period", name="period"))
 
 
-def _ensemble_dims(means: xr.DataArray, ensemble) -> list[Hashable]:
-    others = [dim for dim in means.dims if dim not in ("period", "region")]
+def _common_years(has: xr.DataArray, dims: list[Hashable], years: np.ndarray) -> tuple[int, int]:
+    """First and last year that all members have; those that no member has at all are kept, so that gaps show."""
+    common = years[(has.all(dims) if dims else has).values]
+    if common.size:
+        return int(common.min()), int(common.max())
+    if not has.any():
+        return int(years.min()), int(years.max())
+    raise ValueError(
+        f"the members have no whole year in common: {_years_of(has, dims, years)}. Select the members, or give periods "
+        f"of which some have all years."
+    )
+
+
+def _years_of(has: xr.DataArray, dims: list[Hashable], years: np.ndarray) -> str:
+    each = has.stack(member=dims) if dims else has.expand_dims("member")
+    said = []
+    for one in each.transpose("member", "time"):
+        own = years[one.values]
+        said.append(f"{_label(one, dims)} {own.min()}–{own.max()}" if own.size else f"{_label(one, dims)} none")
+    return ", ".join(said)
+
+
+def _label(one: xr.DataArray, dims: list[Hashable]) -> str:
+    return "/".join(str(one[dim].item()) for dim in dims if dim in one.coords) or "a member"
+
+
+def _check_period(name: str, first: int, last: int, chosen: np.ndarray, years: np.ndarray) -> None:
+    if not chosen.size:
+        raise ValueError(f"period {name!r} holds none of the whole years {years.min()}–{years.max()}.")
+    if chosen.size < last - first + 1:
+        warnings.warn(
+            f"period {name!r}: only {chosen.size} of its {last - first + 1} years are whole in the data "
+            f"({chosen.min()}–{chosen.max()}); the mean is over these.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _name_incomplete(period: str, has: xr.DataArray, dims: list[Hashable]) -> None:
+    """Members that do not count in a period in which others do."""
+    each = has.stack(_each=dims) if dims else has.expand_dims("_each")
+    lacking = [_label(one, dims) for one in each if not one]
+    if 0 < len(lacking) < each.size:
+        warnings.warn(
+            f"period {period!r}: {', '.join(lacking)} lack{'s' * (len(lacking) == 1)} a part of its years and "
+            f"{'is' if len(lacking) == 1 else 'are'} left out.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _ensemble_dims(yearly: xr.DataArray, ensemble) -> list[Hashable]:
+    others = [dim for dim in yearly.dims if dim not in ("time", "region")]
     if ensemble is None:
         return others
     chosen = [ensemble] if isinstance(ensemble, str) else list(ensemble)
     if set(chosen) != set(others):
         raise ValueError(f"the ensemble's dims are {chosen}, but those beside time, lat, lon and region are {others}.")
     return chosen
-
-
-def _from_covariance(covariance, means, da, source, units, weighed) -> xr.DataArray:
-    """√ of the variance of the sums; no correlation is left out."""
-    expected = "a DataArray (region, region_2) or (lat, lon, lat_2, lon_2)"
-    if not isinstance(covariance, xr.DataArray):
-        raise ValueError(f"spread='covariance' needs covariance=: {expected}, not {type(covariance).__name__}.")
-    periods = means["period"].values.tolist()
-    if "period" in covariance.coords and set(covariance["period"].values.tolist()) != set(periods):
-        raise ValueError(f"the covariance is of the periods {covariance['period'].values.tolist()}, not {periods}.")
-    if {"lat_2", "lon_2"} <= set(covariance.dims):
-        return _from_cells(covariance, means, da, source, units, *weighed)
-    if not {"region", "region_2"} <= set(covariance.dims):
-        raise ValueError(f"covariance has the dims {covariance.dims}; expected {expected}.")
-    names = {dim: covariance[dim].astype(str).values for dim in ("region", "region_2")}
-    covariance = covariance.assign_coords(names)
-    labels = [str(label) for label in means["region"].values if label != GLOBAL]
-    lacking = [label for label in labels if label not in names["region"]]
-    if lacking or set(names["region"]) != set(names["region_2"]):
-        raise ValueError(f"covariance lacks the regions {lacking} of {labels}, or its two dims have other labels.")
-    matrix = covariance.sel(region=labels, region_2=labels).transpose(..., "region", "region_2")
-    variance = xr.apply_ufunc(
-        lambda c: np.diagonal(c, axis1=-2, axis2=-1), matrix, input_core_dims=[["region", "region_2"]],
-        output_core_dims=[["region"]],
-    ).assign_coords(region=labels)  # fmt: skip
-    if GLOBAL in means["region"].values:
-        # What falls in no region takes part where the covariance knows it.
-        everything = covariance.sum(("region", "region_2")) if "unassigned" in names["region"] else matrix.sum(
-            ("region", "region_2")
-        )  # fmt: skip
-        variance = xr.concat([variance, everything.expand_dims(region=[GLOBAL], axis=-1)], "region")
-    deviation = _root(variance).assign_coords(region=means["region"].values)
-    return deviation.broadcast_like(means).reindex_like(means)
-
-
-def _root(variance: xr.DataArray) -> xr.DataArray:
-    """√, where rounding may have left a variance a hair below zero."""
-    lowest = float(variance.min())
-    if lowest < -1e-9 * float(abs(variance).max()):
-        raise ValueError(f"the covariance gives a variance of {lowest:g}: it is not positive semidefinite.")
-    return np.sqrt(variance.clip(min=0))
-
-
-def _from_cells(covariance, means, da, source, units, regions, land_fraction, area_basis) -> xr.DataArray:
-    """Variance W C Wᵀ of the integrals over cells, W the region weights and the globe's."""
-    source = standardise(source)
-    scale, integrated, per_cell = integrated_units(da)
-    basis = weighing_basis(da, regions, per_cell, area_basis, quiet=True)[0]
-    weights = plan_for(source, regions, basis, land_fraction)[0]
-    one = xr.DataArray(scale, attrs={"units": integrated})
-    rows = weights.rows.toarray()
-    if weights.globe is not None:
-        rows = np.vstack([rows, weights.globe])
-    if per_cell:
-        rows = rows / cell_area(source).values.ravel()
-    matrix = _on_cells(covariance, source)
-    variance = np.einsum("ri,...ij,rj->...r", rows, matrix.values, rows, optimize=True)
-    coords = {"region": means["region"]}
-    if "period" in matrix.dims:
-        coords |= {"period": matrix["period"]} if "period" in matrix.coords else {}
-    variance = xr.DataArray(variance, coords, (*(d for d in matrix.dims if d == "period"), "region"))
-    return (_root(variance) * float(to_amounts(one, units)[0])).broadcast_like(means).reindex_like(means)
-
-
-def _on_cells(covariance: xr.DataArray, source: xr.DataArray | xr.Dataset) -> xr.DataArray:
-    """([period], cell, cell_2) in the order of the flux, matched by latitude and longitude where it has them."""
-    if not {"lat", "lon"} <= set(covariance.dims):
-        first = covariance.isel(lat_2=0, lon_2=0, drop=True)  # so that latitude and longitude are found once
-        covariance = covariance.rename(dict(zip(first.dims, standardise(first).dims, strict=True)))
-    for axis in ("lat", "lon"):
-        for dim in (axis, f"{axis}_2"):
-            if dim not in covariance.coords and covariance.sizes[dim] == source.sizes[axis]:
-                continue
-            place = locate(covariance[dim].values, source[axis].values, axis)
-            if covariance.sizes[dim] != source.sizes[axis] or (place < 0).any():
-                raise ValueError(
-                    f"the covariance's {dim} ({covariance.sizes[dim]} from {covariance[dim].values[0]:g}) is not the "
-                    f"{axis} of the flux ({source.sizes[axis]} from {source[axis].values[0]:g})."
-                )
-            covariance = covariance.isel({dim: place})
-    order = [*(d for d in covariance.dims if d == "period"), "lat", "lon", "lat_2", "lon_2"]
-    matrix, count = covariance.transpose(*order), source.sizes["lat"] * source.sizes["lon"]
-    values = np.asarray(matrix.values).reshape(*matrix.shape[:-4], count, count)
-    coords = {"period": matrix["period"]} if "period" in matrix.coords else {}
-    return xr.DataArray(values, coords, (*order[:-4], "cell", "cell_2"))

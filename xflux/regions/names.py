@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from xflux.regions.cover import latitude_band_limits
-from xflux.regions.shapes import RECCAP2, SETS, countries, members
+from xflux.regions.globe import GLOBAL
+from xflux.regions.shapes import CHAPTER_NAMES, RECCAP2, SETS, countries, members
 
 REGIONMASK = ("srex", "giorgi", "prudence", "ar6.land", "ar6.ocean", "ar6.all")
 """Sets of regionmask that need no file, and those of AR6, which regionmask downloads once."""
@@ -72,6 +73,25 @@ def unknown(name: str) -> str:
         f"region {name!r} is unknown{f': did you mean {_or(meant)}?' if meant else '.'} Expected one of the sets "
         f"{', '.join(NAMES)}, a region of one, or a country by its name or ISO code (DEU)."
     )
+
+
+def long_names(regions: str, labels: list[str]) -> list[str] | None:
+    """The names of the regions of a set, or of regions and countries by name, that xflux ships; None for others.
+
+    >>> long_names("EU, DEU", ["EU", "DEU", "GLOBAL"])
+    ['Europe', 'Germany', 'Globe']
+    """
+    tables = {"reccap2": RECCAP2, "countries": {iso: row["name"] for iso, row in countries().items()}}
+    tables |= dict.fromkeys(("reccap2-chapters", "reccap2-chapters-11"), CHAPTER_NAMES)
+    known = tables.get(regions)
+    if known is None:
+        try:
+            if set(land_regions(regions.split(", "))) != set(labels) - {GLOBAL}:
+                return None
+        except ValueError:
+            return None
+        known = tables["countries"] | CHAPTER_NAMES | RECCAP2
+    return [{GLOBAL: "Globe", **known}.get(label, label) for label in map(str, labels)]
 
 
 def _or(names: list[str]) -> str:

@@ -35,6 +35,11 @@ RECCAP2 = {
 
 CHAPTERS_11 = ("NAm", "SAm", "Eur", "AfrN", "AfrS", "NAsia", "CWAsia", "EAsia", "SAsia", "SEAsia", "Oceania")
 """The RECCAP2 chapters, Africa split into north and south, in the order of their mask."""
+CHAPTER_NAMES = dict(
+    NAm="North America", SAm="South America", Eur="Europe", Afr="Africa", AfrN="Northern Africa",
+    AfrS="Southern Africa", NAsia="North Asia", CWAsia="Central and West Asia", EAsia="East Asia", SAsia="South Asia",
+    SEAsia="Southeast Asia", Oceania="Australasia and Oceania",
+)  # fmt: skip
 CHAPTERS = ("NAm", "SAm", "Eur", "Afr", "NAsia", "CWAsia", "EAsia", "SAsia", "SEAsia", "Oceania")
 
 
