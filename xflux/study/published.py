@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xflux import adjust, products, temporal
+from xflux import adjust, temporal
 from xflux.cells import positions
 from xflux.contents import contents
+from xflux.products import open_product
 from xflux.study.config import Published, StudyConfig, StudyError, Target
 
 Data = TypeVar("Data", xr.DataArray, xr.Dataset)
@@ -36,7 +37,7 @@ def problems(config: StudyConfig, files: dict) -> list[str]:
 def _open(product: Published, files: dict, key: str) -> xr.Dataset:
     """The product's one flux, lazily, with its cell area, land fraction and bounds."""
     land = files.get(f"{key}.land_fraction")
-    opened = products.open_product(
+    opened = open_product(
         product.product, files[key], variables=[product.variable], land_fraction=land[0] if land else None
     )
     if product.variable not in opened:
