@@ -488,6 +488,16 @@ def test_full_integral_on_another_grid_needs_the_regions(nee, bridge):
     assert backwards.full(nee, regions="latitude-bands")["region"].values[0] == "80N-90N"
 
 
+def test_a_field_of_the_opposite_sign_is_refused(nee):
+    bridge = nee.rename("nee").flux.fit_bridge("latitude-bands", r2=0.5, seed=0)
+    assert bridge.attrs["positive"] == "up"
+    nbp = (-nee).assign_attrs(nee.attrs).rename("nbp")
+    for use in (bridge.predict, bridge.diagnose):
+        with pytest.raises(ValueError, match=r"opposite signs: the field \(nbp\).*the bridge into the atmosphere"):
+            use(nbp)
+    np.testing.assert_allclose(bridge.predict(xflux.contents.turned(nbp)), bridge.predict(nee))
+
+
 def test_basis_that_differs_is_refused(nee, bridge):
     with pytest.raises(ValueError, match=r"per area of land .* fitted per area of cell"):
         bridge.predict(nee.assign_attrs(area_basis="land"))

@@ -114,6 +114,15 @@ def test_what_is_neither_is_unknown(unknown):
         ({"long_name": "Carbon Mass Flux into Atmosphere due to Fire"}, "up"),
         ({"long_name": "net biome exchange, positive into the atmosphere"}, "up"),
         ({"long_name": "land sink, uptake positive"}, "down"),
+        ({"long_name": "terrestrial carbon uptake"}, "down"),
+        ({"long_name": "Net Ecosystem Exchange (negative = uptake)"}, "up"),
+        ({"long_name": "biosphere flux: uptake negative, release positive"}, "up"),
+        ({"long_name": "Net flux of CO2 between atmosphere and land (positive into land)"}, "down"),
+        ({"comment": "positive values denote uptake by land"}, "down"),
+        ({"sign_convention": "sources are positive"}, "up"),
+        ({"positive": b"down"}, "down"),
+        ({"long_name": "exchange of carbon by uptake and release"}, None),
+        ({"long_name": "ocean uptake"}, None),
         ({"long_name": "net ecosystem exchange"}, None),
         ({"standard_name": "downwelling_photosynthetic_photon_flux_in_air"}, None),
         ({}, None),
@@ -122,6 +131,26 @@ def test_what_is_neither_is_unknown(unknown):
 def test_sign_as_the_attributes_say_it(attrs, expected):
     assert sign(attrs) == sign(flux(**attrs)) == expected
     assert riding(attrs) == ({"positive": expected} if expected else {})
+
+
+@pytest.mark.parametrize(("name", "expected"), [("NEE", "up"), ("nbp", "down"), ("NEP", "down"), ("gpp", None)])
+def test_sign_by_the_name_unless_something_else_says_it(name, expected):
+    assert sign(flux(name)) == expected
+    assert sign(flux(name, positive="up")) == "up"
+    assert riding(flux(name)) == ({"positive": expected} if expected else {})
+
+
+@pytest.mark.parametrize("method", ["score", "score_by", "decompose_mse", "spread_skill"])
+def test_scores_say_their_sign(method):
+    time = {"time": xr.date_range("2001", periods=3, freq="MS")}
+    nee, reference = flux("nee").assign_coords(time), flux(positive="up").assign_coords(time)
+    pairs = {
+        "score": (nee, reference),
+        "score_by": (reference, nee, "year"),
+        "decompose_mse": (nee, reference),
+        "spread_skill": (xr.concat([nee, nee + 1], "member").assign_attrs(nee.attrs), reference),
+    }
+    assert getattr(xflux.evaluate, method)(*pairs[method]).attrs["positive"] == "up"
 
 
 def test_a_flux_that_contradicts_itself_is_refused():

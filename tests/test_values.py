@@ -51,6 +51,47 @@ def test_what_is_declared_missing_is_missing(key, fill, dtype):
     np.testing.assert_array_equal(lazy, found)
 
 
+def test_a_fill_value_in_single_precision_is_met_in_double():
+    da = flux("f8")
+    da[0, 0, 0] = np.float32(1e20)
+    assert int(checked(da.assign_attrs(missing_value=1e20)).isnull().sum()) == 1
+    with pytest.raises(ValuesError, match="holds the value"):
+        checked(da)
+
+
+RANGES = [{"valid_min": -2.0}, {"valid_max": np.float32(2)}, {"valid_range": np.array([-2.0, 2.0])}]
+
+
+@pytest.mark.parametrize("attrs", RANGES)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_values_outside_their_declared_range_are_refused_with_the_remedy(attrs, lazy):
+    da = flux(**attrs).chunk(time=3) if lazy else flux(**attrs)
+    with pytest.raises(ValuesError, match=r"'nee' reaches from .*declare .* valid.*da\.where\(.*drop the attributes"):
+        decoded(da).compute()
+    inside = da.where(abs(da) <= 2)
+    np.testing.assert_array_equal(decoded(inside), inside)
+    np.testing.assert_array_equal(decoded(flux(valid_range=[-3.0, 3.0])), flux())
+
+
+def test_a_valid_range_of_packed_integers_is_in_their_units():
+    raw = xr.DataArray(np.array([100, 200], "i2"), dims="x", attrs={"scale_factor": 10.0, "valid_range": [50, 250]})
+    assert decoded(xr.decode_cf(raw.to_dataset(name="lst"))["lst"]).values.tolist() == [1000.0, 2000.0]
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "f2", "O", ">i2"])
+def test_numbers_are_computed_with_whatever_their_type(dtype):
+    found = checked(flux(dtype))
+    assert found.dtype.kind in "fi" and found.dtype.isnative and found.dtype != np.float16
+    np.testing.assert_array_equal(found, flux().astype(dtype).astype(float))
+    assert decoded(xr.DataArray(np.array([1.0, None], object), dims="x")).isnull().values.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("values", [["1.5", "2"], np.array(["a", 1.0], object)])
+def test_text_is_refused(values):
+    with pytest.raises(ValuesError, match=r"expected real numbers|no numbers"):
+        decoded(xr.DataArray(values, dims="x", name="nee"))
+
+
 def test_a_fill_value_of_nan_or_of_another_type_is_no_matter():
     for attrs in ({"_FillValue": np.nan}, {"missing_value": "none"}, {"_FillValue": 1e300}):
         np.testing.assert_array_equal(decoded(flux("f4", **attrs)), flux("f4"))
@@ -58,7 +99,20 @@ def test_a_fill_value_of_nan_or_of_another_type_is_no_matter():
     assert int(ints.isnull().sum()) == int((flux("i2") == 3).sum()) > 0
 
 
-FILLS = [-999.0, -9999.0, -99999.0, 1e15, 1e20, -1e20, 1e30, 9.969209968386869e36, -3.4028234663852886e38]
+FILLS = [
+    -999.0,
+    -999.9,
+    -9999.9,
+    -32768.0,
+    -9999.0,
+    -99999.0,
+    1e15,
+    1e20,
+    -1e20,
+    1e30,
+    9.969209968386869e36,
+    -3.4028234663852886e38,
+]
 
 
 @pytest.mark.parametrize("fill", FILLS)
@@ -100,6 +154,7 @@ DOORS = {
     "reference": lambda da: flux().flux.score(da),
     "remove_fire": lambda da: xflux.adjust.remove_fire(da, abs(flux())),
     "fire": lambda da: xflux.adjust.remove_fire(flux(), da),
+    "regrid": lambda da: da.flux.regrid(xr.Dataset(coords={"lat": [0.0, 30.0], "lon": [0.0, 30.0, 60.0]})),
     "regional_budget": lambda da: xflux.regions.regional_budget(da.expand_dims(member=2), "latitude-bands"),
 }
 

@@ -13,7 +13,7 @@ import xarray as xr
 
 from . import temporal, units
 from .cells import Cells, carry, cell_area, regrid, same_grid, standardise
-from .contents import ContentsError, adjusted_for, after_adjustment, check_upward, contents, riding, titled
+from .contents import ContentsError, adjusted_for, after_adjustment, area_basis, check_upward, contents, riding, titled
 from .contents import check_contents as check_contents  # public here too
 from .temporal.overlap import Overlap, overlap
 from .temporal.steps import needed_steps
@@ -203,7 +203,7 @@ def _check_component(flux: xr.DataArray, part: xr.DataArray, kind: str) -> None:
     """Same area basis where both are known, positive upward, units per area, no dims that the flux has not."""
     for what, da in (("the flux", flux), (_KIND[kind], part)):
         check_upward(da, what)
-    bases = flux.attrs.get("area_basis"), part.attrs.get("area_basis")
+    bases = area_basis(flux), area_basis(part)
     if None not in bases and bases[0] != bases[1]:
         raise ValueError(
             f"the flux is per m2 of {bases[0]}, {_KIND[kind]} per m2 of {bases[1]}: multiply the one per m2 of land by "

@@ -117,7 +117,7 @@ def riding(obj: Flux) -> dict:
     """
     attrs = _attrs(obj)
     kept = {key: attrs[key] for key in (*(f"includes_{c}" for c in CONTENTS), "adjusted_for") if key in attrs}
-    return kept | _positive(attrs)
+    return kept | _positive(obj)
 
 
 def after_adjustment(flux: xr.DataArray, kind: str, added: bool | None) -> dict:
@@ -164,7 +164,7 @@ def titled(obj: Flux, role: str) -> str:
 def _truth(value: object) -> bool | None:
     """An attribute as True, False or None (unknown), whatever file format it has been through."""
     value = value.ravel()[0] if isinstance(value, np.ndarray) and value.size == 1 else value
-    text = (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip().strip("\0").lower()
+    text = _text(value).lower()
     if text in ("1", "1.0", "true", "t", "yes", "y", "included"):
         return True
     if text in ("0", "0.0", "false", "f", "no", "n", "none", "excluded") and value is not None:
@@ -178,8 +178,9 @@ def _truth(value: object) -> bool | None:
 def sign(obj: Flux) -> str | None:
     """Which way a flux is positive: "up" (into the atmosphere), "down" (into the land), None where nothing says so.
 
-    CF's ``standard_name`` ("…downward…", "…productivity…") and ``positive`` say it, else the ``long_name``
-    ("… out of Atmosphere …"), else the names nee, nbe, ter and reco, which the field writes into the atmosphere.
+    CF's ``standard_name`` ("…downward…", "…productivity…") and ``positive`` say it, else what is written about it in
+    ``long_name``, ``comment`` and the like ("positive = uptake"), else its name: the field writes nee, nbe, ter and
+    reco into the atmosphere, nbp and nep into the land.
 
     Raises
     ------
@@ -194,12 +195,12 @@ def sign(obj: Flux) -> str | None:
     return _said_sign(obj)[0]
 
 
-def check_sign(a: Flux, b: Flux) -> None:
+def check_sign(a: Flux, b: Flux, roles: tuple[str, str] = ("the first", "the second")) -> None:
     """Raise where two fluxes say that they are positive in opposite directions."""
     (ours, why), (theirs, reason) = _said_sign(a), _said_sign(b)
     if None not in (ours, theirs) and ours != theirs:
         raise ContentsError(
-            f"opposite signs: {titled(a, 'the first')} is positive {_WAYS[ours]} ({why}), {titled(b, 'the second')} "
+            f"opposite signs: {titled(a, roles[0])} is positive {_WAYS[ours]} ({why}), {titled(b, roles[1])} "
             f"{_WAYS[theirs]} ({reason}). {_REMEDY}"
         )
 
@@ -234,7 +235,7 @@ def turned(flux: xr.DataArray) -> xr.DataArray:
 def after_sum(flux: xr.DataArray) -> dict:
     """The attributes of a flux's integral over an area: without the names of a flux per area; its sign stays."""
     gone = ("standard_name", "cell_measures", "cell_methods", "valid_min", "valid_max", "valid_range", "actual_range")
-    attrs = {k: v for k, v in flux.attrs.items() if k not in gone} | _positive(flux.attrs)
+    attrs = {k: v for k, v in flux.attrs.items() if k not in gone} | _positive(flux)
     if "long_name" in attrs:
         attrs["long_name"] = _PER_AREA.sub("", without_units(str(attrs["long_name"]))).strip()
     return attrs
@@ -261,14 +262,26 @@ _NAMED = (
     ("downward|into_(land|soil|vegetation|ocean)|uptake|productivity|primary_production", "down"),
     ("upward|emission|respiration|into_atmosphere|tendency_of_atmosphere", "up"),
 )
-_DESCRIBED = (
-    ("out of (the )?atmosphere|positive (in)?to (the )?(land|surface|biosphere)", "down"),
-    ("(downward|uptake)s? (is )?positive|positive (=|is|for|means)? ?(a )?(land )?(uptake|sink|down)", "down"),
-    ("flux into (the )?atmosphere|(from|out of) (the )?land (in)?to (the )?atmosphere", "up"),
-    ("positive ((in)?to|towards?) (the )?atmosphere|upwards? (is )?positive", "up"),
-    ("positive (=|is|for|means)? ?(a )?(source|release|up)", "up"),
+_INTO_AIR = r"((source|release|emission)s?|up(ward)?s?\b|((in)?to|towards?) (the )?atmosphere)"
+_INTO_LAND = r"(sinks?|uptakes?|down(ward)?s?\b|((in)?to|towards?) (the )?(land|surface|biosphere|ecosystem))"
+_MEANS = r"[\s:=(-]*((values?|flux|sign|is|are|means?|for|denotes?|indicates?|a|an|the|net|land|carbon)s?\b[\s:=(-]*)*"
+_CONVENTION = (
+    (f"positive{_MEANS}{_INTO_LAND}|negative{_MEANS}{_INTO_AIR}", "down"),
+    (f"negative{_MEANS}{_INTO_LAND}|positive{_MEANS}{_INTO_AIR}", "up"),
+    (f"{_INTO_LAND}{_MEANS}positive|{_INTO_AIR}{_MEANS}negative", "down"),
+    (f"{_INTO_LAND}{_MEANS}negative|{_INTO_AIR}{_MEANS}positive", "up"),
 )
-_UPWARD_NAMES = ("nee", "nbe", "ter", "reco")
+_DESCRIBED = (
+    *_CONVENTION,
+    (r"\bout of (the )?atmosphere|\batmosphere[- ]to[- ](the )?land\b", "down"),
+    (r"flux into (the )?atmosphere|\bland[- ](in)?to[- ](the )?atmosphere", "up"),
+    (
+        r"^(?!.*(ocean|exchange|release|source)).*(\bsink\b|\buptake\b|net (biome|biospher\w+|ecosystem) producti)",
+        "down",
+    ),
+)
+_TEXTS = ("long_name", "comment", "description", "sign_convention", "note")
+_BY_NAME = {**dict.fromkeys(("nee", "nbe", "ter", "reco"), "up"), **dict.fromkeys(("nbp", "nep"), "down")}
 _TURNED_NAMES = {"nbp": "nbe", "nbe": "nbp", "nep": "nee", "nee": "nep"}
 _WAYS = {"up": "into the atmosphere", "down": "downward, into the land"}
 _REMEDY = (
@@ -281,8 +294,8 @@ _PER_AREA = re.compile(r"\s*\bper (unit area|m2|square met\w+)", re.IGNORECASE)
 def _said_sign(obj: Flux) -> tuple[str | None, str]:
     """The direction, and what says so."""
     attrs = _attrs(obj)
-    given, named = str(attrs.get("positive", "")).strip().lower(), str(attrs.get("standard_name", ""))
-    positive = next((way for way in _WAYS if given.startswith(way)), None)
+    given, named = (_text(attrs.get(key, "")) for key in ("positive", "standard_name"))
+    positive = next((way for way in _WAYS if given.lower().startswith(way)), None)
     standard = next((way for words, way in _NAMED if re.search(words, named, re.I)), None)
     if positive and standard and positive != standard:
         raise ContentsError(
@@ -291,17 +304,23 @@ def _said_sign(obj: Flux) -> tuple[str | None, str]:
         )
     if positive or standard:
         return positive or standard, f"standard_name={named!r}" if standard else f"positive={given!r}"
-    text = re.sub(r"[\s_]+", " ", str(attrs.get("long_name", "")))
-    described = next((way for words, way in _DESCRIBED if re.search(words, text, re.I)), None)
-    if described:
-        return described, f"long_name={text!r}"
-    name = str(getattr(obj, "name", ""))
-    return ("up", "by its name") if name.lower() in _UPWARD_NAMES else (None, "")
+    for key in _TEXTS:
+        text = re.sub(r"[\s_]+", " ", _text(attrs.get(key, "")))
+        rules = _DESCRIBED if key == "long_name" else _CONVENTION
+        described = next((way for words, way in rules if re.search(words, text, re.I)), None)
+        if described:
+            return described, f"{key}={text!r}"
+    by_name = _BY_NAME.get(str(getattr(obj, "name", "")).lower())
+    return by_name, "by its name" if by_name else ""
 
 
-def _positive(attrs: Mapping) -> dict:
-    """The sign as an attribute, where the attributes say it."""
-    direction = sign(attrs)
+def _text(value: object) -> str:
+    return (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip().strip("\0")
+
+
+def _positive(obj: Flux) -> dict:
+    """The sign as an attribute, where something says it."""
+    direction = sign(obj)
     return {"positive": direction} if direction else {}
 
 

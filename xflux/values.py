@@ -2,16 +2,19 @@
 
 xarray moves what it decodes from a variable's attributes to its encoding, so that ``scale_factor`` or ``missing_value``
 in the attributes says that the file was opened without decoding. What is declared missing becomes NaN; packing is
-refused, because nobody can tell raw numbers from decoded ones beside a forgotten attribute.
+refused, because nobody can tell raw numbers from decoded ones beside a forgotten attribute, and so are values outside
+a declared valid range, because the range may be left from other units.
 """
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
 
 _DECLARED = ("_FillValue", "missing_value")
-_FILLS = (-999.0, -9999.0, -99999.0, -999999.0, 1e20, -1e20)
+_SINGLE = [float(np.float32(fill)) for fill in (-999.9, -9999.9, 1e20, -1e20)]  # as they come out of float32
+_FILLS = (-999.0, -9999.0, -99999.0, -999999.0, -999.9, -9999.9, -32767.0, -32768.0, 1e20, -1e20, *_SINGLE)
 _LEAST = 9.99e14  # no fill value is smaller
 _HUGE = 1e30  # 9.96921e36 of netCDF, 1e30 to 1e36 of models, the largest float32
 
@@ -27,12 +30,13 @@ class ValuesError(ValueError):
 
 
 def decoded(da: xr.DataArray) -> xr.DataArray:
-    """With NaN for the values that its attributes declare missing. Lazy.
+    """Real numbers in the machine's byte order, NaN where the attributes declare a value missing. Lazy.
 
     Raises
     ------
     ValuesError
-        ``scale_factor``, ``add_offset`` or ``_Unsigned`` are among the attributes: it is packed.
+        ``scale_factor``, ``add_offset`` or ``_Unsigned`` are among the attributes: it is packed. Values outside
+        ``valid_min``, ``valid_max`` or ``valid_range`` (at compute where it is lazy). Text.
 
     Examples
     --------
@@ -46,15 +50,67 @@ def decoded(da: xr.DataArray) -> xr.DataArray:
             f"{_name(da)} is packed and nobody decoded it ({found} is among its attributes). Open the file with "
             "mask_and_scale=True or use xr.decode_cf(ds); where the values are decoded already, drop the attributes."
         )
-    fills = [value for key in _DECLARED for value in _numbers(da.attrs.get(key))]
-    missing = [np.asarray(value).astype(da.dtype) for value in fills if _fits(value, da.dtype)]
+    return _within_range(_masked(_as_numbers(da)))
+
+
+def _masked(da: xr.DataArray) -> xr.DataArray:
+    declared = {value for key in _DECLARED for value in _numbers(da.attrs.get(key))}
+    fills = declared | {float(np.float32(value)) for value in declared if _fits(value, np.dtype("f4"))}
+    missing = {np.asarray(value).astype(da.dtype).item() for value in fills if _fits(value, da.dtype)}
     if not missing:
         return da
-    valid = da != missing[0]
-    for value in missing[1:]:
+    valid = xr.ones_like(da, dtype=bool)
+    for value in missing:
         valid &= da != value
     kept = {key: value for key, value in da.attrs.items() if key not in _DECLARED}
     return da.where(valid).drop_attrs(deep=False).assign_attrs(kept)
+
+
+def _as_numbers(da: xr.DataArray) -> xr.DataArray:
+    """Numbers that everything computes with: native, no Python objects, no half precision, which overflows in sums."""
+    if da.dtype.kind in "fiu":
+        wanted = np.dtype("f4") if da.dtype.itemsize == 2 and da.dtype.kind == "f" else da.dtype.newbyteorder("=")
+        return da if da.dtype == wanted and da.dtype.isnative else da.astype(wanted)
+    if da.dtype.kind == "O":
+        try:
+            return da.astype("float64")
+        except (TypeError, ValueError) as problem:
+            raise ValuesError(f"{_name(da)} holds objects that are no numbers ({problem}).") from None
+    if da.dtype.kind != "b":
+        raise ValuesError(f"{_name(da)} has the dtype {da.dtype}; expected real numbers, e.g. by da.astype(float).")
+    return da
+
+
+def _within_range(da: xr.DataArray) -> xr.DataArray:
+    """Refuse values outside the range that the attributes declare valid."""
+    low, high = _valid_range(da)
+    if (low, high) == (-np.inf, np.inf) or da.dtype.kind not in "fiu":
+        return da
+    return _each_block(da, _check_range, low, high)
+
+
+def _valid_range(da: xr.DataArray) -> tuple[float, float]:
+    """The valid range in the units of the values; that of packed integers was written in theirs."""
+    both = _numbers(da.attrs.get("valid_range"))
+    low, high = both if len(both) == 2 else (-np.inf, np.inf)
+    low, high = (next(iter(_numbers(da.attrs.get(k))), x) for k, x in (("valid_min", low), ("valid_max", high)))
+    if np.dtype(da.encoding.get("dtype", "f8")).kind not in "iu":
+        return low, high
+    scale, offset = (next(iter(_numbers(da.encoding.get(k))), x) for k, x in _PACKING_NUMBERS)
+    return tuple(sorted((low * scale + offset, high * scale + offset)))
+
+
+def _check_range(values: np.ndarray, name: str, low: float, high: float) -> None:
+    if not values.size:
+        return
+    least, most = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+    slack = 1e-6 * max(abs(x) for x in (low, high) if np.isfinite(x))
+    if least < low - slack or most > high + slack:
+        raise ValuesError(
+            f"{name} reaches from {least:g} to {most:g}, its attributes declare {low:g} to {high:g} valid (valid_min, "
+            f"valid_max or valid_range). Mask the others, e.g. da.where((da >= {low:g}) & (da <= {high:g})), or drop "
+            "the attributes where they are left from other units."
+        )
 
 
 def in_memory(da: xr.DataArray) -> bool:
@@ -73,10 +129,7 @@ def checked(da: xr.DataArray) -> xr.DataArray:
     da = decoded(da)
     if da.dtype.kind not in "fiu":
         return da
-    if da.chunks is None:
-        check(da.values, _name(da))
-        return da
-    return da.copy(data=da.data.map_blocks(_passed, _name(da), dtype=da.dtype, meta=da.data._meta))
+    return _each_block(da, check)
 
 
 def check(values: np.ndarray, name: str = "the flux") -> None:
@@ -146,11 +199,21 @@ def warn_of_fill(fill: float | None, name: str, stacklevel: int = 2) -> None:
         )
 
 
-_PACKING = {"scale_factor": 1.0, "add_offset": 0.0, "_Unsigned": "false"}
+_PACKING_NUMBERS = (("scale_factor", 1.0), ("add_offset", 0.0))
+_PACKING = {**dict(_PACKING_NUMBERS), "_Unsigned": "false"}
 
 
-def _passed(block: np.ndarray, name: str) -> np.ndarray:
-    check(np.asarray(block), name)
+def _each_block(da: xr.DataArray, test: Callable, *limits: float) -> xr.DataArray:
+    """``da``, after ``test(values, name, *limits)`` of all of it; where it is lazy, at compute."""
+    if da.chunks is None:
+        test(da.values, _name(da), *limits)
+        return da
+    passed = da.data.map_blocks(_passed, test, _name(da), *limits, dtype=da.dtype, meta=da.data._meta)
+    return da.copy(data=passed)
+
+
+def _passed(block: np.ndarray, test: Callable, *args) -> np.ndarray:
+    test(np.asarray(block), *args)
     return block
 
 

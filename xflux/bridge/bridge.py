@@ -10,7 +10,7 @@ import xarray as xr
 
 from .. import regions as region_sets
 from ..cells import same_grid
-from ..contents import riding
+from ..contents import check_sign, riding
 from ..temporal.calendar import MEAN_MONTH
 from ..values import checked
 from .places import nearest_cells
@@ -109,6 +109,7 @@ class Bridge:
 
     def _monthly(self, da: xr.DataArray | xr.Dataset, var: str | None, area_basis: str | None = None) -> Rate:
         rate = monthly_rate(da, var, area_basis)
+        check_sign(rate.field, self.attrs, ("the field", "the bridge"))
         given, own = rate.field.attrs.get("area_basis"), self.attrs.get("area_basis")
         if given and own and given != own:
             raise ValueError(

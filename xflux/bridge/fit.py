@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from .. import regions as region_sets
+from ..contents import sign
 from ..files import stamp
 from ..regions.aggregate import weighing_basis
 from . import lasso
@@ -183,6 +184,7 @@ def prepare(
         "regions": regions if isinstance(regions, str) else None,
         "land_fraction": land_fraction is not None,
         "n_samples": len(samples.values),
+        "positive": sign(rate.field),
         "provenance": stamp(f"fit_bridge({_describe(regions)}, {opts})"),
     }
     kept = weights.drop_vars([c for c in weights.coords if c not in weights.dims])

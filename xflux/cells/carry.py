@@ -14,6 +14,7 @@ import xarray as xr
 from xflux.contents import area_basis as basis_of
 from xflux.contents import assumed_area_basis
 from xflux.units import is_flux, parse
+from xflux.values import checked, decoded
 
 from .area import Cells, points_of
 from .axes import STANDARD_NAMES, standardise
@@ -144,7 +145,8 @@ def _with_basis(da: xr.DataArray, given: str | None) -> tuple[xr.DataArray, str 
     """The flux with its basis among the attributes, and the basis; None of what is no flux."""
     units = str(da.attrs.get("units", ""))
     if not is_flux(units, da.attrs):
-        return da, None
+        return decoded(da), None
+    da = checked(da)
     if not parse(units, da.attrs).per_area:
         raise ValueError(
             f"{da.name!r} is in {units!r}, an amount of each cell, which has no mean: divide it by da.flux.cell_area() "

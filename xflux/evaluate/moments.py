@@ -126,8 +126,9 @@ def _block_rows(x: np.ndarray, y: np.ndarray, w: np.ndarray | None, core: int) -
     total = w.sum(axis=axes, keepdims=True)
     some = np.where(total > 0, total, 1.0)
     mean_x, mean_y = ((w * v).sum(axis=axes, keepdims=True) / some for v in (x, y))
-    dx, dy = x - mean_x, y - mean_y
-    sums = [(w * v).sum(axis=axes) for v in (dx * dx, dy * dy, dx * dy, (x - y) ** 2)]
+    with np.errstate(invalid="ignore"):  # an infinite pair makes its own scores NaN
+        dx, dy = x - mean_x, y - mean_y
+        sums = [(w * v).sum(axis=axes) for v in (dx * dx, dy * dy, dx * dy, (x - y) ** 2)]
     flat = [v.reshape(sums[0].shape) for v in (total, mean_x, mean_y)]
     return np.stack([(w > 0).sum(axis=axes), *flat, *sums]).astype("float64")
 

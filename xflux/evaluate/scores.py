@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 import xarray as xr
 
+from xflux.contents import sign
 from xflux.evaluate.moments import moments
 from xflux.evaluate.pairs import align_pair, match_labels
 
@@ -64,7 +65,7 @@ def score(
     r = (m.cov / np.sqrt((m.var_x * m.var_y).where(defined))).clip(-1.0, 1.0)
     nse = 1.0 - m.mse / m.var_y.where(enough & ~m.constant_y)
     scores = xr.Dataset({"n": m.n, "bias": m.bias, "rmse": np.sqrt(m.mse), "r": r, "nse": nse, "nnse": 1 / (2 - nse)})
-    return _describe(scores, da.attrs.get("units"), dims)
+    return _describe(scores, da, reference, dims)
 
 
 def score_by(
@@ -144,7 +145,7 @@ def decompose_mse(
         }
     )
     units = da.attrs.get("units")
-    _describe(parts, units, dims)
+    _describe(parts, da, reference, dims)
     for name in ("mse", "bias", "variance", "phase"):
         parts[name].attrs = {"units": f"({units})2"} if units else {}
     return parts
@@ -209,12 +210,14 @@ def spread_skill(
             "coverage_expected": (count - 1) / (count + 1),
         }
     )
-    return _describe(result, ensemble.attrs.get("units"), dims)
+    return _describe(result, ensemble, reference, dims)
 
 
-def _describe(scores: xr.Dataset, units: str | None, dims: list[Hashable]) -> xr.Dataset:
+def _describe(scores: xr.Dataset, da: xr.DataArray, reference: xr.DataArray, dims: list[Hashable]) -> xr.Dataset:
+    """Units, the dims scored over, and which way the two fluxes are positive, where either says it."""
+    units, direction = da.attrs.get("units"), sign(da) or sign(reference)
     for name, variable in scores.data_vars.items():
         has_units = name in ("bias", "rmse", "spread")
         variable.attrs = {"units": units} if has_units and units else ({} if has_units else {"units": "1"})
-    scores.attrs = {"scored_over": ", ".join(map(str, dims))}
+    scores.attrs = {"scored_over": ", ".join(map(str, dims))} | ({"positive": direction} if direction else {})
     return scores

@@ -155,8 +155,11 @@ def field_of(da: xr.DataArray) -> tuple[xr.DataArray, str]:
     """The (lat, lon) field, other dims averaged, and the words for the title."""
     from xflux import temporal
     from xflux.cells import standardise
+    from xflux.units import is_flux
+    from xflux.values import checked, decoded
 
-    da = standardise(temporal.standardise(da, lengths=False))
+    known = checked if is_flux(str(da.attrs.get("units", "")), da.attrs) else decoded
+    da = known(standardise(temporal.standardise(da, lengths=False)))
     missing = [d for d in ("lat", "lon") if d not in da.dims]
     if missing:
         raise ValueError(f"a map needs the dims lat and lon; this array has {da.dims}")

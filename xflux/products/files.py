@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from xflux import units
-from xflux.contents import sign
+from xflux.contents import area_basis, sign
 from xflux.reading import blamed_on, check_size
 
 from . import times
@@ -371,8 +371,7 @@ def _is_production(v: Variable) -> bool:
 def _area_basis(da: xr.DataArray, product: Product) -> str:
     if product.area_basis != "cell_methods":
         return product.area_basis
-    methods = str(da.attrs.get("cell_methods", ""))
-    return "land" if "where land" in methods else ("cell" if "area: mean" in methods else "")
+    return area_basis(da.drop_attrs().assign_attrs(cell_methods=da.attrs.get("cell_methods", ""))) or ""
 
 
 def _horizontal(raw: xr.Dataset, dim: str) -> xr.Variable:

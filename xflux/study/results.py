@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xflux.contents import contents
 from xflux.reading import blamed_on, netcdf
 from xflux.study import inputs as study_inputs
 from xflux.study import published
@@ -259,8 +260,7 @@ class Results:
 
     def has(self, content: str) -> bool:
         """Whether the target contains "fire" or "rivers"; unknown counts as no."""
-        value = self.inputs.target.attrs.get(f"includes_{content}")
-        return value is not None and bool(int(value))
+        return bool(contents(self.inputs.target)[content])
 
     @property
     def smoke(self) -> bool:
@@ -289,8 +289,8 @@ class Results:
     @property
     def target_contains(self) -> str:
         """What the inversions contain, in words."""
-        known = {c: self.inputs.target.attrs.get(f"includes_{c}") for c in ("fire", "rivers")}
-        words = [f"{c} {'unknown' if v is None else 'in it' if int(v) else 'taken out'}" for c, v in known.items()]
+        known = contents(self.inputs.target).items()
+        words = [f"{c} {'unknown' if has is None else 'in it' if has else 'taken out'}" for c, has in known]
         return f"land flux, {', '.join(words)}"
 
     def cells(self) -> str:
