@@ -68,6 +68,7 @@ def test_plots_take_what_their_function_takes(name):
             assert (p.kind, p.default) == (theirs[p.name].kind, theirs[p.name].default)
 
 
+@pytest.mark.slow
 def test_type_checkers_know_the_parameters(tmp_path):
     api = pytest.importorskip("mypy.api", reason="mypy is not installed")
     code = """

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import xflux
+from xflux import temporal
 from xflux.products import ProductError
 from xflux.products.table import load_table
 
@@ -72,6 +73,19 @@ def test_steps_are_named_by_their_start_and_bounds(fixtures, name):
     assert ds.time.dt.calendar.replace("proleptic_gregorian", "standard") == (
         "360_day" if name == "gcp2018_atlas" else fixture.extra.get("calendar", "standard").replace("365_day", "noleap")
     )
+
+
+@pytest.mark.parametrize("name", ["carbontracker", "fluxcom_rs"])
+def test_a_variable_alone_tells_its_steps_without_a_word(fixtures, name):
+    """A DataArray cannot carry bounds; its stamps are known to be the starts."""
+    ds = opened(fixtures[name])
+    alone = next(iter(ds.data_vars.values()))
+    assert "time_bnds" not in alone.coords
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        days = temporal.step_days(alone.isel(time=slice(0, 2)))
+    expected = (ds.time_bnds[:2, 1] - ds.time_bnds[:2, 0]) / np.timedelta64(1, "D")
+    np.testing.assert_array_equal(days, expected)
 
 
 @pytest.mark.parametrize("name", CASES)

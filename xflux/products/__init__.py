@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from xflux.files import stamp
+from xflux.temporal.bounds import STAMP
 
 from .combine import combine, labels_of
 from .fractions import with_land_fraction
@@ -89,6 +90,8 @@ def open_product(
         ds = _without_zero_cells(ds, product)
     if land_fraction is not None:
         ds = with_land_fraction(ds, land_fraction)
+    if "time_bnds" in ds.coords:  # what has lost the bounds, a DataArray say, still tells where its steps begin
+        ds["time"].attrs |= {"bounds": "time_bnds", "stamp": STAMP}
     for name in ("time", "time_bnds"):
         if name in ds.coords:  # one unit for both, so that what is written is CF
             ds[name].encoding = {

@@ -110,10 +110,13 @@ def _same_contents(notes: dict[str, dict], config: Target) -> None:
 
 
 def regional(flux: xr.Dataset, variable: str, regions: str) -> xr.DataArray:
-    """Regional integrals of a product's months, (…, time, region) in PgC month-1, stamped at the months' starts."""
+    """Regional integrals of a product's months, (…, time, region) in PgC month-1, stamped at the months' starts.
+
+    The globe of a study is the sum of its regions, for models, products and target alike: what lies in none is dropped.
+    """
     sums = flux.flux.aggregate_regions(regions, units="PgC month-1")[variable].compute()
     kept = {k: v for k, v in flux[variable].attrs.items() if k in KEPT}
-    return _stamped(sums.reset_coords(drop=True)).assign_attrs(kept)
+    return _stamped(sums.reset_coords(drop=True).drop_attrs()).assign_attrs(kept)
 
 
 def _stamped(da: xr.DataArray) -> xr.DataArray:
