@@ -7,9 +7,10 @@ import xarray as xr
 
 from xflux.contents import check_alike
 from xflux.evaluate.pairs import match_labels, one_flux
-from xflux.temporal.bounds import RIDING, warn
+from xflux.temporal.bounds import warn
 from xflux.temporal.convert import RIDING_ALONG
 from xflux.temporal.dates import as_dates
+from xflux.temporal.riding import RIDING
 from xflux.temporal.steps import Steps, carried, needed_steps, stamped_at_starts, steps_between
 from xflux.units import factor
 

@@ -28,7 +28,7 @@ _COORDS = {
 def with_cf(result: xr.Dataset, grid: xr.Dataset, over_members: bool = False) -> xr.Dataset:
     """The result with CF attributes and bounds; nothing is computed. ``over_members``: fluxes are means of members."""
     from xflux import temporal
-    from xflux.temporal.bounds import RIDING
+    from xflux.temporal.riding import RIDING
 
     out, grid = result.drop_vars(RIDING, errors="ignore"), temporal.standardise(grid)
     for dim in ("lat", "lon", "time"):

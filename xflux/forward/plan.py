@@ -342,7 +342,8 @@ def _riding_coords(grid: xr.Dataset, space: tuple[str, ...], axis: str | None, c
 
 def _steps_that_stamps_hide(grid: xr.Dataset, coord: xr.DataArray) -> dict[str, xr.DataArray]:
     """Start and stop of the result's steps, as coordinates, where the grid's bounds tell them and its stamps do not."""
-    from xflux.temporal.bounds import RIDING, dataset_bounds
+    from xflux.temporal.bounds import dataset_bounds
+    from xflux.temporal.riding import RIDING
     from xflux.temporal.steps import carried, steps_of
 
     position = _positions(grid, coord)

@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from xflux.files import stamp
-from xflux.temporal.bounds import STAMP
+from xflux.temporal.riding import STAMP
 
 from .combine import combine, labels_of
 from .fractions import with_land_fraction

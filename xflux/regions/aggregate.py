@@ -354,7 +354,7 @@ def _over_time(sums: xr.DataArray, bounds: xr.DataArray | None, target: str, fre
         valid = valid_share(sums, share, bounds, "year" if (freq or "M")[0] == "Y" else "month")
     extra = {"valid_fraction": (result.dims, valid.transpose(*result.dims).data, _VALID)}
     for name in [name for name in RIDING if name in sums.coords]:
-        rest = sums[name].reset_coords(drop=True).assign_attrs(sums.attrs)
+        rest = sums[name].drop_vars(("valid_fraction", *RIDING), errors="ignore").assign_attrs(sums.attrs)
         rest, _ = to_amounts(rest, target, freq, bounds)
         extra[name] = (rest.dims, rest.data, {"units": target, "long_name": _REMAINDER[name]})
     result = result.drop_vars(("valid_fraction", *RIDING), errors="ignore").assign_coords(extra)

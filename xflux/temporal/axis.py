@@ -6,9 +6,10 @@ from collections.abc import Hashable
 import numpy as np
 import xarray as xr
 
-from .bounds import RIDING, STAMP, bounds_name, dataset_bounds, raw_bounds, warn
+from .bounds import bounds_name, dataset_bounds, raw_bounds, warn
 from .calendar import COMMON_YEAR, DAY, LEAP_YEAR, Calendar
 from .dates import decode, plain
+from .riding import RIDING, STAMP, ridden
 from .stamps import inferred_steps
 
 _NAMES = re.compile(r"(valid_|forecast_|obs_)?(time|date)s?(_?(counter|axis|centered|instant))?|t|datetime", re.I)
@@ -137,7 +138,7 @@ def _bounded(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
     if own is None:
         return _without_bounds(obj)
     raw = raw_bounds(obj)
-    if isinstance(obj, xr.DataArray) or all(name in obj.coords for name in RIDING) or (own.values == raw.values).all():
+    if isinstance(obj, xr.DataArray) or ridden(obj) is not None or (own.values == raw.values).all():
         return obj
     return _replaced(obj, bounds_name(obj), own)
 

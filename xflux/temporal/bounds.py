@@ -14,13 +14,8 @@ import xarray as xr
 
 from .calendar import DAY, Calendar
 from .dates import decode
+from .riding import is_own, ridden
 from .stamps import inferred_steps
-
-RIDING = ("step_start", "step_stop")
-"""Coordinates over time that carry the steps of a DataArray, which cannot have bounds, where its stamps do not tell."""
-
-STAMP = "start of the step"
-"""``time.attrs["stamp"]`` of what xflux returns, whose steps begin at their stamps."""
 
 _MINUTE = 60_000_000
 _NAME = re.compile(r"(time|valid|clim|date).*(bnd|bound)|(bnd|bound)s?_time", re.I)
@@ -57,10 +52,9 @@ def dataset_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
 
 def raw_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
     """Bounds (time, 2) as they stand, decoded; None where there are none, or none that have a length."""
-    if all(name in obj.coords and obj[name].dims == ("time",) for name in RIDING):
-        pair = np.stack([obj[name].values for name in RIDING], axis=1)
-        return xr.DataArray(pair, {"time": obj["time"]}, ("time", "bnds"), name="time_bnds")
-    name = bounds_name(obj) if isinstance(obj, xr.Dataset) else None
+    if (own := ridden(obj)) is not None:
+        return own
+    name = bounds_name(obj) if isinstance(obj, xr.Dataset) and not is_own(obj) else None
     if name is None:
         return None
     bounds = obj[name].reset_coords(drop=True)

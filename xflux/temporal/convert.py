@@ -10,8 +10,9 @@ from ..contents import without_units
 from ..units import CARBON_SUBSTANCES, Units, UnitsError, amounts_left_out, factor, flux_variables, parse
 from ..values import checked
 from .axis import standardise
-from .bounds import STAMP, dataset_bounds, time_bounds
+from .bounds import dataset_bounds, time_bounds
 from .calendar import MEAN_YEAR
+from .riding import MONTHS, STAMP
 from .steps import Steps, carried, needed_steps, steps_of
 
 _PERIODS = {"MS": "month", "ME": "month", "M": "month", "YS": "year", "YE": "year", "Y": "year"}
@@ -228,7 +229,7 @@ def with_unassigned(da: xr.DataArray, function: Callable, bounds: xr.DataArray |
     result = function(checked(da), bounds)
     for name in ("unassigned", "assigned"):
         if name in da.coords:
-            rest = da[name].reset_coords(drop=True)
+            rest = da[name].drop_vars(RIDING_ALONG, errors="ignore")  # what tells its steps stays
             rest = function(rest.assign_attrs(units=rest.attrs.get("units", da.attrs.get("units"))), bounds)
             result = result.assign_coords({name: rest.reset_coords(drop=True)})
     return result
@@ -279,8 +280,8 @@ def each_flux(obj: xr.DataArray | xr.Dataset, function: Callable) -> xr.DataArra
 
 
 def with_bounds(ds: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
-    """Bounds for the new time axis, where the source had some: a coordinate, as they are no flux."""
-    if dataset_bounds(source) is None or "time" not in ds.dims or ds.sizes["time"] == 0:
+    """Bounds for the new time axis, of months or where the source had some: a coordinate, as they are no flux."""
+    if "time" not in ds.dims or ds.sizes["time"] == 0 or (MONTHS not in ds.coords and dataset_bounds(source) is None):
         return ds
     ds = ds.assign_coords(time_bnds=time_bounds(ds).drop_attrs())
     ds["time"].attrs |= {"bounds": "time_bnds", "stamp": STAMP}

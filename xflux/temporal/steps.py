@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from .bounds import RIDING, dataset_bounds, given_steps
+from .bounds import dataset_bounds, given_steps
 from .calendar import COMMON_YEAR, DAY, LEAP_SHARE, LEAP_YEAR, MEAN_YEAR, MONTH_DAYS, Calendar
+from .riding import EDGES, MONTHS, MOST_MONTHS, RIDING
 from .stamps import inferred_steps
 
 _UNITS = {"month": 1, "year": 12}
@@ -48,6 +49,12 @@ class Steps:
         """Whether the steps are "month"s or "year"s already, each once and in order."""
         position = self.labels if self.calendar is None else self.start
         return self.kind == period and bool((np.diff(position) > 0).all())
+
+    def whole_months(self) -> np.ndarray | None:
+        """How many months every step lasts; None where they are not whole, or too many."""
+        first, last = self.calendar.month(self.start), self.calendar.month(self.stop)
+        edges = (self.calendar.start(first) == self.start) & (self.calendar.start(last) == self.stop)
+        return last - first if edges.all() and (last - first).max() <= MOST_MONTHS else None
 
     def split(self, period: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(step, period, days) of every piece of a step in a "month" or "year", sorted by period."""
@@ -158,8 +165,9 @@ def steps_between(start: np.ndarray, stop: np.ndarray) -> Steps:
 
 
 def carried(da: xr.DataArray, steps: Steps | None, restamp: bool = False) -> xr.DataArray:
-    """A DataArray that needs no bounds: where its stamps do not tell the steps, these ride as coordinates of ``time``.
+    """A DataArray that needs no bounds: its steps ride as coordinates of ``time``.
 
+    Whole months that begin at their stamps ride as their number, others only where their stamps do not tell them.
     With ``restamp`` every step gets the stamp of its start. What is not on a time axis is returned as it is.
     """
     if steps is None or steps.calendar is None or "time" not in da.dims:
@@ -169,13 +177,15 @@ def carried(da: xr.DataArray, steps: Steps | None, restamp: bool = False) -> xr.
     if restamp:
         beside = {c: da[c].variable for c in da.coords if "time" in da[c].dims and c != "time"}
         da = da.drop_vars([*beside, "time"]).assign_coords(time=("time", dates[0])).assign_coords(beside)
+    if (months := steps.whole_months()) is not None and np.array_equal(dates[0], da["time"].values):
+        return da.assign_coords({MONTHS: ("time", months)})
     try:
         start, stop, _ = inferred_steps(da["time"])
     except ValueError:
         start = stop = np.array([])
     if np.array_equal(start, steps.start) and np.array_equal(stop, steps.stop):
         return da
-    return da.assign_coords({name: ("time", x) for name, x in zip(RIDING, dates, strict=True)})
+    return da.assign_coords({name: ("time", x) for name, x in zip(EDGES, dates, strict=True)})
 
 
 def stamped_at_starts(da: xr.DataArray, bounds: xr.DataArray | None = None) -> xr.DataArray:
