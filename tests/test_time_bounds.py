@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xflux
-from xflux.temporal import standardise, step_days
+from xflux.temporal import standardise, step_days, time_bounds
 from xflux.temporal.dates import decode
 
 COMMON = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
@@ -142,6 +142,48 @@ def test_a_warning_where_bounds_are_gone_and_needed():
 def test_stamps_in_the_middle_of_steps(first, freq, count):
     da = flux(pd.date_range(f"2001-{first}", periods=count, freq=freq))
     np.testing.assert_allclose(by_month(da), COMMON)
+
+
+@pytest.mark.parametrize(
+    ("step", "of"), [("1h", "15min"), ("6h", "1h"), ("1D", "6h"), ("2D", "12h"), ("4D", "1D"), ("6D", "3D")]
+)
+def test_stamps_that_are_means_of_finer_stamps(step, of):
+    fine = pd.date_range("2001-01-01", periods=24 * (pd.Timedelta(step) // pd.Timedelta(of)), freq=of)
+    coarse = flux(fine).coarsen(time=pd.Timedelta(step) // pd.Timedelta(of)).mean(keep_attrs=True)
+    expected = pd.date_range("2001-01-01", periods=24, freq=step)
+    np.testing.assert_array_equal(time_bounds(coarse)[:, 0], expected.to_numpy())
+
+
+@pytest.mark.parametrize("calendar", ["standard", "360_day"])
+@pytest.mark.parametrize(("freq", "every"), [("MS", 2), ("MS", 3), ("YS", 2), ("YS", 4)])
+def test_months_or_years_all_of_which_but_every_nth_are_gone_have_no_known_length(calendar, freq, every):
+    time = xr.date_range("2000-01-01", periods=2 * every + 1, freq=freq, calendar=calendar)
+    with pytest.raises(ValueError, match="lengths are unknown"):
+        flux(time.to_numpy()).isel(time=slice(None, None, every)).flux.convert_units("gC m-2")
+
+
+def test_years_that_start_in_july_are_no_calendar_years():
+    first = pd.date_range("2001-07-01", periods=3, freq="12MS")
+    ds = bounded(first, first, first + pd.DateOffset(years=1), [1.0, 2.0, 4.0])
+    with pytest.warns(UserWarning, match="2001, 2004"):
+        np.testing.assert_allclose(ds.flux.annual()["nee"], [(181 + 184 * 2) / 365, (181 * 2 + 184 * 4) / 365])
+
+
+@pytest.mark.parametrize("calendar", ["standard", "noleap", "360_day"])
+def test_annual_bounds_averaged_two_by_two_are_two_years(calendar):
+    year = xr.date_range("2000-01-01", periods=7, freq="YS", calendar=calendar, use_cftime=calendar != "standard")
+    ds = bounded(year[:6].values, year[:6].values, year[1:].values)
+    with pytest.warns(UserWarning, match="stop short"):
+        days = step_days(standardise(ds.coarsen(time=2).mean()))
+    np.testing.assert_array_equal(
+        days, {"standard": [731, 730, 731], "noleap": [730] * 3, "360_day": [720] * 3}[calendar]
+    )
+
+
+def test_years_a_few_days_off_are_no_climatology():
+    start = pd.to_datetime(["2001-01-01", "2002-01-04"])
+    ds = bounded(start, start, start[1:].append(pd.to_datetime(["2003-01-07"])))
+    assert standardise(ds).sizes == {"time": 2, "bnds": 2}
 
 
 def test_composites_stamped_in_their_middle_restart_each_year():

@@ -200,7 +200,9 @@ def _return_to_their_month(calendar: Calendar, start: np.ndarray, raw: xr.DataAr
     span, month = stop - start, calendar.month(start) % 12
     inside = calendar.month(stop - 1) % 12 == month
     on_last_stamp = (calendar.month(stop) % 12 == month) & ((span > 400 * DAY) | (stamps == stop))
-    return bool((inside | on_last_stamp).all()) and (said or (start.size > 1 and bool((span > 300 * DAY).all())))
+    order = np.argsort(start)
+    again = start.size > 1 and bool((span > 300 * DAY).all()) and bool((start[order][1:] < stop[order][:-1]).all())
+    return bool((inside | on_last_stamp).all()) and (said or again)
 
 
 def _days_of_year(calendar: Calendar, start: np.ndarray, month: np.ndarray) -> np.ndarray:

@@ -156,7 +156,8 @@ def _completed(low, high, stamps, calendar: Calendar, name: str) -> tuple[np.nda
         if not _are_whole_months(low, high, calendar):
             _check_not_coarser(low, high, stamps, calendar, name)
         return low, high
-    start, stop = _to_whole_months(low, high, 31 * DAY if months else short, calendar)
+    years = 359 * DAY < short < 366.5 * DAY
+    start, stop = _to_whole_months(low, high, 31 * DAY if months else short, calendar, 12 if years else 1)
     if short <= DAY:
         start, stop = _to_whole_days(start, stop, low, high, short, calendar)
     ends = calendar.start(calendar.month(high) + 1) if months else high + short
@@ -164,9 +165,10 @@ def _completed(low, high, stamps, calendar: Calendar, name: str) -> tuple[np.nda
     return _told(low, high, start, stop, calendar, name)
 
 
-def _to_whole_months(low, high, slack: int, calendar: Calendar) -> tuple[np.ndarray, np.ndarray]:
-    """Edges moved out to the starts of months that lie within ``slack``: the input had no step in between."""
-    first, last = calendar.start(calendar.month(low)), calendar.start(calendar.month(high) + 1)
+def _to_whole_months(low, high, slack: int, calendar: Calendar, unit: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Edges moved out to the starts of months (or years, of 12) within ``slack``: the input had no step in between."""
+    first = calendar.start(calendar.month(low) // unit * unit)
+    last = calendar.start((calendar.month(high) // unit + 1) * unit)
     return np.where(low - first < slack, first, low), np.where(last - high <= slack, last, high)
 
 
@@ -193,7 +195,8 @@ def _are_whole_months(low, high, calendar: Calendar) -> bool:
 def _are_units(low, high, calendar: Calendar) -> bool:
     """Whether every step is one whole day, month or year: what is between them was left out."""
     if _are_whole_months(low, high, calendar):
-        return set(np.unique(calendar.month(high) - calendar.month(low)).tolist()) in ({1}, {12})
+        first, last = calendar.month(low), calendar.month(high)
+        return bool((last - first == 1).all() or ((last - first == 12) & (first % 12 == 0)).all())
     return bool((high - low == DAY).all() and ((low - calendar.start(calendar.month(low))) % DAY == 0).all())
 
 

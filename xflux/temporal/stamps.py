@@ -40,12 +40,17 @@ def _whole_months(ticks: np.ndarray, calendar: Calendar) -> int | None:
         return 1
     if (np.diff(month // 12) == 1).all() and gap >= 300 * DAY:
         return 12
-    since, until = ticks - calendar.start(month), calendar.start(month + 1) - ticks
-    # At the start, the end, or the middle of their months (whose lengths differ by three days at most).
-    alike = np.ptp(since) < DAY or np.ptp(until) < DAY or np.ptp(since - until) <= 4 * DAY
+    alike = _sit_alike(ticks, calendar)
     if alike and apart.min() == 1 and gap >= 20 * DAY:
         return 1
     return 12 if alike and apart.min() == 12 and not (apart % 12).any() else None
+
+
+def _sit_alike(ticks: np.ndarray, calendar: Calendar) -> bool:
+    """At the start, the end, or the middle of their months (whose lengths differ by three days at most)."""
+    month = calendar.month(ticks)
+    since, until = ticks - calendar.start(month), calendar.start(month + 1) - ticks
+    return bool(np.ptp(since) < DAY or np.ptp(until) < DAY or np.ptp(since - until) <= 4 * DAY)
 
 
 def _regular(ticks: np.ndarray, calendar: Calendar) -> tuple[np.ndarray, np.ndarray] | None:
@@ -62,7 +67,8 @@ def _regular(ticks: np.ndarray, calendar: Calendar) -> tuple[np.ndarray, np.ndar
     if (composites := _composites(ticks, gaps.max(), calendar)) is not None:
         return composites
     step = gaps.min()
-    if (gaps % step).any():
+    months_apart = _sit_alike(ticks, calendar) and np.diff(calendar.month(ticks)).min() > 1
+    if (gaps % step).any() or months_apart or step > 366 * DAY:  # long steps, or months or years with some left out
         return None
     if step == DAY:
         month = calendar.start(calendar.month(ticks))
@@ -73,11 +79,20 @@ def _regular(ticks: np.ndarray, calendar: Calendar) -> tuple[np.ndarray, np.ndar
 
 
 def _past_whole_steps(ticks: np.ndarray, step: int, calendar: Calendar) -> int:
-    """Half a step where the stamps sit half a step past whole ones, counted from midnight or from 1 January, else 0."""
-    since = ticks[0] - calendar.start(calendar.month(ticks[:1]) // 12 * 12)[0]
+    """How far stamps sit past the starts of their steps, which are whole ones of the day, or begin at midnight.
+
+    Steps of several days are counted from 1 January: stamps in the middle sit half a step past that. Stamps at another
+    hour than midnight sit where means of finer stamps do: in the middle, or before it.
+    """
+    since = int(ticks[0] - calendar.start(calendar.month(ticks[:1]) // 12 * 12)[0])
     if step < DAY:
-        return step // 2 if DAY % step == 0 and since % step == step // 2 else 0
-    return step // 2 if step % DAY == 0 and since % step == step // 2 else 0
+        return since % step if DAY % step == 0 else 0
+    hour, past, half = since % DAY, since % step, step // 2
+    if step % DAY or past == half:
+        return 0 if step % DAY else half
+    if hour and (past < DAY or step // 4 <= past <= half):
+        return past
+    return hour + (half - hour) // DAY * DAY if hour else 0
 
 
 def _composites(ticks: np.ndarray, step: int, calendar: Calendar) -> tuple[np.ndarray, np.ndarray] | None:

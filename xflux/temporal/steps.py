@@ -46,9 +46,10 @@ class Steps:
     labels: np.ndarray | None = None
 
     def are(self, period: str) -> bool:
-        """Whether the steps are "month"s or "year"s already, each once and in order."""
+        """Whether the steps are calendar "month"s or "year"s already, each once and in order."""
         position = self.labels if self.calendar is None else self.start
-        return self.kind == period and bool((np.diff(position) > 0).all())
+        off = period == "year" and self.calendar is not None and (self.calendar.month(self.start) % 12).any()
+        return self.kind == period and not off and bool((np.diff(position) > 0).all())
 
     def whole_months(self) -> np.ndarray | None:
         """How many months every step lasts; None where they are not whole, or too many."""
