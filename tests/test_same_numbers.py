@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xflux import drivers, synthetic, temporal
-from xflux.study import truth
+from xflux import align, drivers, synthetic, temporal
 
 TIME = xr.date_range("2003-01-01", "2005-12-31", freq="D")
 AXES = {"time": TIME, "lat": [-60.0, 0.0, 60.0], "lon": [0.0, 90.0, 180.0, 270.0]}
@@ -35,8 +34,8 @@ MADE = {
     "mean_by year": lambda da: temporal.mean_by(da, "time.year"),
     "seasonal_cycle": drivers.seasonal_cycle,
     "fill_gaps": lambda da: drivers.fill_gaps(da.chunk(time=-1) if da.chunks else da, max_gap=0),
-    "monthly drivers of a study": truth.monthly_climatology,
-    "monthly climatology of days": lambda da: truth.monthly_climatology(climatology(da)),
+    "monthly drivers of a study": align.by_month,
+    "monthly climatology of days": lambda da: align.by_month(climatology(da)),
     "monthly drivers of the Earth": lambda da: synthetic.observe.monthly(da.to_dataset())["nee"],
     "to_monthly": lambda da: da.flux.to_monthly(),
     "annual": lambda da: da.flux.annual(),

@@ -504,12 +504,12 @@ class TestErrors:
             term(earth, drivers=earth.grid.assign(wet=earth.grid.wet * np.nan))
 
     def test_missing_driver(self, earth):
-        with pytest.raises(KeyError, match=r"constraint's drivers .* has no variable wet"):
+        with pytest.raises(KeyError, match=r"constraint's grid .* lacks driver 'wet'"):
             term(earth, drivers=earth.grid.drop_vars("wet"))
 
     def test_units_that_do_not_fit(self, earth):
         grid = earth.grid.assign(wet=earth.grid.wet.assign_attrs(units="percent"))
-        with pytest.raises(ValueError, match="driver wet is in 'percent' on the grid but in '1' at the towers"):
+        with pytest.raises(ValueError, match="driver 'wet' has units 'percent', the model was trained with '1'"):
             train.fit(earth.towers, DRIVERS, constraints=[constraint(earth, drivers=grid)], config=SMALL)
 
     def test_a_flux_that_is_no_carbon(self, earth):

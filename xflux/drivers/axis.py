@@ -5,19 +5,11 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from xflux.align import axis_of
 from xflux.temporal.calendar import COMMON_YEAR
 
-AXES = ("time", "month", "dayofyear")
 # a coordinate over time: how many days a step lasts, where bounds say it
 STEP = "step_days"
-
-
-def axis_of(da: xr.DataArray) -> str | None:
-    """``time``, ``month``, ``dayofyear``, or None for a static field."""
-    found = [d for d in AXES if d in da.dims]
-    if len(found) > 1:
-        raise ValueError(f"{da.name!r} has the dims {da.dims}: one of {', '.join(AXES)} is expected, not several")
-    return found[0] if found else None
 
 
 def whole_days(da: xr.DataArray) -> np.ndarray:

@@ -9,11 +9,12 @@ import numpy as np
 import xarray as xr
 
 from xflux import temporal, units
-from xflux.drivers.axis import are_months, axis_of, day_numbers, days_like, month_numbers, whole_days, with_steps
+from xflux.align import axis_of
+from xflux.drivers.axis import are_months, day_numbers, days_like, month_numbers, whole_days, with_steps
 from xflux.drivers.seasonal import to_daily
 from xflux.drivers.sun import potential_radiation
 from xflux.drivers.water import potential_evapotranspiration, water_availability
-from xflux.temporal.calendar import MONTH_DAYS
+from xflux.temporal.calendar import MONTH_DAYS, month_of_day
 
 
 class Base:
@@ -106,9 +107,7 @@ def common_axis(parts: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
     axes = {axis_of(v) for v in parts.values()} - {None}
     if axes == {"month", "dayofyear"}:
         day = next(v["dayofyear"] for v in parts.values() if axis_of(v) == "dayofyear")
-        date = np.datetime64("2001-01-01") + (day.values.clip(max=365) - 1).astype("timedelta64[D]")
-        number = date.astype("datetime64[M]").astype(int) % 12 + 1
-        month = xr.DataArray(number, dims="dayofyear", coords={"dayofyear": day})
+        month = xr.DataArray(month_of_day(day.values), dims="dayofyear", coords={"dayofyear": day})
         return {k: v.sel(month=month).drop_vars("month") if axis_of(v) == "month" else v for k, v in parts.items()}
     return parts
 

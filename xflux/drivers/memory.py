@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from xflux.drivers.axis import STEP, axis_of, day_numbers, whole_days
+from xflux.align import axis_of
+from xflux.drivers.axis import STEP, day_numbers, whole_days
 
 
 def running_mean(da: xr.DataArray, days: float) -> xr.DataArray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from xflux.drivers.axis import STEP, are_months, axis_of, day_numbers, days_like, whole_days
+from xflux.align import axis_of
+from xflux.drivers.axis import STEP, are_months, day_numbers, days_like, whole_days
 from xflux.temporal import mean_by
 
 

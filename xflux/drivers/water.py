@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from xflux.drivers.axis import axis_of, whole_days
+from xflux.align import axis_of
+from xflux.drivers.axis import whole_days
 
 LATENT_HEAT = 2.45e6  # J kg-1, Allen et al. (1998)
 PSYCHROMETRIC = 0.0665  # kPa K-1 at 101.3 kPa, Allen et al. (1998)

@@ -9,8 +9,9 @@ import pandas as pd
 import xarray as xr
 
 from xflux import temporal
+from xflux.align import axis_of, by_month
 from xflux.cells import standardise
-from xflux.drivers.axis import STEP, axis_of
+from xflux.drivers.axis import STEP
 from xflux.drivers.base import Base, base_variables
 from xflux.drivers.recipes import base_table, table_a2
 from xflux.drivers.seasonal import seasonal_cycle, to_daily
@@ -152,8 +153,6 @@ def _on_axis(cell: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
         dated = dated.groupby("time").mean() if floor.has_duplicates else dated
         return dated.reindex(time=time).fillna(cycle)
     if axis == "dayofyear" and monthly:
-        date = pd.Timestamp("2001-01-01") + pd.to_timedelta(cell["dayofyear"].values.clip(max=365) - 1, "D")
-        cell = temporal.mean_by(cell, xr.DataArray(date.month, dims="dayofyear", name="month"))
-        axis = "month"
+        cell, axis = by_month(cell), "month"
     wanted = time.dt.month if axis == "month" else time.dt.dayofyear.clip(max=int(cell["dayofyear"].max()))
     return cell.sel({axis: wanted}).drop_vars(axis)

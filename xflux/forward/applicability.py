@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xflux.align import DriverError
 from xflux.forward.lazy import predict
 from xflux.forward.model import wrap
-from xflux.forward.plan import DriverError
 
 PAIRS = 5_000  # rows from which the mean distance of pairs is taken where there are more
 QUERIES = 20_000  # rows from which the threshold is taken where there are more

@@ -8,7 +8,7 @@ from xflux import evaluate
 from xflux.cells import cell_area
 from xflux.study import inputs as study_inputs
 from xflux.study.results import LABELS, Results, open_flux
-from xflux.temporal import mean_by
+from xflux.synthetic.observe import monthly
 
 
 def truth_table(study: Results) -> pd.DataFrame:
@@ -57,11 +57,11 @@ def monthly_drivers_table(study: Results) -> pd.DataFrame:
     drivers = study.inputs.driver_grid
     if "time" not in drivers.dims:
         return pd.DataFrame()
-    monthly = xr.Dataset({name: monthly_climatology(da) for name, da in drivers.data_vars.items()}).compute()
+    by_month = monthly(drivers)
     rows = []
     for model, name in study.names.items():
         trained = load_model(study.run / "models" / f"{name}.safetensors")
-        of_means = monthly.flux.predict(trained, members="mean").compute()
+        of_means = by_month.flux.predict(trained, members="mean").compute()
         sums = of_means.flux.aggregate_regions(
             study.config.target.regions, units="PgC month-1", land_fraction=study.inputs.land_fraction
         )
@@ -76,17 +76,6 @@ def monthly_drivers_table(study: Results) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     table["difference (PgC yr-1)"] = table.iloc[:, 2] - table.iloc[:, 1]
     return table
-
-
-def monthly_climatology(da: xr.DataArray) -> xr.DataArray:
-    """Mean of every calendar month of a driver (month, …); one without an axis stays as it is."""
-    if "time" in da.dims:
-        return mean_by(da, "time.month").assign_attrs(da.attrs)
-    if "dayofyear" not in da.dims:
-        return da
-    month = pd.date_range("2001-01-01", periods=365).month
-    months = xr.DataArray(np.append(month, 12)[: da.sizes["dayofyear"]], dims="dayofyear", name="month")
-    return mean_by(da.drop_vars("dayofyear"), months).assign_attrs(da.attrs)
 
 
 def _mean(flux: xr.DataArray) -> xr.DataArray:

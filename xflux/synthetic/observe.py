@@ -8,11 +8,11 @@ import numpy as np
 import xarray as xr
 
 from xflux import towers as tower_room
+from xflux.align import by_month as months_of
 from xflux.synthetic.biosphere import TYPES
 from xflux.synthetic.climate import Land
 from xflux.synthetic.fields import autoregressive, smooth_fields
 from xflux.synthetic.world import World
-from xflux.temporal import mean_by
 
 if TYPE_CHECKING:
     from xflux.synthetic.earth import Settings
@@ -36,18 +36,7 @@ def by_month(values: np.ndarray, days: np.ndarray) -> tuple[np.ndarray, xr.DataA
 
 def monthly(grid: xr.Dataset) -> xr.Dataset:
     """Drivers as monthly climatologies: means over the months of all years."""
-    out = {}
-    for name, da in grid.data_vars.items():
-        if "time" in da.dims:
-            out[name] = mean_by(da, "time.month")
-        elif "dayofyear" in da.dims:
-            date = np.datetime64("2001-01-01") + (da["dayofyear"].values - 1).astype("timedelta64[D]")
-            month = xr.DataArray(date.astype("datetime64[M]").astype(int) % 12 + 1, dims="dayofyear", name="month")
-            out[name] = mean_by(da, month)
-        else:
-            out[name] = da
-        out[name] = out[name].assign_attrs(da.attrs)
-    return xr.Dataset(out, attrs=grid.attrs).compute()
+    return xr.Dataset({name: months_of(da) for name, da in grid.data_vars.items()}, attrs=grid.attrs).compute()
 
 
 def place(land: Land, uneven: float, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -7,6 +7,9 @@ import numpy as np
 DAY = 86_400_000_000
 """Microseconds of a day."""
 
+AXES = ("time", "month", "dayofyear")
+"""Dims of steps: a time axis, and the climatologies."""
+
 COMMON_YEAR = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 LEAP_YEAR = np.array([31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 LEAP_SHARE = 0.2425
@@ -28,6 +31,21 @@ _MEAN_YEARS = {
     "julian": 365.25,
 }
 _SAME = {"gregorian": "standard", "proleptic_gregorian": "standard", "365_day": "noleap", "366_day": "all_leap"}
+
+
+def month_lengths(year_length: int = 365) -> np.ndarray:
+    """Days of the twelve months of a year of 360, 365 or 366 days."""
+    return np.full(12, 30) if year_length == 360 else LEAP_YEAR if year_length == 366 else COMMON_YEAR
+
+
+def month_of_day(day: np.ndarray, year_length: int = 365) -> np.ndarray:
+    """Month (1–12) of days of the year; days after the last are of the last month.
+
+    >>> month_of_day(np.array([1, 60, 366])), month_of_day(60, 366)
+    (array([ 1,  3, 12]), array(2))
+    """
+    ends = np.cumsum(month_lengths(year_length))
+    return np.asarray(np.searchsorted(ends, np.minimum(day, year_length), side="left") + 1)
 
 
 def in_gregorian_years(calendar: str) -> bool:

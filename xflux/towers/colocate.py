@@ -11,11 +11,10 @@ import xarray as xr
 
 from xflux import temporal
 from xflux.cells import standardise
+from xflux.temporal.calendar import AXES
 from xflux.towers.folds import great_circle_km, require_places, site_table, some_of
 from xflux.towers.when import match_times
 from xflux.values import decoded, warn_of_fills
-
-TIME_DIMS = ("time", "month", "dayofyear")
 
 
 def colocate(towers: xr.Dataset, grid: xr.Dataset, max_distance: float = 50, keep: Iterable[str] = ()) -> xr.Dataset:
@@ -117,7 +116,7 @@ def _drivers(grid: xr.Dataset) -> list[str]:
     drivers = [str(n) for n, v in grid.data_vars.items() if {"lat", "lon"} <= set(v.dims) and v.dtype.kind in "fiub"]
     for name in drivers:
         other = set(grid[name].dims) - {"lat", "lon"}
-        if len(other) > 1 or not other <= set(TIME_DIMS):
+        if len(other) > 1 or not other <= set(AXES):
             raise ValueError(
                 f"driver {name!r} has the dims {grid[name].dims}: (time | month | dayofyear, lat, lon) or (lat, lon) "
                 "are possible; select or mix the others first (drivers.mix_pfts for plant functional types)"
@@ -204,7 +203,7 @@ def _drop_unreached(towers, number, names, cells, distance, max_distance):
 
 def at_samples(at_sites: xr.DataArray, grid: xr.Dataset, number: np.ndarray, towers: xr.Dataset) -> xr.DataArray:
     """A driver's series at the sites → its value at every sample."""
-    axis = next((d for d in TIME_DIMS if d in at_sites.dims), None)
+    axis = next((d for d in AXES if d in at_sites.dims), None)
     attrs = {
         k: v
         for k, v in at_sites.attrs.items()

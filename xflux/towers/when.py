@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xflux.temporal import mean_by
+from xflux import align
+from xflux.temporal.calendar import COMMON_YEAR
 
 
 def match_times(series: xr.DataArray, axis: str, grid: xr.Dataset, towers: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -16,19 +17,19 @@ def match_times(series: xr.DataArray, axis: str, grid: xr.Dataset, towers: xr.Da
     """
     when = pd.DatetimeIndex(towers["time"].values)
     if axis == "month":
-        return series.values, _lookup(series["month"].values, when.month.to_numpy())
+        return series.values, align.positions(series["month"].values, when.month.to_numpy())
     if axis == "dayofyear":
         monthly = towers.attrs.get("time_step") == "month"
         if not monthly:
-            wanted = np.minimum(when.day_of_year.to_numpy(), int(series["dayofyear"].max()))
-            return series.values, _lookup(series["dayofyear"].values, wanted)
-        months = (pd.Timestamp("2001-01-01") + pd.to_timedelta(series["dayofyear"].values - 1, "D")).month
-        mean = mean_by(series, xr.DataArray(np.asarray(months), dims="dayofyear", name="month"))
-        return mean.transpose("month", "site").values, _lookup(mean["month"].values, when.month.to_numpy())
+            wanted, last = when.day_of_year.to_numpy(), int(series["dayofyear"].max())
+            wanted = np.minimum(wanted, last) if last in (360, 365) else wanted
+            return series.values, align.positions(series["dayofyear"].values, wanted)
+        mean = align.by_month(series)
+        return mean.transpose("month", "site").values, align.positions(mean["month"].values, when.month.to_numpy())
     if towers.attrs.get("time_step") == "month":
         series = series.astype("float64").assign_coords(time=_middles(series["time"], grid)).resample(time="MS").mean()
         keys = series["time"].dt.year.values * 12 + series["time"].dt.month.values
-        return series.transpose("time", "site").values, _lookup(keys, (when.year * 12 + when.month).to_numpy())
+        return series.transpose("time", "site").values, align.positions(keys, (when.year * 12 + when.month).to_numpy())
     step = _step_of_day(series["time"], grid, when)
     if not (step >= 0).any():
         first, last = (str(series["time"].values[i])[:10] for i in (0, -1))
@@ -37,13 +38,6 @@ def match_times(series: xr.DataArray, axis: str, grid: xr.Dataset, towers: xr.Da
             f"({first} to {last}) have no day in common: use a climatology or another period"
         )
     return series.values, step
-
-
-def _lookup(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Index of each wanted key, −1 where there is none; the keys need no order."""
-    order = np.argsort(keys)
-    at = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
-    return np.where(keys[order][at] == wanted, order[at], -1)
 
 
 def _step_of_day(time: xr.DataArray, grid: xr.Dataset, when: pd.DatetimeIndex) -> np.ndarray:
@@ -98,7 +92,7 @@ def _days(when: pd.DatetimeIndex, time: xr.DataArray) -> np.ndarray:
     import cftime
 
     calendar = time.values.flat[0].calendar
-    longest = {"360_day": np.full(13, 30), "noleap": [0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]}
+    longest = {"360_day": np.full(13, 30), "noleap": np.append(0, COMMON_YEAR)}
     longest["365_day"] = longest["noleap"]
     most = np.asarray(longest.get(calendar, np.full(13, 31)))
     day = np.minimum(when.day, most[when.month])

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from xflux.align import months
 from xflux.temporal.calendar import MEAN_MONTH, MONTH_DAYS
 from xflux.train.constraints import MONTHS, Target, training_target
-from xflux.train.data import GridRows, Setting, month_of_day
+from xflux.train.data import GridRows, Setting
 from xflux.train.network import generator
 
 LONGEST_MONTH = 31.5  # d; longer steps are no parts of months
@@ -66,7 +67,7 @@ class Calendar:
     @classmethod
     def of(cls, target: Target, rows: GridRows, mean_months: bool) -> "Calendar":
         device, dtype = rows.groups[0][1].device, rows.groups[0][1].dtype
-        month = _months(rows)
+        month = months(rows.axis, rows.dates)
         days, counts = _days_of_months(rows, month, mean_months)
         weight = days / (MONTHS if target.annual else 1)
         common = {"annual": target.annual, "device": device, "dtype": dtype, "weight": weight}
@@ -207,15 +208,6 @@ def _some_years(rng: np.random.Generator, training: np.ndarray, at_once: int | s
 def _validation_years(years) -> list[np.ndarray]:
     """The years that judge each member: those held out, or where there are none those that train it."""
     return [held_out if len(held_out) else training for training, held_out in years]
-
-
-def _months(rows: GridRows) -> np.ndarray:
-    """Calendar month (1–12) of every driver step."""
-    if rows.axis == "month":
-        return rows.steps.values.astype(int)
-    if rows.axis == "time":
-        return rows.dates.dt.month.values
-    return month_of_day(rows.steps.values, rows.steps.size)
 
 
 def _days_of_months(rows: GridRows, month: np.ndarray, mean_months: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,15 @@
 """From labelled tables and grids to standardised rows: the towers' sample, and the cells of a constraint's drivers."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import xarray as xr
 
-from xflux.temporal.calendar import MONTH_DAYS
+from xflux import align
+from xflux.temporal.bounds import dates_within
 from xflux.values import checked, decoded, found_fill, warn_of_fill, warn_of_fills
 
 MAX_MISSING = 0.5  # share of tower rows that may be dropped for a missing driver or target before it is an error
@@ -263,21 +264,22 @@ def grid_rows(
 
     Every driver is read once, in its own axes: (time, lat, lon), (dayofyear | month, lat, lon) or (lat, lon).
     """
-    _require(grid, scaling.drivers, "the constraint's drivers (drivers=)")
-    _check_units(grid, scaling)
-    grid = grid.assign({name: decoded(grid[name]) for name in scaling.drivers})
-    from xflux.temporal.bounds import dates_within
-
-    axis, steps = _step_axis(grid, scaling.drivers)
-    dates = dates_within(grid) if axis == "time" else steps
+    chosen = align.find(grid, scaling.drivers, "the constraint's grid (drivers=)")
+    align.check_units(chosen, scaling.units)
+    grid = grid.assign({name: decoded(da) for name, da in chosen.items()})
     owns = {}
     for i, name in enumerate(scaling.drivers):
-        owns.setdefault(_own_axis(grid[name], name), []).append(i)
+        owns.setdefault(_own_axis(grid[name]), []).append(i)
+    axis, steps = _step_axis(grid, owns)
+    dates = dates_within(grid) if axis == "time" else steps
     present = np.ones((len(wanted), steps.size), bool)
     groups = {}
     for own, numbers in owns.items():
-        values, there = _group(grid, [scaling.drivers[i] for i in numbers], own, wanted, scaling, _numpy(dtype))
-        index = _own_index(own, axis, dates, grid)
+        names = [scaling.drivers[i] for i in numbers]
+        values, there = _group(grid, names, own, wanted, scaling, _numpy(dtype))
+        index = None
+        if own != axis:
+            index = align.step_of(names[0], grid, own, axis, dates) if own else np.zeros(steps.size, int)
         present &= there if index is None else there[:, index]
         groups[own] = (numbers, values, index)
     kept = present.any(1)
@@ -291,7 +293,7 @@ def grid_rows(
         axis=axis,
         steps=steps,
         dates=dates,
-        days=_days(grid, axis, steps),
+        days=_days(grid, steps),
         cells=cells,
         lat=lat.ravel()[cells],
         lon=lon.ravel()[cells],
@@ -304,47 +306,28 @@ def _numpy(dtype: torch.dtype) -> type:
     return np.float64 if dtype == torch.float64 else np.float32
 
 
-def _check_units(grid: xr.Dataset, scaling: Scaling) -> None:
-    from xflux.units import same
-
-    for name, expected in scaling.units.items():
-        given = grid[name].attrs.get("units")
-        if given is not None and expected != "" and not same(str(given), expected):
-            raise ValueError(
-                f"driver {name} is in {given!r} on the grid but in {expected!r} at the towers: "
-                "convert one of them (.flux.convert_units) or take away the attribute that is wrong"
-            )
-
-
-def _step_axis(grid: xr.Dataset, drivers: Sequence[str]) -> tuple[str, xr.DataArray]:
-    for axis in ("time", "dayofyear", "month"):
-        if any(axis in grid[name].dims for name in drivers):
-            return axis, _labels(grid, axis)
-    return "month", xr.DataArray(np.arange(1, 13), dims="month", name="month")
-
-
-def _labels(grid: xr.Dataset, axis: str) -> xr.DataArray:
-    """The axis with its labels: months and days of the year without any are 1, 2, … where they are a whole year."""
-    from xflux.temporal.steps import steps_of
-
+def _step_axis(grid: xr.Dataset, axes: Iterable[str | None]) -> tuple[str, xr.DataArray]:
+    """The axis on which the drivers meet, and its labels; the twelve months where none has an axis."""
+    axis = align.finest(axes)
     if axis == "time":
-        return grid[axis]
-    own = grid.drop_dims([d for d in ("time", "dayofyear", "month") if d != axis and d in grid.dims])
-    return xr.DataArray(steps_of(own).labels, {axis: steps_of(own).labels}, (axis,), name=axis)
+        return axis, grid["time"]
+    numbers = np.arange(1, 13) if axis is None else align.labels(grid, axis).values.astype(int)
+    axis = axis or "month"
+    return axis, xr.DataArray(numbers, {axis: numbers}, (axis,), name=axis)
 
 
-def _own_axis(da: xr.DataArray, name: str) -> str:
-    """The driver's own axis; "" for a map."""
-    own = [str(d) for d in da.dims if d not in ("lat", "lon")]
-    if len(own) > 1 or {"lat", "lon"} - set(da.dims) or (own and own[0] not in ("time", "dayofyear", "month")):
+def _own_axis(da: xr.DataArray) -> str | None:
+    """The driver's own axis; None for a map."""
+    axis = align.axis_of(da)
+    if set(da.dims) != {"lat", "lon"} | ({axis} if axis else set()):
         raise ValueError(
-            f"driver {name} has the dims {tuple(da.dims)}; expected (lat, lon), (month | dayofyear, lat, lon) "
+            f"driver {da.name} has the dims {tuple(da.dims)}; expected (lat, lon), (month | dayofyear, lat, lon) "
             "or (time, lat, lon)"
         )
-    return own[0] if own else ""
+    return axis
 
 
-def _group(grid: xr.Dataset, names: list[str], own: str, wanted: np.ndarray, scaling: Scaling, kind: type):
+def _group(grid: xr.Dataset, names: list[str], own: str | None, wanted: np.ndarray, scaling: Scaling, kind: type):
     """Standardised drivers of one axis ``(cell, driver, own step)``, 0 for a missing one, and where all are there."""
     n_own = grid.sizes[own] if own else 1
     values = np.empty((len(wanted), len(names), n_own), kind)
@@ -362,7 +345,7 @@ def _group(grid: xr.Dataset, names: list[str], own: str, wanted: np.ndarray, sca
     return values, there
 
 
-def _cells_of(da: xr.DataArray, own: str, wanted: np.ndarray) -> Callable[[slice], np.ndarray]:
+def _cells_of(da: xr.DataArray, own: str | None, wanted: np.ndarray) -> Callable[[slice], np.ndarray]:
     """What gives a part of the wanted cells ``(cell, own step)``; a lazy driver is read once, chunk by chunk."""
     if da.chunks:
         row, column = (xr.DataArray(i, dims="cell") for i in np.divmod(wanted, da.sizes["lon"]))
@@ -371,35 +354,6 @@ def _cells_of(da: xr.DataArray, own: str, wanted: np.ndarray) -> Callable[[slice
     whole = np.asarray(da.transpose(*([own] if own else []), "lat", "lon").values)
     flat = whole.reshape(-1, da.sizes["lat"] * da.sizes["lon"])
     return lambda part: flat[:, wanted[part]].T
-
-
-def _own_index(own: str, axis: str, steps: xr.DataArray, grid: xr.Dataset) -> np.ndarray | None:
-    """Number of the driver's own step at every step, found by its label; None where they are the same."""
-    if own == axis:
-        return None
-    if own == "":
-        return np.zeros(steps.size, int)
-    labels = _labels(grid, own).values
-    if own == "dayofyear":
-        wanted = steps.dt.dayofyear.values
-        if labels.max() == 365:  # day 366 takes 365, as in the forward run; any other day is its own
-            wanted = np.minimum(wanted, 365)
-    else:
-        wanted = steps.dt.month.values if axis == "time" else month_of_day(steps.values, steps.size)
-    order = np.argsort(labels)
-    at = order[np.searchsorted(labels, wanted, sorter=order).clip(max=len(labels) - 1)]
-    lacking = np.unique(wanted[labels[at] != wanted])
-    if len(lacking):
-        raise ValueError(
-            f"the drivers by {own} have {len(labels)} steps ({labels.min()} … {labels.max()}) and lack {own} "
-            f"{', '.join(map(str, lacking[:12]))}, which their {axis} needs"
-        )
-    return at
-
-
-def month_of_day(day: np.ndarray, n_days: int) -> np.ndarray:
-    lengths = np.array([31, 29 if n_days == 366 else 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
-    return np.searchsorted(np.cumsum(lengths), np.asarray(day), side="left") + 1
 
 
 def _tensors(groups: dict, kept: np.ndarray, n_steps: int, n_drivers: int, dtype, device) -> tuple:
@@ -432,11 +386,9 @@ def _compact(values: np.ndarray, kept: np.ndarray, rows: int = 4096) -> np.ndarr
     return values[: len(source)]
 
 
-def _days(grid: xr.Dataset, axis: str, steps: xr.DataArray) -> np.ndarray:
+def _days(grid: xr.Dataset, steps: xr.DataArray) -> np.ndarray:
     """Length of every step in days."""
-    if axis == "month":
-        return MONTH_DAYS[steps.values.astype(int) - 1]
     from xflux.temporal import step_days
 
-    others = [d for d in ("time", "dayofyear", "month") if d != axis and d in grid.dims]
-    return np.asarray(step_days(grid.drop_dims(others)).values, float)
+    others = [d for d in ("dayofyear", "month") if d in grid.dims]
+    return np.asarray(step_days(grid.drop_dims(others) if "time" in steps.dims else steps).values, float)
