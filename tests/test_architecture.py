@@ -17,7 +17,7 @@ LEVELS = [
     {"temporal", "cells"},
     {"align", "regions", "adjust", "products"},
     {"towers", "evaluate", "plot"},
-    {"drivers", "forward", "bridge", "report"},
+    {"drivers", "forward", "bridge", "report", "tabulate"},
     {"synthetic", "train", "accessor"},
     {"study", "__init__"},
     {"cli"},

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(p for p in DOCS.rglob("*.md") if not {"_build", "api"} & set(p.relative_to(DOCS).parts))
 ROOMS = (
-    "adjust", "bridge", "drivers", "evaluate", "forward", "plot", "regions", "report", "study", "synthetic", "temporal",
-    "towers", "train",
+    "adjust", "bridge", "drivers", "evaluate", "forward", "plot", "regions", "report", "study", "synthetic", "tabulate",
+    "temporal", "towers", "train",
 )  # fmt: skip
 # Values and classes that have no page, or one under the module that defines them.
 UNLISTED = {

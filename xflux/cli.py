@@ -1,6 +1,10 @@
 """The command line: ``xflux demo``, ``run``, ``report``, ``predict``, ``new``, ``products``, ``versions``."""
 
 import os
+import re
+import sys
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +17,7 @@ app = typer.Typer(
     help="Land-carbon fluxes: regional budgets, bridges and dual-constraint flux models.",
 )
 
+WIDTH = 110  # of tables where there is no terminal to say
 TEMPLATES = {"study": "study_template.toml", "upton2024": "upton2024.toml"}
 
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder: new, or of a run, whose stages are kept.")]
@@ -20,14 +25,48 @@ Smoke = Annotated[bool, typer.Option("--smoke", help="A small configuration; its
 
 
 def main() -> None:
-    """Entry point: errors of the user's making are printed without a traceback."""
-    try:
-        app()
-    except (ValueError, KeyError, OSError, ImportError) as error:
-        if os.environ.get("XFLUX_DEBUG"):
-            raise
-        typer.secho(f"xflux: {error}", fg=typer.colors.RED, err=True)
-        raise SystemExit(2) from None
+    """Entry point: errors of the user's making and warnings are lines of text, in the words of the command line."""
+    flags, seen = flags_of(sys.argv[1:2]), set()
+
+    def show(message, category, *_args, **_kwargs) -> None:
+        text = as_flags(str(message), flags)
+        if text not in seen:
+            seen.add(text)
+            typer.secho(f"xflux: {text}", fg=typer.colors.YELLOW, err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        try:
+            app()
+        except (ValueError, KeyError, OSError, ImportError) as error:
+            if os.environ.get("XFLUX_DEBUG"):
+                raise
+            typer.secho(f"xflux: {as_flags(str(error), flags)}", fg=typer.colors.RED, err=True)
+            raise SystemExit(2) from None
+
+
+def flags_of(command: list[str]) -> dict[str, str]:
+    """Parameter → option of a command: what functions call ``area_basis=`` is ``--area-basis`` here."""
+    known = getattr(typer.main.get_command(app), "commands", {})
+    params = known[command[0]].params if command and command[0] in known else []
+    flags = {str(p.name): p.opts[-1] for p in params if p.opts[-1].startswith("--")}
+    return flags | {"periods": flags["years"]} if "years" in flags else flags
+
+
+def as_flags(text: str, flags: Mapping[str, str]) -> str:
+    """A message of the library in the options of the command line.
+
+    >>> as_flags("name it: allow=('fire',), or give area_basis=.", {"allow": "--allow", "area_basis": "--area-basis"})
+    'name it: --allow fire, or give --area-basis.'
+    """
+
+    def flag(found: re.Match) -> str:
+        value = found[3] or ("" if found[2] else found[4])
+        return flags[found[1]] + (f" {value}" if value else "")
+
+    if not flags:
+        return text
+    return re.sub(rf"(?<![\w.-])({'|'.join(flags)})=(\('(\w+)',\)|True\b)?(['\"\w\[(]?)", flag, text)
 
 
 @app.command()
@@ -98,6 +137,71 @@ def table(
         return
     made = tables.table(run, name)
     typer.echo(made.to_csv(index=False) if csv else verdict.markdown(made))
+
+
+@app.command()
+def budget(
+    files: Annotated[
+        list[str],
+        typer.Argument(help="netCDF files, Zarr stores or quoted patterns; NAME=FILE names one. Several are compared."),
+    ],
+    regions: Annotated[
+        str,
+        typer.Option(
+            help='A set (reccap2, countries, latitude-bands, transcom, srex …), regions or countries ("EU,USA"), a box '
+            '"west,south,east,north", a netCDF mask or a file of shapes.'
+        ),
+    ] = "reccap2",
+    units: Annotated[
+        str | None, typer.Option(help='Per year, as "PgC yr-1" (the default for carbon), "TgCO2 yr-1", "PgH2O yr-1".')
+    ] = None,
+    years: Annotated[
+        str | None, typer.Option(help="2001-2014, or several: 2001-2009,2010-2017. By default all whole years.")
+    ] = None,
+    area_basis: Annotated[
+        str | None, typer.Option(help='What the flux is per m2 of, "land" or "cell"; by default as the file says.')
+    ] = None,
+    land_fraction: Annotated[Path | None, typer.Option(help="netCDF file with the land share of the cells.")] = None,
+    var: Annotated[str | None, typer.Option(help="Name of the flux, where a file has several.")] = None,
+    product: Annotated[
+        str | None, typer.Option(help="Read as this published product (xflux products lists them).")
+    ] = None,
+    allow_contents: Annotated[
+        list[str] | None, typer.Option(help="fire or rivers: what one product may contain and another not.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the table too: .csv, .md or .nc.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw it: .png, .pdf or .svg.")] = None,
+) -> None:
+    """Regional budget of a flux in files: mean, spread over members and years, and what is covered."""
+    from rich.console import Console
+
+    from xflux import tabulate
+
+    tabulate.check_places(out, plot)
+    found = tabulate.budget(
+        files, regions, units=units, periods=parse_years(years), area_basis=area_basis, land_fraction=land_fraction,
+        var=var, product=product, allow_contents=allow_contents or (),
+    )  # fmt: skip
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    for period in found.table["period"].values.tolist():
+        console.print(tabulate.text(found, period))
+    for path, made in ((out, tabulate.write), (plot, tabulate.draw)):
+        if path is not None:
+            typer.echo(made(found, path))
+
+
+def parse_years(text: str | None) -> list[tuple[int, int]] | None:
+    """
+    >>> parse_years("2001-2009,2010")
+    [(2001, 2009), (2010, 2010)]
+    """
+    if text is None:
+        return None
+    found = [re.fullmatch(r"(\d{1,4})(?:\s*[-–:]\s*(\d{1,4}))?", part.strip()) for part in text.split(",")]
+    periods = [(int(one[1]), int(one[2] or one[1])) for one in found if one]
+    if len(periods) < len(found) or any(first > last for first, last in periods):
+        raise ValueError(f"years={text!r}: expected first and last year, as 2001-2014, or several such with commas")
+    return periods
 
 
 @app.command()

@@ -28,7 +28,10 @@ _PACKAGES = ("xflux", "xarray", "numpy", "dask", "torch", "scikit-learn", "numba
 KIND_OF_STORE = "xflux store"
 SEAL = b"\nxflux sha256 "
 _HEAD = 2**12
-_WORDS = re.compile(rb"(?:name='generator' content='|Software\0|/Creator \(|%%Creator: |<dc:title>)(xflux [a-z]+)")
+_WORDS = re.compile(
+    rb"(?:name='generator' content='|Software\0|/Creator \(|%%Creator: |<dc:title>|<!-- )(xflux [a-z]+)"
+)
+_HEADINGS = {b"region,region_name,period,mean,": "xflux budget", b"region,period,mean,": "xflux budget"}
 
 
 # ----------------------------------------------------------------------------------------- whole or not at all
@@ -200,6 +203,8 @@ def kind_of(path: Path) -> str:
             return _kind_of_npz(path)
         if head[8:9] == b"{":
             return _kind_of_safetensors(path)
+        if said := next((kind for first, kind in _HEADINGS.items() if head.startswith(first)), ""):
+            return said
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _HEAD))
             found = _WORDS.search(head) or _WORDS.search(file.read())

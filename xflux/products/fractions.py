@@ -15,7 +15,7 @@ _RENAME = {"latitude": "lat", "longitude": "lon", "y": "lat", "x": "lon"}
 
 def with_land_fraction(ds: xr.Dataset, source: str | Path | xr.DataArray | xr.Dataset) -> xr.Dataset:
     """``ds`` with the coordinate ``land_fraction`` (lat, lon), 0–1, matched cell by cell to its grid."""
-    fraction = _read(source)
+    fraction = land_fraction_in(source)
     fraction = fraction.rename({k: v for k, v in _RENAME.items() if k in fraction.dims}).squeeze(drop=True)
     if set(fraction.dims) != {"lat", "lon"}:
         raise ProductError(f"land_fraction needs the dims lat and lon, got {fraction.dims}")
@@ -31,7 +31,8 @@ def with_land_fraction(ds: xr.Dataset, source: str | Path | xr.DataArray | xr.Da
     return ds.assign_coords(land_fraction=(("lat", "lon"), values, attrs))
 
 
-def _read(source: str | Path | xr.DataArray | xr.Dataset) -> xr.DataArray:
+def land_fraction_in(source: str | Path | xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """The land fraction of a file, by its name or as its only map."""
     if isinstance(source, xr.DataArray):
         return source
     if isinstance(source, xr.Dataset):

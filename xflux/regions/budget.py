@@ -88,26 +88,32 @@ def regional_budget(
         raise ValueError(f"spread {spread!r} is unknown; expected 'ensemble' or 'covariance'.")
     if parse(units).time != "year":
         raise UnitsError(f"a budget is per year, not in {units!r}; use e.g. 'PgC yr-1'.")
-    da, source = _flux(standardise_time(obj), var)
+    da, source = flux_of(standardise_time(obj), var)
     weighed = (regions, land_fraction, area_basis)
-    yearly = _yearly(da, source, units, *weighed)
-    dims = _ensemble_dims(yearly["flux"], ensemble)
-    parts = _by_period(yearly, dims, periods)
-    means = parts["mean"]
+    table = budget_of_years(yearly_integrals(da, source, units, *weighed), periods, ensemble)
     if spread == "covariance":
-        deviation = spread_of_sum(covariance, means.mean(dims), da, source, units, weighed)
-    else:
-        deviation = means.std(dims, ddof=1) if dims else xr.full_like(means, np.nan)
-    count = means.notnull().sum(dims) if dims else means.notnull().astype(int)
+        of_sum = spread_of_sum(covariance, table["mean"], da, source, units, weighed)
+        table["spread"] = of_sum.transpose("period", "region").assign_attrs(units=units)
+    table.attrs["spread"] = spread
+    table.attrs["provenance"] = stamp(f"regional_budget(regions={table.attrs['regions']!r}, spread={spread!r})")
+    return table
+
+
+def budget_of_years(yearly: xr.Dataset, periods: Periods | None = None, ensemble=None) -> xr.Dataset:
+    """The table of :func:`regional_budget` from :func:`yearly_integrals`; the spread is that of the ensemble."""
+    flux = yearly["flux"]
+    dims = _ensemble_dims(flux, ensemble)
+    parts = _by_period(yearly, dims, periods)
+    means, said = parts["mean"], {key: flux.attrs[key] for key in ("regions", "units") if key in flux.attrs}
+    deviation = means.std(dims, ddof=1) if dims else xr.full_like(means, np.nan)
     table = xr.Dataset({"mean": means.mean(dims), "spread": deviation, "sd_years": parts["sd_years"]})
     for name in table:
-        table[name].attrs = {"units": units}
+        table[name].attrs = {"units": said["units"]}
     table["valid_fraction"] = parts["valid"].mean(dims).assign_attrs(units="1")
-    table = table.assign(n_members=count).transpose("period", "region").assign(n_years=parts["n_years"])
-    said = str(yearly["flux"].attrs.get("regions", ""))
-    table.attrs = {"spread": spread, "regions": said, "units": units} | riding(da)
-    table.attrs["provenance"] = stamp(f"regional_budget(regions={said!r}, spread={spread!r})")
-    names = long_names(said, table["region"].values.tolist())
+    table["n_members"] = means.notnull().sum(dims) if dims else means.notnull().astype(int)
+    table = table.transpose("period", "region").assign(n_years=parts["n_years"])
+    table.attrs = {"regions": "", **said, **riding(flux)}
+    names = long_names(table.attrs["regions"], table["region"].values.tolist())
     return table if names is None else table.assign_coords(region_name=("region", names))
 
 
@@ -128,7 +134,8 @@ def budget_table(table: xr.Dataset, digits: int = 2):
     return values.transpose("region", "period").to_pandas()
 
 
-def _flux(obj, var: Hashable | None) -> tuple[xr.DataArray, xr.DataArray | xr.Dataset]:
+def flux_of(obj: xr.DataArray | xr.Dataset, var: Hashable | None) -> tuple[xr.DataArray, xr.DataArray | xr.Dataset]:
+    """The one flux, or that of this name, and what has its bounds and its land."""
     if isinstance(obj, xr.DataArray):
         return obj.rename({name: c for name, c in own_riding(obj).items() if c not in obj.coords}), obj
     names = [var] if var is not None else flux_variables(obj)
@@ -139,10 +146,11 @@ def _flux(obj, var: Hashable | None) -> tuple[xr.DataArray, xr.DataArray | xr.Da
     return da.assign_attrs(inherited | da.attrs), obj
 
 
-def _yearly(da, source, units: str, regions, land_fraction, area_basis) -> xr.Dataset:
-    """In memory, by (…, time, region): ``flux``, amounts of whole calendar years, and ``valid``, what they cover.
+def yearly_integrals(da, source, units: str, regions, land_fraction=None, area_basis=None) -> xr.Dataset:
+    """In memory, by (…, year, region): ``flux``, amounts of whole calendar years, and ``valid``, what they cover.
 
-    Without a time they are the rate per year and what the map covers.
+    Years that the time axis covers in part are left out: ``attrs["partial"]`` lists them. Without a time axis it is the
+    rate per year, and what the map covers.
     """
     timeless = not set(TIMES) & set(da.dims)
     step_units = units if timeless else parse(units).amount
@@ -162,9 +170,18 @@ def _yearly(da, source, units: str, regions, land_fraction, area_basis) -> xr.Da
         flux = flux.where(share > 1 - 1e-9)
         if "valid_fraction" in sums.coords:
             valid = valid_share(sums, share, bounds, "year")
-    valid = valid.assign_coords(region=valid["region"].astype(str)).reindex(region=flux["region"].astype(str).values)
-    both = xr.Dataset({"flux": flux.assign_coords(region=flux["region"].astype(str)), "valid": valid}).compute()
-    return both.isel(time=steps_of(sums, bounds).covered("year")) if "time" in both.dims else both
+    labels = flux["region"].astype(str).values
+    valid = valid.assign_coords(region=valid["region"].astype(str)).reindex(region=labels)
+    attrs = riding(da) | {"units": units, "regions": str(flux.attrs.get("regions", ""))}
+    flux = flux.assign_coords(region=labels).assign_attrs(attrs)
+    both = xr.Dataset({"flux": flux.reset_coords(drop=True), "valid": valid.reset_coords(drop=True)}).compute()
+    return _whole_years(both, steps_of(sums, bounds).covered("year")) if "time" in both.dims else both
+
+
+def _whole_years(both: xr.Dataset, covered: np.ndarray) -> xr.Dataset:
+    years = both["time"].dt.year.values.astype(int)
+    both = both.drop_vars("time").rename(time="year").assign_coords(year=years)
+    return both.isel(year=covered).assign_attrs(partial=years[~covered].tolist())
 
 
 def _has_globe(da, source, regions, land_fraction, area_basis) -> bool:
@@ -175,38 +192,53 @@ def _has_globe(da, source, regions, land_fraction, area_basis) -> bool:
 
 def _by_period(yearly: xr.Dataset, dims: list[Hashable], periods: Periods | None) -> xr.Dataset:
     """``mean`` and ``valid`` (…, period, region) of members that have all years, ``sd_years``, ``n_years``."""
-    if "time" not in yearly.dims:
+    if "year" not in yearly.dims:
         if periods is not None:
             raise ValueError(f"periods need the dim 'time'; there is {tuple(yearly['flux'].dims)}.")
         once = yearly.rename(flux="mean").expand_dims(period=["all"])
         return once.assign(sd_years=once["mean"].mean(dims) * np.nan, n_years=("period", [1]))
-    years = yearly["time"].dt.year.values
-    if years.size == 0:
+    if yearly.sizes["year"] == 0:
         raise ValueError("the time axis covers no whole year, so there is no annual budget.")
     has = yearly["flux"].notnull().any("region")
+    if has.any():
+        kept = has.any(dims).values  # a year that no member has is none
+        yearly, has = yearly.isel(year=kept), has.isel(year=kept)
+    years = yearly["year"].values
     if periods is None:
         periods = [_common_years(has, dims, years)]
+        _name_partial(yearly.attrs.get("partial", []))
     if not isinstance(periods, Mapping):
         periods = {f"{first}–{last}": (first, last) for first, last in periods}
     parts = []
     for name, (first, last) in periods.items():
         chosen = (years >= first) & (years <= last)
         _check_period(name, first, last, years[chosen], years)
-        _name_incomplete(name, has.isel(time=chosen).all("time"), dims)
-        part = yearly.isel(time=chosen)
-        mean = part["flux"].mean("time", skipna=False)
-        of_members = part["flux"].where(mean.notnull()).mean(dims)
-        counts = mean.notnull() | ~mean.notnull().any(dims)  # the share of a region that no member has is told too
-        one = xr.Dataset({"mean": mean, "valid": part["valid"].where(counts).mean("time")})
-        several = chosen.sum() > 1
-        one["sd_years"] = of_members.std("time", ddof=1, skipna=False) if several else of_members.mean("time") * np.nan
-        parts.append(one.assign(n_years=int(chosen.sum())))
+        _name_incomplete(name, has.isel(year=chosen).all("year"), dims)
+        parts.append(_of_period(yearly.isel(year=chosen), dims))
     return xr.concat(parts, xr.DataArray(list(periods), dims="period", name="period"))
 
 
+def _of_period(part: xr.Dataset, dims: list[Hashable]) -> xr.Dataset:
+    mean = part["flux"].mean("year", skipna=False)
+    counts = mean.notnull() | ~mean.notnull().any(dims)  # the share of a region that no member has is told too
+    of_members, several = part["flux"].where(mean.notnull()).mean(dims), part.sizes["year"] > 1
+    sd_years = of_members.std("year", ddof=1, skipna=False) if several else of_members.mean("year") * np.nan
+    valid = part["valid"].where(counts).mean("year")
+    return xr.Dataset({"mean": mean, "valid": valid, "sd_years": sd_years, "n_years": part.sizes["year"]})
+
+
+def _name_partial(years: list[int]) -> None:
+    if years:
+        warnings.warn(
+            f"the time axis covers {', '.join(map(str, years))} only in part: left out of the budget.",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
 def _common_years(has: xr.DataArray, dims: list[Hashable], years: np.ndarray) -> tuple[int, int]:
-    """First and last year that all members have; those that no member has at all are kept, so that gaps show."""
-    common = years[(has.all(dims) if dims else has).values]
+    """First and last year that all members have."""
+    common = years[has.all(dims).values]
     if common.size:
         return int(common.min()), int(common.max())
     if not has.any():
@@ -220,7 +252,7 @@ def _common_years(has: xr.DataArray, dims: list[Hashable], years: np.ndarray) ->
 def _years_of(has: xr.DataArray, dims: list[Hashable], years: np.ndarray) -> str:
     each = has.stack(member=dims) if dims else has.expand_dims("member")
     said = []
-    for one in each.transpose("member", "time"):
+    for one in each.transpose("member", "year"):
         own = years[one.values]
         said.append(f"{_label(one, dims)} {own.min()}–{own.max()}" if own.size else f"{_label(one, dims)} none")
     return ", ".join(said)
@@ -238,7 +270,7 @@ def _check_period(name: str, first: int, last: int, chosen: np.ndarray, years: n
             f"period {name!r}: only {chosen.size} of its {last - first + 1} years are whole in the data "
             f"({chosen.min()}–{chosen.max()}); the mean is over these.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -251,12 +283,12 @@ def _name_incomplete(period: str, has: xr.DataArray, dims: list[Hashable]) -> No
             f"period {period!r}: {', '.join(lacking)} lack{'s' * (len(lacking) == 1)} a part of its years and "
             f"{'is' if len(lacking) == 1 else 'are'} left out.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
 def _ensemble_dims(yearly: xr.DataArray, ensemble) -> list[Hashable]:
-    others = [dim for dim in yearly.dims if dim not in ("time", "region")]
+    others = [dim for dim in yearly.dims if dim not in ("year", "region")]
     if ensemble is None:
         return others
     chosen = [ensemble] if isinstance(ensemble, str) else list(ensemble)

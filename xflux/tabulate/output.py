@@ -1,0 +1,243 @@
+"""A budget as text for a terminal, as a file (csv, markdown, netCDF), and as a figure."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from xflux.files import require_place, whole
+from xflux.regions.globe import GLOBAL
+from xflux.tabulate.table import Budget
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Group
+
+KIND, FIGURE = "xflux budget", "xflux figure"
+_SIGN = {"up": "positive into the atmosphere", "down": "positive into the land"}
+TABLES, FIGURES = (".csv", ".md", ".nc"), (".png", ".pdf", ".svg")
+MOST = 30
+"""Regions in a figure: of countries, the largest."""
+
+
+def frame(budget: Budget) -> "pd.DataFrame":
+    """One row for each region and period, all digits."""
+    table = budget.table
+    names = ["mean", "spread", "sd_years", "valid_fraction", "n_members"]
+    rows = table[[*names, "n_years"]].to_dataframe().reset_index()
+    first = ["region", *(["region_name"] if "region_name" in table.coords else []), "period"]
+    rows = rows[[*first, *names, "n_years"]].assign(units=table.attrs["units"])
+    order = {label: i for i, label in enumerate(table["region"].values.tolist())}
+    periods = {label: i for i, label in enumerate(table["period"].values.tolist())}
+    place = [rows["period"].map(periods), rows["region"].map(order)]
+    return rows.iloc[np.lexsort((place[1], place[0]))].reset_index(drop=True)
+
+
+def caption(budget: Budget, period: str) -> str:
+    """What the numbers of a period are."""
+    table = budget.table
+    one = table.sel(period=period)
+    several = budget.yearly["flux"].ndim > 1 + ("year" in budget.yearly.dims)
+    said = [f"{table.attrs['flux']} of {table.attrs['products']}", table.attrs["units"]]
+    said += [_SIGN[table.attrs["positive"]]] if table.attrs.get("positive") in _SIGN else []
+    if "year" in budget.yearly.dims:
+        said.append(f"{period} ({int(one['n_years'])} year{'s' * (int(one['n_years']) != 1)})")
+    if several:
+        said.append(f"{int(one['n_members'].max())} members")
+    return ", ".join(said)
+
+
+def digits_of(table: xr.Dataset) -> int:
+    """Decimals that leave a region of ordinary size two digits."""
+    regions = abs(table["mean"]).where((table["region"] != GLOBAL) | (table.sizes["region"] == 1))
+    middle = float(regions.where(regions > 0).median())
+    return int(np.clip(1 - np.floor(np.log10(middle)), 0, 6)) if np.isfinite(middle) else 2
+
+
+def words(budget: Budget, period: str) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of a period; columns of which nothing is known are left out."""
+    table, digits = budget.table.sel(period=period), digits_of(budget.table)
+    columns = {"mean": "mean", "spread": "± members", "sd_years": "sd of years", "valid_fraction": "covered"}
+    columns = {key: label for key, label in columns.items() if bool(table[key].notnull().any()) or key == "mean"}
+    named = "region_name" in table.coords and bool((table["region_name"] != table["region"]).isel(region=0))
+    rows = []
+    for label in table["region"].values.tolist():
+        one = table.sel(region=label)
+        row = [str(label), str(one["region_name"].item())] if named else [str(label)]
+        for key in columns:
+            value = float(one[key])
+            row.append(
+                "–"
+                if np.isnan(value)
+                else f"{100 * value:.0f} %"
+                if key == "valid_fraction"
+                else _number(value, digits)
+            )
+        rows.append(row)
+    return [*(["region", "name"] if named else ["region"]), *columns.values()], rows
+
+
+def _number(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.replace("-", "")
+
+
+def text(budget: Budget, period: str) -> "Group":
+    """A period's table under its caption for a terminal (``rich``), GLOBAL below a line."""
+    from rich.box import HORIZONTALS
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    heads, rows = words(budget, period)
+    table = Table(box=HORIZONTALS, show_edge=False, pad_edge=False)
+    left = 2 if "name" in heads else 1
+    for i, head in enumerate(heads):
+        table.add_column(head, justify="left" if i < left else "right", no_wrap=i != 1 or left == 1)
+    for i, row in enumerate(rows):
+        last = i + 1 < len(rows) and rows[i + 1][0] == GLOBAL
+        table.add_row(*row, end_section=last)
+    return Group(Text(caption(budget, period), style="bold"), table)
+
+
+def markdown(budget: Budget) -> str:
+    """All periods as Markdown tables under their captions."""
+    parts = [f"<!-- {KIND} -->"]
+    for period in budget.table["period"].values.tolist():
+        heads, rows = words(budget, period)
+        left = 2 if "name" in heads else 1
+        rule = [":--" if i < left else "--:" for i in range(len(heads))]
+        lines = [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
+        parts.append(f"**{caption(budget, period)}**\n\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def check_places(out: str | Path | None = None, plot: str | Path | None = None) -> None:
+    """An error where a table or a figure could not be written, before anything is worked out.
+
+    Raises
+    ------
+    ValueError
+        A suffix that is none of .csv, .md, .nc for tables, .png, .pdf, .svg for figures.
+    FileExistsError, PermissionError
+        Something else is there, or the folder may only be read.
+    """
+    for option, path, known, kind in (("out", out, TABLES, KIND), ("plot", plot, FIGURES, FIGURE)):
+        if path is None:
+            continue
+        if Path(path).suffix.lower() not in known:
+            raise ValueError(f"{option}={str(path)!r}: expected a name that ends in {', '.join(known)}")
+        require_place(path, kind)
+
+
+def write(budget: Budget, path: str | Path) -> Path:
+    """Write the table by its suffix: .csv and .nc with all digits, .md as it is shown; only an older one is replaced.
+
+    Raises
+    ------
+    ValueError, FileExistsError, PermissionError
+        As :func:`check_places`.
+    """
+    check_places(out=path)
+    path = Path(path)
+    with whole(path, KIND) as part:
+        if path.suffix.lower() == ".csv":
+            frame(budget).to_csv(part, index=False)
+        elif path.suffix.lower() == ".md":
+            part.write_text(markdown(budget), encoding="utf-8")
+        else:
+            units = budget.table.attrs["units"]
+            by_year = budget.yearly["flux"].drop_attrs().assign_attrs(units=units)
+            budget.table.assign(yearly=by_year).assign_attrs(title=KIND).to_netcdf(part)
+    return path
+
+
+def draw(budget: Budget, path: str | Path) -> Path:
+    """Write :func:`figure` as .png, .pdf or .svg; only an older figure is replaced.
+
+    Raises
+    ------
+    ValueError, FileExistsError, PermissionError
+        As :func:`check_places`.
+    """
+    from xflux.plot.style import save
+
+    check_places(plot=path)
+    path = Path(path)
+    (saved,) = save(figure(budget), path.with_suffix(""), (path.suffix[1:],))
+    return saved
+
+
+def figure(budget: Budget):
+    """Bars of the largest regions of the first period and, below, the years of the globe or of the largest region."""
+    import matplotlib.pyplot as plt
+
+    from xflux.plot import annual, regions
+    from xflux.plot.style import CM, PAGE, style
+
+    name = _quantity(budget)
+    period = str(budget.table["period"].values[0])
+    means = _largest(_members(budget, period))
+    years = _series(budget)
+    height = max(6.0, 3.0 + 0.42 * means.sizes["region"]) * CM
+    with style():
+        fig, axes = plt.subplots(
+            1, 1 if years is None else 2, figsize=(PAGE / (2 if years is None else 1), height), layout="constrained",
+            squeeze=False,
+        )  # fmt: skip
+        label = period if "year" in budget.yearly.dims else ""
+        regions(
+            {name: means}, axes[0, 0], kinds={name: "bar"}, title=f"{label} mean".strip().capitalize(), legend=False
+        )
+        if "region_name" in budget.table.coords:
+            names = budget.table["region_name"].sel(region=means["region"].values).values.tolist()
+            axes[0, 0].set_yticks(axes[0, 0].get_yticks(), names)
+        if years is not None:
+            annual({name: years}, axes[0, 1], title=str(years.attrs.pop("where")))
+        fig.suptitle(caption(budget, period))
+    return fig
+
+
+def _quantity(budget: Budget) -> str:
+    return budget.table.attrs["products"] if len(budget.products) == 1 else budget.table.attrs["flux"]
+
+
+def _members(budget: Budget, period: str) -> xr.DataArray:
+    """([member], region): each member's mean over the years of a period."""
+    flux, one = budget.yearly["flux"], budget.table.sel(period=period)
+    if "year" in flux.dims:
+        flux = flux.sel(year=_years_of(flux, period)).mean("year", skipna=False)
+    inner = [d for d in flux.dims if d != "region"]
+    flux = flux.stack(member=inner).reset_index("member", drop=True) if inner else flux
+    return flux.assign_attrs(units=one.attrs["units"]).rename(None)
+
+
+def _years_of(flux: xr.DataArray, period: str) -> slice:
+    first, _, last = period.partition("–")
+    known = flux["year"].values
+    return slice(int(first), int(last)) if first.isdigit() and last.isdigit() else slice(known.min(), known.max())
+
+
+def _largest(means: xr.DataArray) -> xr.DataArray:
+    """Without GLOBAL, beside which regions are small, and without regions of which nothing is known."""
+    over = [d for d in means.dims if d != "region"]
+    size = abs(means.mean(over))
+    kept = means["region"].values[(size.notnull() & (size["region"] != GLOBAL)).values]
+    if len(kept) > MOST:
+        kept = size.sel(region=kept).sortby(size.sel(region=kept), ascending=False)["region"].values[:MOST]
+    return means.sel(region=kept)
+
+
+def _series(budget: Budget) -> xr.DataArray | None:
+    flux = budget.yearly["flux"]
+    if "year" not in flux.dims or flux.sizes["year"] < 2:
+        return None
+    where = GLOBAL if GLOBAL in flux["region"].values else flux["region"].values[0]
+    flux = flux.sel(region=where, drop=True)
+    inner = [d for d in flux.dims if d != "year"]
+    flux = flux.where(flux.notnull().all(inner))  # the mean of a year is that of all members, or unknown
+    flux = flux.stack(member=inner).reset_index("member", drop=True) if inner else flux
+    return flux.assign_attrs(units=budget.table.attrs["units"], where="Globe" if where == GLOBAL else where).rename(
+        None
+    )
