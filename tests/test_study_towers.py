@@ -93,3 +93,9 @@ def test_months_of_towers(study):
 def test_what_towers_cannot_have(study, change, message):
     with pytest.raises(StudyError, match=message):
         placed(study, **change)
+
+
+def test_what_a_tower_measures_goes_before_a_recipe(study):
+    towers, grid = placed(study, **{"towers.keep": {"T_30d": "Ta"}})
+    np.testing.assert_allclose(towers.T_30d, np.arange(730.0)[1::2] / 10)
+    np.testing.assert_allclose(grid.T_30d[1, 0, 0], (2 * 28 + 1 * 2) / 30)

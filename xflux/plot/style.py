@@ -130,11 +130,19 @@ def line_width(product: str) -> float:
 
 
 def colours(products: Iterable[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
-    """One colour for each product; ``chosen`` wins."""
-    products = list(products)
+    """One colour for each product; ``chosen`` wins, and where two would have the same, the first keeps it.
+
+    >>> colours(["EC-ATM months", "EC-ATM years"])
+    {'EC-ATM months': '#0072B2', 'EC-ATM years': '#7F3C8D'}
+    """
+    products, found = list(products), dict(chosen or {})
     if len(products) == 1 and colour(products[0]) in _OTHERS:
-        return {products[0]: (chosen or {}).get(products[0], BLUE)}
-    return {p: (chosen or {}).get(p, colour(p, products)) for p in products}
+        return {products[0]: found.get(products[0], BLUE)}
+    for product in products:
+        own = colour(product, products)
+        free = [paint for paint in _OTHERS if paint not in found.values()]
+        found.setdefault(product, free[0] if own in found.values() and free else own)
+    return {product: found[product] for product in products}
 
 
 def unit_label(units: str | None) -> str:

@@ -1,8 +1,9 @@
 """A whole study: read towers, drivers and a regional target, train, predict, evaluate and draw, from one TOML file.
 
-Rooms inside: :mod:`config` (the study file), :mod:`inputs`, :mod:`published` and :mod:`weather` (what the file points
-at), :mod:`stages` (the run folder and what is done), :mod:`pipeline` (the stages in their order), :mod:`results` (what
-the run folder holds), :mod:`tables` and :mod:`paper` (numbers made from it) and :mod:`figures`.
+Rooms inside: :mod:`config` (the study file), :mod:`inputs`, :mod:`published`, :mod:`base` and :mod:`weather` (what the
+file points at), :mod:`stages` (the run folder and what is done), :mod:`pipeline` (the stages in their order),
+:mod:`results` (what the run folder holds), :mod:`tables`, :mod:`paper` and :mod:`interannual` (numbers made from it)
+and :mod:`figures`.
 """
 
 from xflux.study.config import StudyConfig, StudyError, load_study

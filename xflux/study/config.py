@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -113,6 +114,24 @@ class Cover(_Section):
         return {k: v.model_dump() if isinstance(v, Group) else v for k, v in self.classes.items()}
 
 
+class Anomalies(_Section):
+    """Anomalies by month or by year, which make base variables of single years out of a climatology."""
+
+    files: Patterns
+    add: dict[str, str] = Field(default_factory=dict)
+    """base variable = the anomaly that is added to its month, e.g. ``TAIR = "tas_anom"``."""
+    multiply: dict[str, str] = Field(default_factory=dict)
+    """base variable = the ratio that its month is multiplied by, e.g. ``PREC = "pr_ratio"``."""
+    largest_ratio: float | None = Field(None, gt=0)
+    """Ratios above this are taken as this (dry months, whose mean is near zero)."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Anomalies":
+        if not (self.add or self.multiply) or set(self.add) & set(self.multiply):
+            raise ValueError("name every base variable that has anomalies once: in add or in multiply")
+        return self
+
+
 class Drivers(_Section):
     """Gridded base variables, from which the drivers of Table A2 are made; daily ones never stand in memory whole."""
 
@@ -120,6 +139,9 @@ class Drivers(_Section):
     """Every pattern is one set of files that follow each other in time (daily weather, composites, a climatology)."""
     years: Years | None = None
     """Years that the models run over; all of the base variables (their seasonal cycles see all years anyhow)."""
+    anomalies: Anomalies | None = None
+    resolution: float | None = Field(None, gt=0)
+    """degrees: base variables are averaged, by land area, to a coarser global grid."""
     land_fraction: str
     land_fraction_variable: str = "land_fraction"
     variant: Literal["formulas", "names", "none"] = "formulas"
@@ -131,6 +153,14 @@ class Drivers(_Section):
     """The drivers that the model takes; all that can be made, if not given."""
     fill_distance: float = Field(1.0, ge=0)
     """degrees: land without drivers takes the nearest cell's within this distance."""
+
+    @model_validator(mode="after")
+    def _years_of_anomalies(self) -> "Drivers":
+        if self.anomalies and not self.years:
+            raise ValueError("anomalies need years = [first, last], the years that the models run over")
+        if self.resolution and abs(180 / self.resolution - round(180 / self.resolution)) > 1e-9:
+            raise ValueError(f"resolution = {self.resolution:g} degrees does not divide 180")
+        return self
 
 
 class Target(_Section):
@@ -171,12 +201,34 @@ class BridgeProduct(_Section):
     product: Published | None = None
     """A published bottom-up product on the drivers' cells (the paper: FLUXCOM RS+METEO)."""
     r2: float = Field(0.95, gt=0, lt=1)
+    fit: bool = True
+    """False: no bridges, for a study whose variants need none (the post-hoc test of Sect. 3.5 is left out then)."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "BridgeProduct":
         if self.file and self.product:
             raise ValueError("give file or product, not both")
         return self
+
+
+class Variant(_Section):
+    """One way to constrain: what :class:`xflux.train.RegionalConstraint` takes."""
+
+    integral: Literal["bridge", "sampled", "full"] = "sampled"
+    total: bool = True
+    """The regions' sum as one more loss."""
+    years_per_step: int | Literal["all"] = 1
+    anomalies: bool | float = False
+    """Annual anomalies as one more loss; a number is its weight."""
+    weight: float | list[float] = 1.0
+
+
+VARIANTS = {
+    "bridge": Variant(integral="bridge", total=False),
+    "sampled": Variant(total=False),
+    "sampled+total": Variant(),
+}
+"""Variants that need no section of their own."""
 
 
 class Truth(_Section):
@@ -225,8 +277,30 @@ class Budget(_Section):
     rivers_spread: float = 0.35
 
 
+class Series(_Section):
+    """Fluxes by month or year that stand beside the models' annual anomalies (land models)."""
+
+    name: str
+    file: str
+    variable: str
+    region_dim: str
+    regions: dict[str, str]
+    """"globe" or a name of ``evaluation.groups`` = the file's label of the same region."""
+    ensemble_dim: str | None = None
+    leave_out: list[str] = []
+    """Labels of the ensemble that do not count in its mean."""
+
+
 class Evaluation(_Section):
     """What the models are compared with."""
+
+    unseen_years: Years | None = None
+    """Years of the target in which no model trains or validates: they judge."""
+    unseen_inversions: list[str] = []
+    """Inversions on which no model trains: they judge."""
+    groups: dict[str, tuple[float, float]] = {"30S-30N": (-30, 30), "20-50N": (20, 50), "50-80N": (50, 80)}
+    """Sums of latitude bands whose annual anomalies are scored."""
+    series: list[Series] = []
 
     regions: list[str] = ["latitude-bands", "reccap2"]
     maps: list[Comparison] = []
@@ -253,7 +327,9 @@ class StudyConfig(_Section):
     title: str = ""
     seed: int = 0
     data: str = "$XFLUX_DATA"
-    variants: list[Literal["bridge", "sampled", "sampled+total"]] = ["bridge", "sampled", "sampled+total"]
+    variants: list[str] = ["bridge", "sampled", "sampled+total"]
+    """EC-ATM in its variants: these three, and those that have a section ``[variant.NAME]``."""
+    variant: dict[str, Variant] = Field(default_factory=dict)
     held_out_inversions: bool = True
     blocked: bool = True
     """Also train EC on folds blocked by distance."""
@@ -273,6 +349,32 @@ class StudyConfig(_Section):
         if self.towers.base and self.drivers.variant == "none":
             raise ValueError("towers.base goes through the recipes: drivers.variant is 'formulas' or 'names' then")
         return self
+
+    @model_validator(mode="after")
+    def _known_variants(self) -> "StudyConfig":
+        known = VARIANTS | self.variant
+        unknown = [name for name in self.variants if name not in known]
+        if unknown:
+            raise ValueError(f"variants: {unknown} is none of {list(known)}; others need a section [variant.NAME]")
+        strange = [name for name in self.variants if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+-]*", name)]
+        if strange or len({name.replace("+", "_") for name in self.variants}) < len(self.variants):
+            raise ValueError(f"variants: {self.variants}: names of letters, digits, '+', '-' and '_', each once")
+        if not self.bridge.fit and any(self.constraint(name).integral == "bridge" for name in self.variants):
+            raise ValueError("bridge.fit = false, but a variant's integral is made by a bridge")
+        return self
+
+    @model_validator(mode="after")
+    def _years_that_judge(self) -> "StudyConfig":
+        unseen, years = self.evaluation.unseen_years, self.drivers.years
+        if unseen and years and not years[0] <= unseen[0] <= unseen[1] <= years[1]:
+            raise ValueError(
+                f"evaluation.unseen_years = {list(unseen)}: the drivers have {list(years)} (drivers.years)"
+            )
+        return self
+
+    def constraint(self, variant: str) -> Variant:
+        """What a variant of EC-ATM is constrained by."""
+        return (VARIANTS | self.variant)[variant]
 
     def data_folder(self) -> Path:
         """The data folder; an error that names it where it is unset or absent."""
@@ -294,8 +396,11 @@ class StudyConfig(_Section):
         small = {"folds": 3, "epochs": 2, "batch": 4000, "pixels_per_step": 500}
         update: dict[str, Any] = {}
         if self.drivers.years and self.drivers.years[1] > self.drivers.years[0]:
-            years = (self.drivers.years[0], self.drivers.years[0] + 1)
+            judged = self.evaluation.unseen_years is not None
+            years = (self.drivers.years[0], min(self.drivers.years[0] + 1 + 2 * judged, self.drivers.years[1]))
             small["validation_years"] = min(self.train.validation_years, 1)
+            if judged:
+                update["evaluation"] = self.evaluation.model_copy(update={"unseen_years": (years[1], years[1])})
             update["drivers"] = self.drivers.model_copy(update={"years": years})
             if self.target.years:
                 update["target"] = self.target.model_copy(update={"years": years})
@@ -388,7 +493,7 @@ def _explain(error: dict) -> str:
 def _section_at(location: tuple) -> type[BaseModel]:
     section: type[BaseModel] = StudyConfig
     for key in location:
-        if isinstance(key, int):
+        if key not in section.model_fields:  # an entry of a list, a name in a table of tables
             continue
         annotation = section.model_fields[key].annotation
         inner = [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type)]

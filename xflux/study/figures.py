@@ -7,8 +7,8 @@ import xarray as xr
 
 from xflux import plot
 from xflux.bridge import load_bridge
-from xflux.study import paper
-from xflux.study.results import LABELS, Results, open_flux
+from xflux.study import interannual, paper
+from xflux.study.results import Results, model_label, open_flux
 from xflux.temporal import MEAN_YEAR, step_days
 
 
@@ -23,6 +23,8 @@ def write_figures(run: str | Path, folder: Path) -> None:
     _efficiency(study, folder)
     if paper.has_years(study):
         _years(study, folder)
+    if interannual.has_years(study):
+        _save(interannual.draw(study), folder / "interannual")
     _months(study, folder)
     _towers(study, folder)
     _histories(study, folder)
@@ -50,7 +52,7 @@ def _per_year(flux: xr.DataArray) -> xr.DataArray:
 
 
 def _mean_maps(study: Results, folder: Path) -> None:
-    fields = {LABELS[model]: mean_flux(study, name) for model, name in study.names.items()}
+    fields = {model_label(model): mean_flux(study, name) for model, name in study.names.items()}
     fields |= {f"{m.name} ({m.period})": study.comparison_map(m) for m in study.config.evaluation.maps}
     if study.config.evaluation.truth:
         fields["truth"] = _per_year(study.truth)
@@ -63,7 +65,7 @@ def _mean_maps(study: Results, folder: Path) -> None:
 def _differences(study: Results, folder: Path) -> None:
     ec = mean_flux(study, study.names["ec"])
     fields = {
-        f"{LABELS[model]} − EC": (mean_flux(study, name) - ec).assign_attrs(ec.attrs)
+        f"{model_label(model)} − EC": (mean_flux(study, name) - ec).assign_attrs(ec.attrs)
         for model, name in study.names.items()
         if model != "ec"
     }
@@ -78,7 +80,7 @@ def _cycles(study: Results, reduce: bool) -> dict[str, xr.DataArray]:
     cycles = {"inversions": study.inversions.sum("region", skipna=False) if reduce else study.inversions}
     for model, name in study.names.items():
         cycle = study.target_integrals(name)
-        cycles[LABELS[model]] = cycle.sum("region", keep_attrs=True) if reduce else cycle
+        cycles[model_label(model)] = cycle.sum("region", keep_attrs=True) if reduce else cycle
     return {label: cycle.assign_attrs(units="PgC month-1") for label, cycle in cycles.items()}
 
 
@@ -98,7 +100,7 @@ def _bars(study: Results, folder: Path) -> None:
             products["inversions"] = study.inversions.sum("month", skipna=False).assign_attrs(units="PgC yr-1")
         for model, name in study.names.items():
             annual = study.integrals[name, regions].sum("month", min_count=1)
-            products[LABELS[model]] = annual.assign_attrs(units="PgC yr-1")
+            products[model_label(model)] = annual.assign_attrs(units="PgC yr-1")
         for comparison in study.config.evaluation.maps:
             field = study.comparison_map(comparison)
             products[comparison.name] = field.flux.aggregate_regions(regions, units="PgC yr-1")
@@ -132,7 +134,7 @@ def _years(study: Results, folder: Path) -> None:
     maps = {}
     for model, name in study.names.items():
         annual = open_flux(study.run, name).mean("member", keep_attrs=True).flux.annual(complete=True).load()
-        maps[LABELS[model]] = (annual * MEAN_YEAR).assign_attrs(units="gC m-2 yr-1")
+        maps[model_label(model)] = (annual * MEAN_YEAR).assign_attrs(units="gC m-2 yr-1")
     if min(da.sizes["time"] for da in maps.values()) > 1:
         _save(plot.mean_and_variability(maps), folder / "mean_and_variability")
 
@@ -143,13 +145,13 @@ def _months(study: Results, folder: Path) -> None:
         return
     last = study.models[-1]
     both = [open_flux(study.run, study.names[m]).mean("member", keep_attrs=True).load() for m in ("ec", last)]
-    _save(plot.selected_months(*both, names=("EC", LABELS[last])), folder / "selected_months")
+    _save(plot.selected_months(*both, names=("EC", model_label(last))), folder / "selected_months")
 
 
 def _towers(study: Results, folder: Path) -> None:
     """Figs. 8 and C2."""
     p = study.predictions
-    models = {LABELS[model]: p[name] for model, name in study.names.items()}
+    models = {model_label(model): p[name] for model, name in study.names.items()}
     _save(plot.tower_scatter(p["observed"], models), folder / "towers")
     types = p["igbp"].astype(str)
     counts = {t: int((types == t).sum()) for t in np.unique(types) if t}
@@ -166,10 +168,10 @@ def _histories(study: Results, folder: Path) -> None:
 
     for model, name in study.names.items():
         history = load_model(study.run / "models" / f"{name}.safetensors").history
-        _save(plot.history(history, title=LABELS[model]), folder / f"history_{name}")
+        _save(plot.history(history, title=model_label(model)), folder / f"history_{name}")
 
 
 def _bridge(study: Results, folder: Path) -> None:
-    for regions in study.sets:
+    for regions in study.sets if study.config.bridge.fit else ():
         bridge = load_bridge(study.run / "bridge" / f"{regions}.nc")
         _save(plot.bridge(bridge.pixels, title=f"contributing pixels, {regions}"), folder / f"bridge_{regions}")

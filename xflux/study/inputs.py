@@ -11,12 +11,12 @@ import xarray as xr
 from xflux import drivers, temporal, towers
 from xflux.reading import blamed_on, netcdf
 from xflux.study import published
+from xflux.study.base import land_share, study_base
 from xflux.study.config import StudyConfig, StudyError, Target
 from xflux.study.weather import (
     driver_names,
     in_years,
     make_drivers,
-    open_base,
     open_grid,
     recipes,
     replace_grid,
@@ -68,12 +68,14 @@ def named_files(config: StudyConfig) -> dict[str, list[str]]:
         "towers.table": config.towers.table,
         "towers.sites": config.towers.sites,
         **{f"drivers.base.{i}": pattern for i, pattern in enumerate(config.drivers.base)},
+        "drivers.anomalies.files": config.drivers.anomalies.files if config.drivers.anomalies else None,
         "drivers.land_fraction": config.drivers.land_fraction,
         "target.file": config.target.file,
         "bridge.file": config.bridge.file,
         "evaluation.truth.file": config.evaluation.truth.file if config.evaluation.truth else None,
         "evaluation.budget.file": config.evaluation.budget.file if config.evaluation.budget else None,
     }
+    named |= {f"evaluation.series ({s.name})": s.file for s in config.evaluation.series}
     named |= {f"evaluation.maps ({m.name})": m.file for m in config.evaluation.maps}
     for key, product in published.all_products(config).items():
         named |= {key: product.files, f"{key}.land_fraction": product.land_fraction}
@@ -105,6 +107,7 @@ def check_variables(config: StudyConfig, files: Files) -> None:
     wanted = [("drivers.land_fraction", config.drivers.land_fraction_variable)]
     wanted += [("target.file", config.target.variable)] if config.target.file else []
     wanted += [(f"evaluation.maps ({m.name})", m.variable) for m in config.evaluation.maps]
+    wanted += [(f"evaluation.series ({s.name})", s.variable) for s in config.evaluation.series]
     wanted += [("bridge.file", config.bridge.variable)] if config.bridge.file else []
     wanted += [("evaluation.truth.file", config.evaluation.truth.variable)] if config.evaluation.truth else []
     problems = []
@@ -130,15 +133,10 @@ def check_variables(config: StudyConfig, files: Files) -> None:
         raise StudyError("the study's files lack what it needs:\n" + "\n".join(problems))
 
 
-def base_files(files: Files) -> list[list[Path]]:
-    """The files of every entry of ``drivers.base``."""
-    return [files[key] for key in files if key.startswith("drivers.base.")]
-
-
 def _driver_problems(config: StudyConfig, files: Files) -> list[str]:
     """What keeps the drivers from being made, found on one cell of the base files."""
     try:
-        base = open_base(base_files(files))
+        base = study_base(config.drivers, files)
         names = driver_names(config.drivers, base)
         for part in base:
             in_years(part, config.drivers.years)
@@ -223,6 +221,27 @@ def _one_ensemble_dim(array: xr.DataArray, dims: list[str]) -> xr.DataArray:
     return stacked.assign_coords(inversion=["/".join(map(str, label)) for label in labels])
 
 
+def seen(config: StudyConfig, target: xr.DataArray) -> xr.DataArray:
+    """The part of the target that models may see: without the years and inversions that judge."""
+    kept = seen_inversions(config, target)
+    if config.evaluation.unseen_years:
+        first, last = config.evaluation.unseen_years
+        year = kept["time"].dt.year.values
+        kept = kept.isel(time=np.flatnonzero((year < first) | (year > last)))
+    if not kept.size:
+        raise StudyError("evaluation.unseen_years and unseen_inversions leave nothing to train on")
+    return kept
+
+
+def seen_inversions(config: StudyConfig, target: xr.DataArray) -> xr.DataArray:
+    """The inversions that models may see, in all years."""
+    names = target["inversion"].values.tolist()
+    unknown = sorted(set(config.evaluation.unseen_inversions) - set(names))
+    if unknown:
+        raise StudyError(f"evaluation.unseen_inversions: {unknown} is not in the target, which has {names}")
+    return target.sel(inversion=~target["inversion"].isin(config.evaluation.unseen_inversions))
+
+
 def seasonal(flux: xr.DataArray) -> xr.DataArray:
     """Mean seasonal cycle along ``month``; a climatology is one already."""
     return flux if "month" in flux.dims else temporal.mean_seasonal_cycle(flux)
@@ -234,7 +253,7 @@ def make_grid(config: StudyConfig, files: Files, folder: Path) -> xr.Dataset:
 
     Climatologies are made in memory; drivers in ``time`` are written to ``folder/grid.zarr`` piece by piece.
     """
-    base = open_base(base_files(files))
+    base = study_base(config.drivers, files)
     fraction = read_land_fraction(config, files, base[0])
     if any("time" in part.dims for part in base):
         return write_grid(config.drivers, base, fraction, folder)
@@ -246,18 +265,12 @@ def make_grid(config: StudyConfig, files: Files, folder: Path) -> xr.Dataset:
 
 def read_land_fraction(config: StudyConfig, files: Files, grid: xr.Dataset) -> xr.DataArray:
     """Land share (lat, lon), 0–1, on the cells of ``grid``; an error where the cells are others."""
-    from xflux.cells import standardise
+    from xflux.cells import regrid
 
-    with netcdf(files["drivers.land_fraction"][0], "netCDF (drivers.land_fraction)") as dataset:
-        fraction = standardise(dataset[config.drivers.land_fraction_variable]).load()
-    fraction = published.on_cells(fraction, grid, "drivers.land_fraction")
-    percent = "%" in str(fraction.attrs.get("units")) or "percent" in str(fraction.attrs.get("units"))
-    share = fraction.fillna(0.0) / (100.0 if percent else 1.0)
-    if float(share.max()) > 1 + 1e-6 or float(share.min()) < 0:
-        raise StudyError(
-            f"drivers.land_fraction runs from {float(share.min()):g} to {float(share.max()):g}: expected 0–1 or percent"
-        )
-    return share.assign_attrs(units="1", long_name="land share of the cell").rename("land_fraction")
+    share = land_share(config.drivers, files)
+    if config.drivers.resolution:
+        return regrid(share, grid)
+    return published.on_cells(share, grid, "drivers.land_fraction")
 
 
 def read_tower_table(config: StudyConfig, files: Files) -> xr.Dataset:
@@ -304,10 +317,13 @@ def _own_drivers(config: StudyConfig, table: xr.Dataset, files: Files) -> tuple[
         kept = {column: driver for driver, column in config.towers.keep.items()}
         columns = {name: kept.get(column, column) for name, column in config.towers.base.items()}
         table = drivers.at_towers(
-            table, open_base(base_files(files)), columns, variant=config.drivers.variant,
+            table, study_base(config.drivers, files), columns, variant=config.drivers.variant,
             recipes=recipes(config.drivers), max_distance=config.towers.max_distance,
         )  # fmt: skip
         own |= {str(n) for n, v in table.data_vars.items() if "formula" in v.attrs}
+        for driver in own & set(config.towers.keep):  # measured there: goes before what a recipe makes
+            measured = table[f"{driver}_tower"]
+            table[driver] = measured.where(np.isfinite(measured), table[driver])
     if config.drivers.cover:
         classes = drivers.cover(table, config.drivers.cover.groups())
         table, own = table.assign(classes.data_vars), own | set(map(str, classes.data_vars))

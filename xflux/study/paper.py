@@ -6,7 +6,7 @@ import xarray as xr
 
 from xflux import evaluate
 from xflux.study import inputs as study_inputs
-from xflux.study.results import LABELS, Results
+from xflux.study.results import Results, model_label
 
 CONTENTS = ("fire", "rivers")
 """Models and products are compared on purpose with inversions that may contain more; the tables name the contents."""
@@ -15,7 +15,7 @@ CONTENTS = ("fire", "rivers")
 def products(results: Results) -> dict[str, xr.DataArray]:
     """Models, the constrained ones first as in the paper, and compared products: (member, month | time, region)."""
     order = [m for m in results.models if m != "ec"] + ["ec"]
-    return {LABELS[m]: results.series(results.names[m]) for m in order} | results.products
+    return {model_label(m): results.series(results.names[m]) for m in order} | results.products
 
 
 def has_years(results: Results) -> bool:
@@ -82,7 +82,7 @@ def scores_by_region(results: Results) -> pd.DataFrame:
             one, part = scores.sel(region=region), parts.sel(region=region)
             rows.append(
                 {
-                    "model": LABELS[model],
+                    "model": model_label(model),
                     "region": str(region),
                     "months": int(one["n"]),
                     "bias (PgC month-1)": float(one["bias"]),
@@ -111,7 +111,7 @@ def ensemble_table(results: Results) -> pd.DataFrame:
         skill = evaluate.spread_skill(*both, dim, allow_contents=CONTENTS)
         rows.append(
             {
-                "model": LABELS[model],
+                "model": model_label(model),
                 "months": int(skill["n"]),
                 "RMSE of the mean (PgC month-1)": float(skill["rmse"]),
                 "spread (PgC month-1)": float(skill["spread"]),

@@ -15,7 +15,7 @@ from xflux.reading import netcdf
 from xflux.study import inputs as study_inputs
 from xflux.study import published
 from xflux.study.config import StudyConfig
-from xflux.study.results import LABELS, first_step, inversion_halves, open_flux, region_sets, slug
+from xflux.study.results import first_step, inversion_halves, model_label, open_flux, region_sets, slug
 from xflux.study.stages import KIND, RunFolder, peak_memory_gib
 
 
@@ -99,9 +99,10 @@ def run_study(
     hashes = {key: study.run.hash_of(paths) for key, paths in files.items()}
     _make_inputs(study, files, hashes)
     _train_and_predict(study, "ec", after=("inputs",))
-    _fit_bridges(study, files, hashes)
+    if config.bridge.fit:
+        _fit_bridges(study, files, hashes)
     for variant in config.variants:
-        _train_and_predict(study, variant, after=("inputs", "ec", *(("bridges",) if variant == "bridge" else ())))
+        _train_and_predict(study, variant, after=("inputs", "ec", *_bridges_of(study, variant)))
     extra = _extra_runs(study)
     _evaluate(study, extra, files, hashes)
     study.run.write(
@@ -181,20 +182,24 @@ def _train_config(study: Study, **changes):
     )
 
 
+def _bridges_of(study: Study, variant: str) -> tuple[str, ...]:
+    """The stage of the bridges, where a variant needs it."""
+    return ("bridges",) if variant != "ec" and study.config.constraint(variant).integral == "bridge" else ()
+
+
 def _constraint(study: Study, variant: str, target: xr.DataArray):
     from xflux import train
 
     inputs, config = study.inputs, study.config
-    shared = dict(target=target, drivers=inputs.driver_grid, allow=tuple(config.target.allow))
-    if variant == "bridge":
+    asked = config.constraint(variant).model_dump()
+    shared = asked | dict(target=target, drivers=inputs.driver_grid, allow=tuple(config.target.allow))
+    if asked["integral"] == "bridge":
         bridge = load_bridge(study.run.path / "bridge" / f"{config.target.regions}.nc")
         if inputs.lazy:  # every pixel of every day would be read for the full integral after each epoch
             bridge = replace(bridge, weights=None)
         return train.RegionalConstraint(bridge=bridge, land_fraction=inputs.land_fraction, **shared)
     return train.RegionalConstraint(
-        integral="sampled",
         regions=config.target.regions,
-        total=variant == "sampled+total",
         land_fraction=inputs.land_fraction,
         pixels=config.train.pixels_per_step,
         control_variate=None if inputs.lazy else True,
@@ -221,22 +226,28 @@ def _train(study: Study, name: str, constraints: list, **changes) -> None:
     checkpoint.unlink(missing_ok=True)
 
 
-def _training_settings(study: Study, *more) -> list:
-    return [_asked(study, "train", "seed", "target"), study.smoke, *more]
+def _training_settings(study: Study, variant: str, *more) -> list:
+    judge = {"years": study.config.evaluation.unseen_years, "inversions": study.config.evaluation.unseen_inversions}
+    constraint = {} if variant == "ec" else {"judge": judge, **study.config.constraint(variant).model_dump()}
+    return [_asked(study, "train", "seed", "target"), study.smoke, variant, constraint, *more]
+
+
+def _seen(study: Study) -> xr.DataArray:
+    return study_inputs.seen(study.config, study.inputs.target)
 
 
 def _train_and_predict(study: Study, variant: str, after: tuple[str, ...]) -> None:
     name = slug(variant)
 
     def fit() -> None:
-        _train(study, name, [] if variant == "ec" else [_constraint(study, variant, study.inputs.target)])
+        _train(study, name, [] if variant == "ec" else [_constraint(study, variant, _seen(study))])
 
     study.run.stage(
         f"train-{name}" if variant != "ec" else "ec",
         fit,
         settings=_training_settings(study, variant),
         after=after,
-        title=f"training {LABELS[variant]}",
+        title=f"training {model_label(variant)}",
         outputs=[f"models/{name}.safetensors"],
     )
     trained = "ec" if variant == "ec" else f"train-{name}"
@@ -245,7 +256,7 @@ def _train_and_predict(study: Study, variant: str, after: tuple[str, ...]) -> No
         lambda: _forward(study, name),
         after=(trained, "inputs"),
         outputs=[f"flux/{name}.zarr"],
-        title=f"forward run of {LABELS[variant]}",
+        title=f"forward run of {model_label(variant)}",
     )
 
 
@@ -340,14 +351,14 @@ def _extra_runs(study: Study) -> tuple[str, ...]:
     if config.held_out_inversions:
 
         def half() -> None:
-            target = study.inputs.target
+            target = _seen(study)
             first, _ = inversion_halves(target, config.seed)
             _train(study, "half", [_constraint(study, "sampled+total", target.sel(inversion=first))])
 
         study.run.stage(
             "train-half",
             half,
-            settings=_training_settings(study, "half"),
+            settings=_training_settings(study, "sampled+total", "half"),
             after=("inputs", "ec"),
             outputs=["models/half.safetensors"],
             title="training EC-ATM sampled+total on half of the inversions",
@@ -364,16 +375,16 @@ def _extra_runs(study: Study) -> tuple[str, ...]:
         name = slug(variant)
 
         def train_blocked(variant: str = variant, name: str = name) -> None:
-            constraints = [] if variant == "ec" else [_constraint(study, variant, study.inputs.target)]
+            constraints = [] if variant == "ec" else [_constraint(study, variant, _seen(study))]
             _train(study, f"blocked_{name}", constraints, block_distance=config.towers.block_distance)
 
         study.run.stage(
             f"blocked-{name}",
             train_blocked,
-            after=("inputs", *(("bridges",) if variant == "bridge" else ())),
-            settings=_training_settings(study, config.towers.block_distance, variant),
+            after=("inputs", *_bridges_of(study, variant)),
+            settings=_training_settings(study, variant, config.towers.block_distance),
             outputs=[f"models/blocked_{name}.safetensors"],
-            title=f"training {LABELS[variant]} on folds blocked at {config.towers.block_distance:g} km",
+            title=f"training {model_label(variant)} on folds blocked at {config.towers.block_distance:g} km",
         )
         stages.append(f"blocked-{name}")
     return tuple(stages)
@@ -388,7 +399,7 @@ def _evaluate(study: Study, extra: tuple[str, ...], files: study_inputs.Files, h
     study.run.stage(
         "results",
         lambda: results.write_results(study, files),
-        after=("inputs", "bridges", *forwards, *extra),
+        after=("inputs", *(("bridges",) if study.config.bridge.fit else ()), *forwards, *extra),
         settings=[_asked(study, "evaluation", "target", "towers", "drivers", "train"), compared],
         outputs=["integrals", "compared", "towers/held_out.nc"],
         title="regional integrals and towers",

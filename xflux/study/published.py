@@ -1,5 +1,6 @@
 """Published products in a study: inversions without fires as a regional target, bottom-up fluxes for the bridge."""
 
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -10,7 +11,8 @@ from xflux import adjust, temporal
 from xflux.cells import positions
 from xflux.contents import contents
 from xflux.products import open_product
-from xflux.study.config import Published, StudyConfig, StudyError, Target
+from xflux.reading import netcdf
+from xflux.study.config import Published, Series, StudyConfig, StudyError, Target
 
 Data = TypeVar("Data", xr.DataArray, xr.Dataset)
 
@@ -173,3 +175,29 @@ def on_cells(da: Data, grid: xr.Dataset | xr.DataArray, key: str) -> Data:
         raise StudyError(f"{key} is not on the grid of drivers.base: {problem}") from None
     same = all(np.array_equal(p, np.arange(da.sizes[d])) for d, p in places.items())
     return (da if same else da.isel(places)).assign_coords(lat=grid["lat"], lon=grid["lon"])
+
+
+# ------------------------------------------------------------------------------------------------ single years
+def by_year(monthly: xr.DataArray) -> xr.DataArray:
+    """Amounts (…, time) in PgC month-1 as sums of whole years (…, year) in PgC yr-1.
+
+    >>> time = xr.date_range("2001-01-01", periods=30, freq="MS")
+    >>> by_year(xr.DataArray(np.ones(30), {"time": time}, "time")).to_series().to_dict()
+    {2001: 12.0, 2002: 12.0}
+    """
+    year = monthly["time"].dt.year.values
+    known, months = np.unique(year, return_counts=True)
+    kept = monthly.isel(time=np.isin(year, known[months == 12]))
+    return kept.groupby(kept["time"].dt.year.rename("year")).sum(skipna=False).assign_attrs(units="PgC yr-1")
+
+
+def read_series(series: Series, path: Path) -> xr.DataArray:
+    """A compared series as (region, year) in PgC yr-1, mean over its ensemble."""
+    with netcdf(path, "netCDF (evaluation.series)") as dataset:
+        field = dataset[series.variable].load()
+    if series.ensemble_dim:
+        field = field.sel({series.ensemble_dim: ~field[series.ensemble_dim].isin(series.leave_out)})
+        field = field.mean(series.ensemble_dim, keep_attrs=True)
+    field = field.rename({series.region_dim: "region"}).sel(region=list(series.regions.values()))
+    annual = by_year(temporal.convert_units(field, "PgC month-1"))
+    return annual.assign_coords(region=list(series.regions)).reset_coords(drop=True).transpose("region", "year")

@@ -21,7 +21,14 @@ from xflux.study.config import Comparison, StudyConfig
 if TYPE_CHECKING:
     from xflux.study.pipeline import Study
 
-LABELS = {"ec": "EC", "bridge": "EC-ATM bridge", "sampled": "EC-ATM sampled", "sampled+total": "EC-ATM sampled+total"}
+
+def model_label(model: str) -> str:
+    """What tables and figures call a model.
+
+    >>> model_label("ec"), model_label("sampled+total")
+    ('EC', 'EC-ATM sampled+total')
+    """
+    return "EC" if model == "ec" else f"EC-ATM {model}"
 
 
 def slug(variant: str) -> str:
@@ -74,6 +81,12 @@ def write_results(study: "Study", files: study_inputs.Files) -> None:
     if config.evaluation.products:
         found = published.products_by_region(config, files, config.target.years or config.drivers.years)
         xr.Dataset(found).to_netcdf(folder / "products.nc")
+    if config.evaluation.series:
+        read = {
+            s.name: published.read_series(s, files[f"evaluation.series ({s.name})"][0])
+            for s in config.evaluation.series
+        }
+        xr.concat(read.values(), xr.Variable("series", list(read)), join="outer").to_netcdf(folder / "series.nc")
     if config.evaluation.budget:
         shutil.copy(files["evaluation.budget.file"][0], folder / "budget.csv")
     if config.evaluation.truth:
@@ -228,6 +241,15 @@ class Results:
         return {str(n): da for n, da in _load(path).data_vars.items()} if path.exists() else {}
 
     @cached_property
+    def series_beside(self) -> dict[str, xr.DataArray]:
+        """Compared series of single years: name → (region, year) PgC yr-1."""
+        path = self.run / "compared" / "series.nc"
+        if not path.exists():
+            return {}
+        (joined,) = _load(path).data_vars.values()
+        return {str(s): joined.sel(series=s, drop=True).dropna("region", how="all") for s in joined["series"].values}
+
+    @cached_property
     def predictions(self) -> xr.Dataset:
         """Held-out predictions at the towers (sample)."""
         return _load(self.run / "towers" / "held_out.nc")
@@ -240,7 +262,7 @@ class Results:
     @cached_property
     def labels(self) -> dict[str, str]:
         """File name of a model → what tables call it."""
-        labels = {slug(m): LABELS[m] for m in self.models} | {"half": "EC-ATM sampled+total on half"}
+        labels = {slug(m): model_label(m) for m in self.models} | {"half": "EC-ATM sampled+total on half"}
         distance = self.config.towers.block_distance
         return labels | {f"blocked_{n}": f"{label}, folds blocked at {distance:g} km" for n, label in labels.items()}
 

@@ -11,9 +11,9 @@ from xflux import evaluate
 from xflux.bridge import load_bridge
 from xflux.files import write_json
 from xflux.study import inputs as study_inputs
-from xflux.study import paper, truth, verdict
+from xflux.study import interannual, paper, truth, verdict
 from xflux.study.config import Comparison
-from xflux.study.results import LABELS, Results, inversion_halves, open_flux
+from xflux.study.results import Results, inversion_halves, model_label, open_flux
 
 
 def table(run: "str | Path | Results", name: str) -> pd.DataFrame:
@@ -78,6 +78,10 @@ def tables_of(results: Results) -> dict[str, Callable[[Results], pd.DataFrame]]:
         "towers": towers_by_fold,
         "towers_by_group": paper.towers_by_group,
         "paired": paired,
+        "interannual": interannual.table,
+        "interannual_years": interannual.years_table,
+        "interannual_references": interannual.references_table,
+        "interannual_regions": interannual.regions_table,
         "bridge_post_hoc": bridge_table,
         "half_of_the_inversions": half_table,
         "drivers": drivers_table,
@@ -98,8 +102,8 @@ def seasonal_cycles(study: Results) -> pd.DataFrame:
     table = {"inversions": total.mean("inversion").values, "inversions ±": total.std("inversion", ddof=1).values}
     for model, name in study.names.items():
         cycle = study.target_integrals(name).sum("region")
-        table[LABELS[model]] = cycle.mean("member").values
-        table[f"{LABELS[model]} ±"] = member_spread(cycle).values
+        table[model_label(model)] = cycle.mean("member").values
+        table[f"{model_label(model)} ±"] = member_spread(cycle).values
     return pd.DataFrame(table, index=pd.Index(range(1, 13), name="month")).reset_index()
 
 
@@ -137,7 +141,7 @@ def global_annual(study: Results) -> pd.DataFrame:
         total = monthly.sum(("region", "month"))
         rows.append(
             {
-                "product": LABELS[model],
+                "product": model_label(model),
                 "annual flux (PgC yr-1)": float(total.mean()),
                 "± (PgC yr-1)": float(member_spread(total)),
                 "± over": f"{total.size} members",
@@ -221,8 +225,8 @@ def regions_table(study: Results, regions: str) -> pd.DataFrame:
             table[name] = value.to_series()
     for model, name in study.names.items():
         annual = study.integrals[name, regions].sum("month", min_count=1)
-        table[LABELS[model]] = annual.mean("member").to_series()
-        table[f"{LABELS[model]} ±"] = member_spread(annual).to_series()
+        table[model_label(model)] = annual.mean("member").to_series()
+        table[f"{model_label(model)} ±"] = member_spread(annual).to_series()
     for comparison in study.config.evaluation.maps:
         field = study.comparison_map(comparison)
         table[comparison.name] = field.flux.aggregate_regions(regions, units="PgC yr-1").to_series()
@@ -238,7 +242,7 @@ def bands_within_range(study: Results) -> pd.DataFrame:
         mean = study.target_integrals(name).sum("month").mean("member")
         known = mean["region"].isin(low["region"]) & np.isfinite(mean)
         inside = ((mean >= low) & (mean <= high)).sel(region=mean["region"][known])
-        rows.append({"model": LABELS[model], "regions inside": int(inside.sum()), "regions": int(inside.size)})
+        rows.append({"model": model_label(model), "regions inside": int(inside.sum()), "regions": int(inside.size)})
     return pd.DataFrame(rows)
 
 
@@ -321,7 +325,7 @@ def paired(study: Results) -> pd.DataFrame:
 def bridge_table(study: Results) -> pd.DataFrame:
     """The post-hoc test (Sect. 3.5): what the bridge says of every model against what the full integral is."""
     rows = []
-    for regions in study.sets:
+    for regions in study.sets if study.config.bridge.fit else ():
         bridge = load_bridge(study.run / "bridge" / f"{regions}.nc")
         for model, name in study.names.items():
             flux = open_flux(study.run, name)
@@ -334,7 +338,7 @@ def bridge_table(study: Results) -> pd.DataFrame:
                     {
                         "regions": regions,
                         "region": str(label),
-                        "model": LABELS[model],
+                        "model": model_label(model),
                         "bridge (PgC yr-1)": float(bridged.sel(region=label)),
                         "full (PgC yr-1)": float(full.sel(region=label)),
                         "r2": float(one["r2"]),
@@ -349,7 +353,7 @@ def bridge_table(study: Results) -> pd.DataFrame:
                 {
                     "regions": regions,
                     "region": "sum",
-                    "model": LABELS[model],
+                    "model": model_label(model),
                     "bridge (PgC yr-1)": float(bridged.sum()),
                     "full (PgC yr-1)": float(full.sum()),
                 }
@@ -362,7 +366,7 @@ def half_table(study: Results) -> pd.DataFrame:
     if ("half", study.config.target.regions) not in study.integrals:
         return pd.DataFrame()
     cycle = study.target_integrals("half").mean("member")
-    seen, unseen = inversion_halves(study.inputs.target, study.config.seed)
+    seen, unseen = inversion_halves(study_inputs.seen(study.config, study.inputs.target), study.config.seed)
     means = {
         key: study.inversions.sel(inversion=names).mean("inversion").transpose("month", "region")
         for key, names in (("seen half", seen), ("unseen half", unseen))

@@ -7,7 +7,7 @@ import xarray as xr
 from xflux import evaluate
 from xflux.cells import cell_area
 from xflux.study import inputs as study_inputs
-from xflux.study.results import LABELS, Results, open_flux
+from xflux.study.results import Results, model_label, open_flux
 from xflux.synthetic.observe import monthly
 
 
@@ -36,7 +36,7 @@ def truth_table(study: Results) -> pd.DataFrame:
         )
         rows.append(
             {
-                "model": LABELS[model],
+                "model": model_label(model),
                 "annual flux (PgC yr-1)": float(cycle.sum()),
                 "truth (PgC yr-1)": float(true_cycle.sum()),
                 "bias (PgC yr-1)": float(error.sum()),
@@ -68,7 +68,7 @@ def monthly_drivers_table(study: Results) -> pd.DataFrame:
         daily = study.target_integrals(name).mean("member")
         rows.append(
             {
-                "model": LABELS[model],
+                "model": model_label(model),
                 "mean of f(x), daily drivers (PgC yr-1)": float(daily.sum()),
                 "f of the mean x, monthly drivers (PgC yr-1)": float(sums.sum()),
             }

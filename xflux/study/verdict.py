@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from xflux.study.results import LABELS, Results
+from xflux.study.results import Results, model_label
 
 
 def summary(study: Results, tables: dict[str, pd.DataFrame]) -> dict:
@@ -17,7 +17,7 @@ def summary(study: Results, tables: dict[str, pd.DataFrame]) -> dict:
         "numbers": numbers,
         "verdict": _verdict(study, numbers, tables),
         "claims_not_allowed": study.config.limits,
-        "models": {model: {"label": LABELS[model], "file": name} for model, name in study.names.items()} | half,
+        "models": {model: {"label": model_label(model), "file": name} for model, name in study.names.items()} | half,
         "units": UNITS,
         "tables": {name: title(name) for name in tables},
     }
@@ -32,7 +32,7 @@ def numbers_of(study: Results, tables: dict[str, pd.DataFrame]) -> dict[str, flo
         "inversions spread": float(annual.loc["inversions", "± (PgC yr-1)"]),
     }
     for model in study.models:
-        label = LABELS[model]
+        label = model_label(model)
         for key, column in (
             ("annual", "annual flux (PgC yr-1)"),
             ("spread", "± (PgC yr-1)"),
@@ -52,7 +52,7 @@ def _verdict(study: Results, numbers: dict[str, float], tables: dict[str, pd.Dat
         f"{numbers['inversions annual']:.2f} ± {numbers['inversions spread']:.2f} PgC/yr ({study.period})."
     ]
     for model in study.models[1:]:
-        label = LABELS[model]
+        label = model_label(model)
         text.append(
             f"{label}: {_pm(numbers, label)} PgC/yr, seasonal-cycle RMSE "
             f"{numbers[f'{label}: seasonal-cycle RMSE']:.3f} and region-month RMSE "
@@ -62,7 +62,7 @@ def _verdict(study: Results, numbers: dict[str, float], tables: dict[str, pd.Dat
             f"(last epoch: {numbers[f'{label}: tower RMSE, last epoch']:.3f} against "
             f"{numbers['EC: tower RMSE, last epoch']:.3f})."
         )
-    text += _bridge_verdict(study, tables["bridge_post_hoc"])
+    text += _bridge_verdict(study, tables["bridge_post_hoc"]) if "bridge_post_hoc" in tables else []
     text += _annual_verdict(study, tables)
     if "truth" in tables:
         for _, row in tables["truth"].iterrows():
@@ -83,7 +83,7 @@ def _verdict(study: Results, numbers: dict[str, float], tables: dict[str, pd.Dat
 def _bridge_verdict(study: Results, table: pd.DataFrame) -> list[str]:
     """The post-hoc test in words: the sum, and the regions whose R² fell by more than 0.1 (as ``Bridge.diagnose``)."""
     rows = table[
-        (table["regions"] == study.config.target.regions) & (table["model"] == LABELS.get("bridge"))
+        (table["regions"] == study.config.target.regions) & (table["model"] == model_label("bridge"))
     ].set_index("region")
     if not len(rows):
         return []
@@ -106,7 +106,7 @@ def _annual_verdict(study: Results, tables: dict[str, pd.DataFrame]) -> list[str
     budget = study.config.evaluation.budget
     words = []
     for model in study.models:
-        label = LABELS[model]
+        label = model_label(model)
         r, rmse = (table[f"{metric}: {label}"] for metric in ("Pearson's R", "RMSE (PgC yr-1)"))
         beside = f", against {budget.name} {r[budget.name]:.2f} and {rmse[budget.name]:.2f}" if budget else ""
         words.append(f"{label} R {r['GLOBAL']:.2f}, RMSE {rmse['GLOBAL']:.2f} PgC/yr{beside}")
@@ -143,6 +143,10 @@ TITLES = {
     "towers": "Towers, by held-out fold",
     "towers_by_group": "Towers, by time scale, plant type and climate",
     "paired": "EC-ATM − EC at the towers (bootstrap over sites)",
+    "interannual": "Annual anomalies by region and years",
+    "interannual_years": "Means, seasonal cycles and spread, in training and in unseen years",
+    "interannual_references": "Annual anomalies against every inversion, compared series and the budget",
+    "interannual_regions": "Annual anomalies by single region",
     "bridge_post_hoc": "What the bridge says against what the full integral is (Sect. 3.5)",
     "half_of_the_inversions": "A test that the model has not seen",
     "drivers": "Drivers",

@@ -13,10 +13,7 @@ import numpy as np
 import xarray as xr
 
 from xflux import drivers, stores
-from xflux.cells import standardise
-from xflux.reading import blamed_on
 from xflux.study.config import Drivers, StudyError
-from xflux.study.published import on_cells
 
 ROWS = 8_000_000
 """Values of one variable that are worked on at once: whole series of a few rows of latitude, 64 MB in float64."""
@@ -25,46 +22,6 @@ STEPS = 92
 AXES = ("time", "dayofyear", "month")
 TILE = {"lat": 60, "lon": 120}
 """Cells of a chunk of the drivers in the run folder."""
-
-
-def open_base(groups: list[list[Path]]) -> list[xr.Dataset]:
-    """Base variables of every group of files, lazily; the files of a group follow each other in time."""
-    found = [_open_group(paths) for paths in groups]
-    return [on_cells(part, found[0], paths[0].name) for paths, part in zip(groups, found, strict=True)]
-
-
-def _open_group(paths: list[Path]) -> xr.Dataset:
-    parts = [_open_one(path) for path in paths]
-    for path, part in zip(paths, parts, strict=True):
-        if {"lat", "lon"} - set(part.dims):
-            raise StudyError(f"drivers.base: {path.name} has the dims {tuple(part.dims)}; lat and lon are needed")
-    if len(parts) == 1:
-        return parts[0]
-    if not all("time" in part.dims for part in parts):
-        names = ", ".join(path.name for path in paths[:4])
-        raise StudyError(
-            f"drivers.base: one entry names several files ({names}), which have no time to follow each other in; "
-            "give each its own entry: base = ['a.nc', 'b.nc']"
-        )
-    parts = sorted(parts, key=lambda part: part["time"].values[0])
-    joined = xr.concat(parts, "time", data_vars="minimal", coords="minimal", compat="override", join="exact")
-    twice = joined.get_index("time").duplicated()
-    if twice.any():
-        raise StudyError(f"drivers.base: {paths[0].name} …: {joined['time'].values[twice][0]} comes twice")
-    return joined
-
-
-def _open_one(path: Path) -> xr.Dataset:
-    with blamed_on(path, "netCDF or Zarr (drivers.base)", StudyError):
-        return _base_of(xr.open_zarr(path) if path.is_dir() else xr.open_dataset(path, chunks={}))
-
-
-def _base_of(opened: xr.Dataset) -> xr.Dataset:
-    if "valid_time" in opened.dims and "time" not in opened.dims:  # ERA5 of the new data store
-        opened = opened.rename(valid_time="time")
-    opened = standardise(opened)
-    kept = [n for n, v in opened.data_vars.items() if {"lat", "lon"} <= set(v.dims) and v.dtype.kind in "fiu"]
-    return opened[kept].drop_vars([c for c in opened.coords if c not in opened[kept].dims], errors="ignore")
 
 
 def make_drivers(config: Drivers, base: list[xr.Dataset]) -> xr.Dataset:
