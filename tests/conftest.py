@@ -15,6 +15,12 @@ EXTRAS = {
 """Module of an extra → what an example that needs it says."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """One thread in each of several processes, which would wait for each other's at every loop."""
+    if getattr(config.option, "numprocesses", None):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Examples in docstrings that need an extra which is not installed are skipped, as tests are."""
     absent = {module: words for module, words in EXTRAS.items() if not is_there(module)}

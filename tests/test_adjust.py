@@ -145,7 +145,7 @@ def test_gfas_from_an_inversion_known_answer(tmp_path):
     seed=st.integers(0, 100),
 )
 def test_regridding_conserves_the_sum(source, target, west, descending, holes, seed):
-    da = abs(flux_on(*source, west=west, descending=descending, seed=seed))
+    da = abs(flux_on(*source, west=west, descending=descending, seed=seed, area_basis="cell"))
     da = da.where(da > 0.3) if holes else da
     on = regrid(da, flux_on(*target))
     assert float(globe(on)) == pytest.approx(float(globe(da.fillna(0))), rel=1e-10)
@@ -155,14 +155,14 @@ def test_regridding_conserves_the_sum(source, target, west, descending, holes, s
 @settings(max_examples=10, deadline=None)
 @given(factor=st.sampled_from([2, 3, 5]), seed=st.integers(0, 100))
 def test_regridding_to_nested_cells_is_their_mean_and_back(factor, seed):
-    coarse = flux_on(6, 8, seed=seed)
+    coarse = flux_on(6, 8, seed=seed, area_basis="cell")
     fine = regrid(coarse, flux_on(6 * factor, 8 * factor))
     np.testing.assert_allclose(fine.values, np.kron(coarse.values, np.ones((factor, factor))), rtol=1e-12)
     np.testing.assert_allclose(regrid(fine, coarse).values, coarse.values, rtol=1e-12)
 
 
 def test_regridding_the_same_cells_changes_nothing_but_names():
-    da = flux_on(6, 8, seed=3)
+    da = flux_on(6, 8, seed=3, area_basis="cell")
     turned = da.roll(lon=4).assign_coords(lon=(da.lon.values + 180.0)).isel(lat=slice(None, None, -1))
     np.testing.assert_allclose(regrid(turned, da).values, da.values, rtol=1e-12)
 
@@ -172,7 +172,7 @@ def test_a_gaussian_grid_and_half_cells_at_the_poles_conserve():
     a = xr.DataArray(
         np.random.default_rng(0).random((32, 64)), {"lat": gauss, "lon": np.arange(64) * 5.625}, ("lat", "lon")
     )
-    b = flux_on(6, 8).assign_coords(lat=np.linspace(90, -90, 6))
+    b = flux_on(6, 8, area_basis="cell").assign_coords(lat=np.linspace(90, -90, 6))
     for one, other in ((a, b), (b, a)):
         assert float(globe(regrid(one, other))) == pytest.approx(float(globe(one)), rel=1e-10)
 
@@ -180,7 +180,7 @@ def test_a_gaussian_grid_and_half_cells_at_the_poles_conserve():
 def test_xarray_regrid_agrees_where_it_conserves():
     """Nested grids without gaps, away from the poles: the peer gives the same map."""
     pytest.importorskip("xarray_regrid")
-    fine, coarse = flux_on(36, 72, seed=4), flux_on(18, 36)
+    fine, coarse = flux_on(36, 72, seed=4, area_basis="cell"), flux_on(18, 36)
     peer = fine.regrid.conservative(coarse.to_dataset(), latitude_coord="lat")
     values = peer.data.todense() if hasattr(peer.data, "todense") else peer.values
     ours = regrid(fine, coarse)

@@ -221,7 +221,7 @@ def test_a_small_file_system_that_really_fills_up(tmp_path):
     if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
         pytest.skip("no tmpfs may be mounted here")
     command = f"{mount} && {sys.executable} {script} {Path(__file__).parent} {tmp_path}/disk"
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", command], capture_output=True, text=True, timeout=600)
     assert f"FULL {errno.ENOSPC} run: the disk is full" in done.stdout, done.stdout + done.stderr
 
 
@@ -286,7 +286,7 @@ def test_sigkill_and_a_second_start(ds, tmp_path):
     script.write_text(KILLED)
     command = [sys.executable, str(script), str(Path(__file__).parent), str(path)]
     first = subprocess.Popen([*command, "0.5"], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while len(list(path.glob("nee/c/**/0"))) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)

@@ -327,7 +327,7 @@ def test_state_in_a_forked_child(name):
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
-    process.join(60)
+    process.join(600)
     if process.is_alive():
         process.kill()
     assert process.exitcode == 0

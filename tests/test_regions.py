@@ -330,7 +330,8 @@ def test_cell_bounds_of_a_dataset_are_used():
     bounds = xr.DataArray([[9.0, 10.5], [10.5, 12.0]], dims=("lat", "bnds"))
     ds = xr.Dataset({"nee": da, "lat_bnds": bounds})
     ds.lat.attrs["bounds"] = "lat_bnds"
-    out = aggregate_regions(ds, "latitude-bands", "gC d-1").nee
+    with pytest.warns(UserWarning, match="the grid covers only a part of EQ-10N"):
+        out = aggregate_regions(ds, "latitude-bands", "gC d-1").nee
     expected = RADIUS**2 * np.radians(2) * (np.sin(np.radians(10)) - np.sin(np.radians(9)))
     assert out.sel(region="EQ-10N").item() == pytest.approx(expected, rel=1e-12)
 
@@ -394,7 +395,8 @@ def test_longitudes_that_occur_twice_raise():
 
 def test_a_region_outside_a_regional_grid_is_nan():
     da = flux(axes(1.0)).isel(lat=slice(125, 160), lon=slice(170, 220))
-    out = aggregate_regions(da, "reccap2", "PgC d-1", include_global=True)
+    with pytest.warns(UserWarning, match=r"the grid covers only a part of EU \(97 %\), .* and nothing of USA"):
+        out = aggregate_regions(da, "reccap2", "PgC d-1", include_global=True)
     assert np.isfinite(out.sel(region="EU")) and np.isnan(out.sel(region="BRA"))
     assert out.valid_fraction.sel(region="BRA") == 0
     assert out.sel(region="GLOBAL").item() == pytest.approx(globe(da).item() / 1e15, rel=1e-12)

@@ -74,7 +74,8 @@ def test_months_and_years_of_a_regional_mean(tmp_path, calendar):
     coords = {"time": time, "lat": np.linspace(48.05, 49.45, 15), "lon": np.linspace(0.05, 1.15, 12)}
     da = xr.DataArray(values, coords, ("time", "lat", "lon"), name="nee")
     da = da.assign_attrs(units="gC m-2 d-1", area_basis="cell")
-    rate = aggregate_regions(da, "latitude-bands", "gC d-1", include_global=True).sel(region="GLOBAL")
+    with pytest.warns(UserWarning, match="the grid covers only a part of 40N-50N"):
+        rate = aggregate_regions(da, "latitude-bands", "gC d-1", include_global=True).sel(region="GLOBAL")
     file = write(da, tmp_path / "flux.nc")
     total = ["-fldsum", "-mul", str(file), "-gridarea"]
     monthly = cdo(["-monmean", *total], [file], tmp_path / "m.nc")["nee"].squeeze()

@@ -199,7 +199,8 @@ def test_the_same_mask_in_another_order_is_the_same():
 def test_a_mask_larger_than_the_data():
     mask = mask_of(axes(5.0), rng.integers(0, 5, size=(36, 72)))
     da = flux(axes(5.0)).isel(lat=slice(10, 20), lon=slice(60, 72))
-    out = aggregate_regions(da, mask, "PgC d-1")
+    with pytest.warns(UserWarning, match="the grid covers only a part of 0"):
+        out = aggregate_regions(da, mask, "PgC d-1")
     weighted, inside = (da * cell_area(da)).values / 1e15, mask.values[10:20, 60:72]
     np.testing.assert_allclose(out.values, [weighted[inside == k].sum() for k in range(5)], rtol=1e-12)
 

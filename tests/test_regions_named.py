@@ -106,7 +106,9 @@ def test_our_regions_as_regionmask():
 
 # --- polygons ------------------------------------------------------------------------------------------------------
 def test_polygons_that_are_broken():
-    good, hole = shapely.box(0, 0, 10, 10), shapely.Polygon([(0, 0), (np.nan, 5), (5, 5), (0, 0)])
+    good = shapely.box(0, 0, 10, 10)
+    with np.errstate(invalid="ignore"):
+        hole = shapely.Polygon([(0, 0), (np.nan, 5), (5, 5), (0, 0)])
     with pytest.raises(ValueError, match="region 'b' has vertices that are no numbers"):
         sums(geopandas.GeoSeries([good, hole], index=["a", "b"]))
     with pytest.warns(UserWarning, match="no area: b, c"):
@@ -201,6 +203,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:GLOBAL is unknown")
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("lazy", [False, True])
 def test_a_remainder_that_is_not_theirs_makes_no_globe(integrals, change, lazy):

@@ -125,7 +125,8 @@ def test_regions_without_a_shape_are_empty():
         {"name": ["a", "b", None]}, geometry=[shapely.box(0, 0, 10, 10), None, shapely.Polygon()], crs="EPSG:4326"
     )
     da = xr.DataArray(np.ones((18, 36)), grid(10.0).coords, ("lat", "lon"), attrs={"units": "gC m-2 d-1"})
-    out = aggregate_regions(da.assign_attrs(area_basis="land"), table, "PgC d-1")
+    with pytest.warns(UserWarning, match="regions that are empty have no area: 1, 2"):
+        out = aggregate_regions(da.assign_attrs(area_basis="land"), table, "PgC d-1")
     assert out.region.values.tolist() == [0, 1, 2]  # a name is missing
     assert out[0] > 0 and np.isnan(out[1:]).all()
 

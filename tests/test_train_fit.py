@@ -633,7 +633,7 @@ def test_a_forked_process_trains_as_its_parent(tmp_path):
     script = tmp_path / "forked.py"
     script.write_text(FORKED)
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=150)
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
 

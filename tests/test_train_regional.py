@@ -1,6 +1,7 @@
 """Regional constraints: integrals against the forward run, unbiased draws, targets by member, bridge, errors."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -73,7 +74,8 @@ class TestIntegral:
         top = constraint(
             earth, drivers=grid, regions="latitude-bands", land_fraction=land, target=band_target(), integral="full"
         )
-        found = train.regional_integrals(ec, top)["full"]
+        with pytest.warns(UserWarning, match="drivers cover a part of the land only") if gaps else nullcontext():
+            found = train.regional_integrals(ec, top)["full"]
         expected = aggregate_regions(forward_run(ec, grid), "latitude-bands", "PgC month-1", land_fraction=land)
         expected = expected.sel(region=found.region.values).transpose("member", "region", "month")
         assert np.allclose(found.values, expected.values, rtol=1e-5, atol=1e-6)
@@ -87,7 +89,10 @@ class TestIntegral:
         grid = earth.grid.isel(lat=rows) if lost == "a grid that ends" else earth.grid.where(earth.grid.lat < 0)
         weights = earth.weights
         share = weights.isel(lat=rows).sum(("lat", "lon")) / weights.sum(("lat", "lon"))
-        with pytest.warns(UserWarning, match=r"drivers cover a part of the land only of .*\(\d+ %\)"):
+        with (
+            pytest.warns(UserWarning, match="no modelled land or no target in north"),
+            pytest.warns(UserWarning, match=r"drivers cover a part of the land only of .*\(\d+ %\)"),
+        ):
             part = term(earth, integral="full", drivers=grid)
         expected = {k: v for k, v in zip(weights.region.values.tolist(), share.values.tolist(), strict=True) if v > 0}
         assert part.describe()["modelled_share"] == pytest.approx(expected, abs=1e-6)
@@ -195,8 +200,8 @@ class TestDraws:
                     p += 0.02 * torch.randn(p.shape, generator=torch.manual_seed(0), dtype=p.dtype)
         steps = found.calendar.all_steps(found.training)
         full = found.integral.estimate(net, *found.integral.everything(), steps)[0].numpy()
-        draws = np.stack([found.integral.estimate(net, *found.draw(), found.field)[0].numpy() for _ in range(400)])
-        z = (draws.mean(0) - full) / (draws.std(0, ddof=1) / 20)
+        draws = np.stack([found.integral.estimate(net, *found.draw(), found.field)[0].numpy() for _ in range(200)])
+        z = (draws.mean(0) - full) / (draws.std(0, ddof=1) / np.sqrt(len(draws)))
         assert np.abs(z).max() < 4.5 and 0.6 < z.std() < 1.5
         spread = (found.training.amax(1) - found.training.amin(1))[0].numpy()
         errors = np.stack([found.sampling_error(net)[0, :-1] for _ in range(50)])
