@@ -46,6 +46,7 @@ FUNCTIONS = {
     "predict": forward.predict,
     "regrid": regrid,
     "score": evaluate.score,
+    "trend": temporal.trend,
 }
 
 
@@ -102,6 +103,7 @@ def test_both_accessors_offer_the_contract():
         "fit_bridge",
         "plot",
         "to_monthly",
+        "trend",
     }
     da, ds = xr.DataArray(0.0), xr.Dataset()
     assert {n for n in dir(da.flux) if not n.startswith("_")} == shared

@@ -534,3 +534,12 @@ def test_a_wrong_figure_fails_the_image_test(name, tmp_path, monkeypatch):
 
 def test_every_figure_of_the_paper_has_its_function():
     assert set(plot.PAPER) == set("2 3 4 5 6 7 8 9 A1 B2 B3 B4 C1 C2 C3 C4 C5".split())
+
+
+def test_the_axis_of_anomalies_says_that_they_are_detrended():
+    years = xr.date_range("2001-01-01", periods=5, freq="YS")
+    nbe = xr.DataArray(np.arange(5.0), {"time": years}, "time", "nbe", {"units": "PgC yr-1"})
+    for detrend, label in ((True, "NBE anomaly, detrended (PgC yr$^{-1}$)"), (False, "NBE anomaly (PgC yr$^{-1}$)")):
+        ax = nbe.flux.annual_anomalies(detrend).flux.plot.annual()
+        assert ax.get_ylabel() == label
+        plt.close(ax.figure)

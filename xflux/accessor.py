@@ -50,6 +50,7 @@ class FluxAccessor(Shadow):
     mean_seasonal_cycle = method(temporal.mean_seasonal_cycle)
     annual_anomalies = method(temporal.annual_anomalies)
     interannual_variability = method(temporal.interannual_variability)
+    trend = method(temporal.trend)
     score = method(evaluate.score)
     fit_bridge = method(bridge.fit_bridge)
     bridge_stability = method(bridge.bridge_stability)

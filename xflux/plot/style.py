@@ -158,9 +158,11 @@ _QUANTITIES = ("nee", "nbe", "nbp", "gpp", "ter", "reco", "le", "et")
 
 
 def quantity_of(products: Mapping[str, xr.DataArray], otherwise: str = "Flux") -> str:
-    """The flux that all arrays are named after, in capitals, or ``otherwise``."""
+    """The flux that all arrays are named after, in capitals, or ``otherwise``; anomalies say that they are some."""
     names = {str(da.name).lower() for da in products.values()}
-    return names.pop().upper() if len(names) == 1 and names <= set(_QUANTITIES) else otherwise
+    name = names.pop().upper() if len(names) == 1 and names <= set(_QUANTITIES) else otherwise
+    said = {da.attrs.get("detrended") for da in products.values()}
+    return name + {(1,): " anomaly, detrended", (0,): " anomaly"}.get(tuple(said), "")
 
 
 def axis_label(quantity: str, units: str | None) -> str:

@@ -173,9 +173,10 @@ def annual_anomalies(obj: xr.DataArray | xr.Dataset, detrend: bool = True) -> xr
     return each_flux(obj, lambda da, bounds: _anomalies(da, bounds, detrend))
 
 
-def _anomalies(da: xr.DataArray, bounds: xr.DataArray | None, detrend: bool) -> xr.DataArray:
+def whole_years(da: xr.DataArray, bounds: xr.DataArray | None, what: str) -> xr.DataArray:
+    """Annual values of the years that the time axis covers, with ``year``; NaN where time or area is missing."""
     if "time" not in da.dims:
-        raise ValueError(f"anomalies need the dimension 'time' (a climatology has no years), not {tuple(da.dims)}.")
+        raise ValueError(f"{what} the dimension 'time' (a climatology has no years), not {tuple(da.dims)}.")
     steps = needed_steps(da, bounds)
     values, share = _by_period(da, bounds, "year")
     if _summed_units(da, steps, "year") is not None:
@@ -184,7 +185,12 @@ def _anomalies(da: xr.DataArray, bounds: xr.DataArray | None, detrend: bool) -> 
     values = values.assign_coords(year=("time", _years(values)))
     values = carried_periods(values.isel(time=steps.covered("year")), "year")
     if values.sizes["time"] == 0:
-        raise ValueError("the time axis covers no year from end to end: there are no annual anomalies.")
+        raise ValueError("the time axis covers no year from end to end: there are no annual values.")
+    return values
+
+
+def _anomalies(da: xr.DataArray, bounds: xr.DataArray | None, detrend: bool) -> xr.DataArray:
+    values = whole_years(da, bounds, "anomalies need")
     anomaly = values - values.mean("time")
     if detrend:
         year = values["year"].reset_coords(drop=True).where(values.notnull())
