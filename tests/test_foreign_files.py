@@ -5,8 +5,10 @@ Where the writer fails midway, what it wrote before is whole.
 """
 
 import errno
+import fcntl
 import json
 import os
+import resource
 import stat
 import tempfile
 from pathlib import Path
@@ -98,6 +100,12 @@ WRITERS = {
     "figure.pdf": lambda out, get: a_figure(out),
     "figure.svg": lambda out, get: a_figure(out),
 }
+READERS = {
+    "weights.nc": xflux.load_weights,
+    "weights.zarr": xflux.load_weights,
+    "bridge.nc": xflux.load_bridge,
+    "model.safetensors": xflux.load_model,
+}
 COMMANDS = {
     "new.toml": lambda out, get: command("new", out),
     "run": lambda out, get: a_study(out),
@@ -155,7 +163,11 @@ def a_dangling_link(place: Path, mine: Path) -> None:
     place.symlink_to(mine / "not_there")
 
 
-PLACES = [a_file, a_folder, a_zarr_store, a_netcdf_file, a_link_to_a_file, a_link_to_a_folder, a_dangling_link]
+def a_pipe(place: Path, mine: Path) -> None:
+    os.mkfifo(place)
+
+
+PLACES = [a_file, a_folder, a_zarr_store, a_netcdf_file, a_link_to_a_file, a_link_to_a_folder, a_dangling_link, a_pipe]
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda f: f.__name__)
@@ -219,6 +231,60 @@ def test_a_write_that_fails_midway_leaves_the_old_file_whole(name, tmp_path, req
     assert content(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_an_error_that_names_the_file(name, tmp_path, request):
+    """A limit on the size of files stops every library as a full disk does, in its own words."""
+    out = tmp_path / name
+    request.getfixturevalue("weights"), request.getfixturevalue("bridge")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (80, hard))
+    try:
+        with pytest.raises(OSError, match=name):
+            WRITERS[name](out, request.getfixturevalue)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert name == "flux.zarr" or not list(tmp_path.iterdir())
+    WRITERS[name](out, request.getfixturevalue)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_tilde_is_the_home_folder(name, tmp_path, request, monkeypatch):
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(work)
+    WRITERS[name](Path("~") / name, request.getfixturevalue)
+    assert not list(work.iterdir()) and files.kind_of(home / name).startswith("xflux ")
+    if name in READERS:
+        READERS[name](f"~/{name}")
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path, bridge):
+    left, used, mine = (tmp_path / f".b.nc.{word}.part" for word in ("abcdefgh", "writing_", "mine____"))
+    for folder, name in ((left, "b.nc"), (used, "b.nc"), (mine, "notes.txt")):
+        folder.mkdir()
+        (folder / name).write_text("half")
+    held = os.open(used, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_SH)
+    bridge.save(tmp_path / "b.nc")
+    os.close(held)
+    assert sorted(tmp_path.iterdir()) == [mine, used, tmp_path / "b.nc"]
+
+
+def test_a_store_is_written_by_one_process_at_a_time(tmp_path):
+    path = tmp_path / "a.zarr"
+    forward.run(GRID, MODEL, path, progress=False)
+    with files.alone(path):
+        before = content(path)
+        for overwrite in (True, False):
+            with pytest.raises(BlockingIOError, match=r"a\.zarr' is being written by another process"):
+                forward.run(GRID, MODEL, path, progress=False, overwrite=overwrite)
+        assert content(path) == before
+    forward.run(GRID, MODEL, path, progress=False)
+    assert os.listdir(tmp_path) == ["a.zarr"]
+
+
 def test_a_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "a").write_text("1")
@@ -270,10 +336,19 @@ def test_a_store_that_lost_a_part_is_not_gone_on_with(tmp_path, lost):
     np.testing.assert_array_equal(whole["nee"], GRID["a"])
 
 
-@pytest.mark.parametrize("change", [lambda text: text[:200], lambda text: text.replace('"float32"', '"float64"')])
-def test_an_array_whose_description_is_damaged_is_an_error_that_names_the_store(tmp_path, change):
+@pytest.mark.parametrize(
+    ("array", "change"),
+    [
+        ("nee", lambda text: text[:200]),
+        ("nee", lambda text: text.replace('"float32"', '"float64"')),
+        ("time", lambda text: text.replace("since 2001", "since 1901")),
+        ("time", lambda text: text.replace("proleptic_gregorian", "360_day")),
+    ],
+)
+def test_an_array_whose_description_is_damaged_is_an_error_that_names_the_store(tmp_path, array, change):
     forward.run(GRID, MODEL, tmp_path / "a.zarr", progress=False)
-    note = tmp_path / "a.zarr" / "nee" / "zarr.json"
+    note = tmp_path / "a.zarr" / array / "zarr.json"
+    assert change(note.read_text()) != note.read_text()
     note.write_text(change(note.read_text()))
     with pytest.raises((ValueError, OSError), match=r"a\.zarr.* is damaged"):
         forward.run(GRID, MODEL, tmp_path / "a.zarr", progress=False)

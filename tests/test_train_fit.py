@@ -174,6 +174,15 @@ def test_resumed_equals_uninterrupted(earth, tmp_path, constrained):
     assert whole.history.equals(resumed.history)
 
 
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_training(earth, tmp_path):
+    train.fit(earth.towers, DRIVERS, config=SMALL, checkpoint=tmp_path / "mine")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    (tmp_path / "notes").write_text("mine")
+    for name, words in (("link", "is a link"), ("notes", "is no xflux checkpoint")):
+        with pytest.raises(FileExistsError, match=words):
+            train.fit(earth.towers, DRIVERS, config=SMALL, checkpoint=tmp_path / name, progress=pytest.fail)
+
+
 def test_a_checkpoint_of_another_run_is_refused(earth, tmp_path):
     path = tmp_path / "run.checkpoint"
     train.fit(earth.towers, DRIVERS, config=SMALL, checkpoint=path)

@@ -4,6 +4,9 @@ Everything that xflux writes says so in itself, by a mark: an attribute of a net
 model, the generator of a page, ``xflux.json`` in a run folder. Only what carries the mark is replaced.
 """
 
+import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -14,7 +17,7 @@ import stat
 import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +38,15 @@ _HEADINGS = {b"region,region_name,period,mean,": "xflux budget", b"region,period
 
 
 # ----------------------------------------------------------------------------------------- whole or not at all
+def at_home(path: str | os.PathLike) -> Path:
+    """The path, with ``~`` as the home folder, as shells and xarray read it.
+
+    >>> at_home("~") == Path.home(), at_home("a/~b.nc").as_posix()
+    (True, 'a/~b.nc')
+    """
+    return Path(os.path.expanduser(path))
+
+
 @contextmanager
 def whole(path: str | Path, kind: str, *, own: bool = False) -> Iterator[Path]:
     """A path to write a file or folder to, which takes the place of ``path`` once the block has ended without error.
@@ -66,13 +78,53 @@ def whole(path: str | Path, kind: str, *, own: bool = False) -> Iterator[Path]:
     """
     path = require_place(path, kind, own=own)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name[:64]}.", suffix=".part", dir=path.parent))
-    try:
-        yield beside / path.name
+    with _beside(path) as beside:
+        with _named(path):
+            yield beside / path.name
         require_place(path, kind, own=own)
         replace(beside / path.name, path)
+    sweep(path)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A new folder beside ``path``, gone at the end; it is locked meanwhile, so that :func:`sweep` knows it is used."""
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name[:48]}.", suffix=".part", dir=path.parent))
+    held = os.open(beside, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks: nothing is swept there
+            fcntl.flock(held, fcntl.LOCK_SH)
+        yield beside
     finally:
+        os.close(held)
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An error of writing, in whatever words of a library, as an OSError that names ``path``."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        own = isinstance(error, OSError)
+        if isinstance(error, RecursionError | NotImplementedError) or (own and str(path) in str(error)):
+            raise
+        number = (own and error.errno) or errno.EIO
+        raise OSError(number, f"cannot be written ({error}); what was there is as it was", str(path)) from error
+
+
+def sweep(path: Path) -> None:
+    """Remove what a killed process left beside ``path`` when it wrote there: nobody holds its lock."""
+    for rest in path.parent.glob(f".{glob.escape(path.name[:48])}.????????.part"):
+        with suppress(OSError):
+            if not all(p.name == path.name or p.name.startswith("old.") for p in rest.iterdir()):
+                continue
+            held = os.open(rest, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                if _lock(held):
+                    shutil.rmtree(rest)
+            finally:
+                os.close(held)
 
 
 def replace(new: Path, path: Path) -> None:
@@ -101,18 +153,59 @@ def aside(path: Path) -> Iterator[Callable[[], None]]:
     ...     os.listdir(folder)
     ['old']
     """
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name[:64]}.", suffix=".part", dir=path.parent))
-    old = beside / path.name
-    os.rename(path, old)
+    with _beside(path) as beside:
+        old = beside / path.name
+        os.rename(path, old)
+        try:
+            yield lambda: shutil.rmtree(old, ignore_errors=True)
+        except BaseException:
+            if old.exists():
+                shutil.rmtree(path, ignore_errors=True)
+                os.rename(old, path)
+            raise
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Refuse where another process or thread writes at ``path`` bit by bit, as this block is about to.
+
+    Raises
+    ------
+    BlockingIOError
+        Another one does.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder, alone(Path(folder, "run")), alone(Path(folder, "run")):
+    ...     pass
+    Traceback (most recent call last):
+        ...
+    BlockingIOError: '...run' is being written by another process: wait for it, or give another
+    """
+    path = Path(os.path.abspath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name[:40]}.{digest(path.name)[:8]}.lock")
+    held = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
     try:
-        yield lambda: shutil.rmtree(beside, ignore_errors=True)
-    except BaseException:
-        if old.exists():
-            shutil.rmtree(path, ignore_errors=True)
-            os.rename(old, path)
-        raise
+        if not _lock(held):
+            raise BlockingIOError(f"{str(path)!r} is being written by another process: wait for it, or give another")
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        os.close(held)
+
+
+def _lock(held: int) -> bool:
+    """Whether an open file is nobody else's (True where a file system has no locks)."""
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return os.fstat(held).st_nlink > 0
 
 
 def require_place(path: str | Path, kind: str, *, own: bool = False) -> Path:
@@ -134,7 +227,7 @@ def require_place(path: str | Path, kind: str, *, own: bool = False) -> Path:
         ...
     FileExistsError: '...thesis.txt' exists and is no xflux report, or a damaged one: give another path or move it
     """
-    path = Path(path)
+    path = at_home(path)
     if path.is_symlink():
         raise FileExistsError(f"{str(path)!r} is a link to {os.readlink(path)!r}: give that path itself, or another")
     if not os.path.lexists(path):
@@ -195,6 +288,8 @@ def kind_of(path: Path) -> str:
     try:
         if path.is_dir():
             return _kind_of_folder(path)
+        if not path.is_file():  # a pipe would keep its reader waiting
+            return ""
         with path.open("rb") as file:
             head = file.read(_HEAD)
         if head.startswith(b"\x89HDF"):

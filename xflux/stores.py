@@ -154,12 +154,12 @@ def check_whole(path: str, names: tuple[str, ...], mark: dict[str, Any]) -> None
 
 
 def _coordinates(path: str, names: tuple[str, ...]) -> str:
-    """Digest of every array but those of ``names``: coordinates and bounds are written at once; and of how all lie."""
+    """Digest of every array but those of ``names`` (coordinates, bounds) and of how all are laid out and described."""
     import zarr
 
     group = zarr.open_group(path, mode="r", use_consolidated=False)
     arrays = {name: group[name] for name in sorted(group)}
-    laid = {name: [str(array.dtype), array.shape, array.chunks] for name, array in arrays.items()}
+    laid = {name: [str(a.dtype), a.shape, a.chunks, dict(a.attrs), str(a.fill_value)] for name, a in arrays.items()}
     return digest(laid, {name: array[...] for name, array in arrays.items() if name not in names})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..files import require_seal, seal, whole
+from ..files import at_home, require_seal, seal, whole
 from ..reading import blamed_on, check_size
 
 FORMAT = "xflux bridge 1"
@@ -48,7 +48,7 @@ def save(
 
 def load(path: str | Path) -> Parts:
     """Pixels, regions, weights and attributes that :func:`save` wrote."""
-    path = Path(path)
+    path = at_home(path)
     if not path.exists():
         raise FileNotFoundError(f"no bridge at {str(path)!r}")
     with blamed_on(path, "a bridge that xflux saved"):

@@ -76,7 +76,7 @@ def bridge_stability(
     if trials < 1 or batch < 1:
         raise ValueError(f"trials={trials}, batch={batch}: expected at least 1 of each.")
     if path is not None:
-        require_place(path, KIND)
+        path = require_place(path, KIND)
     opts = FitOptions(
         r2, seed, window, normalise, candidates, clusters, landmarks, positive,
         target=target, month_lengths=month_lengths,
@@ -85,14 +85,14 @@ def bridge_stability(
     samples = start.samples
     parts = [samples.region(k) for k in range(len(samples.labels))]
     state = _State.start(parts, trials, _fingerprint(samples, opts))
-    if path is not None and Path(path).exists():
-        state = state.resume(Path(path))
+    if path is not None and path.exists():
+        state = state.resume(path)
     if state.cluster is None:
         state.cluster = [_clusters(part, samples.steps, opts) for part in parts]
     held = _held(parts)
     for first in range(0, trials, batch):
         if _run(parts, state, range(first, min(first + batch, trials)), opts, held) and path is not None:
-            state.write(Path(path))
+            state.write(path)
     return _maps(start.weights, samples, parts, state, {**start.attrs, "trials": trials})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +21,7 @@ def open_drivers(paths: list[str], names: Sequence[str] = ()) -> xr.Dataset:
     ``names`` must be in one file only; of other variables (bounds, land masks) the first is taken.
     """
     opened = {}
-    for path in paths:
+    for path in map(os.path.expanduser, paths):
         if "://" not in path and not Path(path).exists():
             raise FileNotFoundError(f"predict: there is no file {path}")
         remote = "://" in path

@@ -21,6 +21,7 @@ from xflux.forward.lazy import CELLS, PLANES, assemble, on_device, preferred
 from xflux.forward.metadata import with_cf
 from xflux.forward.model import Model, Outputs, outputs
 from xflux.forward.plan import Driver, Plan, plan
+from xflux.reading import blamed_on
 from xflux.stores import Region, Store
 
 PROBE = 2**24  # values of a file's chunk, at most, of which a run reads some to know the drivers again
@@ -71,7 +72,7 @@ def run(
     FileExistsError
         ``out`` holds something else (``overwrite`` or not), is a link or where the drivers are read from; or it holds
         a run with another model, grid, members or chunks, or (as far as a sample of drivers in memory or in files
-        tells) with other values of the drivers.
+        tells) with other values of the drivers. ``BlockingIOError``: another process is writing there.
     OSError
         The store has lost an array or coordinates; or the disk is full: what is written is kept and the same call
         goes on from there.
@@ -87,8 +88,8 @@ def run(
     >>> dict(nee.sizes), float(nee.mean())
     ({'month': 12, 'lat': 2, 'lon': 3}, -1.0)
     """
-    path = str(out)
-    there = stores.read_mark(path)
+    path = os.path.expanduser(out)
+    stores.read_mark(path)  # nothing else is there
     _require_other(path, grid)
     laid = plan(grid, model, time, interpolate)
     if laid.axis is None:
@@ -100,8 +101,7 @@ def run(
         raise ValueError(f"run: workers={workers}; expected 1 or more")
     n_workers = workers or os.cpu_count() or 1
     sizes = _region_sizes(laid, chosen, n_workers, chunks)
-    old = files.aside(Path(path)) if there and overwrite and "://" not in path else nullcontext(lambda: None)
-    with old as drop_old:
+    with _its_own(path, overwrite) as drop_old:
         with _disk(path):
             target = _open(path, laid, model, chosen, grid, sizes, chunks, overwrite)
         job = Job(laid, model, chosen, target, frozenset(d.name for d in laid.drivers if is_remote(d.data)))
@@ -112,15 +112,29 @@ def run(
         if len(todo) == len(target.regions()) and not report.found:
             stores.remove(path)
             raise ValueError(NO_LAND.format(drivers=", ".join(model.drivers)))
-    _verify(job, target, todo, n_workers)
-    target.finish()
-    return xr.open_zarr(path, chunks={}, consolidated=False)
+        _verify(job, target, todo, n_workers)
+        target.finish()
+    with blamed_on(path, f"an {stores.KIND}; give overwrite=True or another path"):
+        return xr.open_zarr(path, chunks={}, consolidated=False)
+
+
+@contextmanager
+def _its_own(path: str, overwrite: bool) -> Iterator[Callable[[], None]]:
+    """No other process writes there; an old run stands aside until what is given is called."""
+    if "://" in path:
+        yield lambda: None
+        return
+    with files.alone(Path(path)):
+        old = files.aside(Path(path)) if overwrite and stores.read_mark(path) else nullcontext(lambda: None)
+        with old as drop_old:
+            yield drop_old
+        files.sweep(Path(path))
 
 
 def _require_other(path: str, grid: xr.Dataset) -> None:
     """The store must not be the one that the drivers are read from, as far as these say."""
-    sources = {str(v.encoding.get("source")) for v in (grid, *grid.variables.values())}
-    if os.path.realpath(path) in {os.path.realpath(source) for source in sources}:
+    sources = {v.encoding["source"] for v in (grid, *grid.variables.values()) if "source" in v.encoding}
+    if sources and os.path.realpath(path) in {os.path.realpath(source) for source in sources}:
         raise FileExistsError(f"run: {path!r} is where the drivers are read from; give another path")
 
 
@@ -275,7 +289,7 @@ def _disk(path: str, report: Progress | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         done = f"{report.before + report.done} of {report.total} chunks" if report else "nothing"
         text = f"run: the disk is full; {done} written and kept. Free space and repeat the call: it goes on there"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from xflux.files import stamp
+from xflux.files import at_home, stamp
 from xflux.temporal.riding import STAMP
 
 from .combine import combine, labels_of
@@ -160,7 +160,7 @@ def _files(paths: Paths, product: Product) -> list[tuple[Path, dict[str, str]]]:
         return [(path, {"member": str(k)}) for k, v in paths.items() for path, _ in _files(v, product)]
     found = []
     for item in [paths] if isinstance(paths, str | Path) else list(paths):
-        path = Path(item).expanduser()
+        path = at_home(item)
         matches = [path] if path.exists() else sorted(Path(m) for m in _glob.glob(str(path)))
         if not matches:
             names = ", ".join(product.files) or "anything"

@@ -14,6 +14,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from xflux.files import at_home
 from xflux.reading import blamed_on
 
 _STEPS = re.compile(r"^(month|year|day|8day|\d+h|none)$")
@@ -159,7 +160,7 @@ def _shipped() -> dict[str, Product]:
 def _parse(source: Mapping | str | Path) -> dict[str, Product]:
     """Rows from a mapping or from a TOML file."""
     if isinstance(source, str | Path):
-        path = Path(source).expanduser()
+        path = at_home(source)
         if not path.is_file():
             raise ProductError(f"product table {str(path)!r} is not a file: give a TOML file or a dict of rows")
         with blamed_on(path, "a TOML table of products", ProductError):

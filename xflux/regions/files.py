@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xflux.files import digest, require_place, require_seal, seal, whole
+from xflux.files import at_home, digest, require_place, require_seal, seal, whole
 
 _KIND = "xflux region weights"
 _FORMATS = (f"{_KIND} 1", f"{_KIND} 2")
@@ -52,7 +52,7 @@ def save_weights(weights: xr.DataArray, path: str | Path) -> None:
             f"save_weights takes the result of region_weights, sparse with dims (region, lat, lon); got "
             f"{type(data).__name__} with dims {weights.dims}."
         )
-    require_place(path, _KIND)
+    path = require_place(path, _KIND)
     shape = np.array(weights.shape, dtype="int64")
     entry = np.ravel_multi_index(tuple(data.coords.astype("int64")), tuple(shape))
     attrs = {"units": weights.attrs["units"], "compress": "region lat lon"}
@@ -97,10 +97,11 @@ def load_weights(path: str | Path) -> xr.DataArray:
     >>> bands.dims, bands.attrs["units"], bands.attrs["area_basis"]
     (('region', 'lat', 'lon'), 'm2', 'land')
     """
-    if not Path(path).exists():
+    path = at_home(path)
+    if not path.exists():
         raise FileNotFoundError(f"no region weights at {str(path)!r}.")
     try:
-        ds = _read(Path(path))
+        ds = _read(path)
     except Exception as error:  # the libraries of both formats raise nearly anything on damage
         raise ValueError(f"{str(path)!r} is damaged or no region weights: {error}; write it again.") from error
     if ds.attrs.get("format") not in _FORMATS:

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.cells import Cells
+from xflux.files import at_home
 from xflux.regions.cover import Cover, box_cover, by_cell, latitude_band_limits, latitude_bands, rows_of
 from xflux.regions.extent import GLOBE, extent, globe_share
 from xflux.regions.masks import mask_cover, the_mask
@@ -250,7 +251,7 @@ def _map_of_regions(ds: xr.Dataset, file: str) -> xr.DataArray:
 def _transcom_file(path: str | None) -> Path:
     folder = os.environ.get("XFLUX_DATA")
     if path is not None:
-        candidates = [Path(path).expanduser()]
+        candidates = [at_home(path)]
     elif folder:
         places = (Path(folder) / "regions", Path(folder))
         candidates = [found for place in places for found in sorted(place.glob("*transcom*.nc"))]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from xflux.files import require_place, whole
+from xflux.files import at_home, require_place, whole
 from xflux.report.page import build
 from xflux.report.run import Run, read_run
 
@@ -49,8 +49,7 @@ def write_report(
     folders = [run_folder] if isinstance(run_folder, str | Path) else list(run_folder)
     if not folders:
         raise ValueError("no run folder given: name at least one")
-    out = Path(out) if out is not None else Path(folders[0]) / "report.html"
-    require_place(out, KIND)
+    out = require_place(out if out is not None else at_home(folders[0]) / "report.html", KIND)
     runs = [read_run(folder) for folder in folders]
     with whole(out, KIND) as part:
         part.write_text(build(runs, resolution), encoding="utf-8")

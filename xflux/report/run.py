@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xflux.files import read_json
+from xflux.files import at_home, read_json
 from xflux.reading import blamed_on
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def read_run(folder: str | Path) -> Run:
     >>> run.title, run.missing
     ('Small', ['summary.json', 'provenance.json', 'tables/*.csv', 'figures/*.png', 'flux/*.zarr'])
     """
-    path = Path(folder)
+    path = at_home(folder)
     if not path.is_dir():
         raise FileNotFoundError(f"run folder {str(path)!r} does not exist")
     missing: list[str] = []

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from xflux.files import at_home
 from xflux.reading import blamed_on
 
 
@@ -384,7 +385,7 @@ class StudyConfig(_Section):
                 f"data = {self.data!r}: that environment variable is not set; "
                 "set it (export XFLUX_DATA=/path/to/data) or write the folder into the study file"
             )
-        folder = Path(text).expanduser()
+        folder = at_home(text)
         if not folder.is_dir():
             raise StudyError(
                 f"data folder {str(folder)!r} does not exist; set $XFLUX_DATA or data = … in the study file"
@@ -429,7 +430,7 @@ def load_study(path: str | Path, overrides: dict[str, Any] | None = None) -> Stu
     >>> study.target.regions, study.train.epochs, study.variants
     ('latitude-bands', 10, ['bridge', 'sampled', 'sampled+total'])
     """
-    path = Path(path)
+    path = at_home(path)
     try:
         with blamed_on(path, "a study file", StudyError):
             content = tomllib.loads(path.read_text(encoding="utf-8-sig"))

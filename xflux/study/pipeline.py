@@ -10,7 +10,7 @@ import xarray as xr
 from xflux import forward, report, stores
 from xflux.bridge import load_bridge
 from xflux.extras import require
-from xflux.files import require_place, versions
+from xflux.files import alone, require_place, versions
 from xflux.reading import netcdf
 from xflux.study import inputs as study_inputs
 from xflux.study import published
@@ -78,6 +78,12 @@ def run_study(
     -------
     The run folder.
 
+    Raises
+    ------
+    StudyError
+        Something that the study asks for is not there. ``FileExistsError``: the folder is not a run's.
+        ``BlockingIOError``: another process works in it.
+
     Examples
     --------
     >>> from importlib import resources
@@ -89,12 +95,18 @@ def run_study(
     xflux.study.config.StudyError: data folder 'no/such/folder' does not exist; set $XFLUX_DATA ...
     """
     require("train", "plot", by="a study")
-    require_place(out, KIND)
-    require_place(Path(out) / "report.html", report.KIND)
+    out = require_place(out, KIND)
+    require_place(out / "report.html", report.KIND)
     config = config.smoke() if smoke else config
     config = config.model_copy(update={"blocked_variants": config.blocked_variants or blocked})
     files = check_study(config)
     study = Study(config, RunFolder(out, say), smoke or small, thin=smoke)
+    with alone(study.run.path / "stages"):
+        return _run(study, files)
+
+
+def _run(study: Study, files: study_inputs.Files) -> Path:
+    config = study.config
     study.run.write("study.json", config.model_dump())
     hashes = {key: study.run.hash_of(paths) for key, paths in files.items()}
     _make_inputs(study, files, hashes)

@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from xflux.contents import contents
+from xflux.files import at_home
 from xflux.reading import blamed_on, netcdf
 from xflux.study import inputs as study_inputs
 from xflux.study import published
@@ -42,7 +43,7 @@ def slug(variant: str) -> str:
 
 def open_flux(run: str | Path, name: str) -> xr.DataArray:
     """NEE of a model's forward run, (member, month | time, lat, lon) gC m-2 d-1, monthly, lazy."""
-    return xr.open_zarr(Path(run) / "flux" / f"{name}.zarr")["nee"]
+    return xr.open_zarr(at_home(run) / "flux" / f"{name}.zarr")["nee"]
 
 
 def first_step(flux: xr.DataArray) -> xr.DataArray:
@@ -192,7 +193,7 @@ class Results:
     """
 
     def __init__(self, run: str | Path):
-        self.run = Path(run)
+        self.run = at_home(run)
         if not (self.run / "study.json").exists():
             raise FileNotFoundError(f"{str(self.run)!r} is no run folder of a study: it has no study.json")
         with blamed_on(self.run / "study.json", "the settings of a run"):

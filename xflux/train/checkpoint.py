@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from xflux.files import require_place
+from xflux.files import at_home, require_place
 from xflux.reading import blamed_on
 from xflux.train import files
 
@@ -27,7 +27,7 @@ class Checkpoint:
     """A file with the whole state of `run`; the random streams need none, they restart with each epoch's number."""
 
     def __init__(self, path: str | Path, run: "Training"):
-        self.path, self.run = Path(path), run
+        self.path, self.run = at_home(path), run
         self.identity = json.loads(json.dumps(_identity(run)))
 
     def keep(self) -> None:
@@ -43,8 +43,8 @@ class Checkpoint:
             The file is damaged, of another run (towers, drivers, targets, constraints or settings differ in anything
             that the result depends on), or no checkpoint.
         """
+        require_place(self.path, KIND)
         if not self.path.exists():
-            require_place(self.path, KIND)
             return
         given, arrays = files.read(self.path, KIND)
         if given.get("version") != VERSION:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xflux.files import whole
+from xflux.files import at_home, whole
 from xflux.reading import blamed_on
 
 FORMAT = 1
@@ -14,14 +14,14 @@ FORMAT = 1
 
 def write(path: str | Path, kind: str, text: dict, arrays: dict[str, np.ndarray]) -> Path:
     """Write the file whole or not at all; only a file of the same kind is replaced."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
     body = json.dumps(text, default=_plain)
     header = {"kind": kind, "format": str(FORMAT), "json": body, "sha256": _digest(body, arrays)}
     with whole(path, kind) as part:
-        save_file(arrays, part, metadata=header)
-    return Path(path)
+        part.write_bytes(save(arrays, metadata=header))
+    return at_home(path)
 
 
 def read(path: str | Path, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
@@ -34,7 +34,7 @@ def read(path: str | Path, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
     """
     from safetensors import safe_open
 
-    path = Path(path)
+    path = at_home(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: expected an {kind} that xflux wrote")
     with blamed_on(path, f"an {kind}"):
