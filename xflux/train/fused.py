@@ -85,11 +85,14 @@ def one_thread_after_fork() -> Iterator[None]:
 
 
 class Packed:
-    """The parameters of all members, padded to whole register tiles, as the kernels want them."""
+    """The parameters of all members, padded to whole register tiles, as the kernels want them.
 
-    def __init__(self, layers: list[tuple[torch.Tensor, torch.Tensor]]):
+    ``layers``: weights (member, in, out) and biases (member, 1, out).
+    """
+
+    def __init__(self, layers: list[tuple[np.ndarray, np.ndarray]]):
         wide = compiled().WIDE
-        weights = [w.detach().numpy() for w, _ in layers]
+        weights = [w for w, _ in layers]
         self.shapes = [w.shape[1:] for w in weights]
         outputs = [_up(w.shape[2], wide) for w in weights]
         self.sizes = np.array([_up(weights[0].shape[1], 4), *outputs], np.int64)
@@ -99,13 +102,24 @@ class Packed:
         self.place = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64) * compiled().TILE
         self.members = weights[0].shape[0]
         self.weights = np.zeros((self.members, self.weight_at[-1]), np.float32)
-        self.turned = np.zeros_like(self.weights)
         self.biases = np.zeros((self.members, self.bias_at[-1]), np.float32)
         for layer, (weight, bias) in enumerate(layers):
-            w, n_in, n_out = weight.detach().numpy(), *weight.shape[1:]
-            self._of(self.weights, layer)[:, :n_in, :n_out] = w
-            self._of(self.turned, layer, turned=True)[:, :n_out, :n_in] = w.transpose(0, 2, 1)
-            self.biases[:, self.bias_at[layer] : self.bias_at[layer] + n_out] = bias.detach().numpy()[:, 0]
+            n_in, n_out = weight.shape[1:]
+            self._of(self.weights, layer)[:, :n_in, :n_out] = weight
+            self.biases[:, self.bias_at[layer] : self.bias_at[layer] + n_out] = bias[:, 0]
+
+    def two_places(self) -> np.ndarray:
+        """Places for a pass that needs no activations afterwards: layers in turn write over those before the last."""
+        first, widest = self.sizes[0], self.sizes[1:].max()
+        inner = [first + widest * (layer % 2) for layer in range(len(self.shapes))]
+        return np.array([0, *inner, first + 2 * widest], np.int64) * compiled().TILE
+
+    def turned(self) -> np.ndarray:
+        """The weights with every layer transposed."""
+        out = np.empty_like(self.weights)
+        for layer in range(len(self.shapes)):
+            self._of(out, layer, turned=True)[:] = self._of(self.weights, layer).transpose(0, 2, 1)
+        return out
 
     def _of(self, flat: np.ndarray, layer: int, turned: bool = False) -> np.ndarray:
         shape = self.sizes[layer : layer + 2][:: -1 if turned else 1]
@@ -173,7 +187,7 @@ def forward(packed: Packed, values: np.ndarray, rows: np.ndarray, targets: int) 
 
 def backward(packed: Packed, values: np.ndarray, rows: np.ndarray, slope: np.ndarray) -> list:
     """Slopes of the layers' weights and biases for ``slope (member, target, row)`` of the outputs."""
-    kernels, per = compiled(), values.shape[2]
+    kernels, per, turned = compiled(), values.shape[2], packed.turned()
     weight_slope = np.zeros((packed.members, CHUNKS + 1, packed.weights.shape[1]))
     bias_slope = np.zeros((packed.members, CHUNKS + 1, packed.biases.shape[1]))
 
@@ -182,10 +196,32 @@ def backward(packed: Packed, values: np.ndarray, rows: np.ndarray, slope: np.nda
         own = np.ascontiguousarray(rows[member % len(rows), part])
         given = slope[member, :, part.start * per : part.stop * per]
         kernels.backward(
-            values, own, per, packed.sizes, packed.place, packed.weights[member], packed.turned[member],
+            values, own, per, packed.sizes, packed.place, packed.weights[member], turned[member],
             packed.weight_at, packed.biases[member], packed.bias_at, given, weight_slope[member, chunk],
             bias_slope[member, chunk],
         )  # fmt: skip
 
     run_tasks(work, _tasks(packed.members, rows.shape[1], max(1, kernels.TILE // per)))
     return packed.unpack(weight_slope.sum(1), bias_slope.sum(1))
+
+
+def relu_network(
+    rows: np.ndarray, mean: np.ndarray, scale: np.ndarray, weights: list[np.ndarray], biases: list[np.ndarray]
+) -> np.ndarray:
+    """Outputs ``(target, member, row)`` of all members for rows of drivers ``(row, driver)``, in the caller's thread.
+
+    The network sees ``(rows - mean) / scale``; a layer's weights are (member, in, out), its biases (member, 1, out),
+    with ReLU after every layer but the last. A NaN in a row gives NaN.
+
+    >>> w, b = np.full((1, 2, 1), 0.5, "float32"), np.ones((1, 1, 1), "float32")
+    >>> relu_network(np.array([[1.0, 3.0]], "float32"), np.zeros(2), np.ones(2), [w], [b])
+    array([[[3.]]], dtype=float32)
+    """
+    rows = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float32)
+    packed = Packed(list(zip(weights, biases, strict=True)))
+    out = np.empty((weights[-1].shape[2], packed.members, len(rows)), np.float32)
+    compiled().predict(
+        np.ascontiguousarray(rows.T), np.asarray(mean, float), 1 / np.asarray(scale, float), packed.sizes,
+        packed.two_places(), packed.weights, packed.weight_at, packed.biases, packed.bias_at, out,
+    )  # fmt: skip
+    return out

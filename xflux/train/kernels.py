@@ -2,7 +2,10 @@
 
 Rows lie along the lanes of vector registers, so that a layer is a chain of fused multiply-adds with broadcast
 weights, and a block's activations never leave the cache. Numba compiles them; the vector code is written as LLVM IR,
-because plain loops reach a third of the speed. Float32 and ReLU only; `xflux.train.network` has the general path.
+because plain loops reach a third of the speed, and a matrix library an eighth of it at this width of layers. Training
+and the forward run go through the same layers: `forward` and `backward` of rows that are named by pixel and step,
+`predict` of plain rows. There is no global state and the GIL is released, so that any number of callers run side by
+side. Float32 and ReLU only; `xflux.train.network` has the general path.
 """
 
 import llvmlite.binding
@@ -88,8 +91,8 @@ def _address(context, array, offset):
     return types.voidptr(array, offset), codegen
 
 
-def _dense(after: int):
-    """Make ``out[o] = after(bias[o] + Σ_i weight[i, o] · h[i])`` for WIDE outputs and a strip of rows."""
+def _dense(after: int, outputs: int = WIDE):
+    """Make ``out[o] = after(bias[o] + Σ_i weight[i, o] · h[i])`` for some outputs and a strip of rows."""
 
     @intrinsic
     def dense(context, weight, ld_weight, h, ld_h, n_in, out, ld_out, bias, mask):
@@ -99,7 +102,7 @@ def _dense(after: int):
             ld_weight, ld_h, n_in, ld_out = args[1], args[3], args[4], args[6]
             fma = _fma(builder)
             start = []
-            for o in range(WIDE):
+            for o in range(outputs):
                 start += [_splat(builder, builder.load(_at(builder, bias, o)))] * VECTORS
 
             def body(i, sums):
@@ -107,21 +110,22 @@ def _dense(after: int):
                 row_weight = _at(builder, weight, builder.mul(i, ld_weight))
                 values = [_load(builder, rows, v * LANES) for v in range(VECTORS)]
                 new = []
-                for o in range(WIDE):
+                for o in range(outputs):
                     factor = _splat(builder, builder.load(_at(builder, row_weight, o)))
                     new += [builder.call(fma, [factor, values[v], sums[o * VECTORS + v]]) for v in range(VECTORS)]
                 return new
 
             sums = _loop(builder, n_in, start, body)
             zero = ir.Constant(_VEC, [0.0] * LANES)
-            for o in range(WIDE):
+            for o in range(outputs):
                 place = builder.mul(ld_out, ir.Constant(_I64, o))
                 for v in range(VECTORS):
                     value = sums[o * VECTORS + v]
                     at = builder.add(place, ir.Constant(_I64, v * LANES))
                     if after != _NONE:
                         sign = value if after == _RELU else _load(builder, mask, at)
-                        value = builder.select(builder.fcmp_ordered(">", sign, zero), value, zero)
+                        # unordered: a row that lacks a driver stays NaN
+                        value = builder.select(builder.fcmp_unordered(">", sign, zero), value, zero)
                     _store(builder, value, out, at)
             return context.get_dummy_value()
 
@@ -132,7 +136,7 @@ def _dense(after: int):
     return dense
 
 
-_dense_relu, _dense_mask, _dense_plain = _dense(_RELU), _dense(_MASK), _dense(_NONE)
+_dense_relu, _dense_mask, _dense_one = _dense(_RELU), _dense(_MASK), _dense(_NONE, 1)
 
 
 @intrinsic
@@ -169,7 +173,7 @@ def _outer(context, h, ld_h, strip_h, dz, ld_dz, strip_dz, strips, sums, ld_sums
 
 
 @numba.njit(nogil=True, cache=True)
-def _layers_forward(sizes, strips, activations, place, weights, weight_at, biases, bias_at):
+def _layers_forward(sizes, targets, strips, activations, place, weights, weight_at, biases, bias_at):
     """All layers for the strips of a tile; the drivers are at place[0], layer l's output at place[l + 1]."""
     last = len(sizes) - 2
     for strip in range(strips):
@@ -181,13 +185,22 @@ def _layers_forward(sizes, strips, activations, place, weights, weight_at, biase
                 source, ld = place[layer] + strip * STRIP * n_in, STRIP
             goal = place[layer + 1] + strip * STRIP * n_out
             h = _address(activations, source)
-            for o in range(0, n_out, WIDE):
+            for o in range(0, n_out if layer < last else targets, WIDE if layer < last else 1):
                 w, b = _address(weights, weight_at[layer] + o), _address(biases, bias_at[layer] + o)
                 out = _address(activations, goal + o * STRIP)
                 if layer < last:
                     _dense_relu(w, n_out, h, ld, n_in, out, STRIP, b, b)
-                else:
-                    _dense_plain(w, n_out, h, ld, n_in, out, STRIP, b, b)
+                else:  # few: one by one is less work than a whole tile
+                    _dense_one(w, n_out, h, ld, n_in, out, STRIP, b, b)
+
+
+@numba.njit(nogil=True, cache=True)
+def _take(activations, at, strip, out):
+    """One output of a tile's rows, whose strips begin ``strip`` apart."""
+    for first in range(0, len(out), STRIP):
+        for lane in range(min(STRIP, len(out) - first)):
+            out[first + lane] = activations[at + lane]
+        at += strip
 
 
 @numba.njit(nogil=True, cache=True)
@@ -257,11 +270,28 @@ def forward(values, rows, per, sizes, place, weights, weight_at, biases, bias_at
         n_rows = min(TILE, n - first)
         strips = -(-n_rows // STRIP)
         _fill(values, rows, per, first, n_rows, activations)
-        _layers_forward(sizes, strips, activations, place, weights, weight_at, biases, bias_at)
+        _layers_forward(sizes, out.shape[0], strips, activations, place, weights, weight_at, biases, bias_at)
         base, n_out = place[len(sizes) - 1], sizes[-1]
-        for r in range(n_rows):
+        for t in range(out.shape[0]):
+            _take(activations, base + t * STRIP, n_out * STRIP, out[t, first : first + n_rows])
+
+
+@numba.njit(nogil=True, cache=True)
+def predict(columns, mean, inverse, sizes, place, weights, weight_at, biases, bias_at, out):
+    """Outputs ``out (target, member, row)`` of all members for ``columns (driver, row)``, standardised in float64."""
+    activations = np.zeros(place[-1], np.float32)
+    drivers, n = columns.shape
+    base, n_out = place[len(sizes) - 1], sizes[-1]
+    for first in range(0, n, TILE):
+        n_rows = min(TILE, n - first)
+        for d in range(drivers):
+            for r in range(n_rows):
+                activations[d * TILE + r] = np.float32((columns[d, first + r] - mean[d]) * inverse[d])
+        for m in range(len(weights)):
+            strips = -(-n_rows // STRIP)
+            _layers_forward(sizes, out.shape[0], strips, activations, place, weights[m], weight_at, biases[m], bias_at)
             for t in range(out.shape[0]):
-                out[t, first + r] = activations[base + ((r // STRIP) * n_out + t) * STRIP + r % STRIP]
+                _take(activations, base + t * STRIP, n_out * STRIP, out[t, m, first : first + n_rows])
 
 
 @numba.njit(nogil=True, cache=True)
@@ -279,7 +309,7 @@ def backward(
         n_rows = min(TILE, n - first)
         strips = -(-n_rows // STRIP)
         _fill(values, rows, per, first, n_rows, activations)
-        _layers_forward(sizes, strips, activations, place, weights, weight_at, biases, bias_at)
+        _layers_forward(sizes, slope.shape[0], strips, activations, place, weights, weight_at, biases, bias_at)
         dz[: strips * STRIP * n_out] = 0
         for r in range(n_rows):
             for t in range(slope.shape[0]):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from xflux.contents import contents
 from xflux.reading import blamed_on
 from xflux.train import files
-from xflux.train.fused import one_thread_after_fork
+from xflux.train.fused import one_thread_after_fork, relu_network
 from xflux.train.network import ACTIVATIONS, blocks
 
 KIND = "xflux model"
@@ -165,8 +165,6 @@ class FluxModel:
             [self.weights[f"{kind}{i}"][pick] for i in range(len(self.weights) // 2)] for kind in ("weight", "bias")
         )
         if self.activation == "relu" and weights[0].dtype == np.float32 and self.device == "cpu":
-            from xflux.forward.kernel import relu_network
-
             out = relu_network(rows, self.mean, self.scale, weights, biases)
         else:
             layers = [(torch.from_numpy(w), torch.from_numpy(b)) for w, b in zip(weights, biases, strict=True)]

@@ -103,7 +103,7 @@ class Network:
     def outputs(self, values: torch.Tensor, pixels: torch.Tensor, drop: list[int] | None = None) -> torch.Tensor:
         """First pass, without a graph: outputs ``(member, target, row)``."""
         if self.fused(values):
-            out = fused.forward(fused.Packed(self.layers), values.numpy(), pixels.numpy(), self.sizes[-1])
+            out = fused.forward(fused.Packed(self._arrays()), values.numpy(), pixels.numpy(), self.sizes[-1])
             return torch.from_numpy(out)
         per = values.shape[2]
         shape = (self.members, self.sizes[-1], pixels.shape[1] * per)
@@ -123,7 +123,7 @@ class Network:
         ``slope (member, target, row)`` is the loss's gradient with respect to `outputs`.
         """
         if self.fused(values):
-            found = fused.backward(fused.Packed(self.layers), values.numpy(), pixels.numpy(), slope.numpy())
+            found = fused.backward(fused.Packed(self._arrays()), values.numpy(), pixels.numpy(), slope.numpy())
             for tensors, slopes in zip(self.layers, found, strict=True):
                 for tensor, own in zip(tensors, slopes, strict=True):
                     given = torch.from_numpy(own.astype(np.float32))
@@ -138,6 +138,9 @@ class Network:
         """Whether the fused kernels serve: ReLU in float32 on a CPU, without dropout."""
         fits = self.activation == "relu" and values.dtype == torch.float32 and values.device.type == "cpu"
         return self.fuse and fits and not self.dropout
+
+    def _arrays(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(weight.detach().numpy(), bias.detach().numpy()) for weight, bias in self.layers]
 
     def _generators(self, drop: list[int] | None) -> list[torch.Generator] | None:
         if drop is None or not self.dropout:
