@@ -11,6 +11,8 @@ the global sum, and less weight) against the truth, and EC on the same Earth wit
   cannot come closer to them than that;
 - the map of mean NEE against the true one (pattern correlation and area-weighted RMSE): the constraint may help the sum
   and harm the map, and it is printed whichever way it goes;
+- `IAV r` and `IAV sd`: detrended annual global fluxes against the true ones, correlation and share of their standard
+  deviation (the constraint here is on the mean seasonal cycle: it knows no years);
 - `daily−monthly`: what mean f(x) and f(mean x) differ by.
 
 `--scan` varies night-time bias, number of towers and inversion error on the first seed and marks where EC-ATM is worse.
@@ -91,8 +93,9 @@ def judge(model, world: synthetic.Earth, towers: xr.Dataset, rows: np.ndarray, d
     """Errors of a model against the truth, and at the towers it has not seen."""
     row, col = np.nonzero(world.land_fraction.values > 0)
     area = world.land_area.values[row, col]
-    mean = np.asarray(model.predict(rows)).reshape(-1, len(days), len(row)).mean(1)
-    truth = world.nee.isel(time=days).mean("time").values[row, col]
+    found, true = np.asarray(model.predict(rows)).reshape(-1, len(days), len(row)), world.nee.isel(time=days)
+    mean, truth = found.mean(1), true.mean("time").values[row, col]
+    year = true["time"].dt.year.values
     error = (mean @ area - truth @ area) * PG
     here = mean.mean(0)
     return {
@@ -101,7 +104,20 @@ def judge(model, world: synthetic.Earth, towers: xr.Dataset, rows: np.ndarray, d
         **judge_towers(model, towers),
         "map r": np.corrcoef(here, truth)[0, 1],
         "map RMSE": np.sqrt(np.average((here - truth) ** 2, weights=area)),
+        **judge_years(found.mean(0) @ area * PG, true.values[:, row, col] @ area * PG, year),
     }
+
+
+def judge_years(found: np.ndarray, true: np.ndarray, year: np.ndarray) -> dict:
+    """Interannual variability of the globe (day): correlation with the truth, and sd over its sd, detrended."""
+    ours, theirs = (detrended([daily[year == y].mean() for y in np.unique(year)]) for daily in (found, true))
+    return {"IAV r": np.corrcoef(ours, theirs)[0, 1], "IAV sd": ours.std() / theirs.std()}
+
+
+def detrended(annual) -> np.ndarray:
+    """Annual values less their linear trend."""
+    number = np.arange(len(annual))
+    return np.asarray(annual) - np.polyval(np.polyfit(number, annual, 1), number)
 
 
 def monthly_gap(model, world: synthetic.Earth, error: float) -> float:

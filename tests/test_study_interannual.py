@@ -208,6 +208,8 @@ def test_what_judges_is_not_seen(written):
     target = study_inputs.make_target(config, study_inputs.input_files(config))
     seen = study_inputs.seen(config, target)
     assert seen.inversion.values.tolist() == ["A", "B"] and int(seen.time.dt.year.max()) == 2005
+    days = xr.DataArray(pd.to_datetime(["2005-12-31", "2006-01-01", "2007-12-31", "2008-01-01"]), dims="sample")
+    assert study_inputs.in_seen_years(config, days).tolist() == [True, False, False, True]
     with pytest.raises(StudyError, match=r"\['D'\] is not in the target"):
         study_inputs.seen(load_study(written, {"evaluation.unseen_inversions": ["D"]}), target)
 

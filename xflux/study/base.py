@@ -48,7 +48,7 @@ def coarse(base: list[xr.Dataset], config: Drivers, land: xr.DataArray) -> list[
             "take fractions (class, lat, lon)"
         )
     land = land if same_grid(land, base[0]) else regrid(land, base[0])
-    return [regrid(part.drop_attrs(deep=False), grid, land_fraction=land).assign_attrs(part.attrs) for part in base]
+    return [regrid(part, grid, area_basis="land", land_fraction=land) for part in base]
 
 
 # ------------------------------------------------------------------------------------------------ years by anomalies

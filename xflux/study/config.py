@@ -296,7 +296,7 @@ class Evaluation(_Section):
     """What the models are compared with."""
 
     unseen_years: Years | None = None
-    """Years of the target in which no model trains or validates: they judge."""
+    """Years, of towers and target, in which no model trains or validates: they judge."""
     unseen_inversions: list[str] = []
     """Inversions on which no model trains: they judge."""
     groups: dict[str, tuple[float, float]] = {"30S-30N": (-30, 30), "20-50N": (20, 50), "50-80N": (50, 80)}

@@ -224,13 +224,17 @@ def _one_ensemble_dim(array: xr.DataArray, dims: list[str]) -> xr.DataArray:
 def seen(config: StudyConfig, target: xr.DataArray) -> xr.DataArray:
     """The part of the target that models may see: without the years and inversions that judge."""
     kept = seen_inversions(config, target)
-    if config.evaluation.unseen_years:
-        first, last = config.evaluation.unseen_years
-        year = kept["time"].dt.year.values
-        kept = kept.isel(time=np.flatnonzero((year < first) | (year > last)))
+    kept = kept.isel(time=np.flatnonzero(in_seen_years(config, kept["time"])))
     if not kept.size:
         raise StudyError("evaluation.unseen_years and unseen_inversions leave nothing to train on")
     return kept
+
+
+def in_seen_years(config: StudyConfig, time: xr.DataArray) -> np.ndarray:
+    """Which times models may see: those outside of the years that judge. It holds for towers as for the target."""
+    first, last = config.evaluation.unseen_years or (1, 0)
+    year = time.dt.year.values
+    return (year < first) | (year > last)
 
 
 def seen_inversions(config: StudyConfig, target: xr.DataArray) -> xr.DataArray:

@@ -225,8 +225,9 @@ def _train(study: Study, name: str, constraints: list, **changes) -> None:
     inputs = study.inputs
     path = study.run.fresh(f"models/{name}.safetensors")
     checkpoint = study.run.checkpoint(f"models/{name}")
+    seen = np.flatnonzero(study_inputs.in_seen_years(study.config, inputs.towers["time"]))
     model = train.fit(
-        inputs.towers,
+        inputs.towers.isel(sample=seen),
         drivers=inputs.drivers,
         target="nee",
         constraints=constraints,
@@ -240,8 +241,8 @@ def _train(study: Study, name: str, constraints: list, **changes) -> None:
 
 def _training_settings(study: Study, variant: str, *more) -> list:
     judge = {"years": study.config.evaluation.unseen_years, "inversions": study.config.evaluation.unseen_inversions}
-    constraint = {} if variant == "ec" else {"judge": judge, **study.config.constraint(variant).model_dump()}
-    return [_asked(study, "train", "seed", "target"), study.smoke, variant, constraint, *more]
+    constraint = {} if variant == "ec" else study.config.constraint(variant).model_dump()
+    return [_asked(study, "train", "seed", "target"), study.smoke, variant, judge, constraint, *more]
 
 
 def _seen(study: Study) -> xr.DataArray:

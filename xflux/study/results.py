@@ -151,14 +151,19 @@ def integrals_of(run: str | Path, name: str, regions: str | None = None) -> xr.D
 
 
 def held_out(run: Path, names: list[str], inputs: study_inputs.Inputs) -> xr.Dataset:
-    """Flux at every tower day from the member that never saw its site, at the best epoch and (``_last``) the last."""
+    """Flux at every tower day from the member that never saw its site, at the best epoch and (``_last``) the last.
+
+    Sites that have only years that judge belong to no fold, and are left out.
+    """
     from xflux.train import load_model
 
-    rows = np.stack([inputs.towers[driver].values for driver in inputs.drivers], axis=1).astype("float32")
-    result = inputs.towers[["nee"]].rename(nee="observed")
-    for name in names:
-        model = load_model(run / "models" / f"{name}.safetensors")
-        fold = np.array([model.folds[site] for site in inputs.towers["site"].values.tolist()])
+    models = {name: load_model(run / "models" / f"{name}.safetensors") for name in names}
+    known = [all(site in m.folds for m in models.values()) for site in inputs.towers["site"].values.tolist()]
+    towers = inputs.towers.isel(sample=np.flatnonzero(known))
+    rows = np.stack([towers[driver].values for driver in inputs.drivers], axis=1).astype("float32")
+    result = towers[["nee"]].rename(nee="observed")
+    for name, model in models.items():
+        fold = np.array([model.folds[site] for site in towers["site"].values.tolist()])
         order = [inputs.drivers.index(driver) for driver in model.drivers]
         for part, weights in (("", model), ("_last", model.last)):
             every_member = weights.predict(rows[:, order])

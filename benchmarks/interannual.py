@@ -1,0 +1,86 @@
+"""Interannual variability on real data: `python benchmarks/interannual.py OUT [--seeds 0 1 2]`, with $XFLUX_DATA set.
+
+Runs `examples/interannual/study.toml` once a seed into OUT/seed_N (what is done there is kept) and prints, as mean and
+range over the seeds: annual anomalies against the inversions' mean, and means, seasonal cycles and towers, in the years
+of training and in those that no model saw. Then what must hold of the best variant in the unseen years, with what came
+out. What it means is in docs/interannual.md. A seed takes about three minutes of one core.
+
+`--blocks` chooses settings within the years of training: each of three blocks of four years of 2001-2012 is left out in
+turn, and what judges are these years.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from xflux import study
+
+STUDY = Path(__file__).parents[1] / "examples" / "interannual" / "study.toml"
+BLOCKS = ((2001, 2004), (2005, 2008), (2009, 2012))
+SCORES = ["r", "sd / reference", "bias (PgC yr-1)"]
+MEANS = ["mean difference (PgC yr-1)", "seasonal-cycle RMSE (PgC month-1)", "r of a member", "tower R2, held-out sites"]
+MUST = {  # (column, region) → least, most
+    ("r", "globe"): (0.8, 1), ("r", "30S-30N"): (0.8, 1), ("r", "20-50N"): (0.5, 1),
+    ("sd / reference", "globe"): (0.7, 1.3), ("sd / reference", "30S-30N"): (0.7, 1.3),
+    (MEANS[0], ""): (-0.3, 0.3), (MEANS[1], ""): (0, 0.08),
+}  # fmt: skip
+
+
+def run(out: Path, changes: dict) -> Path:
+    """One run of the study, with these keys in place of the file's."""
+    return study.run_study(study.load_study(STUDY, changes), out)
+
+
+def collect(runs: list[Path], name: str) -> pd.DataFrame:
+    """A table of every run, one below the other."""
+    return pd.concat([study.table(run, name).assign(run=run.name) for run in runs], ignore_index=True)
+
+
+def spread(table: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:
+    """Mean over runs, and least to most."""
+    groups = table.groupby(by, sort=False)[columns]
+    mean, low, high = groups.mean(), groups.min(), groups.max()
+    cells = {
+        c: [f"{m:.2f} ({a:.2f}…{b:.2f})" for m, a, b in zip(mean[c], low[c], high[c], strict=True)] for c in columns
+    }
+    return pd.DataFrame(cells, mean.index)
+
+
+def held(scores: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
+    """What must hold in unseen years, for every model: mean over runs and whether it is inside."""
+    annual = scores[scores["years"] == "unseen"].groupby(["product", "region"])[SCORES].mean()
+    whole = means[means["years"] == "unseen"].groupby("model")[MEANS].mean()
+    rows = []
+    for model in means["model"].unique():
+        for (column, region), (least, most) in MUST.items():
+            value = annual.loc[(model, region), column] if region else whole.loc[model, column]
+            rows.append((model, region, column, value, least, most, least <= value <= most))
+        lost = whole.loc[model, MEANS[3]] - whole.loc["EC", MEANS[3]]
+        rows.append((model, "", "tower R2 less EC's", lost, -0.02, 1, lost >= -0.02))
+    return pd.DataFrame(rows, columns=["model", "region", "what", "value", "least", "most", "holds"])
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--blocks", action="store_true", help="leave out blocks of 2001-2012 instead, first seed")
+    options = parser.parse_args()
+    if options.blocks:
+        changes = {"seed": options.seeds[0], "drivers.years": [2001, 2012], "target.years": [2001, 2012]}
+        runs = [
+            run(options.out / f"block_{first}", changes | {"evaluation.unseen_years": [first, last]})
+            for first, last in BLOCKS
+        ]
+    else:
+        runs = [run(options.out / f"seed_{seed}", {"seed": seed}) for seed in options.seeds]
+    scores, means = collect(runs, "interannual"), collect(runs, "interannual_years")
+    print(spread(scores, ["years", "region", "product", "reference"], SCORES).sort_index().to_string())
+    print(spread(means, ["years", "model"], MEANS).sort_index().to_string())
+    print(held(scores, means).round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
