@@ -76,6 +76,14 @@ def test_budget_of_regional_integrals_equals_that_of_the_grid():
         np.testing.assert_allclose(table["spread"].values, direct["spread"].values, rtol=1e-12)
 
 
+def test_integrals_without_a_valid_fraction_have_a_budget():
+    time = xr.date_range("2001-01-01", periods=24, freq="MS")
+    monthly = xr.DataArray(np.ones((24, 2)), {"time": time, "region": ["A", "B"]}, ("time", "region"))
+    table = regional_budget(monthly.assign_attrs(units="PgC month-1"))
+    np.testing.assert_allclose(table["mean"], [[12, 12, 24]])
+    assert table.valid_fraction.isnull().all() and table.n_years == 2
+
+
 def test_a_member_counts_only_with_all_its_years():
     da = flux(axes(10.0), steps=24).expand_dims(model=3) * xr.DataArray([1.0, 2.0, 4.0], dims="model")
     da = da.where(~((da.time.dt.year == 2001) & (da.time.dt.month == 3) & (xr.DataArray([0, 0, 1], dims="model") == 1)))

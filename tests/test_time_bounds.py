@@ -397,3 +397,15 @@ def test_files_of_cdo(tmp_path, operator, freq, days):
     with xr.open_dataset(tmp_path / "out.nc") as ds, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         np.testing.assert_array_equal(step_days(standardise(ds)), days)
+
+
+@pytest.mark.parametrize("calendar", ["standard", "noleap"])
+def test_what_comes_back_is_written_without_a_warning(tmp_path, calendar):
+    time = xr.date_range("2001-01-01", periods=60, calendar=calendar, use_cftime=calendar != "standard")
+    monthly = bounded(time[:59].values, time[:59].values, time[1:].values).flux.to_monthly()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        monthly.to_netcdf(tmp_path / "flux.nc")
+        with xr.open_dataset(tmp_path / "flux.nc") as again:
+            np.testing.assert_array_equal(again["time"], monthly["time"])
+            np.testing.assert_array_equal(step_days(standardise(again)), [31, 28])

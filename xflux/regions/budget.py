@@ -163,13 +163,12 @@ def yearly_integrals(da, source, units: str, regions, land_fraction=None, area_b
         check_labels(sums["region"].values[: -1 if whole else None])
         flux = with_global(sums)
     valid = sums.coords.get("valid_fraction")
-    valid = xr.full_like(sums, np.nan) if valid is None else valid.reset_coords(drop=True)
     if not timeless:
         flux, share = to_amounts(flux, step_units, "YS", bounds)
         # A year with missing steps is no year: its sum would be too small.
         flux = flux.where(share > 1 - 1e-9)
-        if "valid_fraction" in sums.coords:
-            valid = valid_share(sums, share, bounds, "year")
+        valid = None if valid is None else valid_share(sums, share, bounds, "year")
+    valid = xr.full_like(flux, np.nan) if valid is None else valid.reset_coords(drop=True)
     labels = flux["region"].astype(str).values
     valid = valid.assign_coords(region=valid["region"].astype(str)).reindex(region=labels)
     attrs = riding(da) | {"units": units, "regions": str(flux.attrs.get("regions", ""))}

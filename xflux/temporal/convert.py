@@ -285,6 +285,7 @@ def with_bounds(ds: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
         return ds
     ds = ds.assign_coords(time_bnds=time_bounds(ds).drop_attrs())
     ds["time"].attrs |= {"bounds": "time_bnds", "stamp": STAMP}
+    ds["time"].encoding["units"] = "minutes since 1970-01-01"  # xarray warns where time and bounds have none in common
     return ds
 
 
