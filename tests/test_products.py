@@ -222,7 +222,7 @@ def test_a_land_fraction_on_another_grid_is_refused(fixtures):
     with pytest.raises(ProductError, match=r"latitudes are no cells of the land fraction's grid"):
         opened(fixtures["fluxcom"], land_fraction=other)
     wrong = xr.full_like(xr.open_dataset(fixtures["fluxcom"].extra["land_file"]).landfraction, 300.0)
-    with pytest.raises(ProductError, match="land_fraction runs from 3 to 3: expected 0–1"):
+    with pytest.raises(ProductError, match="land_fraction reaches from 3 to 3; expected shares of the cell, 0 to 1"):
         opened(fixtures["fluxcom"], land_fraction=wrong)
 
 

@@ -91,6 +91,7 @@ SPELLINGS = {
         "tC ha-1 d-1": 100,
         "kgC ha-1 d-1": 0.1,
         "tC km-2 d-1": 1,
+        '"gC m-2 d-1"': 1,
     },
     "gC m-2 yr-1": {
         "gC m-2 yr-1": 1,
@@ -373,7 +374,7 @@ def test_flux_variables():
     assert flux_variables(ds, ("energy",)) == ["LE"]
 
 
-UNCERTAIN = ("nee_sd", "nee_se", "NEE_unc", "nee_uncertainty", "nee_error", "nee_stdev", "nee_std", "nee_mad",
+UNCERTAIN = ("nee_sd", "nee_p05", "nee_lower", "nee_25", "nee_iqr", "ensstd", "nee_2sigma", "nee_se", "NEE_unc", "nee_uncertainty", "nee_error", "nee_stdev", "nee_std", "nee_mad",
              "nee_rmse", "sigma_nee", "nee_sigma", "nee_q05", "NEE_fsd", "NEE_RANDUNC", "nee_std_prior")  # fmt: skip
 
 
@@ -451,6 +452,11 @@ DRIVERS = [
     ("J m-2 s-1", "W/m^2", 1, 0),
     ("hPa", "kPa", 0.1, 0),
     ("mbar", "Pa", 100, 0),
+    ("mb", "hPa", 1, 0),
+    ("℃", "K", 1, 273.15),
+    ("ºC", "degC", 1, 0),
+    ("Wm-2", "W m-2", 1, 0),
+    ("'kg m-2 s-1'", "mm d-1", 86400, 0),
     ("%", "1", 0.01, 0),
     ("fraction", "percent", 100, 0),
     ("m3 m-3", "-", 1, 0),

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import xflux
-from xflux.values import ValuesError, checked, decoded, found_fill, warn_of_fills
+from xflux.values import ValuesError, checked, decoded, found_fill, shares, warn_of_fills
 
 FLUX = {"units": "gC m-2 d-1", "area_basis": "cell"}
 AXES = {"time": xr.date_range("2001-01-01", periods=12, freq="MS"), "lat": [-45.0, 45.0], "lon": [-90.0, 90.0]}
@@ -227,3 +227,18 @@ def test_a_fill_value_in_the_drivers_of_a_forward_run_is_named_when_it_is_comput
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert np.isnan(grid.flux.predict(Model()).compute()[2, 0, 0])
+
+
+LAND = xr.DataArray([0.2, 1.0, np.nan], dims="x")
+
+
+@pytest.mark.parametrize("units", ["%", "percent", "% of the cell", None])
+def test_a_land_fraction_is_read_in_shares(units):
+    given = LAND if units is None else (LAND * 100).assign_attrs(units=units)
+    np.testing.assert_allclose(shares(given), [0.2, 1.0, 0.0])
+    np.testing.assert_allclose(shares(given.fillna(-9999).assign_attrs(given.attrs, missing_value=-9999)), [0.2, 1, 0])
+
+
+def test_a_land_fraction_in_percent_that_was_divided_already_is_told():
+    with pytest.warns(UserWarning, match="has the units '%' but reaches to 1 only"):
+        np.testing.assert_allclose(shares(LAND.assign_attrs(units="%")), [0.2, 1.0, 0.0])

@@ -199,6 +199,40 @@ def warn_of_fill(fill: float | None, name: str, stacklevel: int = 2) -> None:
         )
 
 
+def shares(land: xr.DataArray) -> np.ndarray:
+    """A land fraction in shares of the cell, float64; NaN is no land, as is what its attributes declare missing.
+
+    Raises
+    ------
+    ValueError
+        Values outside 0–1, or 0–100 where the units say percent; packed ones.
+    """
+    land = decoded(land)
+    values = np.nan_to_num(np.asarray(land.values, dtype="float64"), posinf=np.inf, neginf=-np.inf)
+    if str(land.attrs.get("units", "")).strip().lower().startswith(_PERCENT):
+        values = _from_percent(values)
+    if values.size and (values.min() < -1e-6 or values.max() > 1 + 1e-4):
+        raise ValueError(
+            f"land_fraction reaches from {values.min():g} to {values.max():g}; expected shares of the cell, 0 to 1 "
+            f"(set units '%' or divide)."
+        )
+    return values
+
+
+def _from_percent(values: np.ndarray) -> np.ndarray:
+    """Percent as shares; xarray's own arithmetic leaves the units '%' on what was divided by 100 already."""
+    if not 0 < values.max(initial=0) <= 1:
+        return values / 100
+    warnings.warn(
+        f"land_fraction has the units '%' but reaches to {values.max():g} only: it is taken as shares of the cell, 0 "
+        f"to 1. Set its units to '1', or multiply it by 100.",
+        UserWarning,
+        stacklevel=4,
+    )
+    return values
+
+
+_PERCENT = ("%", "percent", "per cent", "pct")
 _PACKING_NUMBERS = (("scale_factor", 1.0), ("add_offset", 0.0))
 _PACKING = {**dict(_PACKING_NUMBERS), "_Unsigned": "false"}
 

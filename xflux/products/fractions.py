@@ -7,6 +7,7 @@ import xarray as xr
 
 from ..cells import positions
 from ..reading import netcdf
+from ..values import shares
 from .table import ProductError
 
 _NAMES = ("land_fraction", "landfraction", "landfrac", "land_area_fraction", "sftlf", "lsf", "lsm", "LF")
@@ -21,12 +22,9 @@ def with_land_fraction(ds: xr.Dataset, source: str | Path | xr.DataArray | xr.Da
         raise ProductError(f"land_fraction needs the dims lat and lon, got {fraction.dims}")
     try:
         rows, columns = positions(fraction, ds, of="the land fraction's grid")
+        values = shares(fraction.transpose("lat", "lon"))[np.ix_(rows, columns)]
     except ValueError as problem:
         raise ProductError(str(problem)) from None
-    values = fraction.transpose("lat", "lon").values[np.ix_(rows, columns)].astype("float64")
-    values = values / 100.0 if _is_percent(fraction, values) else values
-    if np.nanmin(values) < -1e-6 or np.nanmax(values) > 1 + 1e-6:
-        raise ProductError(f"land_fraction runs from {np.nanmin(values):g} to {np.nanmax(values):g}: expected 0–1 or %")
     attrs = {"units": "1", "long_name": "share of the cell that is land"}
     return ds.assign_coords(land_fraction=(("lat", "lon"), values, attrs))
 
@@ -47,8 +45,3 @@ def _fraction_in(opened: xr.Dataset) -> xr.DataArray:
     if len(named) != 1:
         raise ProductError(f"which variable is the land fraction? found {', '.join(map(str, opened.data_vars))}")
     return opened[named[0]]
-
-
-def _is_percent(fraction: xr.DataArray, values: np.ndarray) -> bool:
-    units = str(fraction.attrs.get("units", "")).lower()
-    return "%" in units or "percent" in units or bool(np.nanmax(values) > 1.5)

@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 
 from xflux.cells import Cells, carry, standardise
+from xflux.values import shares
 
-_PERCENT = ("%", "percent", "per cent", "pct")
 _NAMES = ("land_fraction", "sftlf")
 
 
@@ -47,14 +47,7 @@ def land_on(land_fraction: xr.DataArray, cells: Cells) -> np.ndarray:
         Values outside 0–1.
     """
     land = land_array(land_fraction)
-    values = np.nan_to_num(np.asarray(land.values, dtype="float64"), posinf=np.inf, neginf=-np.inf)
-    if str(land.attrs.get("units", "")).strip().lower() in _PERCENT:
-        values = _from_percent(values)
-    if values.size and (values.min() < -1e-6 or values.max() > 1 + 1e-4):
-        raise ValueError(
-            f"land_fraction reaches from {values.min():g} to {values.max():g}; expected shares of the cell, 0 to 1 "
-            f"(set units '%' or divide)."
-        )
+    values = shares(land)
     bring = carry(land, cells)
     if not bring.exact and bring(np.ones(land.shape)).min() < 0.999:
         warnings.warn(
@@ -63,19 +56,6 @@ def land_on(land_fraction: xr.DataArray, cells: Cells) -> np.ndarray:
             stacklevel=2,
         )
     return np.clip(bring(values), 0, 1).ravel()
-
-
-def _from_percent(values: np.ndarray) -> np.ndarray:
-    """Percent as shares; xarray's own arithmetic leaves the units '%' on what was divided by 100 already."""
-    if not 0 < values.max(initial=0) <= 1:
-        return values / 100
-    warnings.warn(
-        f"land_fraction has the units '%' but reaches to {values.max():g} only: it is taken as shares of the cell, 0 "
-        f"to 1. Set its units to '1', or multiply it by 100.",
-        UserWarning,
-        stacklevel=3,
-    )
-    return values
 
 
 def own_land(grid: xr.DataArray | xr.Dataset) -> xr.DataArray | None:

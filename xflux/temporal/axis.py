@@ -92,7 +92,8 @@ def _is_time(obj: xr.DataArray | xr.Dataset, name: Hashable) -> bool:
     if _UNITS.match(str(coord.attrs.get("units", ""))):
         return True
     if _is_date(coord):
-        return coord.dims[0] == name or bool(_NAMES.fullmatch(str(name)))
+        dim = coord.dims[0]  # WRF's dates are in XTIME along Time, which has no coordinate
+        return dim == name or any(_NAMES.fullmatch(str(n)) for n in (name, *([] if dim in obj.coords else [dim])))
     if name not in obj.dims or coord.dtype.kind == "b":
         return False
     by_cf = name in _cf_times(obj)

@@ -47,7 +47,7 @@ _DRIVERS = {
                      "ndvi", "ndwi", "unity", "proportion"), "1"),
     **dict.fromkeys(("%", "percent", "percentage", "pct"), "percent"),
 }  # fmt: skip
-_TEMPERATURE = re.compile(r"(?:°|degrees?|degs?)?[ _]?(c|celsius|k|kelvins?)", re.IGNORECASE)
+_TEMPERATURE = re.compile(r"(?:°|o|degrees?|degs?)?[ _.]?(c|celsius|k|kelvins?)", re.IGNORECASE)
 # A depth of water, its mass per area and grams of water are one thing in a driver: 1 mm = 1 kg m-2.
 _WATER = ("1", "g / gH2O", "gH2O / g", "m**3 / (1e6 * g)", "1e6 * g / m**3", "m**3 / (1e6 * gH2O)",
           "1e6 * gH2O / m**3")  # fmt: skip
@@ -100,7 +100,7 @@ def same(given: str, expected: str) -> bool:
 
 def _driver(text: str) -> str:
     """A driver's unit with the spellings of temperatures and of no unit made one."""
-    text = re.sub(r"\bm of water( equivalent)?\b", "m", " ".join(text.translate(CHARACTERS).split()))
+    text = re.sub(r"\bm of water( equivalent)?\b", "m", " ".join(text.translate(CHARACTERS).replace("℃", "°C").split()))
     temperature = _TEMPERATURE.fullmatch(text)
     if temperature:
         return "K" if temperature[1][0] in "kK" else "degC"

@@ -44,15 +44,15 @@ def flux_variables(ds: xr.Dataset, substances: tuple[str, ...] = CARBON_SUBSTANC
 
 
 _UNCERTAIN_NAME = re.compile(
-    r"(^|_)([rf]?sd|se|sem|std|stdev|std_?dev|stderr|(rand|joint)?unc|uncert|uncertainty|err|error|mad|rmse|sigma|spread"
-    r"|q\d{1,3})(_|$)",
+    r"(^|_)([rf]?sd|sdev|sem|(ens)?std|stdv|stdev|std_?dev|stderr|(rand|joint)?unc|uncert|uncertainty|err|error|mad|mae"
+    r"|rmse?|\d?sigma|spread|iqr|cov|[pq]\d{1,3})(_|$)|_(se|ci|min|max|lower|upper|05|16|25|75|84|95)$|^se$",
     re.IGNORECASE,
 )
 _UNCERTAIN_TEXT = re.compile(
     r"^(posterior |prior )?uncertaint|uncertainty (of|in)|standard[ _](deviation|error)|\bsigma\b|confidence interval",
     re.IGNORECASE,
 )
-_FLUX_NAME = re.compile(r"^(nee|nbe|nep|nbp|gpp|npp|ter|reco|ra|rh|fire|et|le)(_|$)", re.IGNORECASE)
+_FLUX_NAME = re.compile(r"^(nee|nbe|nep|nbp|gpp|npp|ter|reco|ra|rh|fire|fc|fco2|et|le)(_|$)", re.IGNORECASE)
 _FLUX_WORD = re.compile(r"flux|exchange|production|productivity|respiration|emission|uptake", re.IGNORECASE)
 _STOCK_WORD = re.compile(r"cumul|accumulated|pool|stock|storage", re.IGNORECASE)
 

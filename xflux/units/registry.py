@@ -42,7 +42,7 @@ _UNITS = {
     "Pa": ("J / m**3", "hk"),
     "bar": ("1e5 * Pa", "m"),
     "ppm": ("1e-6", ""),
-    **dict.fromkeys(("cell", "gridcell", "gridbox", "pixel", "region"), ("1", "")),
+    **dict.fromkeys(("cell", "gridcell", "gridbox", "grid", "pixel", "region"), ("1", "")),
 }
 _KNOWN = {prefix + name for name, (_, prefixes) in _UNITS.items() for prefix in ("", *prefixes)}
 
@@ -63,10 +63,11 @@ _WORDS = {
     "squarem": "m^2", "squaremeter": "m^2", "squaremetre": "m^2", "squaremeters": "m^2", "squaremetres": "m^2",
     "squarekm": "km^2", "sqkm": "km^2", "hectare": "ha", "hectares": "ha", "watt": "W", "watts": "W", "joule": "J",
     "joules": "J", "carbon": "C", "co2": "CO2", "water": "H2O", "h2o": "H2O", "kelvin": "K", "pascal": "Pa",
-    "mbar": "hPa", "second": "second", "minute": "minute", "hour": "hour", "day": "day", "month": "month",
+    "mbar": "hPa", "mb": "hPa", "millibar": "hPa", "millibars": "hPa",
+    "second": "second", "minute": "minute", "hour": "hour", "day": "day", "month": "month",
     "year": "year",
 }  # fmt: skip
-CHARACTERS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻₂−–‐‑µμ·⋅∙×\xa0\u202f\u2009\ufeff\x00", "0123456789-2----uu****     ", "$")
+CHARACTERS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻₂−–‐‑µμº·⋅∙×\xa0\u202f\u2009\ufeff\x00", "0123456789-2----uu°****     ", "$\"'")
 _SPELLINGS = (
     (r"CO_?\{?2\}?\s*-\s*C\b|\bC\s*-\s*CO_?\{?2\}?", "C"),  # CO2-C: the carbon in CO2
     (r"CO_(\{2\}|2)", "CO2"),
@@ -76,7 +77,7 @@ _SPELLINGS = (
     (r"[\[(](CO2|C|H2O)[\])]", r" \1 "),  # g[C]
     (r"\bof\b", " "),
     (r"\b(sq|square)[ .]*(?=(kilo)?met|k?m\b)", "square"),
-    (r"(?<=[Cglt2O])m(?=\^?-2)", " m"),  # gCm-2
+    (r"(?<=[CgltWJ2O])m(?=\^?-2)", " m"),  # gCm-2
     (r"(?<=-\d)(?=[A-Za-z])", " "),  # m-2s-1
     (r"\bper\b", "/"),
     (r"(?<=[A-Za-z])-(?=[A-Za-z])|[._*](?=[A-Za-z])", " "),
