@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 
 from xflux.towers import read_towers
+from xflux.towers.sites import site_list
 
 FACTOR = 86400e-6 * 12.011  # gC m-2 d-1 per umol m-2 s-1
 SITES = pd.DataFrame({"site": ["XX-Abc", "YY-Def"], "lat": [50.0, -3.0], "lon": [8.0, -60.0], "igbp": ["ENF", "EBF"]})
@@ -171,6 +172,24 @@ def test_european_tables(tmp_path, encoding):
     assert str(towers.time.values[0])[:10] == "2005-01-31" and str(towers.Ort.values[0]) == "Göttingen"
 
 
+@pytest.mark.parametrize("fill", [-999.0, 1e20, -9999.9])
+def test_a_flux_of_fill_values_is_refused_and_what_is_infinite_is_missing(fill):
+    days = {"site": "XX-Abc", "time": pd.date_range("2005-01-01", periods=4), "NEE": [1.0, fill, 3.0, np.inf]}
+    table = pd.DataFrame(days | {"NEE_QC": 1.0, "lat": 50.0, "lon": 8.0, "IGBP": "ENF"})
+    if fill > -9000:
+        with pytest.raises(ValueError, match=r"the table: column 'nee' holds the value .* no flux.*table\.replace"):
+            read_towers(table)
+        table = table.replace(fill, np.nan)
+    assert read_towers(table).nee.values.tolist() == [1.0, 3.0]
+
+
+@pytest.mark.parametrize("index", ["time", ["site", "time"]])
+def test_a_table_by_date_as_pandas_has_it(index):
+    days = pd.DataFrame({"site": "XX-Abc", "time": pd.date_range("2005-01-01", periods=3), "NEE": [1.0, 2.0, 3.0]})
+    table = days.assign(NEE_QC=1.0, lat=50.0, lon=8.0, IGBP="ENF")
+    xr.testing.assert_identical(read_towers(table.set_index(index)), read_towers(table))
+
+
 def test_text_among_numbers_is_named(tmp_path):
     path = daily(tmp_path, "FLX_XX-Abc_FLUXNET2015_FULLSET_DD_2005-2005_1-4.csv")
     path.write_text(path.read_text().replace("3.0", "calm"))
@@ -181,6 +200,7 @@ def test_text_among_numbers_is_named(tmp_path):
 @pytest.mark.parametrize("columns", [
     {"siteid": [9, 12], "fluxnetid": ["XX-Abc", "YY-Def"]}, {"fluxnetid": ["XX-Abc", "YY-Def"], "siteid": [9, 12]},
     {"site": ["Hainich", "Leinefelde"], "Station code": ["XX-Abc", "YY-Def"]},
+    {"Fluxnet ID": ["XX-Abc", "YY-Def"], "Vegetation_IGBP": "ENF"},
     {"SITE_ID": ["US-1", "US-2"], "site": ["XX-Abc", "YY-Def"]}, {"code": ["XX-Abc ", "YY-Def"]},
 ])  # fmt: skip
 def test_site_lists_with_several_codes(columns):
@@ -227,6 +247,50 @@ def test_netcdf_towers_of_plumber2(tmp_path):
     assert list(np.unique(read_towers(tmp_path / "*.nc", qc=0.8, variable={"le": "Qle"}).le)) == [50.0]
     with pytest.raises(KeyError, match=r"no file has the target NEE; they have .*Tair.*variable="):
         read_towers(tmp_path / "*Met.nc")
+
+
+@pytest.mark.parametrize(
+    ("values", "attrs", "message"),
+    [
+        (1.0, {"units": "umol/m2/s", "positive": "down"}, r"NEE is positive downward, nee the other way.*variable="),
+        (1.0, {}, r"NEE has no units; say them, e\.g\. units={'NEE': 'umolCO2 m-2 s-1'}"),
+        (1e20, {"units": "umol/m2/s"}, r"holds the value 1e\+20, which is no flux"),
+        (500.0, {"units": "umol/m2/s", "valid_max": 100.0}, "declare -inf to 100 valid"),
+        (1.0, {"units": "kg/m2/s"}, r"Flux\.nc: cannot read the units 'kg/m2/s': a bare mass is ambiguous"),
+    ],
+)
+def test_netcdf_fluxes_that_are_not_as_promised_are_refused(tmp_path, values, attrs, message):
+    path = plumber(tmp_path, NEE=(values, "umol/m2/s"), NEE_qc=(0.0, "-"))
+    ds = xr.load_dataset(path)
+    ds["NEE"].attrs = attrs
+    ds.to_netcdf(path)
+    with pytest.raises(ValueError, match=message):
+        read_towers(path)
+
+
+def test_netcdf_fill_values_and_what_a_mass_is_of(tmp_path):
+    values, flag = np.r_[np.full(48, -9999.0), np.ones(48)], np.r_[np.zeros(48), np.full(48, -9999.0)]
+    path = plumber(tmp_path, NEE=(values, "umol/m2/s"), NEE_qc=(flag, "-"))
+    towers = read_towers(path, qc=None)
+    assert towers.nee.values == pytest.approx([FACTOR]) and towers.nee_qc.values.tolist() == [0.0]
+    ds = xr.load_dataset(path)
+    ds["NEE"].attrs = {"units": "kg m-2 s-1", "long_name": "net ecosystem exchange of carbon"}
+    ds.to_netcdf(path)
+    assert read_towers(path, qc=None).nee.values == pytest.approx([86400e3])
+
+
+def test_a_column_of_the_other_sign_is_refused_and_the_remedy_works():
+    days = {"site": "XX-Abc", "time": pd.date_range("2005-01-01", periods=2), "NEP": [1.0, 2.0], "NEP_QC": 1.0}
+    table = pd.DataFrame(days | {"lat": 50.0, "lon": 8.0, "IGBP": "ENF"})
+    with pytest.raises(ValueError, match="NEP is positive downward, nee the other way"):
+        read_towers(table, variable="NEP")
+    towers = read_towers(table, variable={"x": "NEP"})
+    assert towers.assign(nee=(-towers.x).assign_attrs(towers.x.attrs)).nee.values.tolist() == [-1.0, -2.0]
+
+
+def test_a_site_list_whose_degrees_are_no_numbers_is_refused():
+    with pytest.raises(ValueError, match=r"column 'lat' is not in decimal degrees.*51°04"):
+        site_list(pd.DataFrame({"site": ["A"], "lat": ["51°04'N"], "lon": ["10.5"]}))
 
 
 def test_netcdf_by_site_in_days_and_stamped_at_the_end(tmp_path):

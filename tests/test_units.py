@@ -374,7 +374,8 @@ def test_flux_variables():
     assert flux_variables(ds, ("energy",)) == ["LE"]
 
 
-UNCERTAIN = ("nee_sd", "nee_p05", "nee_lower", "nee_25", "nee_iqr", "ensstd", "nee_2sigma", "nee_se", "NEE_unc", "nee_uncertainty", "nee_error", "nee_stdev", "nee_std", "nee_mad",
+UNCERTAIN = ("nee_sd", "nee_p05", "nee_lower", "nee_25", "nee_iqr", "ensstd", "nee_2sigma",
+             "nee_se", "NEE_unc", "nee_uncertainty", "nee_error", "nee_stdev", "nee_std", "nee_mad",
              "nee_rmse", "sigma_nee", "nee_sigma", "nee_q05", "NEE_fsd", "NEE_RANDUNC", "nee_std_prior")  # fmt: skip
 
 
@@ -395,7 +396,9 @@ def test_uncertainties_are_no_fluxes(name, attrs):
     assert flux_variables(ds) == ["nee"]
 
 
-@pytest.mark.parametrize("name", ["nee", "gpp_serious", "nee_seasonal", "stdnee", "used", "terror"])
+@pytest.mark.parametrize(
+    "name", ["nee", "se_asia_nee", "lower_canopy_gpp", "gpp_serious", "nee_seasonal", "stdnee", "used", "terror"]
+)
 def test_other_names_are_fluxes(name):
     attrs = {"units": "gC m-2 d-1", "long_name": "net flux, mean of the posterior"}
     assert flux_variables(xr.Dataset({name: ("time", np.ones(2), attrs)})) == [name]

@@ -42,6 +42,8 @@ def blamed_on(path: str | os.PathLike, what: str, kind: type[ValueError] = Value
         said = said if len(said) < LONG else f"{said[:LONG]} …"
         if named and isinstance(error, KeyError):
             raise LackingError(said) from error
+        if type(error).__module__.partition(".")[0] == "xflux":  # of what the file says, not of how it is written
+            raise kind(f"{path}: {error}") from error
         raise kind(f"{path} is damaged or is not {what} ({said})") from error
 
 

@@ -20,7 +20,7 @@ from xflux.towers.dates import dates
 from xflux.towers.days import to_days
 from xflux.towers.sites import column_named
 from xflux.towers.text import layout, load
-from xflux.towers.values import CARBON, daily_rate, numbers
+from xflux.towers.values import CARBON, check_direction, daily_rate, numbers
 
 SITE = re.compile(r"(?:^|[_\-.])([A-Z]{2}-[A-Za-z0-9]{3})(?=[_.\-]|$)")
 STEP = re.compile(r"_(HH|HR|DD|WW|MM|YY)(?=[_.])")
@@ -68,7 +68,9 @@ def read(
     usecols = stamps + [c for c in dict.fromkeys(wanted.values()) if c not in stamps]
     table = source[usecols] if form is None else load(source, usecols, as_text=tuple(stamps))
     time, step = _times(name, table, dayfirst)
-    frame = pd.DataFrame({ours: numbers(table[theirs], name) for ours, theirs in wanted.items()})
+    for target, column in targets.items():
+        check_direction(target, column, name)
+    frame = pd.DataFrame({ours: numbers(table[theirs], name, ours in targets) for ours, theirs in wanted.items()})
     given = {k: u for k, c in wanted.items() if (u := units.get(c, units.get(k)))}
     known = column_table()["variables"]
     long_names = wanted | {k: v["long_name"] for k, v in known.items()}

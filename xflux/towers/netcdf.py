@@ -20,7 +20,8 @@ from xflux.towers.colocate import converted
 from xflux.towers.days import to_days
 from xflux.towers.fluxnet import SITE, column_table
 from xflux.towers.sites import NAMES
-from xflux.towers.values import daily_rate
+from xflux.towers.values import CARBON, check_direction, daily_rate, numbers
+from xflux.values import decoded
 
 SUFFIXES = (".nc", ".nc4", ".cdf", ".netcdf")
 _SITE_ATTRS = ("site_code", "site_id", "fluxnet_id", "fluxnet_site_code", "site_name")
@@ -104,7 +105,8 @@ def _sites(ds: xr.Dataset, step_dim: str) -> list[xr.Dataset]:
 
 
 def _one_site(ds: xr.Dataset, source: Path, wanted: Mapping, units: Mapping, step_dim: str, targets: Mapping):
-    frame = pd.DataFrame({k: np.asarray(ds[c].values, float) for k, c in wanted.items() if ds[c].dims == (step_dim,)})
+    known = {k: decoded(ds[c]).to_series() for k, c in wanted.items() if ds[c].dims == (step_dim,)}
+    frame = pd.DataFrame({k: numbers(x, source.name, k in targets).to_numpy(float) for k, x in known.items()})
     given = {k: units.get(c, units.get(k, ds[c].attrs.get("units"))) for k, c in wanted.items() if k in frame}
     time, per_day = _steps(ds, source)
     if per_day > 1:
@@ -114,7 +116,8 @@ def _one_site(ds: xr.Dataset, source: Path, wanted: Mapping, units: Mapping, ste
     step = time.diff().min() if len(time) > 1 else pd.Timedelta("1D")
     if pd.Timedelta("1D") < step < pd.Timedelta("28D"):
         raise ValueError(f"{source.name} has steps of {step}: half hours, hours, days and months are read")
-    _convert(frame, given, targets, time if step >= pd.Timedelta("28D") else None)
+    _check_targets(ds, source, {k: c for k, c in targets.items() if k in frame}, given)
+    _convert(ds, frame, given, targets, time if step >= pd.Timedelta("28D") else None)
     place = {"lat": _number(ds, "lat"), "lon": _number(ds, "lon"), "igbp": _text(ds, _IGBP)}
     out = frame.assign(site=_site(ds, source), time=time, **place)
     out.attrs = {
@@ -129,13 +132,22 @@ def _per_step(unit: str | None) -> bool:
     return (unit or "").replace(" ", "") in ("mm", "kgm-2", "kg/m2")
 
 
-def _convert(frame: pd.DataFrame, given: dict, targets: Mapping, months: pd.Series | None) -> None:
+def _check_targets(ds: xr.Dataset, source: Path, targets: Mapping, given: Mapping) -> None:
+    for target, column in targets.items():
+        check_direction(target, column, source.name, ds[column].attrs)
+        if given.get(target) is None and CARBON.match(column):
+            raise ValueError(
+                f"{source.name}: {column} has no units; say them, e.g. units={{{column!r}: 'umolCO2 m-2 s-1'}}"
+            )
+
+
+def _convert(ds: xr.Dataset, frame: pd.DataFrame, given: dict, targets: Mapping, months: pd.Series | None) -> None:
     """Targets as rates per day, weather in the units of the table of tower variables; in place, with ``given``."""
     known = column_table()["variables"]
     for name in [k for k in frame if not k.endswith("_qc")]:
         have, want = given.get(name), known.get(name, {}).get("units")
         if name in targets:
-            scale, given[name] = daily_rate(have, targets[name], months=months)
+            scale, given[name] = daily_rate(have, targets[name], months=months, attrs=ds[targets[name]].attrs)
             frame[name] = frame[name] * scale
         elif have and want and have != want:
             with contextlib.suppress(ValueError):  # what cannot be converted keeps its own units

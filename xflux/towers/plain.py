@@ -14,7 +14,7 @@ from xflux.towers.dates import dates
 from xflux.towers.fluxnet import PERCENTILES, UNCERTAINTIES, column_table
 from xflux.towers.sites import column_named
 from xflux.towers.text import load
-from xflux.towers.values import MISSING, daily_rate, numbers
+from xflux.towers.values import MISSING, check_direction, daily_rate, numbers
 
 _TIMES = ("time", "date", "datetime", "timestamp")
 _SUFFIX = re.compile(r"_(day|night|month|fill|mean)$")
@@ -25,6 +25,8 @@ def read(
 ) -> pd.DataFrame:
     """One plain table as a harmonised frame (see ``fluxnet.read`` for its form)."""
     table = source.copy() if isinstance(source, pd.DataFrame) else _load(source)
+    if any(table.index.names):
+        table = table.reset_index()  # dates, or sites and dates, as pandas likes them
     header = list(map(str, table.columns))
     lower = {str(c).lower(): c for c in reversed(list(table.columns))}
     time = next((lower[t] for t in _TIMES if t in lower), None)
@@ -62,11 +64,12 @@ def read(
         table[own] = numbers(table[own], name)
     step = _time_step(table, name)
     for target, column in targets.items():
+        check_direction(target, column, name)
         unit = out_units.get(target, "gC m-2 d-1")
         for own in (target, *spread[target].values()):  # an uncertainty has the units of what it belongs to
             months = table["time"] if step == "month" else None
             scale, out_units[own] = daily_rate(out_units.get(own, unit), column, months=months)
-            table[own] = numbers(table[own], name) * scale
+            table[own] = numbers(table[own], name, flux=own == target) * scale
     table.attrs = {"source": name, "targets": list(targets), "units": out_units, "long_names": {}}
     table.attrs |= {"time_step": step, "header": header}
     return table

@@ -17,6 +17,7 @@ from xflux.reading import blamed_on
 from xflux.towers import fluxnet, netcdf, plain
 from xflux.towers.folds import some_of
 from xflux.towers.sites import site_list
+from xflux.values import warn_of_fills
 
 
 def read_towers(
@@ -110,6 +111,8 @@ def read_towers(
     table = pd.concat([t.assign(_file=number) for number, t in enumerate(tables)], ignore_index=True)
     _refuse_twice(table, tables)
     table = _select(_without_flag(table, tables, targets, qc), targets, qc, start, end, every_day)
+    for target in targets:
+        warn_of_fills(table[target].to_numpy(float), target, stacklevel=3)
     table = _with_places(table, None if sites is None else site_list(sites, set(table["site"])))
     threshold = np.nan if qc is None else float(qc)
     attrs = {"time_step": step.pop(), "quality_threshold": threshold, "sources": _sources(tables)}

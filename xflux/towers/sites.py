@@ -14,17 +14,17 @@ from xflux.reading import blamed_on
 from xflux.towers.text import load
 
 NAMES = {
-    "site": ("site", "site_id", "siteid", "site id", "fluxnetid", "fluxnet_id", "fluxnet id", "site_code", "sitecode"),
+    "site": ("site", "site_id", "siteid", "fluxnetid", "fluxnet_id", "site_code", "sitecode"),
     "lat": ("lat", "latitude", "location_lat", "site_lat", "tower_lat"),
     "lon": ("lon", "long", "longitude", "location_long", "location_lon", "site_long", "tower_lon"),
-    "igbp": ("igbp", "igbp_class", "vegetation abbreviation", "pft"),
+    "igbp": ("igbp", "igbp_class", "vegetation_abbreviation", "vegetation_igbp", "igbp_veg_short", "pft"),
 }
 
 
 def column_named(columns, what: str) -> str | None:
     """The column that holds ``site``, ``lat``, ``lon`` or ``igbp``, whatever its spelling; None where there is none."""
     # AmeriFlux writes "Latitude (degrees)" and "Vegetation Abbreviation (IGBP)"
-    lower = {str(c).split("(")[0].strip().lower(): c for c in reversed(list(columns))}
+    lower = {str(c).split("(")[0].strip().lower().replace(" ", "_"): c for c in reversed(list(columns))}
     return next((lower[n] for n in NAMES[what] if n in lower), None)
 
 
@@ -90,9 +90,16 @@ def _from_list(table: pd.DataFrame, codes: Collection[str]) -> pd.DataFrame:
         )
     out = pd.DataFrame(index=pd.Index(_codes(table[found["site"]]), name="site"))
     for name in ("lat", "lon"):
-        out[name] = pd.to_numeric(table[found[name]], errors="coerce").to_numpy()
+        out[name] = _degrees(table[found[name]])
     out["igbp"] = table[found["igbp"]].astype(object).to_numpy() if found["igbp"] else ""
     return out[~out.index.duplicated()]
+
+
+def _degrees(column: pd.Series) -> np.ndarray:
+    try:
+        return pd.to_numeric(column).to_numpy(float)
+    except (ValueError, TypeError) as problem:
+        raise ValueError(f"the site list's column {column.name!r} is not in decimal degrees: {problem}") from None
 
 
 def _codes(column: pd.Series) -> pd.Series:
