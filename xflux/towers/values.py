@@ -29,8 +29,8 @@ def numbers(column: pd.Series, name: str, flux: bool = False) -> pd.Series:
     fill = found_fill(values.to_numpy(float)) if flux else None
     if fill is not None:
         raise ValueError(
-            f"{os.path.basename(name)}: column {column.name!r} holds the value {fill:g}, which is no flux but a missing "
-            f"one one: leave it empty, write -9999, or read it yourself and pass table.replace({fill!r}, np.nan)"
+            f"{os.path.basename(name)}: column {column.name!r} holds the value {fill:g}, which is no flux but a "
+            f"missing one: leave it empty, write -9999, or read it yourself and pass table.replace({fill!r}, np.nan)"
         )
     return values
 
