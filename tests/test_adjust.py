@@ -449,6 +449,19 @@ def test_adding_and_taking_out_leaves_no_adjustment():
     assert back.attrs == nee.attrs
 
 
+def test_fires_that_add_up_to_a_sink_are_told():
+    fire = abs(flux_on(6, 8, seed=1))
+    with pytest.warns(UserWarning, match="fire emissions add up to a sink"):
+        remove_fire(flux_on(6, 8), -fire.assign_attrs(fire.attrs))
+
+
+def test_components_say_their_basis_by_cell_methods_too():
+    fire = abs(flux_on(6, 8, seed=1))
+    land = fire.drop_attrs().assign_attrs(units=fire.attrs["units"], cell_methods="area: mean where land")
+    with pytest.raises(ValueError, match="the flux is per m2 of cell, fire emissions per m2 of land"):
+        remove_fire(flux_on(6, 8).assign_attrs(area_basis="cell"), land)
+
+
 def test_contents_of_a_dataset_hold_for_its_flux():
     fire = abs(flux_on(6, 8, seed=1))
     bio = flux_on(6, 8).to_dataset(name="nbe")

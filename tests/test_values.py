@@ -229,6 +229,15 @@ def test_a_fill_value_in_the_drivers_of_a_forward_run_is_named_when_it_is_comput
         assert np.isnan(grid.flux.predict(Model()).compute()[2, 0, 0])
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_fill_value_in_a_driver_that_is_regridded_is_named(lazy):
+    driver = flux().rename("x").drop_attrs()
+    driver[3, 1, 1] = -9999.0
+    driver = driver.chunk(time=4) if lazy else driver
+    with pytest.warns(UserWarning, match=r"'x' holds the value -9999, which is used as it is"):
+        driver.flux.regrid(xr.Dataset(coords={"lat": [0.0, 30.0], "lon": [0.0, 30.0, 60.0]})).compute()
+
+
 LAND = xr.DataArray([0.2, 1.0, np.nan], dims="x")
 
 

@@ -17,7 +17,7 @@ from .contents import ContentsError, adjusted_for, after_adjustment, area_basis,
 from .contents import check_contents as check_contents  # public here too
 from .temporal.overlap import Overlap, overlap
 from .temporal.steps import needed_steps
-from .values import checked
+from .values import checked, in_memory
 
 _AXES = ("time", "month", "dayofyear")
 _KIND = {"fire": "fire emissions", "rivers": "the flux that rivers export", "fossil": "the fossil difference"}
@@ -229,6 +229,11 @@ def _check_component(flux: xr.DataArray, part: xr.DataArray, kind: str) -> None:
         warnings.warn(
             "rivers add up to a source (positive). What rivers export is an uptake on land, negative here: turn its "
             "sign if your file gives what is to be added to the land flux",
+            stacklevel=5,
+        )
+    if kind == "fire" and in_memory(part) and float(part.sum()) < 0:
+        warnings.warn(
+            "fire emissions add up to a sink (negative); fires are a source, positive here: turn their sign",
             stacklevel=5,
         )
 

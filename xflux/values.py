@@ -106,10 +106,11 @@ def _check_range(values: np.ndarray, name: str, low: float, high: float) -> None
     least, most = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
     slack = 1e-6 * max(abs(x) for x in (low, high) if np.isfinite(x))
     if least < low - slack or most > high + slack:
+        inside = [f"(da {sign} {end!r})" for sign, end in ((">=", low), ("<=", high)) if np.isfinite(end)]
         raise ValuesError(
             f"{name} reaches from {least:g} to {most:g}, its attributes declare {low:g} to {high:g} valid (valid_min, "
-            f"valid_max or valid_range). Mask the others, e.g. da.where((da >= {low:g}) & (da <= {high:g})), or drop "
-            "the attributes where they are left from other units."
+            f"valid_max or valid_range). Mask the others, e.g. da.where({' & '.join(inside)}), or drop the attributes "
+            "where they are left from other units."
         )
 
 

@@ -14,7 +14,7 @@ import xarray as xr
 from xflux.contents import area_basis as basis_of
 from xflux.contents import assumed_area_basis
 from xflux.units import is_flux, parse
-from xflux.values import checked, decoded
+from xflux.values import checked, decoded, found_fill, warn_of_fill
 
 from .area import Cells, points_of
 from .axes import STANDARD_NAMES, standardise
@@ -171,7 +171,7 @@ def _on(
         weight = carry(land, Cells.of(da) if source is None else source)(land.values.astype("float64"))
     sizes = dict(zip(("lat", "lon"), cells.shape, strict=True))
     out = xr.apply_ufunc(
-        _carried, kept, kwargs={"bring": bring, "weight": weight, "nothing": nothing},
+        _carried, kept, kwargs={"bring": bring, "weight": weight, "nothing": nothing, "name": repr(da.name)},
         input_core_dims=[["lat", "lon"]], output_core_dims=[["lat", "lon"]], exclude_dims={"lat", "lon"},
         dask="parallelized", output_dtypes=[np.result_type(da.dtype, np.float32)], keep_attrs=True,
         dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": sizes},
@@ -179,7 +179,8 @@ def _on(
     return out.transpose(*da.dims)
 
 
-def _carried(values: np.ndarray, bring: Carry, weight: np.ndarray | None, nothing: bool) -> np.ndarray:
+def _carried(values: np.ndarray, bring: Carry, weight: np.ndarray | None, nothing: bool, name: str) -> np.ndarray:
+    warn_of_fill(found_fill(values), name)  # of drivers, where any value may be real; fluxes were refused
     valid = np.isfinite(values)
     share = valid if weight is None else valid * weight
     total, known = bring(np.where(valid, values, 0.0) * share), bring(share)
