@@ -449,9 +449,9 @@ def test_adding_and_taking_out_leaves_no_adjustment():
     assert back.attrs == nee.attrs
 
 
-def test_fires_that_add_up_to_a_sink_are_told():
+def test_fires_that_are_all_negative_are_told():
     fire = abs(flux_on(6, 8, seed=1))
-    with pytest.warns(UserWarning, match="fire emissions add up to a sink"):
+    with pytest.warns(UserWarning, match="all fire emissions are negative"):
         remove_fire(flux_on(6, 8), -fire.assign_attrs(fire.attrs))
 
 

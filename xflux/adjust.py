@@ -231,9 +231,9 @@ def _check_component(flux: xr.DataArray, part: xr.DataArray, kind: str) -> None:
             "sign if your file gives what is to be added to the land flux",
             stacklevel=5,
         )
-    if kind == "fire" and in_memory(part) and float(part.sum()) < 0:
+    if kind == "fire" and in_memory(part) and float(part.min()) < 0 >= float(part.max()):
         warnings.warn(
-            "fire emissions add up to a sink (negative); fires are a source, positive here: turn their sign",
+            "all fire emissions are negative; fires are a source, positive here: turn their sign",
             stacklevel=5,
         )
 
