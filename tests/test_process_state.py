@@ -379,3 +379,19 @@ def test_weights_that_are_remembered_are_few_and_can_be_dropped():
     regions.clear_cache()
     assert not cache._memory
     xr.testing.assert_identical(flux().flux.aggregate_regions("reccap2", units="PgC yr-1", freq="YS"), first)
+
+
+def test_loops_are_compiled_where_nothing_can_be_kept(monkeypatch):
+    """The package's folder and the home are read-only, as in a container."""
+    from numba.core import caching
+
+    from xflux.compile import njit
+
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    with pytest.raises(RuntimeError, match="no locator available"):
+        caching.FunctionCache(next_number)
+    assert njit()(next_number)(1) == 2
+
+
+def next_number(number):
+    return number + 1

@@ -3,11 +3,12 @@
 The functions stand at the top of the module because numba finds a cached one by its globals, not by its closure.
 """
 
-import numba
 import numpy as np
 
+from xflux.compile import njit
 
-@numba.njit(nogil=True, cache=True)
+
+@njit()
 def balance(rain, pet, top, below, u, l, days, record, out):
     for k in range(days.size):
         wai = et = runoff = 0.0
@@ -32,7 +33,7 @@ def balance(rain, pet, top, below, u, l, days, record, out):
 
 
 # One cell after the other, so that each stops its spin-up when it is in balance.
-@numba.njit(nogil=True, cache=True)
+@njit()
 def cells(rain, pet, top, below, days, start, cyclic, spinup, year, out, before):
     for c in range(rain.shape[0]):
         sound = np.isfinite(rain[c]) & np.isfinite(pet[c])

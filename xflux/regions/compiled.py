@@ -3,8 +3,9 @@
 The functions stand at the top of the module because numba finds a cached one by its globals, not by its closure.
 """
 
-import numba
 import numpy as np
+
+from xflux.compile import njit
 
 _PIECE = 64  # entries that are summed without a correction
 _RUN = 16  # neighbouring cells that are worth a loop without indices
@@ -13,7 +14,7 @@ _STRETCH = 64 * _PIECE  # entries of the plan that stay in cache
 
 
 # Every fast-math flag but "no NaN" and "no infinity": a short sum may be reordered, a NaN stays one.
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(fastmath={"reassoc", "contract", "nsz"})
 def sum_piece(row, cell, weight, first, last):
     total = 0.0
     valid = 0.0
@@ -25,7 +26,7 @@ def sum_piece(row, cell, weight, first, last):
     return total, valid
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(fastmath={"reassoc", "contract", "nsz"})
 def sum_run(run, weight):
     total = 0.0
     valid = 0.0
@@ -37,7 +38,7 @@ def sum_run(run, weight):
     return total, valid
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def run_length(cell, first, end, longest):
     length = 1
     while first + length < end and length < longest and cell[first + length] == cell[first] + length:
@@ -45,7 +46,7 @@ def run_length(cell, first, end, longest):
     return length
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def pieces_of(cell, first, end, begin, together):
     """Cut entries into pieces: where each begins, and whether its cells are neighbours. Returns their number."""
     count = 0
@@ -67,7 +68,7 @@ def pieces_of(cell, first, end, begin, together):
 # The pieces are added with what rounding loses carried along (Neumaier), so that neither the number of cells nor
 # chunks matter even where sources and sinks cancel. A stretch of the plan serves all steps while it is in cache: on
 # fine grids the plan is three times larger than a step's values.
-@numba.njit(nogil=True, cache=True)
+@njit()
 def group_sums(values, start, cell, weight, out):
     steps = values.shape[0]
     total, lost, valid = np.empty(steps), np.empty(steps), np.empty(steps)
@@ -97,7 +98,7 @@ def group_sums(values, start, cell, weight, out):
             out[step, 1, group] = valid[step]
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def edge_piece(lon0, lat0, lon1, lat1, row, height, edges, own, west):
     """One straight piece within one row, cut at the columns: adds to ``own`` and ``west``."""
     columns = edges.size - 1
@@ -135,7 +136,7 @@ def edge_piece(lon0, lat0, lon1, lat1, row, height, edges, own, west):
         k += step
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def accumulate(lon, lat, start, shift, rows, edges, heights, own, west):
     """All rings, shifted in longitude, on rows of edges ``rows`` (radians): fills ``own`` and ``west``."""
     for ring in range(start.size - 1):
@@ -168,7 +169,7 @@ def accumulate(lon, lat, start, shift, rows, edges, heights, own, west):
                 row += 1
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def sweep(own, west, nothing):
     """From the pieces to the shares, in place in ``own``."""
     for row in range(own.shape[0]):

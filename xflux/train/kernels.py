@@ -9,11 +9,12 @@ side. Float32 and ReLU only; `xflux.train.network` has the general path.
 """
 
 import llvmlite.binding
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+
+from xflux.compile import njit
 
 
 def _has_avx512() -> bool:
@@ -172,7 +173,7 @@ def _outer(context, h, ld_h, strip_h, dz, ld_dz, strip_dz, strips, sums, ld_sums
     return signature, codegen
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def _layers_forward(sizes, targets, strips, activations, place, weights, weight_at, biases, bias_at):
     """All layers for the strips of a tile; the drivers are at place[0], layer l's output at place[l + 1]."""
     last = len(sizes) - 2
@@ -194,7 +195,7 @@ def _layers_forward(sizes, targets, strips, activations, place, weights, weight_
                     _dense_one(w, n_out, h, ld, n_in, out, STRIP, b, b)
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def _take(activations, at, strip, out):
     """One output of a tile's rows, whose strips begin ``strip`` apart."""
     for first in range(0, len(out), STRIP):
@@ -203,7 +204,7 @@ def _take(activations, at, strip, out):
         at += strip
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def _fill(values, rows, per, first, n_rows, activations):
     """Drivers of a tile, lanes last: row r is step ``r % per`` of pixel ``rows[r // per]`` of values."""
     n_drivers = values.shape[1]
@@ -224,7 +225,7 @@ def _fill(values, rows, per, first, n_rows, activations):
         r += length
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def _bias_sums(dz, strips, n_out, sums, at):
     for strip in range(strips):
         for o in range(n_out):
@@ -234,7 +235,7 @@ def _bias_sums(dz, strips, n_out, sums, at):
                     sums[goal + lane] += dz[base + v * LANES + lane]
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def _layers_backward(
     sizes, strips, activations, place, turned, weight_at, dz, spare, zeros, weight_sums, bias_sums, bias_at
 ):
@@ -261,7 +262,7 @@ def _layers_backward(
         dz, spare = spare, dz
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def forward(values, rows, per, sizes, place, weights, weight_at, biases, bias_at, out):
     """Network outputs ``out (target, row)`` of the rows (pixel by pixel, ``per`` steps each)."""
     activations = np.zeros(place[-1], np.float32)
@@ -276,7 +277,7 @@ def forward(values, rows, per, sizes, place, weights, weight_at, biases, bias_at
             _take(activations, base + t * STRIP, n_out * STRIP, out[t, first : first + n_rows])
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def predict(columns, mean, inverse, sizes, place, weights, weight_at, biases, bias_at, out):
     """Outputs ``out (target, member, row)`` of all members for ``columns (driver, row)``, standardised in float64."""
     activations = np.zeros(place[-1], np.float32)
@@ -294,7 +295,7 @@ def predict(columns, mean, inverse, sizes, place, weights, weight_at, biases, bi
                 _take(activations, base + t * STRIP, n_out * STRIP, out[t, m, first : first + n_rows])
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def backward(
     values, rows, per, sizes, place, weights, turned, weight_at, biases, bias_at, slope, weight_slope, bias_slope
 ):
@@ -323,7 +324,7 @@ def backward(
         bias_slope[k] += bias_sums[k * LANES : (k + 1) * LANES].astype(np.float64).sum()
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def add_pixels(total, values, rows, pixels, area, region, share):
     """``total (region, step)`` += area · share · ``values[rows]`` of the pixels' regions."""
     for j in range(len(pixels)):
@@ -336,7 +337,7 @@ def add_pixels(total, values, rows, pixels, area, region, share):
                     goal[s] += weight * source[s]
 
 
-@numba.njit(nogil=True, cache=True)
+@njit()
 def spread_pixels(out, slope, pixels, area, region, share):
     """``out (pixel, step)`` = Σ area · share · ``slope (region, step)`` of the pixels' regions."""
     for j in range(len(pixels)):
