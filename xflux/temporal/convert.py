@@ -280,8 +280,11 @@ def each_flux(obj: xr.DataArray | xr.Dataset, function: Callable) -> xr.DataArra
 
 
 def with_bounds(ds: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
-    """Bounds for the new time axis, of months or where the source had some: a coordinate, as they are no flux."""
-    if "time" not in ds.dims or ds.sizes["time"] == 0 or (MONTHS not in ds.coords and dataset_bounds(source) is None):
+    """Bounds for the new time axis, of months or where the source had some: a coordinate, as they are no flux.
+
+    Integrals by region have none: they need none, and tables made of them would have every row twice.
+    """
+    if "region" in ds.dims or "time" not in ds.dims or ds.sizes["time"] == 0 or (MONTHS not in ds.coords and dataset_bounds(source) is None):
         return ds
     ds = ds.assign_coords(time_bnds=time_bounds(ds).drop_attrs())
     ds["time"].attrs |= {"bounds": "time_bnds", "stamp": STAMP}
