@@ -90,3 +90,19 @@ def test_files_of_different_times_are_read_one_after_another(files):
     ds[["tair", "wai"]].isel(time=slice(199, None)).to_netcdf(folder / "c.nc")
     error = call(folder / "model.xflux", years[0], folder / "c.nc", folder / "climate.nc", folder / "o.zarr").exception
     assert "overlap" in str(error) and "b.nc" in str(error) and "c.nc" in str(error)
+
+
+def test_a_netcdf_file_is_written_where_one_is_named_and_patterns_are_expanded(files, monkeypatch):
+    folder, model, ds = files
+    monkeypatch.chdir(folder)
+    words = ["model.xflux", "d*.zarr", "clim*.nc", "out.nc", "--time", "2004", "--quiet"]
+    done = call(*words)
+    assert done.exit_code == 0, (done.output, done.exception)
+    with xr.open_dataset("out.nc") as out:
+        assert_close(out.nee.values, predict(ds, model, members="mean", time="2004").values)
+        assert out.nee.attrs["units"] == "gC m-2 d-1" and "xflux_run" not in out.attrs
+    assert not (folder / "out.nc.part.zarr").exists()
+    assert "is a finished run" in str(call(*words).exception)
+    assert call(*words, "--overwrite").exit_code == 0
+    (folder / "mine.nc").write_text("mine")
+    assert "exists and is no xflux fluxes" in str(call(*words[:3], "mine.nc", "--overwrite").exception)

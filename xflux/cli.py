@@ -4,11 +4,15 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +26,23 @@ TEMPLATES = {"study": "study_template.toml", "upton2024": "upton2024.toml"}
 
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder: new, or of a run, whose stages are kept.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="A small configuration; its numbers mean nothing.")]
+
+
+def say_version(asked: bool) -> None:
+    if asked:
+        from xflux import __version__
+
+        typer.echo(f"xflux {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=say_version, is_eager=True, help="Say the version, and end.")
+    ] = False,
+) -> None:
+    """Land-carbon fluxes: regional budgets, bridges and dual-constraint flux models."""
 
 
 def main() -> None:
@@ -110,33 +131,61 @@ def run(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; two or more are compared side by side.")],
+    runs: Annotated[
+        list[str], typer.Argument(help="Run folders or quoted patterns; two or more are compared side by side.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="HTML file; by default report.html in the first run.")
     ] = None,
 ) -> None:
     """Figures and tables of a run as one HTML page."""
     from xflux import report as room
+    from xflux.tabulate import expanded
 
-    typer.echo(room.write_report(runs[0] if len(runs) == 1 else runs, out))
+    folders = [Path(path) for pattern in runs for path in expanded(pattern)]
+    typer.echo(room.write_report(folders[0] if len(folders) == 1 else folders, out))
 
 
 @app.command()
 def table(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     name: Annotated[
-        str | None, typer.Argument(help="Table, as its file in RUN/tables is called; all names if not given.")
+        str | None, typer.Argument(help="Table, as its file in RUN/tables is called; a list of them if not given.")
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="As CSV, with all digits.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown.")] = False,
 ) -> None:
-    """Make one table of a run anew from the run folder's arrays, and print it."""
+    """Make one table of a run anew from the run folder's arrays, and print it; or list what this run can make."""
+    from xflux.report.run import heading
     from xflux.study import tables, verdict
+    from xflux.tabulate import aligned
 
     if name is None:
-        typer.echo("\n".join(tables.tables_of(tables.Results(run))))
+        known = tables.tables_of(tables.Results(run))
+        written = [stem for stem in known if (run / "tables" / f"{stem}.csv").exists()]
+        rows = [[stem, summary_of(known[stem]) or heading(stem)] for stem in written or known]
+        console().print(aligned(["table", "what it holds"], rows, left=2))
         return
     made = tables.table(run, name)
-    typer.echo(made.to_csv(index=False) if csv else verdict.markdown(made))
+    if csv or markdown:
+        typer.echo(made.to_csv(index=False) if csv else verdict.markdown(made))
+        return
+    rows = [[verdict.cell(value) for value in row] for row in made.itertuples(index=False)]
+    left = next((i for i, kind in enumerate(made.dtypes) if kind.kind in "fiu"), len(made.columns))
+    console().print(aligned(list(map(str, made.columns)), rows, left=max(left, 1)))
+
+
+def summary_of(function: Callable) -> str:
+    """The first sentence of a docstring."""
+    first = " ".join((function.__doc__ or "").strip().split("\n\n")[0].split())
+    return re.split(r"(?<!Sect)(?<!Fig)\.(?:\s|$)", first)[0]
+
+
+def console() -> "Console":
+    """Of the terminal's width, or wide enough where the output goes into a file."""
+    from rich.console import Console
+
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=WIDTH)
 
 
 @app.command()
@@ -173,8 +222,6 @@ def budget(
     plot: Annotated[Path | None, typer.Option(help="Draw it: .png, .pdf or .svg.")] = None,
 ) -> None:
     """Regional budget of a flux in files: mean, spread over members and years, and what is covered."""
-    from rich.console import Console
-
     from xflux import tabulate
 
     tabulate.check_places(out, plot)
@@ -182,9 +229,8 @@ def budget(
         files, regions, units=units, periods=parse_years(years), area_basis=area_basis, land_fraction=land_fraction,
         var=var, product=product, allow_contents=allow_contents or (),
     )  # fmt: skip
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     for period in found.table["period"].values.tolist():
-        console.print(tabulate.text(found, period))
+        console().print(tabulate.text(found, period))
     for path, made in ((out, tabulate.write), (plot, tabulate.draw)):
         if path is not None:
             typer.echo(made(found, path))
@@ -229,9 +275,10 @@ def new(
 def predict(
     model: Annotated[Path, typer.Argument(help="Model file, as model.save wrote it.")],
     drivers: Annotated[
-        list[str], typer.Argument(help="Driver files (Zarr, netCDF): several are merged, a file a year joined.")
+        list[str],
+        typer.Argument(help="Driver files (Zarr, netCDF) or quoted patterns: merged, a file a year joined."),
     ],
-    out: Annotated[str, typer.Argument(help="Zarr store to write, or to go on with.")],
+    out: Annotated[str, typer.Argument(help="Zarr store to write, or to go on with; or a netCDF file, NAME.nc.")],
     members: Annotated[str, typer.Option(help='"all", "mean", "mean+std", or numbers such as "0,3".')] = "mean",
     time: Annotated[str | None, typer.Option(help='A part of the drivers\' time, as "2001" or "2001:2005-06".')] = None,
     interpolate: Annotated[bool, typer.Option("--interpolate", help="Monthly climatologies linear in time.")] = False,
@@ -245,24 +292,29 @@ def predict(
 ) -> None:
     """Run a model over gridded drivers and write its fluxes; after an interruption, the same call goes on."""
     from xflux import forward
-    from xflux.forward.files import open_drivers
+    from xflux.forward.files import open_drivers, store_beside, to_netcdf
+    from xflux.tabulate import expanded
     from xflux.train import load_model
 
+    store = store_beside(out, overwrite) if out.endswith(".nc") else out
     loaded = load_model(model)
-    grid = open_drivers(drivers, loaded.drivers)
-    done = forward.run(
-        grid,
-        loaded,
-        out,
-        members=_members(members),
-        time=slice(*(t or None for t in time.split(":"))) if time and ":" in time else time,
-        interpolate=interpolate,
-        scheduler=scheduler or "threads",
-        workers=workers,
-        chunks=_chunks(chunks),
-        overwrite=overwrite,
-        progress=not quiet,
-    )
+    grid = open_drivers([path for pattern in drivers for path in expanded(pattern)], loaded.drivers)
+    with progress_of(quiet) as progress:
+        done = forward.run(
+            grid,
+            loaded,
+            store,
+            members=_members(members),
+            time=slice(*(t or None for t in time.split(":"))) if time and ":" in time else time,
+            interpolate=interpolate,
+            scheduler=scheduler or "threads",
+            workers=workers,
+            chunks=_chunks(chunks),
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if store != out:
+        to_netcdf(store, out)
     names = sorted(n for n in map(str, done.data_vars) if not n.endswith("_bnds"))
     typer.echo(f"{out}: {', '.join(names)} {dict(done.sizes)}")
 
@@ -282,6 +334,21 @@ def versions() -> None:
 
     for name, version in files.versions().items():
         typer.echo(f"{name:<14} {version}")
+
+
+@contextmanager
+def progress_of(quiet: bool) -> Iterator:
+    """What ``run`` is told of its progress: a bar on a terminal, lines in a log, nothing."""
+    if quiet or not sys.stderr.isatty():
+        yield not quiet
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("chunks"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("chunks", total=None)
+        yield lambda done, total, _seconds: bar.update(task, completed=done, total=total)
 
 
 def _members(text: str) -> str | list[int]:

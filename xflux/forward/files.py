@@ -9,8 +9,12 @@ from pathlib import Path
 
 import xarray as xr
 
+from xflux import stores
+from xflux.files import require_place, whole
 from xflux.reading import blamed_on
 
+NETCDF = "xflux fluxes"
+_KEPT = ("units", "calendar", "dtype", "_FillValue")
 STEPS = 31  # of a file a year, read at once
 
 
@@ -67,3 +71,28 @@ def _one_after_another(opened: dict[str, xr.Dataset], names: Sequence[str]) -> d
         except ValueError as error:
             raise ValueError(f"predict: {' and '.join(paths)} are on different grids: {error}") from error
     return joined
+
+
+def store_beside(path: str, overwrite: bool = False) -> str:
+    """The Zarr store that a run to a netCDF file is written to until it is whole, so that it can go on.
+
+    Raises
+    ------
+    FileExistsError
+        The file is there, and is not ours or is not to be overwritten.
+    """
+    require_place(path, NETCDF)
+    if os.path.lexists(path) and not overwrite:
+        raise FileExistsError(f"{path!r} is a finished run; give another path, or overwrite=True")
+    return f"{path}.part.zarr"
+
+
+def to_netcdf(store: str, path: str) -> None:
+    """Put a finished run into a netCDF file, region by region, and remove the store."""
+    with xr.open_zarr(store, chunks={}, consolidated=False) as ds:
+        for name in ds.variables:
+            ds[name].encoding = {k: v for k, v in ds[name].encoding.items() if k in _KEPT}
+        ds.attrs = {key: value for key, value in ds.attrs.items() if key != "xflux_run"} | {"xflux": NETCDF}
+        with whole(path, NETCDF) as part:
+            ds.to_netcdf(part)
+    stores.remove(store)

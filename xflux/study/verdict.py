@@ -193,14 +193,18 @@ def report(study: Results, summary: dict, tables: dict[str, pd.DataFrame]) -> st
     return "\n".join(lines)
 
 
+def cell(value: object) -> str:
+    """
+    >>> cell(0.12345), cell(float("nan")), cell("EC")
+    ('0.123', '', 'EC')
+    """
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.3f}"
+    return "" if value is None else str(value)
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table in GitHub's Markdown; numbers to three decimals."""
-
-    def cell(value: object) -> str:
-        if isinstance(value, float):
-            return "" if np.isnan(value) else f"{value:.3f}"
-        return "" if value is None else str(value)
-
     head = [str(c) for c in table.columns]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += ["| " + " | ".join(cell(v) for v in row) + " |" for row in table.itertuples(index=False)]

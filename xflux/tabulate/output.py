@@ -13,6 +13,7 @@ from xflux.tabulate.table import Budget
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Group
+    from rich.table import Table
 
 KIND, FIGURE = "xflux budget", "xflux figure"
 _SIGN = {"up": "positive into the atmosphere", "down": "positive into the land"}
@@ -85,20 +86,26 @@ def _number(value: float, digits: int) -> str:
 
 def text(budget: Budget, period: str) -> "Group":
     """A period's table under its caption for a terminal (``rich``), GLOBAL below a line."""
-    from rich.box import HORIZONTALS
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     heads, rows = words(budget, period)
-    table = Table(box=HORIZONTALS, show_edge=False, pad_edge=False)
-    left = 2 if "name" in heads else 1
-    for i, head in enumerate(heads):
-        table.add_column(head, justify="left" if i < left else "right", no_wrap=i != 1 or left == 1)
-    for i, row in enumerate(rows):
-        last = i + 1 < len(rows) and rows[i + 1][0] == GLOBAL
-        table.add_row(*row, end_section=last)
+    table = aligned(heads, rows, left=2 if "name" in heads else 1)
     return Group(Text(caption(budget, period), style="bold"), table)
+
+
+def aligned(heads: list[str], rows: list[list[str]], left: int = 1) -> "Table":
+    """Text in columns for a terminal: the first ``left`` to the left, numbers to the right; GLOBAL below a line."""
+    from rich.box import HORIZONTALS
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=HORIZONTALS, show_edge=False, pad_edge=False)
+    for i, head in enumerate(heads):
+        table.add_column(Text(head), justify="left" if i < left else "right", no_wrap=i == 0)
+    for row, following in zip(rows, [*rows[1:], [""]], strict=True):
+        table.add_row(*map(Text, row), end_section=following[0] == GLOBAL)
+    return table
 
 
 def markdown(budget: Budget) -> str:

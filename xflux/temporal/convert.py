@@ -284,7 +284,9 @@ def with_bounds(ds: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
 
     Integrals by region have none: they need none, and tables made of them would have every row twice.
     """
-    if "region" in ds.dims or "time" not in ds.dims or ds.sizes["time"] == 0 or (MONTHS not in ds.coords and dataset_bounds(source) is None):
+    if "region" in ds.dims or "time" not in ds.dims or ds.sizes["time"] == 0:
+        return ds
+    if MONTHS not in ds.coords and dataset_bounds(source) is None:
         return ds
     ds = ds.assign_coords(time_bnds=time_bounds(ds).drop_attrs())
     ds["time"].attrs |= {"bounds": "time_bnds", "stamp": STAMP}
