@@ -94,7 +94,7 @@ def regions_of(lat, lon, flux, valid, rng) -> tuple[xr.DataArray, xr.DataArray]:
 
 def training(args, towers, constraint):
     """A run of the trainer that is ready to step, and the order of its tower rows."""
-    module = sys.modules["xflux.train.fit"]
+    module = sys.modules["xflux.train.fitting"]
     config = train.TrainConfig(folds=args.members)
     rows = tower_rows(towers, DRIVERS, ["nee"], args.members, 0)
     setting = Setting(0, 2, torch.float32, torch.device("cpu"), config.block_rows, ("nee",))

@@ -443,19 +443,6 @@ def test_plot_figures(ds, plain):
 
 
 # --- the package ---
-@pytest.mark.parametrize(
-    "first",
-    ["", "import xflux.products", "from xflux.products import open_product", "import xflux.products.table"],
-)
-def test_products_is_a_function_whatever_was_imported_before(first):
-    code = (
-        f"{first}\nimport xflux\nimport xflux.products\nassert callable(xflux.products)\nprint(len(xflux.products()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 10
-
-
 def test_public_names():
     for name in xflux.__all__:
         assert callable(getattr(xflux, name)), name

@@ -15,7 +15,7 @@ LEVELS = [
     {"compile", "extras", "files", "reading", "shadow", "data", "units", "values"},
     {"contents", "stores"},
     {"temporal", "cells"},
-    {"align", "regions", "adjust", "products"},
+    {"align", "regions", "adjust", "catalogue"},
     {"towers", "evaluate", "plot"},
     {"drivers", "forward", "bridge", "report", "tabulate"},
     {"synthetic", "train", "accessor"},
@@ -148,6 +148,21 @@ def test_the_test_sees_imports(tmp_path, monkeypatch):
     assert rooms_imported(seen) == {"__init__", "cells", "plot"}
     assert modules_imported(seen) == {"xflux", "xflux.cells", "xflux.plot.series"}
     assert private(seen) == ["_width", "series._yearly"]
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.name == "__init__.py"], ids=module_of)
+def test_no_name_of_a_room_hides_a_module(path):
+    tree = ast.parse(path.read_text())
+    taken = [
+        a.asname or a.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for a in node.names
+        if node.module
+    ]
+    taken += [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    beside = {p.stem for p in path.parent.iterdir()}
+    assert not {name for name in taken if name in beside and f"{module_of(path)}.{name}" not in imported(path)}
 
 
 def test_the_test_sees_the_package():

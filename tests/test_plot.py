@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from xflux import plot  # noqa: E402
 from xflux.plot.coast import outlines  # noqa: E402
 from xflux.plot.projection import project, split_cells, split_line  # noqa: E402
-from xflux.plot.style import _RC as STYLE  # noqa: E402
+from xflux.plot.styling import _RC as STYLE  # noqa: E402
 
 BASELINE = Path(__file__).parent / "baseline"
 MONTH = np.arange(1, 13)

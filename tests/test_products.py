@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import xflux
 from xflux import temporal
-from xflux.products import ProductError
-from xflux.products.table import load_table
+from xflux.catalogue import ProductError
+from xflux.catalogue.table import load_table
 
 CASES = sorted(writer.WRITERS)
 
@@ -487,7 +487,7 @@ def test_all_fluxes_of_a_product_are_aggregated_at_once(fixtures, name):
 
 
 def test_the_rows_of_the_description_are_names_too():
-    from xflux.products.table import find_product
+    from xflux.catalogue.table import find_product
 
     table = load_table()
     for title, name in {
@@ -833,7 +833,7 @@ def test_a_table_that_is_not_there_or_bare():
 
 
 def test_products_is_a_function_and_a_room():
-    room = importlib.import_module("xflux.products")
+    room = importlib.import_module("xflux.catalogue")
     table = xflux.products()
     assert table.equals(room.products()) and len(table) >= 16
     for column in ("name", "variables", "units", "sign", "traps", "citation", "checked", "confidence"):
@@ -844,7 +844,7 @@ def test_products_is_a_function_and_a_room():
 
 
 def test_the_table_as_text_fits_a_terminal():
-    text = importlib.import_module("xflux.products").describe()
+    text = importlib.import_module("xflux.catalogue").describe()
     assert all(len(line) <= 110 for line in text.splitlines())
     assert all(name in text for name in load_table())
 

@@ -13,7 +13,7 @@ import write_products as writer
 import xarray as xr
 
 import xflux
-from xflux.products import ProductError
+from xflux.catalogue import ProductError
 
 LAT, LON = ("lat", "latitude", "lat_FULL"), ("lon", "longitude", "lon_FULL")
 TIME = ("time", "mtime", "date", "Time", "time_counter")

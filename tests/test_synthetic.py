@@ -74,7 +74,7 @@ def test_parts_do_not_depend_on_the_order_in_which_they_are_asked_for(world):
 def test_blocks_of_cells_do_not_change_the_world(world, monkeypatch):
     import sys
 
-    monkeypatch.setattr(sys.modules["xflux.synthetic.earth"], "CELLS_AT_ONCE", 37)
+    monkeypatch.setattr(sys.modules["xflux.synthetic.planet"], "CELLS_AT_ONCE", 37)
     again = synthetic.earth(resolution=6, years=2, seed=1)
     np.testing.assert_allclose(again.nee.compute(), world.nee.compute(), atol=1e-4)
 

@@ -121,7 +121,7 @@ def test_equals_a_plain_torch_loop(earth):
 
 def test_ec_and_ec_atm_are_paired(earth, monkeypatch):
     """Same seed: the same initial weights, folds, tower batches and number of steps, with or without constraints."""
-    from xflux.train.fit import Training
+    from xflux.train.fitting import Trainer
 
     seen = {}
 
@@ -129,8 +129,8 @@ def test_ec_and_ec_atm_are_paired(earth, monkeypatch):
         seen.setdefault(key, []).append((order.copy(), [p.detach().clone() for p in self.network.parameters]))
         return step(self, order)
 
-    step = Training._step
-    monkeypatch.setattr(Training, "_step", spy)
+    step = Trainer._step
+    monkeypatch.setattr(Trainer, "_step", spy)
     for key, top in {  # noqa: B007 (the spy reads it)
         "EC": [],
         "ATM": [constraint(earth)],

@@ -1,6 +1,6 @@
 """Small files that look like each published product, with every quirk of its row, and the answers that they hold.
 
-Written with netCDF4 and h5py from the products' descriptions; shares nothing with the reader in ``xflux.products``.
+Written with netCDF4 and h5py from the products' descriptions; shares nothing with the reader in ``xflux.catalogue``.
 A :class:`Fixture` gives, for each variable of the schema, the values as an own calculation expects them (turned to
 positive into the atmosphere, amounts per cell divided by the cell's area), and the totals of the globe in PgC by step.
 

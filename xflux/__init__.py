@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from . import cells
 from .accessor import DataArrayFlux, DatasetFlux
 from .bridge import Bridge, load_bridge
+from .catalogue import open_product, products
 from .evaluate import ensemble
 from .forward import wrap
-from .products import open_product, products  # the function, from here on: it stands before the room of that name
 from .regions import load_weights, region_weights, regional_budget, save_weights
 from .towers import colocate, read_towers
 

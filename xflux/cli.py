@@ -322,7 +322,7 @@ def predict(
 @app.command()
 def products() -> None:
     """The published products that open_product reads."""
-    from xflux.products import describe
+    from xflux.catalogue import describe
 
     typer.echo(describe())
 

@@ -3,9 +3,9 @@
 from .area import RADIUS, Cells, cell_area, grid_bounds, points_of
 from .axes import standardise, with_lat_lon
 from .bounds import cell_bounds, coordinate_bounds, edges
-from .carry import axis_overlap, carry, regrid
 from .fill import fill_nearest
 from .match import TOLERANCE, locate, nearest, positions, same_grid
+from .regridding import axis_overlap, carry, regrid
 
 __all__ = [
     "RADIUS",

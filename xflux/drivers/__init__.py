@@ -1,9 +1,9 @@
 """Drivers of Table A2 from base variables: seasonal cycles, amplitudes, water availability, potential radiation."""
 
 from xflux.cells import fill_nearest
-from xflux.drivers.cover import cover
+from xflux.drivers.landcover import cover
 from xflux.drivers.memory import running_mean, running_sum
-from xflux.drivers.recipes import make, recipes, table_a2
+from xflux.drivers.recipe import make, recipes, table_a2
 from xflux.drivers.seasonal import amplitude, fill_gaps, mix_pfts, seasonal_cycle, to_daily
 from xflux.drivers.sun import potential_radiation
 from xflux.drivers.water import potential_evapotranspiration, water_availability

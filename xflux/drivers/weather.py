@@ -13,9 +13,9 @@ from xflux.align import axis_of, by_month
 from xflux.cells import standardise
 from xflux.drivers.axis import STEP
 from xflux.drivers.base import Base, base_variables
-from xflux.drivers.recipes import base_table, table_a2
+from xflux.drivers.recipe import base_table, table_a2
 from xflux.drivers.seasonal import seasonal_cycle, to_daily
-from xflux.towers.colocate import Placed, at_cells, at_samples, converted
+from xflux.towers.colocation import Placed, at_cells, at_samples, converted
 from xflux.values import decoded
 
 

@@ -4,7 +4,7 @@
 any regressor or function; ``applicability`` says how far a pixel lies from the towers.
 """
 
-from xflux.forward.applicability import applicability
+from xflux.forward.domain import applicability
 from xflux.forward.lazy import predict
 from xflux.forward.model import Model, wrap
 from xflux.forward.writer import run

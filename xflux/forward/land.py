@@ -41,7 +41,7 @@ def _any_valid(laid: Plan) -> bool:
     return False
 
 
-class Land:
+class LandSeen:
     """Known to a process once any of its blocks had land; an ocean block looks for it elsewhere, once."""
 
     def __init__(self, laid: Plan, arrays: list[Any], steps: tuple[int, ...]):
@@ -59,7 +59,7 @@ class Land:
         self.__dict__.update(state, lock=threading.Lock())
 
     @classmethod
-    def of(cls, laid: Plan, arrays: list[Any], steps: tuple[int, ...]) -> Land | None:
+    def of(cls, laid: Plan, arrays: list[Any], steps: tuple[int, ...]) -> LandSeen | None:
         """None where the call has looked already."""
         return None if all(in_memory(d.data) for d in laid.drivers) else cls(laid, arrays, steps)
 

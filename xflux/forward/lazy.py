@@ -13,7 +13,7 @@ import xarray as xr
 
 from xflux.files import stamp
 from xflux.forward.block import predict_block
-from xflux.forward.land import Land, require_land
+from xflux.forward.land import LandSeen, require_land
 from xflux.forward.model import Model, Outputs, outputs
 from xflux.forward.plan import Driver, Plan, plan
 from xflux.values import in_memory
@@ -93,7 +93,7 @@ def _blocks(laid: Plan, model: Model, out: Outputs) -> Any:
     arrays = [_array(driver, laid, chunks) for driver in laid.drivers]
     key_model = dask.delayed(model, pure=True, traverse=False, name=f"xflux-model-{tokenize(model)}")
     collections = [*arrays, key_model]
-    land = Land.of(laid, arrays, chunks[0])
+    land = LandSeen.of(laid, arrays, chunks[0])
     if land is not None:
         collections.append(dask.delayed(land, traverse=False, name=f"xflux-land-{tokenize([a.name for a in arrays])}"))
     name = "xflux-predict-" + tokenize(key_model.key, [a.name for a in arrays], out, laid.n_steps, chunks)
@@ -148,7 +148,12 @@ def _part(driver: Driver, array: Any, steps: slice, where: tuple[int, ...]) -> t
 
 
 def _task(
-    blocks: list[np.ndarray], lookups: list[_Lookup], shape: tuple, model: Any, out: Outputs, land: Land | None = None
+    blocks: list[np.ndarray],
+    lookups: list[_Lookup],
+    shape: tuple,
+    model: Any,
+    out: Outputs,
+    land: LandSeen | None = None,
 ) -> np.ndarray:
     arrays, start = [], 0
     for lookup in lookups:

@@ -6,11 +6,11 @@ is changed. ``PAPER`` says which function draws which figure of Upton et al. (20
 """
 
 from xflux.plot.bars import composition, efficiency, plant_types, regions
-from xflux.plot.maps import map, maps, region_map
+from xflux.plot.mapping import map, maps, region_map
 from xflux.plot.panels import correlation_maps, global_flux, mean_and_variability, selected_months
 from xflux.plot.pixels import bridge, inclusion
 from xflux.plot.series import annual, history, one_against_many, seasonal_cycle
-from xflux.plot.style import COLUMN, PAGE, colour, save, style
+from xflux.plot.styling import COLUMN, PAGE, colour, save, style
 from xflux.plot.towers import scatter, site_scatter, tower_scatter
 
 PAPER = {

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.plot.series import Products
-from xflux.plot.style import (
+from xflux.plot.styling import (
     CM,
     COLUMN,
     as_products,
@@ -21,7 +21,7 @@ from xflux.plot.style import (
     quantity_of,
     style,
 )
-from xflux.plot.style import legend as draw_legend
+from xflux.plot.styling import legend as draw_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xflux.plot.maps import colour_scale, draw_field, field_of, southern_edge
+from xflux.plot.mapping import colour_scale, draw_field, field_of, southern_edge
 from xflux.plot.series import Products, annual, draw_lines_of_years, yearly
-from xflux.plot.style import (
+from xflux.plot.styling import (
     CM,
     PAGE,
     as_products,

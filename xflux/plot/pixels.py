@@ -6,9 +6,9 @@ import numpy as np
 import xarray as xr
 
 from xflux.plot.coast import outlines
-from xflux.plot.maps import decorate, draw_field, draw_lines
+from xflux.plot.mapping import decorate, draw_field, draw_lines
 from xflux.plot.projection import project, rim
-from xflux.plot.style import CM, COLUMN, drawing, style
+from xflux.plot.styling import CM, COLUMN, drawing, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xflux.plot.style import (
+from xflux.plot.styling import (
     CM,
     COLUMN,
     PAGE,
@@ -23,7 +23,7 @@ from xflux.plot.style import (
     quantity_of,
     style,
 )
-from xflux.plot.style import legend as draw_legend
+from xflux.plot.styling import legend as draw_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

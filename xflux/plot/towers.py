@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xflux.plot.style import (
+from xflux.plot.styling import (
     CM,
     COLUMN,
     PAGE,

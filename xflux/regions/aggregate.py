@@ -16,7 +16,7 @@ from xflux.files import stamp
 from xflux.regions.cache import plan_for
 from xflux.regions.extent import WHOLE
 from xflux.regions.globe import GLOBAL, RIDING, check_labels, region_attrs
-from xflux.regions.kernel import Plan, weighted_sums
+from xflux.regions.kernel import CellLists, weighted_sums
 from xflux.regions.weights import Weights, is_weights
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.convert import to_amounts, valid_share, with_bounds
@@ -227,7 +227,7 @@ def integrated_units(da: xr.DataArray) -> tuple[float, str, bool]:
     return factor(source, per_area if source.per_area else integrated), integrated, not source.per_area
 
 
-def _integrate(da: xr.DataArray, plan: Plan) -> xr.DataArray:
+def _integrate(da: xr.DataArray, plan: CellLists) -> xr.DataArray:
     """(…, time, stat, group): the sum and the valid weight of every group; lazy where the flux is."""
     lead = [dim for dim in da.dims if dim not in ("lat", "lon")]
     lead.sort(key=lambda dim: dim in TIMES)  # stable: time comes last
@@ -238,7 +238,7 @@ def _integrate(da: xr.DataArray, plan: Plan) -> xr.DataArray:
     return xr.DataArray(sums, coords, (*lead, "_stat", "_group"))
 
 
-def _lazy(data, plan: Plan):
+def _lazy(data, plan: CellLists):
     """Partial sums of every chunk, added over the chunks of a map; each task gets the part of the plan it needs."""
     import dask.array
 

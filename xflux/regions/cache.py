@@ -7,7 +7,7 @@ from threading import Lock
 import xarray as xr
 
 from xflux.cells import Cells
-from xflux.regions.kernel import Plan
+from xflux.regions.kernel import CellLists
 from xflux.regions.land import land_array, own_land
 from xflux.regions.polygons import identity, is_polygons
 from xflux.regions.sets import forget_land
@@ -15,7 +15,7 @@ from xflux.regions.weights import Weights, weights_for
 
 _MAX_ENTRIES = 16
 _MAX_BYTES = 512 * 2**20
-_memory: OrderedDict[bytes, tuple[Weights, Plan]] = OrderedDict()
+_memory: OrderedDict[bytes, tuple[Weights, CellLists]] = OrderedDict()
 _lock = Lock()
 
 
@@ -44,7 +44,7 @@ def _fingerprint(regions, grid, cells: Cells, basis: str, land_fraction: xr.Data
 
 def plan_for(
     grid: xr.DataArray | xr.Dataset, regions, basis: str, land_fraction: xr.DataArray | None
-) -> tuple[Weights, Plan]:
+) -> tuple[Weights, CellLists]:
     """Weights and plan, remembered for named sets and polygons."""
     cells = Cells.of(grid)
     key = _fingerprint(regions, grid, cells, basis, land_fraction)
@@ -74,6 +74,6 @@ def clear_cache() -> None:
     forget_land()
 
 
-def _size(weights: Weights, plan: Plan) -> int:
+def _size(weights: Weights, plan: CellLists) -> int:
     globe = 0 if weights.globe is None else weights.globe.nbytes
     return globe + weights.rows.data.nbytes + weights.rows.indices.nbytes + plan.cell.nbytes + plan.weight.nbytes

@@ -14,7 +14,7 @@ _BLOCK_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
-class Plan:
+class CellLists:
     """Cells and weights, sorted by region and then by cell.
 
     Attributes
@@ -36,9 +36,9 @@ class Plan:
         """(groups) sum of the weights."""
         return np.array([self.weight[a:b].sum() for a, b in zip(self.start[:-1], self.start[1:], strict=True)])
 
-    def scaled(self, by_cell: np.ndarray) -> "Plan":
+    def scaled(self, by_cell: np.ndarray) -> "CellLists":
         """The plan with the weights of each cell multiplied by a number."""
-        return Plan(self.start, self.cell, self.weight * by_cell[self.cell])
+        return CellLists(self.start, self.cell, self.weight * by_cell[self.cell])
 
     def windows(self, rows: tuple[int, ...], columns: tuple[int, ...]) -> np.ndarray:
         """The plan cut into windows of a (lat, lon) map, (len(rows), len(columns)) of plans.
@@ -62,7 +62,7 @@ class Plan:
         ends = np.cumsum(sizes.sum(axis=1))
         for k, (size, end) in enumerate(zip(sizes, ends, strict=True)):
             own = slice(end - size.sum(), end)
-            plans[k] = Plan(np.concatenate([[0], np.cumsum(size)]), cell[own], weight[own])
+            plans[k] = CellLists(np.concatenate([[0], np.cumsum(size)]), cell[own], weight[own])
         return plans.reshape(len(rows), len(columns))
 
 
@@ -70,7 +70,7 @@ def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def weighted_sums(values: np.ndarray, plan: Plan, threads: int | None = None) -> np.ndarray:
+def weighted_sums(values: np.ndarray, plan: CellLists, threads: int | None = None) -> np.ndarray:
     """Sum of weight × value over the valid cells of each group, and the weight of those cells.
 
     Parameters

@@ -11,7 +11,7 @@ from xflux.contents import check_basis
 from xflux.files import stamp
 from xflux.regions.cover import Cover
 from xflux.regions.extent import globe_share, rounded
-from xflux.regions.kernel import Plan
+from xflux.regions.kernel import CellLists
 from xflux.regions.land import land_on, own_land
 from xflux.regions.sets import cover_of
 from xflux.units import flux_variables
@@ -53,7 +53,7 @@ class Weights:
         """Without the rows and the map, for tasks that need to know the rest."""
         return replace(self, rows=None, globe=None if self.globe is None else self.globe[:0])
 
-    def plan(self) -> Plan:
+    def plan(self) -> CellLists:
         """Regions and, where there is a globe, the remainder that falls in none."""
         start, cell, weight = self.rows.indptr, self.rows.indices, self.rows.data
         if self.globe is not None:
@@ -62,7 +62,7 @@ class Weights:
             left = np.flatnonzero(np.abs(rest) > 1e-13 * self.globe)
             cell, weight = np.concatenate([cell, left.astype(cell.dtype)]), np.concatenate([weight, rest[left]])
             start = np.append(start, cell.size)
-        return Plan(start.astype("int64"), cell.astype("int32", copy=False), weight)
+        return CellLists(start.astype("int64"), cell.astype("int32", copy=False), weight)
 
 
 def weigh(cover: Cover, cells: Cells, area: np.ndarray, basis: str, land: np.ndarray | None) -> Weights:

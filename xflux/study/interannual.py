@@ -189,7 +189,7 @@ def draw(results: Results):
     """Detrended annual anomalies of globe and groups: models, the inversions' range and mean; unseen years shaded."""
     import matplotlib.pyplot as plt
 
-    from xflux.plot.style import BLACK, CM, PAGE, VERMILION, colours, dash, style
+    from xflux.plot.styling import BLACK, CM, PAGE, VERMILION, colours, dash, style
 
     every = _anomalies(grouped(results.config, inversions(results)))
     ours = {n: _anomalies(grouped(results.config, da.mean("member"))) for n, da in models(results).items()}

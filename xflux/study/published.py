@@ -8,9 +8,9 @@ import pandas as pd
 import xarray as xr
 
 from xflux import adjust, temporal
+from xflux.catalogue import open_product
 from xflux.cells import positions
 from xflux.contents import contents
-from xflux.products import open_product
 from xflux.reading import netcdf
 from xflux.study.config import Published, Series, StudyConfig, StudyError, Target
 

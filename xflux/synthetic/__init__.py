@@ -1,5 +1,5 @@
 """A world whose truth is known: climate, vegetation, fluxes, towers, inversions, for tests, examples and the demo."""
 
-from xflux.synthetic.earth import Earth, Settings, earth
+from xflux.synthetic.planet import Earth, Settings, earth
 
 __all__ = ["Earth", "Settings", "earth"]

@@ -15,7 +15,7 @@ from xflux.synthetic.fields import autoregressive, smooth_fields
 from xflux.synthetic.world import World
 
 if TYPE_CHECKING:
-    from xflux.synthetic.earth import Settings
+    from xflux.synthetic.planet import Settings
 
 INVERSIONS = ("INV-A", "INV-B", "INV-C", "INV-D", "INV-E")
 # centres of the real network: lat, lon, spread (degrees), weight; the rest is scattered over all land

@@ -11,7 +11,7 @@ from pathlib import Path
 import xarray as xr
 
 from xflux import temporal
-from xflux.products import open_product, products
+from xflux.catalogue import open_product, products
 from xflux.reading import blamed_on
 from xflux.regions.names import NAMES, land_regions
 

@@ -168,7 +168,7 @@ def draw(budget: Budget, path: str | Path) -> Path:
     ValueError, FileExistsError, PermissionError
         As :func:`check_places`.
     """
-    from xflux.plot.style import save
+    from xflux.plot.styling import save
 
     check_places(plot=path)
     path = Path(path)
@@ -181,7 +181,7 @@ def figure(budget: Budget):
     import matplotlib.pyplot as plt
 
     from xflux.plot import annual, regions
-    from xflux.plot.style import CM, PAGE, style
+    from xflux.plot.styling import CM, PAGE, style
 
     name = _quantity(budget)
     period = str(budget.table["period"].values[0])

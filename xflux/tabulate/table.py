@@ -142,7 +142,7 @@ def _checked_units(units: str | None, da: xr.DataArray) -> str:
 
 
 def _land_in(path: str | Path) -> xr.DataArray:
-    from xflux.products.fractions import land_fraction_in
+    from xflux.catalogue.fractions import land_fraction_in
 
     return land_fraction_in(path)
 

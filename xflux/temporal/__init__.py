@@ -12,7 +12,7 @@ from .calendar import MEAN_YEAR
 from .convert import convert_units, to_amounts
 from .groups import mean_by
 from .steps import same_calendar, step_days
-from .trend import trend
+from .trends import trend
 
 __all__ = [
     "MEAN_YEAR",

@@ -1,6 +1,6 @@
 """Towers: eddy-covariance files, quality control, co-location with gridded drivers, folds by site."""
 
-from xflux.towers.colocate import colocate
+from xflux.towers.colocation import colocate
 from xflux.towers.folds import site_folds
 from xflux.towers.months import to_months
 from xflux.towers.read import read_towers

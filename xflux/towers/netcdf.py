@@ -16,7 +16,7 @@ import xarray as xr
 
 from xflux.reading import check_size
 from xflux.towers import plain
-from xflux.towers.colocate import converted
+from xflux.towers.colocation import converted
 from xflux.towers.days import to_days
 from xflux.towers.fluxnet import SITE, column_table
 from xflux.towers.sites import NAMES

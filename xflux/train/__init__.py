@@ -7,7 +7,7 @@ require("train", by="xflux.train")
 
 from xflux.train.config import TrainConfig
 from xflux.train.constraints import LinearConstraint, RegionalConstraint
-from xflux.train.fit import fit
+from xflux.train.fitting import fit
 from xflux.train.model import FluxModel, load_model
 from xflux.train.posthoc import regional_integrals
 from xflux.train.sensitivity import one_against_many

@@ -7,7 +7,7 @@ import torch
 
 from xflux.align import months
 from xflux.temporal.calendar import MEAN_MONTH, MONTH_DAYS
-from xflux.train.constraints import MONTHS, Target, training_target
+from xflux.train.constraints import MONTHS, RegionalTarget, training_target
 from xflux.train.data import GridRows, Setting
 from xflux.train.network import generator
 
@@ -15,7 +15,7 @@ LONGEST_MONTH = 31.5  # d; longer steps are no parts of months
 
 
 @dataclass(frozen=True)
-class Steps:
+class SlotSteps:
     """Steps of the drivers used at once ``(member | 1, step)`` (None: all), and what they add to which target step.
 
     ``slot (member | 1, step, target step)`` holds days (or their share of a mean month); ``target`` is the target on
@@ -28,7 +28,7 @@ class Steps:
     numbers: torch.Tensor | None = None
 
 
-def held_out_years(calendar: "Calendar", target: Target, members: list[int], config: Setting) -> list[tuple]:
+def held_out_years(calendar: "Slots", target: RegionalTarget, members: list[int], config: Setting) -> list[tuple]:
     """Training and held-out years of every member (empty for a climatology)."""
     years, held = calendar.years(target), config.validation_years
     if years is None or held is None:
@@ -46,7 +46,7 @@ def held_out_years(calendar: "Calendar", target: Target, members: list[int], con
 
 
 @dataclass(frozen=True)
-class Calendar:
+class Slots:
     """How the drivers' steps meet the target's.
 
     ``whole``: all driver steps make one set of target slots (a climatology of drivers, or of the target).
@@ -65,7 +65,7 @@ class Calendar:
     dtype: object
 
     @classmethod
-    def of(cls, target: Target, rows: GridRows, mean_months: bool) -> "Calendar":
+    def of(cls, target: RegionalTarget, rows: GridRows, mean_months: bool) -> "Slots":
         device, dtype = rows.groups[0][1].device, rows.groups[0][1].dtype
         month = months(rows.axis, rows.dates)
         days, counts = _days_of_months(rows, month, mean_months)
@@ -101,7 +101,7 @@ class Calendar:
         column = np.array(column, int)
         return cls(False, None, tuple(own), year=target.year[column], column=column, n_slots=len(own), **common)
 
-    def years(self, target: Target) -> np.ndarray | None:
+    def years(self, target: RegionalTarget) -> np.ndarray | None:
         """Whole years that can train the model; None for a target without years."""
         if target.year is None:
             return None
@@ -111,7 +111,7 @@ class Calendar:
         covered = found[counts == (1 if self.annual else MONTHS)]
         return np.intersect1d(target.years, covered)
 
-    def target(self, target: Target, years: np.ndarray | None) -> np.ndarray:
+    def target(self, target: RegionalTarget, years: np.ndarray | None) -> np.ndarray:
         """The target on the slots ``(inversion, region, slot)``; NaN where it has years and none is asked for."""
         if not self.whole or target.year is None:
             return target.values[..., self.column]
@@ -119,10 +119,10 @@ class Calendar:
             return np.full((*target.values.shape[:2], self.n_slots), np.nan)
         return training_target(target, years)
 
-    def all_steps(self, target: torch.Tensor) -> Steps:
-        return Steps(None, self.matrix, target)
+    def all_steps(self, target: torch.Tensor) -> SlotSteps:
+        return SlotSteps(None, self.matrix, target)
 
-    def every_step(self, target: torch.Tensor) -> Steps:
+    def every_step(self, target: torch.Tensor) -> SlotSteps:
         """All slots at once, the same for every member."""
         if self.whole:
             return self.all_steps(target)
@@ -133,7 +133,7 @@ class Calendar:
         """Slots of a whole year."""
         return 1 if self.annual else MONTHS
 
-    def draw(self, rngs, years, target: torch.Tensor, months: int, at_once: int | str = 1) -> Steps:
+    def draw(self, rngs, years, target: torch.Tensor, months: int, at_once: int | str = 1) -> SlotSteps:
         """The steps of one training step: all of them, or consecutive months of training years, drawn by member."""
         if self.whole:
             return self.all_steps(target)
@@ -170,14 +170,14 @@ class Calendar:
         share = (torch.arange(len(found))[:, None] < counts) / counts.double()
         return torch.einsum("km,km...->m...", share.to(stack), stack)
 
-    def labels(self, target: Target) -> dict[str, np.ndarray]:
+    def labels(self, target: RegionalTarget) -> dict[str, np.ndarray]:
         """Year and month of every slot, as far as the target has them."""
         if self.whole:
             return {} if self.annual else {"month": np.arange(1, MONTHS + 1)}
         found = {"year": self.year}
         return found if self.annual else found | {"month": target.month[self.column]}
 
-    def _gather(self, chosen: list[np.ndarray], target: torch.Tensor) -> Steps:
+    def _gather(self, chosen: list[np.ndarray], target: torch.Tensor) -> SlotSteps:
         """Slots ``chosen[member]``; a member with fewer than others has none in the last places: a target of NaN."""
         longest = max(sum(len(self.own[s]) for s in slots) for slots in chosen)
         most = max(map(len, chosen))
@@ -196,7 +196,7 @@ class Calendar:
         for m, slots in enumerate(chosen):
             picked[m, ..., len(slots) :] = torch.nan
         matrix = torch.tensor(slot, dtype=self.dtype, device=self.device)
-        return Steps(torch.as_tensor(steps, device=self.device), matrix, picked, numbers)
+        return SlotSteps(torch.as_tensor(steps, device=self.device), matrix, picked, numbers)
 
 
 def _some_years(rng: np.random.Generator, training: np.ndarray, at_once: int | str) -> np.ndarray:

@@ -16,7 +16,7 @@ from xflux.reading import blamed_on
 from xflux.train import files
 
 if TYPE_CHECKING:
-    from xflux.train.fit import Training
+    from xflux.train.fitting import Trainer
 
 KIND = "xflux checkpoint"
 VERSION = 2  # of what is kept and of what tells runs apart; another version is another run
@@ -26,7 +26,7 @@ BLOCK = 2**24  # bytes that are hashed at once
 class Checkpoint:
     """A file with the whole state of `run`; the random streams need none, they restart with each epoch's number."""
 
-    def __init__(self, path: str | Path, run: "Training"):
+    def __init__(self, path: str | Path, run: "Trainer"):
         self.path, self.run = at_home(path), run
         self.identity = json.loads(json.dumps(_identity(run)))
 
@@ -67,7 +67,7 @@ class Checkpoint:
 # --- what tells a run from another ------------------------------------------------------------------------------
 
 
-def _identity(run: "Training") -> dict:
+def _identity(run: "Trainer") -> dict:
     """Everything that the result depends on, large things by their digests."""
     rows, scaling = run.rows, run.rows.scaling
     found = {
@@ -129,7 +129,7 @@ def _feed_array(found, array: np.ndarray) -> None:
 # --- the state ----------------------------------------------------------------------------------------------------
 
 
-def _state(run: "Training") -> dict[str, np.ndarray]:
+def _state(run: "Trainer") -> dict[str, np.ndarray]:
     arrays = {"log_variance": run.log_variance.detach().cpu().numpy()}
     for part, state in {"now": run.network.state(), "best": run.best, "last": run.last}.items():
         arrays |= {f"{part}.{k}": v for k, v in state.items()}
@@ -142,7 +142,7 @@ def _state(run: "Training") -> dict[str, np.ndarray]:
     return arrays
 
 
-def _restore(run: "Training", arrays: dict[str, np.ndarray]) -> None:
+def _restore(run: "Trainer", arrays: dict[str, np.ndarray]) -> None:
     for part, goal in {"best": run.best, "last": run.last}.items():
         goal.update({k: arrays[f"{part}.{k}"] for k in goal})
     run.network.load({k: arrays[f"now.{k}"] for k in run.best})

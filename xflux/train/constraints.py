@@ -302,7 +302,7 @@ def _by_label(values, operator: xr.DataArray, name: str):
 
 
 @dataclass(frozen=True)
-class Target:
+class RegionalTarget:
     """A regional target on the steps that the model is compared at, in PgC per month.
 
     ``values (inversion, region, step)``; ``year (step,)`` is None for a climatology, which has no held-out years;
@@ -316,11 +316,11 @@ class Target:
     month: np.ndarray
     annual: bool
 
-    def of_regions(self, kept: np.ndarray) -> "Target":
+    def of_regions(self, kept: np.ndarray) -> "RegionalTarget":
         """Some regions, by number."""
         return replace(self, values=self.values[:, kept], regions=tuple(self.regions[i] for i in kept))
 
-    def of_inversions(self, drawn: np.ndarray) -> "Target":
+    def of_inversions(self, drawn: np.ndarray) -> "RegionalTarget":
         """Some inversions, by number; one may come several times."""
         return replace(self, values=self.values[drawn], inversions=tuple(self.inversions[i] for i in drawn))
 
@@ -333,7 +333,7 @@ class Target:
         return found[counts >= per_year]
 
 
-def read_target(target: xr.DataArray) -> Target:
+def read_target(target: xr.DataArray) -> RegionalTarget:
     """The target in PgC per month, with its steps' years and months.
 
     "X month-1" is the month's amount; "X yr-1" on months is a rate, and on annual steps the year's amount, which
@@ -361,7 +361,7 @@ def read_target(target: xr.DataArray) -> Target:
     regions = tuple(map(str, target["region"].values))
     if len(set(regions)) < len(regions):
         raise ValueError(f"the target names a region twice: {regions}")
-    return Target(values, regions, names, year, month, annual)
+    return RegionalTarget(values, regions, names, year, month, annual)
 
 
 def _steps(target: xr.DataArray, dim: str) -> tuple[np.ndarray | None, np.ndarray, bool, np.ndarray | float]:
@@ -421,7 +421,7 @@ def match_regions(target: tuple[str, ...], given: tuple[str, ...], what: str) ->
     return np.array([given.index(name) for name in target])
 
 
-def training_target(target: Target, years: np.ndarray) -> np.ndarray:
+def training_target(target: RegionalTarget, years: np.ndarray) -> np.ndarray:
     """Mean seasonal cycle (or mean year) over `years`, of each inversion over the years that it has."""
     columns = []
     for month in np.unique(target.month):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from xflux.train import sums
-from xflux.train.calendar import Steps
+from xflux.train.calendar import SlotSteps
 from xflux.train.network import Network, blocks
 from xflux.train.objective import monthly_mean
 from xflux.train.pixels import Pixels
@@ -20,7 +20,7 @@ class Field:
     amounts: torch.Tensor
     total: torch.Tensor
 
-    def of(self, steps: Steps) -> torch.Tensor:
+    def of(self, steps: SlotSteps) -> torch.Tensor:
         """The integral on some target steps ``(member, region, target step)``."""
         if steps.numbers is None:
             return self.total
@@ -69,7 +69,7 @@ class Integral:
         network: Network,
         at: torch.Tensor,
         area: torch.Tensor,
-        steps: Steps,
+        steps: SlotSteps,
         field: Field | None = None,
         keep: torch.Tensor | None = None,
     ) -> torch.Tensor:
@@ -92,7 +92,7 @@ class Integral:
         return total + self.pixels.intercept[None, :, None] * steps.slot.double().sum(1)[:, None, :]
 
     def propagate(
-        self, network: Network, at: torch.Tensor, area: torch.Tensor, steps: Steps, slope: torch.Tensor
+        self, network: Network, at: torch.Tensor, area: torch.Tensor, steps: SlotSteps, slope: torch.Tensor
     ) -> None:
         """Second pass: ``slope (member, region, target step)`` of the estimate back to the parameters."""
         by_step = slope @ steps.slot.double().transpose(1, 2)
@@ -104,18 +104,18 @@ class Integral:
             values, rows = self.pixels.rows.values(at[:, part], steps.steps)
             network.accumulate(values, rows, self._as_output(network, flux_slope.flatten(1, 2)))
 
-    def amounts(self, network: Network, at: torch.Tensor, steps: Steps) -> torch.Tensor:
+    def amounts(self, network: Network, at: torch.Tensor, steps: SlotSteps) -> torch.Tensor:
         """Amounts ``(member, pixel, target step)``."""
         return monthly_mean(self._flux(network, at, steps), steps.slot)
 
-    def _flux(self, network: Network, at: torch.Tensor, steps: Steps) -> torch.Tensor:
+    def _flux(self, network: Network, at: torch.Tensor, steps: SlotSteps) -> torch.Tensor:
         """Flux ``(member, pixel, step)``, 0 where a driver is missing."""
         values, rows = self.pixels.rows.values(at, steps.steps)
         flux = network.outputs(values, rows)[:, self.output].unflatten(1, (at.shape[1], -1))
         present = self.pixels.rows.present(at, steps.steps)
         return flux if present is None else flux * present
 
-    def change(self, network: Network, at: torch.Tensor, steps: Steps, field: Field | None) -> torch.Tensor:
+    def change(self, network: Network, at: torch.Tensor, steps: SlotSteps, field: Field | None) -> torch.Tensor:
         """Amounts, less those of the field, of any number of pixels ``(member, pixel, target step)``."""
         parts = []
         for part in self._blocks(at, steps):
@@ -130,10 +130,10 @@ class Integral:
         whole[:, self.output] = flux_slope
         return whole
 
-    def _blocks(self, at: torch.Tensor, steps: Steps):
+    def _blocks(self, at: torch.Tensor, steps: SlotSteps):
         return blocks(at.shape[1], max(1, BLOCK // (self.members * steps.slot.shape[1])))
 
-    def _stored(self, field: Field, at: torch.Tensor, steps: Steps) -> torch.Tensor:
+    def _stored(self, field: Field, at: torch.Tensor, steps: SlotSteps) -> torch.Tensor:
         member = torch.arange(self.members, device=at.device)[:, None]
         if steps.numbers is None:
             return field.amounts[member, at]

@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
-from xflux.train.calendar import Calendar, Steps
+from xflux.train.calendar import Slots, SlotSteps
 from xflux.train.constraints import RegionalConstraint
 from xflux.train.objective import annual_amounts, anomaly_loss, anomaly_scale
 
 
-def check_years(constraint: RegionalConstraint, calendar: Calendar, years: list[tuple]) -> None:
+def check_years(constraint: RegionalConstraint, calendar: Slots, years: list[tuple]) -> None:
     """Raise where drivers or target know no years, or a member trains on one year only."""
     if constraint.years_per_step == 1:
         return
@@ -26,7 +26,7 @@ def check_years(constraint: RegionalConstraint, calendar: Calendar, years: list[
         )
 
 
-def years_of(calendar: Calendar, years: list[tuple], device: torch.device) -> tuple[torch.Tensor, ...]:
+def years_of(calendar: Slots, years: list[tuple], device: torch.device) -> tuple[torch.Tensor, ...]:
     """Slots of all years, which of these train, and which judge, each member ``(member, year)``."""
     known = np.unique(np.concatenate([np.concatenate([training, held_out]) for training, held_out in years]))
 
@@ -38,15 +38,15 @@ def years_of(calendar: Calendar, years: list[tuple], device: torch.device) -> tu
     return torch.as_tensor(calendar.slots_of(known), device=device), training, judging
 
 
-def training_scale(calendar: Calendar, target: torch.Tensor, years: list[tuple]) -> torch.Tensor:
+def training_scale(calendar: Slots, target: torch.Tensor, years: list[tuple]) -> torch.Tensor:
     """`anomaly_scale` of each member's training years; ``target`` is on all slots."""
     slots, training, _ = years_of(calendar, years, target.device)
     return anomaly_scale(annual_amounts(target[..., slots], calendar.per_year), training)
 
 
 def step_loss(
-    calendar: Calendar,
-    steps: Steps,
+    calendar: Slots,
+    steps: SlotSteps,
     estimate: torch.Tensor,
     area: torch.Tensor,
     years: list[tuple],
@@ -64,7 +64,7 @@ def step_loss(
 
 
 def validation_loss(
-    calendar: Calendar, target: torch.Tensor, estimate: torch.Tensor, area: torch.Tensor, years: list[tuple]
+    calendar: Slots, target: torch.Tensor, estimate: torch.Tensor, area: torch.Tensor, years: list[tuple]
 ) -> torch.Tensor:
     """`anomaly_loss` of the held-out years against the mean of the training years ``(member,)``.
 

@@ -2,10 +2,9 @@
 
 Rows lie along the lanes of vector registers, so that a layer is a chain of fused multiply-adds with broadcast
 weights, and a block's activations never leave the cache. Numba compiles them; the vector code is written as LLVM IR,
-because plain loops reach a third of the speed, and a matrix library an eighth of it at this width of layers. Training
-and the forward run go through the same layers: `forward` and `backward` of rows that are named by pixel and step,
-`predict` of plain rows. There is no global state and the GIL is released, so that any number of callers run side by
-side. Float32 and ReLU only; `xflux.train.network` has the general path.
+because plain loops reach a third of the speed. Training and the forward run go through the same layers: `forward` and
+`backward` of rows that are named by pixel and step, `predict` of plain rows. There is no global state and the GIL is
+released, so that any number of callers run side by side. Float32 and ReLU only: `network` has the general path.
 """
 
 import llvmlite.binding

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from xflux.train.calendar import Calendar
-from xflux.train.constraints import MONTHS, Target
+from xflux.train.calendar import Slots
+from xflux.train.constraints import MONTHS, RegionalTarget
 from xflux.train.data import GridRows
 from xflux.train.integral import Integral
 from xflux.train.network import Network
@@ -40,7 +40,7 @@ def monthly_field(whole: Integral, network: Network, grid: xr.Dataset, grams: fl
     rows = whole.pixels.rows
     n_cells = grid.sizes["lat"] * grid.sizes["lon"]
     months, coordinate = _months(rows, whole.members * n_cells)
-    steps = Calendar.of(months, rows, False).every_step(torch.tensor(months.values[None]))
+    steps = Slots.of(months, rows, False).every_step(torch.tensor(months.values[None]))
     values = np.full((whole.members, steps.slot.shape[-1], n_cells), np.nan, np.float32)
     at, _ = whole.everything()
     amount = whole.change(network, at, steps, None)
@@ -57,7 +57,7 @@ def monthly_field(whole: Integral, network: Network, grid: xr.Dataset, grams: fl
 
 def check_months(rows: GridRows) -> None:
     """Raise where the drivers do not fill the months of a year, as `monthly_field` needs them."""
-    Calendar.of(_months(rows, 1)[0], rows, False)
+    Slots.of(_months(rows, 1)[0], rows, False)
 
 
 def path_field(
@@ -75,9 +75,9 @@ def path_field(
     return xr.concat(fields_, "member")
 
 
-def _months(rows: GridRows, numbers: int) -> tuple[Target, xr.DataArray]:
+def _months(rows: GridRows, numbers: int) -> tuple[RegionalTarget, xr.DataArray]:
     """A target without regions on the months of the drivers, and the coordinate of these months."""
-    cycle = Target(np.zeros((1, 0, MONTHS)), (), ("",), None, np.arange(1, MONTHS + 1), False)
+    cycle = RegionalTarget(np.zeros((1, 0, MONTHS)), (), ("",), None, np.arange(1, MONTHS + 1), False)
     by_month = xr.DataArray(np.arange(1, MONTHS + 1), dims="month", name="month")
     if rows.axis != "time":
         return cycle, by_month
@@ -86,7 +86,7 @@ def _months(rows: GridRows, numbers: int) -> tuple[Target, xr.DataArray]:
     if len(label) * numbers > FIELD_LIMIT or len(label) < 2 or np.diff(label).max() > 1:
         return cycle, by_month
     dated = replace(cycle, values=np.zeros((1, 0, len(label))), year=label // MONTHS, month=label % MONTHS + 1)
-    kept = Calendar.of(dated, rows, False).column
+    kept = Slots.of(dated, rows, False).column
     if len(kept) < len(label):  # a month of which little is there
         return cycle, by_month
     return dated, rows.dates.isel(time=first).rename("time")

@@ -9,9 +9,9 @@ import xarray as xr
 
 from xflux.regions.extent import WHOLE
 from xflux.train import interannual
-from xflux.train.calendar import Calendar, Steps, held_out_years
+from xflux.train.calendar import Slots, SlotSteps, held_out_years
 from xflux.train.checkpoint import fingerprint
-from xflux.train.constraints import MONTHS, RegionalConstraint, Target, plain_options, read_target
+from xflux.train.constraints import MONTHS, RegionalConstraint, RegionalTarget, plain_options, read_target
 from xflux.train.data import Scaling, Setting
 from xflux.train.draws import Curve, Design, allocate, variance_of_sums
 from xflux.train.integral import Field, Integral
@@ -51,8 +51,8 @@ class RegionalTerm:
         self.whole = self._whole(pixels, constraint.target)
         self.area = torch.tensor(area[self.kept], dtype=torch.float64, device=self.device)
         mean_months = constraint.kind == "bridge" and not getattr(constraint.bridge, "month_lengths", True)
-        self.calendar = Calendar.of(target, pixels.rows, mean_months)
-        self.whole_calendar = self.whole and Calendar.of(target, self.whole.pixels.rows, False)
+        self.calendar = Slots.of(target, pixels.rows, mean_months)
+        self.whole_calendar = self.whole and Slots.of(target, self.whole.pixels.rows, False)
         self.years = held_out_years(self.calendar, target, members, config)
         interannual.check_years(constraint, self.calendar, self.years)
         self.training, self.validation = self._targets(target)
@@ -105,7 +105,7 @@ class RegionalTerm:
         found = whole_of_bridge(self.constraint, names, self.scaling, self.config)
         return found and self._integral(found)
 
-    def _is_controlled(self, target: Target) -> bool:
+    def _is_controlled(self, target: RegionalTarget) -> bool:
         """Whether pixels estimate the change since the last full field; warns where it was asked for but cannot be."""
         wanted = self.constraint.control_variate
         if self.constraint.kind == "bridge":
@@ -122,7 +122,7 @@ class RegionalTerm:
             )
         return size <= CONTROL_LIMIT
 
-    def _targets(self, target: Target) -> tuple[torch.Tensor, torch.Tensor]:
+    def _targets(self, target: RegionalTarget) -> tuple[torch.Tensor, torch.Tensor]:
         """Training and validation target of every member ``(member, inversion, region, slot)``."""
         training, validation = [], []
         for i, member in enumerate(self.members):
@@ -149,7 +149,7 @@ class RegionalTerm:
                 "inversions with gaps, or total"
             )
 
-    def _years_there(self, own: Target, member: int, training, held_out) -> tuple:
+    def _years_there(self, own: RegionalTarget, member: int, training, held_out) -> tuple:
         """The member's years in which one of the inversions that it has drawn has a value."""
         if own.year is None:
             return training, held_out
@@ -194,7 +194,7 @@ class RegionalTerm:
         """From the slope of the estimate, which the total loss has left there, to the parameters."""
         self.integral.propagate(network, *self._drawn, self._estimate.grad)
 
-    def draw(self) -> tuple[torch.Tensor, torch.Tensor, Steps]:
+    def draw(self) -> tuple[torch.Tensor, torch.Tensor, SlotSteps]:
         """Pixels ``(member | 1, pixel)``, the area that each stands for, and the steps of one training step."""
         steps = self._draw_steps()
         at, area = self.draw_pixels()
@@ -208,7 +208,7 @@ class RegionalTerm:
             wanted = strata[:, torch.as_tensor(self.design.stratum, device=self.device)]
         return *self.integral.only(at, area, wanted), steps
 
-    def _draw_steps(self) -> Steps:
+    def _draw_steps(self) -> SlotSteps:
         asked = self.constraint
         return self.calendar.draw(self._rng, self.years, self.training, asked.months_per_step, asked.years_per_step)
 
@@ -330,11 +330,11 @@ class RegionalTerm:
         if len(per_year) == 2:
             self.report["gap"] = (per_year["bridged"] - per_year["integral"]).cpu().numpy()
 
-    def _validation_steps(self, calendar: Calendar):
+    def _validation_steps(self, calendar: Slots):
         return calendar.validation_steps(self.years, self.training, self.validation)
 
     @staticmethod
-    def _full(integral: Integral, network: Network, steps: Steps) -> torch.Tensor:
+    def _full(integral: Integral, network: Network, steps: SlotSteps) -> torch.Tensor:
         return integral.estimate(network, *integral.everything(), steps)
 
     def _per_year(self, estimate: torch.Tensor) -> torch.Tensor:
@@ -504,7 +504,7 @@ def _share_of_land(constraint: RegionalConstraint, names: np.ndarray, share: np.
     return {str(name): round(float(s), 6) for name, s in zip(names, share, strict=True)}
 
 
-def _modelled(constraint: RegionalConstraint, target: Target, area: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def _modelled(constraint: RegionalConstraint, target: RegionalTarget, area: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Numbers of the regions that have modelled land and a target; the others are left out by name."""
     there = np.isfinite(target.values).any((0, 2))
     lost = [name for name, a, t in zip(target.regions, area, there, strict=True) if not (a > 0 and t)]

@@ -8,7 +8,7 @@ import xarray as xr
 
 from xflux.train.config import TrainConfig
 from xflux.train.constraints import RegionalConstraint
-from xflux.train.fit import fit
+from xflux.train.fitting import fit
 from xflux.train.network import generator
 from xflux.train.posthoc import regional_integrals
 

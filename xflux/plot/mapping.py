@@ -8,7 +8,7 @@ import xarray as xr
 
 from xflux.plot.coast import outlines
 from xflux.plot.projection import project, rim, split_cells, split_line
-from xflux.plot.style import (
+from xflux.plot.styling import (
     CM,
     COLUMN,
     PAGE,

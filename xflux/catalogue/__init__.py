@@ -17,8 +17,8 @@ import xarray as xr
 from xflux.files import at_home, stamp
 from xflux.temporal.riding import STAMP
 
-from .combine import combine, labels_of
 from .fractions import with_land_fraction
+from .joining import combine, labels_of
 from .table import Product, ProductError, find_product, load_table
 
 __all__ = ["Product", "ProductError", "describe", "open_product", "products"]

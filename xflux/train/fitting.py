@@ -98,7 +98,7 @@ def fit(
         towers, drivers, targets, config.folds, config.seed, config.block_distance, config.missing_drivers
     )
     terms = _terms(towers, constraints, rows, config, setting)
-    run = Training(rows, terms, config, setting)
+    run = Trainer(rows, terms, config, setting)
     with threads_for_kernels() if run.network.fused(run.x) else nullcontext():
         run.train(_teller(progress), checkpoint)
     return run.model(towers, constraints)
@@ -140,7 +140,7 @@ def _terms(
     return terms
 
 
-class Training:
+class Trainer:
     """One run: the network, the towers' batches, the constraints' terms and the optimiser."""
 
     def __init__(self, rows: TowerRows, terms: list[RegionalTerm | LinearTerm], config: TrainConfig, setting: Setting):
