@@ -373,7 +373,7 @@ def test_dataset_gives_its_fluxes_and_nothing_else():
 
 
 def test_attributes_ride_and_stale_ones_go():
-    da = flux(axes(10.0), steps=2, includes_fire=1, sign_as_published="-1", valid_range=[0.0, 1.0])
+    da = flux(axes(10.0), steps=2, includes_fire=1, sign_as_published="-1", valid_range=[0.0, 4.0])
     out = aggregate_regions(da, "reccap2")
     assert out.attrs["includes_fire"] == 1 and out.attrs["sign_as_published"] == "-1" and out.name == "nee"
     assert "valid_range" not in out.attrs and '"call": "aggregate_regions' in out.attrs["provenance"]

@@ -423,7 +423,7 @@ def test_sums_conserve_what_is_there(calendar, skip, n, units, holes):
 
 
 def test_attributes_encoding_dtype_and_name():
-    da = series(np.ones(12, "float32"), months(2001, 1), long_name="NEE", area_basis="land", valid_range=[-1, 1])
+    da = series(np.ones(12, "float32"), months(2001, 1), long_name="NEE", area_basis="land", valid_range=[-10, 10])
     da.encoding = {"dtype": "int16", "scale_factor": 0.1, "_FillValue": -9999}
     result = da.flux.convert_units("kgC m-2 s-1")
     assert result.attrs == {"units": "kgC m-2 s-1", "long_name": "NEE", "area_basis": "land"}

@@ -409,3 +409,20 @@ def test_what_comes_back_is_written_without_a_warning(tmp_path, calendar):
         with xr.open_dataset(tmp_path / "flux.nc") as again:
             np.testing.assert_array_equal(again["time"], monthly["time"])
             np.testing.assert_array_equal(step_days(standardise(again)), [31, 28])
+
+
+def test_rates_that_were_added_up_are_refused():
+    """As ``cdo monsum`` writes them; a sum over the unit's own time is a rate."""
+    by_months = bounded(START, START, STOP)
+    by_months["nee"].attrs["cell_methods"] = "area: mean time: sum"
+    for integral in (lambda ds: ds.flux.to_monthly(), lambda ds: ds.flux.annual(), by_month):
+        with pytest.raises(ValueError, match=r"summed over steps of 31 days .* monsum"):
+            integral(by_months)
+    for units in ("gC m-2", "gC m-2 month-1"):
+        of_months = by_months.assign(nee=by_months["nee"].assign_attrs(units=units))
+        np.testing.assert_allclose(by_month(of_months), 1.0)
+        rate = of_months.flux.convert_units("gC m-2 d-1")
+        assert rate["nee"].attrs["cell_methods"] == "area: mean"
+        np.testing.assert_allclose(by_month(rate), 1.0)
+    daily = flux(pd.date_range("2001-01-01", periods=365)).assign_attrs(cell_methods="time: sum")
+    np.testing.assert_allclose(by_month(daily.flux.to_monthly()), COMMON)

@@ -19,7 +19,7 @@ from xflux.regions.globe import GLOBAL, RIDING, check_labels, region_attrs
 from xflux.regions.kernel import CellLists, weighted_sums
 from xflux.regions.weights import Weights, is_weights
 from xflux.temporal.bounds import dataset_bounds
-from xflux.temporal.convert import to_amounts, valid_share, with_bounds
+from xflux.temporal.convert import check_not_summed, to_amounts, valid_share, with_bounds
 from xflux.temporal.steps import stamped_at_starts, steps_of
 from xflux.units import CARBON_SUBSTANCES, UnitsError, amounts_left_out, factor, flux_variables, parse
 from xflux.values import decoded
@@ -151,6 +151,7 @@ def integrate(
         plan = plan.scaled(1 / cell_area(source).values.ravel())
     sums = _integrate(da, plan).assign_attrs(after_sum(da) | {"units": integrated})
     bounds = dataset_bounds(source) if "time" in sums.dims else None
+    check_not_summed(da, bounds)
     finish = partial(
         _finished, weights=weights.bare(), totals=plan.totals, include_global=include_global, scale=scale,
         target=target, freq=freq, bounds=bounds,

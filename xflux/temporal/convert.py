@@ -1,6 +1,7 @@
 """Rates into amounts and back, by the true length of every step."""
 
-from collections.abc import Callable, Hashable
+import re
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ RIDING_ALONG = (
     "assigned",
     "valid_fraction",
 )  # coordinates of a flux; "<variable>_unassigned" in a Dataset
+_SUMMED = re.compile(r"\btime: ?(?:\w+: ?)*sum\b")
 _STALE = ("valid_min", "valid_max", "valid_range", "actual_range", "scale_factor", "add_offset")
 
 
@@ -84,8 +86,41 @@ def finish(result: xr.DataArray, da: xr.DataArray, units: str | None = None) -> 
         attrs["units"] = units
         if units != da.attrs.get("units") and isinstance(attrs.get("long_name"), str):
             attrs["long_name"] = without_units(attrs["long_name"])
+    if not _is_amount(attrs) and _SUMMED.search(str(attrs.get("cell_methods", ""))):
+        attrs["cell_methods"] = _SUMMED.sub("", attrs["cell_methods"]).strip()
+        attrs = {key: value for key, value in attrs.items() if value or key != "cell_methods"}
     result = result.rename(da.name).drop_attrs(deep=False).assign_attrs(attrs)
     return result.drop_encoding()
+
+
+def _is_amount(attrs: Mapping) -> bool:
+    try:
+        return parse(attrs.get("units", ""), attrs).time is None
+    except UnitsError:
+        return False
+
+
+def check_not_summed(da: xr.DataArray, bounds: xr.DataArray | None) -> None:
+    """Refuse a rate that was added up, as by ``monsum`` of CDO: its units and ``cell_methods`` cannot both be true.
+
+    A sum over one unit of time is that rate: of the hours of a day in "gC m-2 d-1", of a month in "gC m-2 month-1".
+    """
+    methods = str(da.attrs.get("cell_methods", ""))
+    if "time" not in da.dims or not _SUMMED.search(methods):
+        return
+    try:
+        units, steps = parse(da.attrs.get("units", ""), da.attrs), needed_steps(da, bounds)
+    except ValueError:  # without units, or without known lengths, there is nothing to compare
+        return
+    if units.time is None:
+        return
+    unit = {"month": 31, "year": 366}.get(units.time) or 1 / factor(_amount(units), units.amount)
+    if steps.days.max() > 1.5 * unit:
+        raise UnitsError(
+            f"{da.name or 'the flux'} is in {units.text!r}, a rate, but was summed over steps of {steps.days.max():g} "
+            f"days (cell_methods {methods!r}), as by monsum or yearsum of CDO. Take means (monmean), or divide by the "
+            f"number of values in each sum; drop cell_methods if they are means already."
+        )
 
 
 # --- units with time ---
@@ -226,6 +261,7 @@ def _amounts(
 # --- Datasets, and the coordinates that ride along ---
 def with_unassigned(da: xr.DataArray, function: Callable, bounds: xr.DataArray | None) -> xr.DataArray:
     """Apply to a flux and to its coordinates ``unassigned`` and ``assigned``: what falls in no region, and in all."""
+    check_not_summed(da, bounds)
     result = function(checked(da), bounds)
     for name in ("unassigned", "assigned"):
         if name in da.coords:
