@@ -282,11 +282,41 @@ def test_one_step_of_a_result_is_known_until_its_axis_changes():
             stale.flux.convert_units("gC m-2")
 
 
+def test_days_of_the_year_of_cdo_are_a_climatology():
+    days = pd.date_range("2003-01-01", periods=365)
+    daily = flux(days).to_dataset().assign_attrs(history="Sat Nov 28: cdo -O -f nc4 ydaymean in.nc out.nc")
+    assert daily.flux.convert_units("gC m-2")["nee"].dims == ("dayofyear",)
+    for other in (daily.assign_attrs(history="cdo sub in.nc -ydaymean in.nc out.nc"), daily.isel(time=slice(90))):
+        assert other.flux.convert_units("gC m-2")["nee"].dims == ("time",)
+
+
+@pytest.mark.parametrize("day", [0, 14, 30])
+def test_one_mean_of_the_months_of_years(day):
+    first, last = pd.Timestamp("2001-01-01") + day * DAY, pd.Timestamp("2002-12-01") + day * DAY
+    ds = bounded([first + (last - first) / 2], [first], [last])
+    with pytest.warns(UserWarning, match="stop short"):
+        assert ds.flux.convert_units("gC m-2")["nee"].item() == 730
+
+
+def test_data_by_year_say_how_years_become_a_time():
+    years = xr.DataArray(np.ones(3), {"year": [2001, 2002, 2003]}, "year", attrs={"units": "gC m-2 d-1"}, name="nee")
+    for call in (
+        lambda x: x.flux.annual(),
+        lambda x: x.flux.annual_anomalies(),
+        lambda x: x.flux.convert_units("gC m-2"),
+    ):
+        for obj in (years, years.to_dataset()):
+            with pytest.raises(ValueError, match=r"rename\(year='time'\)"):
+                call(obj)
+        call(years.rename(year="time"))
+
+
 def test_years_with_gaps_are_no_anomalies():
     whole = flux(pd.date_range("2001-01-01", periods=36, freq="MS"), units="PgC d-1").flux.convert_units("PgC month-1")
     share = xr.ones_like(whole).drop_attrs()
     share[16] = 0.3
-    lacking = whole.assign_coords(valid_fraction=share * 0.8).flux.annual_anomalies(detrend=False)
+    with pytest.warns(UserWarning, match="in 2002 more is missing"):
+        lacking = whole.assign_coords(valid_fraction=share * 0.8).flux.annual_anomalies(detrend=False)
     np.testing.assert_array_equal(lacking.isnull(), [False, True, False])
     assert lacking.attrs["detrended"] == 0
     always = whole.assign_coords(valid_fraction=share.where(False, 0.8)).flux.annual_anomalies(detrend=False)

@@ -12,6 +12,7 @@ from .. import regions as region_sets
 from ..cells import same_grid
 from ..contents import check_sign, riding
 from ..temporal.calendar import MEAN_MONTH
+from ..temporal.riding import RIDING
 from ..values import checked
 from .places import nearest_cells
 from .samples import RATE, Rate, integrate, monthly_rate, take_regions
@@ -254,6 +255,7 @@ class Bridge:
 def _described(integral: xr.DataArray, rate: Rate) -> xr.DataArray:
     """In order (…, time, region), with the attributes of a regional integral."""
     out = integral.transpose(*rate.samples, "region").rename(rate.field.name).drop_attrs(deep=False)
+    out = out.assign_coords({name: rate.field[name].variable for name in RIDING if name in rate.field.coords})
     per = UNITS if rate.months == 1 else ANNUAL
     return out.assign_attrs(units=per, long_name="regional integral through the bridge", **riding(rate.field))
 

@@ -12,7 +12,7 @@ from ..cells import grid_bounds, standardise
 from ..contents import area_basis
 from ..temporal.bounds import dataset_bounds
 from ..temporal.calendar import MEAN_MONTH
-from ..temporal.steps import steps_of
+from ..temporal.steps import carried, steps_of
 from ..values import decoded
 
 RATE = "gC m-2 d-1"
@@ -85,7 +85,8 @@ def monthly_rate(obj: xr.DataArray | xr.Dataset, var: str | None = None, basis: 
         axis = "month" if axis == "dayofyear" else axis
         steps = steps_of(obj)
     days = temporal.step_days(obj)
-    field = _in_order(_field(_as_rate(obj, name), name), axis)
+    field = carried(_in_order(_field(_as_rate(obj, name), name), axis), steps, restamp=True)
+    days = days.assign_coords({axis: field[axis]}) if axis in field.coords else days
     present = None if present is None else present.transpose(*field.dims)
     return Rate(field, days, source, {"month": 1, "year": 12}.get(steps.kind, 0), covered, present)
 

@@ -6,7 +6,7 @@ import xarray as xr
 from ..units import UnitsError, parse
 from .bounds import warn
 from .convert import each_flux, finish, grouped, integrals, restamped, to_amounts, valid_share
-from .steps import Steps, carried_periods, needed_steps
+from .steps import Steps, carried_periods, needed_steps, of_years
 
 GAP = 1e-3
 """Share of a year that may be missing without making it another year: a third of a day."""
@@ -176,13 +176,16 @@ def annual_anomalies(obj: xr.DataArray | xr.Dataset, detrend: bool = True) -> xr
 def whole_years(da: xr.DataArray, bounds: xr.DataArray | None, what: str) -> xr.DataArray:
     """Annual values of the years that the time axis covers, with ``year``; NaN where time or area is missing."""
     if "time" not in da.dims:
-        raise ValueError(f"{what} the dimension 'time' (a climatology has no years), not {tuple(da.dims)}.")
+        raise ValueError(
+            f"{what} the dimension 'time' (a climatology has no years), not {tuple(da.dims)}{of_years(da)}."
+        )
     steps = needed_steps(da, bounds)
     values, share = _by_period(da, bounds, "year")
     if _summed_units(da, steps, "year") is not None:
         values = values.where(share > 1 - 1e-6)
-    values = without_gaps(values, da, share, bounds)
-    values = values.assign_coords(year=("time", _years(values)))
+    whole = without_gaps(values, da, share, bounds)
+    _name_gaps(values, whole)
+    values = whole.assign_coords(year=("time", _years(values)))
     values = carried_periods(values.isel(time=steps.covered("year")), "year")
     if values.sizes["time"] == 0:
         raise ValueError("the time axis covers no year from end to end: there are no annual values.")
@@ -199,6 +202,18 @@ def _anomalies(da: xr.DataArray, bounds: xr.DataArray | None, detrend: bool) -> 
         slope = (year * anomaly).sum("time") / square.where(square > 0)
         anomaly = anomaly - slope.fillna(0.0) * year
     return finish(anomaly.transpose(*values.dims), values).assign_attrs(detrended=int(detrend))
+
+
+def _name_gaps(values: xr.DataArray, whole: xr.DataArray) -> None:
+    """Warn of years that were left out; those of a lazy result are not known yet."""
+    if whole is values or whole.chunks is not None:
+        return
+    lost = (values.notnull() & whole.isnull()).any([d for d in whole.dims if d != "time"]).values
+    if lost.any():
+        warn(
+            f"in {_listed(set(_years(whole)[lost].tolist()))} more is missing than in other years (valid_fraction): "
+            f"NaN in what is made of annual values here. Drop the coordinate valid_fraction to have them none the less."
+        )
 
 
 def without_gaps(

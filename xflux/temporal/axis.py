@@ -15,6 +15,8 @@ from .stamps import inferred_steps
 _NAMES = re.compile(r"(valid_|forecast_|obs_)?(time|date)s?(_?(counter|axis|centered|instant))?|t|datetime", re.I)
 _UNITS = re.compile(r"^\s*\w+\s+since\s+\d|^\s*(day|month|year)s?\s+as\s+%", re.I)
 _YEARLY = ("month", "dayofyear")
+_DAYS_OF_CDO = re.compile(r"\bcdo\s+(-[fPbzkgt]\s*\S+\s+|-\w\s+|--\S+\s+)*-?yday(mean|avg)\b")
+"""In a history: the first operator is one that writes the days of its last year, without bounds."""
 
 
 def standardise(obj: xr.DataArray | xr.Dataset, lengths: bool = True) -> xr.DataArray | xr.Dataset:
@@ -179,6 +181,8 @@ def _climatology(obj: xr.DataArray | xr.Dataset) -> tuple[str, np.ndarray] | Non
     said = bool(time.attrs.get("climatology") or time.encoding.get("climatology"))
     named = isinstance(obj, xr.Dataset) and bounds_name(obj) is not None
     raw = raw_bounds(obj) if named else None
+    if raw is None and _DAYS_OF_CDO.search(str(obj.attrs.get("history", ""))):
+        return _days_of_cdo(np.asarray(time.values))
     values = np.asarray(time.values) if raw is None else raw.values
     if (raw is None and not said) or (values.dtype.kind == "M" and np.isnat(values).any()):
         return None
@@ -193,6 +197,15 @@ def _climatology(obj: xr.DataArray | xr.Dataset) -> tuple[str, np.ndarray] | Non
         return "month", month
     day = _days_of_year(calendar, start, month)
     return ("dayofyear", day) if np.unique(day).size == day.size else None
+
+
+def _days_of_cdo(stamps: np.ndarray) -> tuple[str, np.ndarray] | None:
+    """Days of the year of what the history says is a climatology, if the stamps are each of them once."""
+    calendar = Calendar.of(stamps)
+    ticks = calendar.ticks(stamps)
+    day = _days_of_year(calendar, ticks, calendar.month(ticks) % 12 + 1)
+    whole = day.size == day.max() and np.unique(day).size == day.size and day.size in (365, 366)
+    return ("dayofyear", day) if whole else None
 
 
 def _return_to_their_month(calendar: Calendar, start: np.ndarray, raw: xr.DataArray, time: xr.DataArray, said: bool):

@@ -15,7 +15,7 @@ import xarray as xr
 from .calendar import DAY, Calendar
 from .dates import decode
 from .riding import is_own, ridden
-from .stamps import inferred_steps
+from .stamps import inferred_steps, sit_alike
 
 _MINUTE = 60_000_000
 _NAME = re.compile(r"(time|valid|clim|date).*(bnd|bound)|(bnd|bound)s?_time", re.I)
@@ -182,9 +182,9 @@ def _to_whole_days(start, stop, low, high, slack: int, calendar: Calendar) -> tu
 
 
 def _lack_december(low, high, calendar: Calendar) -> bool:
-    """Whether steps run from a January to the start of a December, as those of annual means of months do."""
-    months = np.stack([calendar.month(low) % 12, calendar.month(high) % 12])
-    return _are_whole_months(low, high, calendar) and bool((months == [[0], [11]]).all())
+    """Whether steps run from a January to the same place in a December, as those of annual means of months do."""
+    edges = np.stack([low, high])
+    return bool((calendar.month(edges) % 12 == [[0], [11]]).all()) and sit_alike(edges.ravel(), calendar)
 
 
 def _are_whole_months(low, high, calendar: Calendar) -> bool:

@@ -14,7 +14,7 @@ from .axis import standardise
 from .bounds import dataset_bounds, time_bounds
 from .calendar import MEAN_YEAR
 from .riding import MONTHS, STAMP
-from .steps import Steps, carried, needed_steps, steps_of
+from .steps import Steps, carried, needed_steps, of_years, steps_of
 
 _PERIODS = {"MS": "month", "ME": "month", "M": "month", "YS": "year", "YE": "year", "Y": "year"}
 RIDING_ALONG = (
@@ -162,7 +162,7 @@ def _ratio(source: Units, target: Units, steps: Steps) -> xr.DataArray | float:
     return number * (_span(target, steps) / _span(source, steps))
 
 
-def _timeless(source: Units, target: Units) -> float:
+def _timeless(source: Units, target: Units, hint: str) -> float:
     """Without steps a rate stays a rate; the year is then the mean Gregorian one, and a month has no length."""
     number = factor(_amount(source), _amount(target))
     if source.time == target.time:  # both "month"
@@ -171,7 +171,7 @@ def _timeless(source: Units, target: Units) -> float:
         return number * MEAN_YEAR if target.time == "year" else number / MEAN_YEAR
     raise UnitsError(
         f"cannot convert {source.text!r} to {target.text!r} without a dimension time, month or dayofyear: the month or "
-        f"step has no length."
+        f"step has no length{hint}."
     )
 
 
@@ -244,7 +244,7 @@ def _amounts(
     if steps is None:
         if freq is not None:
             raise ValueError(f"freq={freq!r} needs a dimension time, month or dayofyear among {tuple(da.dims)}.")
-        return finish(da * _timeless(source, target), da, units), None
+        return finish(da * _timeless(source, target, of_years(da)), da, units), None
     period = _period(freq, target, steps)
     if period is None:
         return finish(da * _ratio(source, target, steps), da, units), None
@@ -304,7 +304,7 @@ def each_flux(obj: xr.DataArray | xr.Dataset, function: Callable) -> xr.DataArra
     names = [n for n in names if {"time", "month", "dayofyear"} & set(obj[n].dims)]
     if not names:
         raise ValueError(
-            f"no variable of this Dataset is a flux (e.g. 'gC m-2 d-1') with a time: {_described(obj)}."
+            f"no variable of this Dataset is a flux (e.g. 'gC m-2 d-1') with a time: {_described(obj)}{of_years(obj)}."
             + amounts_left_out(obj)
         )
     bounds, results = dataset_bounds(obj), {}

@@ -40,14 +40,14 @@ def _whole_months(ticks: np.ndarray, calendar: Calendar) -> int | None:
         return 1
     if (np.diff(month // 12) == 1).all() and gap >= 300 * DAY:
         return 12
-    alike = _sit_alike(ticks, calendar)
+    alike = sit_alike(ticks, calendar)
     if alike and apart.min() == 1 and gap >= 20 * DAY:
         return 1
     return 12 if alike and apart.min() == 12 and not (apart % 12).any() else None
 
 
-def _sit_alike(ticks: np.ndarray, calendar: Calendar) -> bool:
-    """At the start, the end, or the middle of their months (whose lengths differ by three days at most)."""
+def sit_alike(ticks: np.ndarray, calendar: Calendar) -> bool:
+    """Whether times are all at the start, the end or the middle of their months, whose lengths differ by three days."""
     month = calendar.month(ticks)
     since, until = ticks - calendar.start(month), calendar.start(month + 1) - ticks
     return bool(np.ptp(since) < DAY or np.ptp(until) < DAY or np.ptp(since - until) <= 4 * DAY)
@@ -67,7 +67,7 @@ def _regular(ticks: np.ndarray, calendar: Calendar) -> tuple[np.ndarray, np.ndar
     if (composites := _composites(ticks, gaps.max(), calendar)) is not None:
         return composites
     step = gaps.min()
-    months_apart = _sit_alike(ticks, calendar) and np.diff(calendar.month(ticks)).min() > 1
+    months_apart = sit_alike(ticks, calendar) and np.diff(calendar.month(ticks)).min() > 1
     if (gaps % step).any() or months_apart or step > 366 * DAY:  # long steps, or months or years with some left out
         return None
     if step == DAY:

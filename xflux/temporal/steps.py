@@ -211,8 +211,15 @@ def needed_steps(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = N
     """As :func:`steps_of`, but an error where there are none."""
     steps = steps_of(obj, bounds)
     if steps is None:
-        raise ValueError(f"no dimension 'time', 'month' or 'dayofyear' among {tuple(obj.dims)}: there are no steps.")
+        raise ValueError(
+            f"no dimension 'time', 'month' or 'dayofyear' among {tuple(obj.dims)}: there are no steps{of_years(obj)}."
+        )
     return steps
+
+
+def of_years(obj: xr.DataArray | xr.Dataset) -> str:
+    """What an error says to data by ``year``, as groupby("time.year") gives them."""
+    return "; years are read as a time, obj.rename(year='time')" if "year" in obj.dims else ""
 
 
 def step_days(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None) -> xr.DataArray:
