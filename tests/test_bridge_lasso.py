@@ -60,6 +60,26 @@ def test_every_fit_is_optimal_and_stops_exactly_at_its_target(samples, pixels, s
         assert abs(duality_gap(x, y, fit)) < 1e-7
 
 
+def plain_lasso(x, y, alpha, sweeps=3000):
+    """Eq. 1 in plain steps: every pixel's best weight in turn, the others held, until nothing moves."""
+    x, residual, coef = x - x.mean(0), y - y.mean(), np.zeros(x.shape[1])
+    for _ in range(sweeps):
+        for j, column in enumerate(x.T):
+            pull, square = column @ residual + coef[j] * (column @ column), column @ column
+            new = np.sign(pull) * max(abs(pull) - alpha / 2, 0) / square
+            residual, coef[j] = residual + column * (coef[j] - new), new
+    return coef, 1 - residual @ residual / ((y - y.mean()) @ (y - y.mean()))
+
+
+@pytest.mark.parametrize(("seed", "r2"), [(0, 0.5), (1, 0.8), (2, 0.95)])
+def test_equals_coordinate_descent(seed, r2):
+    x, y = problem(30, 6, seed, noise=2.0)
+    fit = largest_alpha(x, y, r2)
+    coef, reached = plain_lasso(x, y, fit.alpha)
+    np.testing.assert_allclose(fit.coef, coef, atol=1e-9)
+    assert reached == pytest.approx(r2, abs=1e-9) and plain_lasso(x, y, 1.01 * fit.alpha)[1] < r2
+
+
 def test_alpha_is_that_of_equation_1_and_equals_scikit_learn():
     from sklearn.linear_model import Lasso
 
