@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from xflux.cells import RADIUS, cell_area
 from xflux.regions import aggregate_regions, latitude_band_limits, region_labels, region_weights
-from xflux.regions.kernel import Plan, weighted_sums
+from xflux.regions.kernel import CellLists, weighted_sums
 from xflux.units import UnitsError
 
 rng = np.random.default_rng(42)
@@ -431,7 +431,7 @@ def test_kernel_on_neighbours_and_strays_equals_a_plain_sum(seed, share):
     cells, steps = 3000, 3
     cell = np.concatenate([np.flatnonzero(rng.random(cells) < share) for _ in range(4)]).astype("int32")
     cuts = np.flatnonzero(np.diff(cell) < 0) + 1
-    plan = Plan(np.concatenate([[0], cuts, [cell.size]]).astype("int64"), cell, rng.random(cell.size))
+    plan = CellLists(np.concatenate([[0], cuts, [cell.size]]).astype("int64"), cell, rng.random(cell.size))
     values = rng.normal(size=(steps, 30, 100)).astype("float32")
     values[rng.random(values.shape) < 0.1] = np.nan
     found = weighted_sums(values, plan)
