@@ -8,6 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from xflux.display import contents_of, described, named_units
+
 
 @runtime_checkable
 class Model(Protocol):
@@ -46,6 +48,20 @@ class Wrapped:
     members: int | None = None
     driver_units: Mapping[str, str] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        units = self.units if isinstance(self.units, Mapping) else dict.fromkeys(self.target_names, self.units)
+        made_of = dict.fromkeys(type(getattr(f, "__self__", getattr(f, "model", f))).__name__ for f in self.functions)
+        facts = {
+            "model": ", ".join(made_of),
+            "drivers": named_units(self.drivers, self.driver_units),
+            "contains": contents_of(self.attrs),
+        }
+        several = f"{self.members} members, " if self.members else ""
+        fluxes = named_units(self.target_names, units)
+        return described(
+            f"xflux.wrap: {several}{len(self.drivers)} driver{'s' * (len(self.drivers) != 1)} → {fluxes}", facts
+        )
 
     def predict(self, rows: np.ndarray, members: Any = None) -> np.ndarray:
         """Fluxes of the rows; ``members`` picks some of an ensemble."""

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xflux import drivers
+from xflux.display import described
 from xflux.synthetic import observe
 from xflux.synthetic.biosphere import TYPES, Hidden, block, pft_shares
 from xflux.synthetic.climate import Climate, make_climate, make_land
@@ -191,6 +192,19 @@ class Earth:
 
     def __init__(self, world: World, settings: Settings, seed: int, streams: list[np.random.SeedSequence]):
         self.world, self.settings, self.seed, self._streams = world, settings, seed, streams
+
+    def __repr__(self) -> str:
+        grid, days = self.world.land.grid, self.world.days
+        facts = {
+            "time": f"{str(days[0])[:10]} … {str(days[-1])[:10]}, {len(days)} days",
+            "land": f"{self.world.land.row.size} cells: land_fraction, land_area",
+            "drivers": ", ".join(map(str, self.world.packed.data_vars)),
+            "truth": "gpp, ter, nee (gC m-2 d-1, daily, per m2 of land), nee_monthly, fire, pft, enso",
+            "observed": f"towers ({self.settings.towers}), inversions, target, bottom_up",
+            "settings": ", ".join(f"{key} {value}" for key, value in vars(self.settings).items()),
+        }
+        size = f"{grid['lat'].size} × {grid['lon'].size} cells"
+        return described(f"xflux.synthetic.Earth: {size}, seed {self.seed}", facts)
 
     def observed(self, *, biases: bool = True, **settings: float) -> Earth:
         """The same world, observed otherwise: other towers and inversions of the same truth.

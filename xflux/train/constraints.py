@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from xflux import temporal
+from xflux.display import contents_of, described, sized
 from xflux.temporal.calendar import MEAN_YEAR, MONTH_DAYS, mean_year
 from xflux.temporal.steps import stamped_at_starts
 from xflux.train.config import check_whole_numbers, plain_numbers
@@ -118,6 +119,18 @@ class RegionalConstraint:
     name: str = "ATM"
     kind: str = field(init=False, default="sampled")
 
+    def __repr__(self) -> str:
+        regions = [str(region) for region in self.target["region"].values] if "region" in self.target.coords else []
+        facts = {
+            "target": sized(self.target),
+            "contains": contents_of(self.target.attrs),
+            "regions": ", ".join(regions),
+            "integral": self.kind + (f", {self.pixels} pixels a step" if self.kind == "sampled" else ""),
+            "drivers": _drivers_of(self.drivers),
+            "options": _chosen(self),
+        }
+        return described(f"xflux.train.RegionalConstraint: {self.name}", facts)
+
     def __post_init__(self):
 
         from xflux.cells import standardise
@@ -222,6 +235,15 @@ class LinearConstraint:
     flux: str | None = None
     name: str = "LINEAR"
 
+    def __repr__(self) -> str:
+        facts = {
+            "observations": f"{self.observations.size}, {int(self.observations.notnull().sum())} with a value",
+            "operator": sized(self.operator),
+            "drivers": _drivers_of(self.drivers),
+            "options": _chosen(self),
+        }
+        return described(f"xflux.train.LinearConstraint: {self.name}", facts)
+
     def __post_init__(self):
 
         from xflux.cells import standardise
@@ -254,6 +276,19 @@ class LinearConstraint:
         _check_weight(self.weight)
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}; expected a share of at least 0 and below 1")
+
+
+def _drivers_of(drivers: xr.Dataset) -> str:
+    sizes = " × ".join(f"{size} {dim}" for dim, size in drivers.sizes.items())
+    return f"{', '.join(map(str, drivers.data_vars))} on {sizes}"
+
+
+def _chosen(constraint: RegionalConstraint | LinearConstraint) -> str:
+    """The settings that are not the defaults."""
+    told = ("name", "pixels", "kind", "integral")
+    plain = [f for f in fields(constraint) if f.repr and f.init and f.name not in told]
+    chosen = {f.name: getattr(constraint, f.name) for f in plain if getattr(constraint, f.name) != f.default}
+    return ", ".join(f"{name}={value!r}" for name, value in chosen.items())
 
 
 def _check_types(constraint: RegionalConstraint | LinearConstraint, **expected: type) -> None:

@@ -1,0 +1,55 @@
+"""What an object is, as text of one screen: a title and its facts."""
+
+from collections.abc import Mapping
+from textwrap import fill
+
+import xarray as xr
+
+WIDTH = 110
+
+
+def described(title: str, facts: Mapping[str, object]) -> str:
+    """A title in angle brackets and one aligned line for each fact; empty ones are left out.
+
+    >>> print(described("xflux.Model: nee", {"drivers": "tair, rg", "members": ""}))
+    <xflux.Model: nee>
+      drivers:  tair, rg
+    """
+    shown = {name: str(value) for name, value in facts.items() if value not in (None, "", ())}
+    width = max(map(len, shown), default=0) + 2
+    lines = [
+        fill(value, WIDTH, initial_indent=f"  {name + ':':{width}}", subsequent_indent=" " * (width + 2))
+        for name, value in shown.items()
+    ]
+    return "\n".join([f"<{title}>", *lines])
+
+
+def sized(da: xr.DataArray) -> str:
+    """Sizes of the dims, the first and the last step, units.
+
+    >>> time = xr.date_range("2001-01-01", periods=24, freq="MS")
+    >>> sized(xr.DataArray([[0.0] * 24], {"time": time}, ("region", "time"), attrs={"units": "PgC month-1"}))
+    '1 region × 24 time (2001-01-01 … 2002-12-01), PgC month-1'
+    """
+    sizes = []
+    for dim, size in da.sizes.items():
+        dates = f" ({str(da[dim].values[0])[:10]} … {str(da[dim].values[-1])[:10]})" if dim == "time" and size else ""
+        sizes.append(f"{size} {dim}{dates}")
+    units = da.attrs.get("units")
+    return " × ".join(sizes) + (f", {units}" if units else "")
+
+
+def contents_of(attrs: Mapping) -> str:
+    """What a flux contains by its attributes, in words.
+
+    >>> contents_of({"includes_fire": 1, "includes_rivers": 0})
+    'with fire, without rivers'
+    """
+    known = {key.removeprefix("includes_"): str(value) for key, value in attrs.items() if key.startswith("includes_")}
+    none = ("0", "0.0", "False")
+    return ", ".join(f"{'without' if value in none else 'with'} {name}" for name, value in known.items())
+
+
+def named_units(names, units: Mapping[str, str]) -> str:
+    """ "tair (degC), rg": names with the units that are known."""
+    return ", ".join(f"{name} ({units[name]})" if units.get(name) else str(name) for name in names)
