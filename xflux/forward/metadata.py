@@ -28,7 +28,7 @@ _COORDS = {
 def with_cf(result: xr.Dataset, grid: xr.Dataset, over_members: bool = False) -> xr.Dataset:
     """The result with CF attributes and bounds; nothing is computed. ``over_members``: fluxes are means of members."""
     from xflux import temporal
-    from xflux.temporal.riding import RIDING
+    from xflux.temporal.riding import RIDING, STAMP
 
     out, grid = result.drop_vars(RIDING, errors="ignore"), temporal.standardise(grid)
     for dim in ("lat", "lon", "time"):
@@ -41,6 +41,8 @@ def with_cf(result: xr.Dataset, grid: xr.Dataset, over_members: bool = False) ->
             attrs.pop("bounds", None)
         if name == "time" and not _is_date(coord):
             attrs.pop("standard_name", None)
+        if "bounds" in attrs and name == "time" and (out["time_bnds"].values[:, 0] == coord.values).all():
+            attrs["stamp"] = STAMP
         out[name].attrs = attrs
     for name in result.data_vars:
         _describe(out[name], str(name), over_members)
