@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from . import units
+from .values import RANGES
 
 CONTENTS = ("fire", "rivers")
 BASES = ("land", "cell")
@@ -225,7 +226,7 @@ def turned(flux: xr.DataArray) -> xr.DataArray:
     """
     result = (-flux).assign_attrs(flux.attrs)
     direction = {"up": "down", "down": "up"}.get(sign(flux))
-    for key in ("standard_name", "long_name", "valid_min", "valid_max", "valid_range", "actual_range"):
+    for key in ("standard_name", "long_name", *RANGES):
         result.attrs.pop(key, None)
     if direction:
         result.attrs["positive"] = direction
@@ -234,7 +235,7 @@ def turned(flux: xr.DataArray) -> xr.DataArray:
 
 def after_sum(flux: xr.DataArray) -> dict:
     """The attributes of a flux's integral over an area: without the names of a flux per area; its sign stays."""
-    gone = ("standard_name", "cell_measures", "cell_methods", "valid_min", "valid_max", "valid_range", "actual_range")
+    gone = ("standard_name", "cell_measures", "cell_methods", *RANGES)
     attrs = {k: v for k, v in flux.attrs.items() if k not in gone} | _positive(flux)
     if "long_name" in attrs:
         attrs["long_name"] = _PER_AREA.sub("", without_units(str(attrs["long_name"]))).strip()

@@ -15,6 +15,8 @@ import xarray as xr
 _DECLARED = ("_FillValue", "missing_value")
 _SINGLE = [float(np.float32(fill)) for fill in (-999.9, -9999.9, 1e20, -1e20)]  # as they come out of float32
 _FILLS = (-999.0, -9999.0, -99999.0, -999999.0, -999.9, -9999.9, -32767.0, -32768.0, 1e20, -1e20, *_SINGLE)
+RANGES = ("valid_min", "valid_max", "valid_range", "actual_range")
+"""Attributes that hold for the values as they are: who changes the values drops them."""
 _LEAST = 9.99e14  # no fill value is smaller
 _HUGE = 1e30  # 9.96921e36 of netCDF, 1e30 to 1e36 of models, the largest float32
 

@@ -10,7 +10,7 @@ import xarray as xr
 from xflux import adjust, temporal
 from xflux.catalogue import open_product
 from xflux.cells import positions
-from xflux.contents import contents
+from xflux.contents import contents, riding
 from xflux.reading import netcdf
 from xflux.study.config import Published, Series, StudyConfig, StudyError, Target
 
@@ -83,7 +83,7 @@ def target(config: Target, files: dict) -> xr.DataArray:
             flux = adjust.remove_fire(flux, emitted[[config.fire.variable]])
         part = regional(flux, source.variable, config.regions)
         part = part if "inversion" in part.dims else part.expand_dims(inversion=[source.name or source.product])
-        notes[f"target.products.{i}"] = {k: v for k, v in part.attrs.items() if k in KEPT}
+        notes[f"target.products.{i}"] = riding(part)
         parts.append(part)
     _same_contents(notes, config)
     joined = xr.concat([p.drop_attrs() for p in parts], "inversion", join="outer", coords="minimal", compat="override")
@@ -95,9 +95,6 @@ def target(config: Target, files: dict) -> xr.DataArray:
     joined = joined.dropna("inversion", how="all").transpose("inversion", "region", "time")
     attrs |= {"units": "PgC month-1", "long_name": "land-atmosphere carbon flux", "left_out": ""}
     return joined.astype("float64").rename("target").assign_attrs(attrs)
-
-
-KEPT = ("includes_fire", "includes_rivers", "adjusted_for")
 
 
 def _same_contents(notes: dict[str, dict], config: Target) -> None:
@@ -117,8 +114,7 @@ def regional(flux: xr.Dataset, variable: str, regions: str) -> xr.DataArray:
     The globe of a study is the sum of its regions, for models, products and target alike: what lies in none is dropped.
     """
     sums = flux.flux.aggregate_regions(regions, units="PgC month-1")[variable].compute()
-    kept = {k: v for k, v in flux[variable].attrs.items() if k in KEPT}
-    return _stamped(sums.reset_coords(drop=True).drop_attrs()).assign_attrs(kept)
+    return _stamped(sums.reset_coords(drop=True).drop_attrs()).assign_attrs(riding(flux[variable]))
 
 
 def _stamped(da: xr.DataArray) -> xr.DataArray:

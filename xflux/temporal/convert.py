@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..contents import without_units
 from ..units import CARBON_SUBSTANCES, Units, UnitsError, amounts_left_out, factor, flux_variables, parse
-from ..values import checked
+from ..values import RANGES, checked
 from .axis import standardise
 from .bounds import dataset_bounds, time_bounds
 from .calendar import MEAN_YEAR
@@ -23,7 +23,7 @@ RIDING_ALONG = (
     "valid_fraction",
 )  # coordinates of a flux; "<variable>_unassigned" in a Dataset
 _SUMMED = re.compile(r"\btime: ?(?:\w+: ?)*sum\b")
-_STALE = ("valid_min", "valid_max", "valid_range", "actual_range", "scale_factor", "add_offset")
+_STALE = (*RANGES, "scale_factor", "add_offset")
 
 
 # --- integrals over periods ---

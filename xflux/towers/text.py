@@ -47,34 +47,28 @@ def load(path: Path, usecols: list[str] | Callable | None = None, as_text: tuple
     """The table (its columns ``usecols``, those of ``as_text`` as they are written), without a saved index."""
     form = layout(path)
     wanted = usecols or (lambda name: not str(name).startswith("Unnamed: "))
-    try:
-        return pd.read_csv(
-            path,
-            sep=form.separator,
-            decimal=form.decimal,
-            encoding=form.encoding,
-            encoding_errors="replace",
-            skiprows=len(form.comments),
-            skipinitialspace=True,
-            usecols=wanted,
-            dtype=dict.fromkeys(as_text, str),
-            low_memory=False,
-        )
-    except (ValueError, EOFError, zipfile.BadZipFile, gzip.BadGzipFile) as problem:
-        raise ValueError(f"{path.name} cannot be read as a table of text: {problem}") from problem
+    return pd.read_csv(
+        path,
+        sep=form.separator,
+        decimal=form.decimal,
+        encoding=form.encoding,
+        encoding_errors="replace",
+        skiprows=len(form.comments),
+        skipinitialspace=True,
+        usecols=wanted,
+        dtype=dict.fromkeys(as_text, str),
+        low_memory=False,
+    )
 
 
 def _first_lines(path: Path, size: int = 2**16) -> bytes:
     """The first bytes of a file that may be packed."""
     suffix = path.suffix.lower()
-    try:
-        if suffix == ".zip":
-            with zipfile.ZipFile(path) as packed, packed.open(packed.namelist()[0]) as file:
-                return file.read(size)
-        with (gzip.open if suffix == ".gz" else open)(path, "rb") as file:
+    if suffix == ".zip":
+        with zipfile.ZipFile(path) as packed, packed.open(packed.namelist()[0]) as file:
             return file.read(size)
-    except (EOFError, IndexError, zipfile.BadZipFile, gzip.BadGzipFile) as problem:
-        raise ValueError(f"{path.name} cannot be unpacked: {problem}") from problem
+    with (gzip.open if suffix == ".gz" else open)(path, "rb") as file:
+        return file.read(size)
 
 
 def _encoding(raw: bytes) -> str:
