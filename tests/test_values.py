@@ -155,6 +155,10 @@ DOORS = {
     "remove_fire": lambda da: xflux.adjust.remove_fire(da, abs(flux())),
     "fire": lambda da: xflux.adjust.remove_fire(flux(), da),
     "regrid": lambda da: da.flux.regrid(xr.Dataset(coords={"lat": [0.0, 30.0], "lon": [0.0, 30.0, 60.0]})),
+    "ensemble": lambda da: xflux.ensemble({"a": flux(), "b": da}),
+    "trend": lambda da: xr.concat(
+        [da.assign_coords(time=da.time + np.timedelta64(k, "D")) for k in (0, 365, 730, 1095)], "time"
+    ).flux.trend(),
     "regional_budget": lambda da: xflux.regions.regional_budget(da.expand_dims(member=2), "latitude-bands"),
 }
 

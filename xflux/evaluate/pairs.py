@@ -23,7 +23,7 @@ def align_pair(
     Along the scored dims the common labels are kept (``n`` tells how many); along every other shared dim the
     labels must be the same set, because a silent inner join there would drop cells or regions.
     """
-    da, reference = checked(one_flux(da, "the array")), checked(one_flux(reference, "the reference"))
+    da, reference = one_flux(da, "the array"), one_flux(reference, "the reference")
     da, reference = with_lat_lon(da), with_lat_lon(reference)
     check_alike(da, reference, allow_contents, "allow_contents")
     reference = same_units(da, reference)
@@ -37,8 +37,9 @@ def align_pair(
 
 
 def one_flux(obj: xr.DataArray | xr.Dataset, role: str) -> xr.DataArray:
+    """A flux with the time axis and the values that can be believed, of a Dataset its only one."""
     if isinstance(obj, xr.DataArray):
-        return standardise(obj)
+        return checked(standardise(obj))
     if not isinstance(obj, xr.Dataset):
         raise TypeError(f"{role} must be a DataArray (or a Dataset with one flux variable), got {type(obj).__name__}")
     from xflux.units import flux_variables
@@ -47,8 +48,8 @@ def one_flux(obj: xr.DataArray | xr.Dataset, role: str) -> xr.DataArray:
     names = flux_variables(obj)
     if len(names) != 1:
         raise ValueError(f"{role} is a Dataset with the flux variables {names}: select one of them")
-    bounds = dataset_bounds(obj)
-    return obj[names[0]] if bounds is None else carried(obj[names[0]], steps_of(obj[names[0]], bounds))
+    bounds, flux = dataset_bounds(obj), checked(obj[names[0]])
+    return flux if bounds is None else carried(flux, steps_of(flux, bounds))
 
 
 def comparable(da: xr.DataArray, reference: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:

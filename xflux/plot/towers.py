@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from xflux.contents import check_sign
 from xflux.plot.styling import (
     CM,
     COLUMN,
@@ -19,6 +20,7 @@ from xflux.plot.styling import (
     quantity_of,
     style,
 )
+from xflux.values import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +59,8 @@ def scatter(
     ('Observed NEE (gC m$^{-2}$ d$^{-1}$)', 'RMSE 0.50')
     >>> plt.close(ax.figure)
     """
-    observed, predicted = one_variable(observed), one_variable(predicted)
+    observed, predicted = checked(one_variable(observed)), checked(one_variable(predicted))
+    check_sign(observed, predicted, ("observed", "predicted"))
     observed_units, units = observed.attrs.get("units"), predicted.attrs.get("units")
     if observed_units and units and observed_units != units:
         raise ValueError(f"observed is in {observed_units!r} and predicted in {units!r}: convert one of them first")

@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from ..units import flux_variables
+from ..values import checked
 from .averages import whole_years
 from .axis import standardise
 from .bounds import dataset_bounds
@@ -55,7 +56,8 @@ def trend(obj: xr.DataArray | xr.Dataset, method: str = "theil-sen", level: floa
         raise ValueError(f"method {method!r} is unknown; expected one of {', '.join(METHODS)}.")
     if not 0 < level < 1:
         raise ValueError(f"level={level}: expected a share such as 0.95.")
-    yearly = whole_years(*_one_series(standardise(obj)), "a trend needs")
+    da, bounds = _one_series(standardise(obj))
+    yearly = whole_years(checked(da), bounds, "a trend needs")
     beside = [c for c in yearly.coords if "time" in yearly[c].dims]
     years = yearly["year"].values.astype("float64")
     plain = yearly.drop_vars(beside).chunk(time=-1) if yearly.chunks is not None else yearly.drop_vars(beside)
