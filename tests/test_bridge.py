@@ -501,7 +501,7 @@ def test_full_integral_on_another_grid_needs_the_regions(nee, bridge):
 
 def test_a_field_of_the_opposite_sign_is_refused(nee):
     bridge = nee.rename("nee").flux.fit_bridge("latitude-bands", r2=0.5, seed=0)
-    assert bridge.attrs["positive"] == "up"
+    assert bridge.attrs["sign"] == "up"
     nbp = (-nee).assign_attrs(nee.attrs).rename("nbp")
     for use in (bridge.predict, bridge.diagnose):
         with pytest.raises(ValueError, match=r"opposite signs: the field \(nbp\).*the bridge into the atmosphere"):

@@ -110,7 +110,7 @@ class Bridge:
 
     def _monthly(self, da: xr.DataArray | xr.Dataset, var: str | None, area_basis: str | None = None) -> Rate:
         rate = monthly_rate(da, var, area_basis)
-        check_sign(rate.field, self.attrs, ("the field", "the bridge"))
+        check_sign(rate.field, {"positive": self.attrs.get("sign") or ""}, ("the field", "the bridge"))
         given, own = rate.field.attrs.get("area_basis"), self.attrs.get("area_basis")
         if given and own and given != own:
             raise ValueError(

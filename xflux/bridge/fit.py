@@ -184,7 +184,7 @@ def prepare(
         "regions": regions if isinstance(regions, str) else None,
         "land_fraction": land_fraction is not None,
         "n_samples": len(samples.values),
-        "positive": sign(rate.field),
+        "sign": sign(rate.field),
         "provenance": stamp(f"fit_bridge({_describe(regions)}, {opts})"),
     }
     kept = weights.drop_vars([c for c in weights.coords if c not in weights.dims])
