@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "xflux"
 
 # Rooms by level, from the bottom; a room imports only what stands lower. The first level is for all to use.
 LEVELS = [
-    {"display", "compile", "extras", "files", "reading", "shadow", "data", "units", "values"},
+    {"display", "compile", "extras", "files", "forks", "reading", "shadow", "data", "units", "values"},
     {"contents", "stores"},
     {"temporal", "cells"},
     {"align", "regions", "adjust", "catalogue"},

@@ -137,3 +137,15 @@ def test_contributing_pixels_are_among_the_frequent_ones(nee, mask, counts):
 def test_senseless_numbers(nee, mask):
     with pytest.raises(ValueError, match="trials=0, batch=50: expected at least 1"):
         bridge_stability(nee, mask, trials=0)
+
+
+def test_a_file_of_trials_whose_arrays_do_not_fit_is_named(nee, mask, tmp_path):
+    path = tmp_path / "trials.npz"
+    bridge_stability(nee, mask, trials=1, path=path, **OPTIONS)
+    with np.load(path) as kept:
+        whole = dict(kept)
+    for name in ("n_pixels", "reached", "count", "drawn", "cluster"):
+        for value in (np.array("x"), np.array(5), np.zeros((0, 0), int), np.arange(3), whole[name] * 1.5):
+            np.savez_compressed(path, **whole | {name: value})
+            with pytest.raises(ValueError, match=r"trials\.npz is damaged or is not a file of bridge_stability"):
+                bridge_stability(nee, mask, trials=1, path=path, **OPTIONS)

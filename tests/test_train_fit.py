@@ -183,6 +183,31 @@ def test_a_checkpoint_that_cannot_be_written_is_refused_before_training(earth, t
             train.fit(earth.towers, DRIVERS, config=SMALL, checkpoint=tmp_path / name, progress=pytest.fail)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "adam.0.exp_avg",
+        "adam.1.step",
+        "best.weight0",
+        "last.bias1",
+        "now.bias0",
+        "stopped",
+        "best_epoch",
+        "record.loss",
+    ],
+)
+def test_a_checkpoint_whose_arrays_do_not_fit_is_named(earth, tmp_path, name):
+    from xflux.train import checkpoint, files
+
+    path = tmp_path / "run.checkpoint"
+    train.fit(earth.towers, DRIVERS, config=SMALL, checkpoint=path)
+    words, arrays = files.read(path, checkpoint.KIND)
+    for other in ({name: np.zeros((1, 1))}, {name: np.zeros(0)}, {}):
+        files.write(path, checkpoint.KIND, words, {k: v for k, v in arrays.items() if k != name} | other)
+        with pytest.raises(ValueError, match=r"run\.checkpoint is damaged"):
+            train.fit(earth.towers, DRIVERS, config=SMALL, checkpoint=path)
+
+
 def test_a_checkpoint_of_another_run_is_refused(earth, tmp_path):
     path = tmp_path / "run.checkpoint"
     train.fit(earth.towers, DRIVERS, config=SMALL, checkpoint=path)

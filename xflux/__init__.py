@@ -8,7 +8,7 @@ import importlib
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from . import cells
+from . import cells, forks  # noqa: F401 (forked processes work)
 from .accessor import DataArrayFlux, DatasetFlux
 from .bridge import Bridge, load_bridge
 from .catalogue import open_product, products

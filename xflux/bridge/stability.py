@@ -16,6 +16,7 @@ from .fit import FitOptions, clusters_of, fit_candidates, prepare
 from .samples import RegionSamples, Samples
 
 KIND = "xflux stability"
+WHAT = "a file of bridge_stability: remove it, or give another path="
 
 
 def bridge_stability(
@@ -124,6 +125,8 @@ class _State:
             raise ValueError(
                 f"{path} holds the trials of other data or options; give another path=, or remove the file."
             )
+        with blamed_on(path, WHAT):
+            self._check_fit(kept)
         have, want = kept["n_pixels"].shape[1], self.n_pixels.shape[1]
         if have > want and (kept["n_pixels"][:, want:] >= 0).any():
             raise ValueError(
@@ -136,6 +139,14 @@ class _State:
             setattr(self, name, np.split(kept[name], splits))
         return self
 
+    def _check_fit(self, kept: dict[str, np.ndarray]) -> None:
+        regions, trials = kept["n_pixels"].shape
+        shapes = {"n_pixels": (len(self.count), trials), "reached": (regions, trials)}
+        shapes |= dict.fromkeys(("count", "drawn", "cluster"), (sum(c.size for c in self.count),))
+        for name, shape in shapes.items():
+            if kept[name].shape != shape or kept[name].dtype.kind not in "iub":
+                raise ValueError(f"its {name} are {kept[name].dtype} {kept[name].shape}, expected integers {shape}")
+
     def write(self, path: Path) -> None:
         """Replace ``path`` at once, so that an interruption leaves the old file or the new one."""
         arrays = {name: np.concatenate(getattr(self, name)) for name in ("count", "drawn", "cluster")}
@@ -146,7 +157,7 @@ class _State:
 
 def _opened(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file of trials; an error that names it where it is none."""
-    with blamed_on(path, "a file of bridge_stability: remove it, or give another path="), np.load(path) as kept:
+    with blamed_on(path, WHAT), np.load(path) as kept:
         names = ("fingerprint", "n_pixels", "reached", "count", "drawn", "cluster")
         return {name: kept[name] for name in names}
 

@@ -149,7 +149,10 @@ def shown_table(heads: Iterable, rows: Iterable[Iterable], source: str) -> dict[
 def _cell(value: object) -> tuple[str, str | None]:
     if isinstance(value, bool) or (not isinstance(value, int | float) and not hasattr(value, "dtype")):
         return str(value), None
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # whole numbers have no largest one
+        return str(value), None
     return ("–", "") if math.isnan(number) else (shown(number), repr(number))
 
 

@@ -61,6 +61,7 @@ class Checkpoint:
                 "this run another checkpoint="
             )
         with blamed_on(self.path, f"an {KIND}"):
+            _check_fit(self.run, arrays)
             _restore(self.run, arrays)
 
 
@@ -140,6 +141,24 @@ def _state(run: "Trainer") -> dict[str, np.ndarray]:
     for i, term in enumerate(run.terms):
         arrays |= {f"term.{i}.{k}": v for k, v in term.state().items()}
     return arrays
+
+
+def _check_fit(run: "Trainer", arrays: dict[str, np.ndarray]) -> None:
+    """Every array of the state must be there in its shape and type; NaN may be, of a training that ran away."""
+    wanted = {f"{part}.{k}": v for part in ("now", "best", "last") for k, v in run.best.items()}
+    wanted |= {"log_variance": run.log_variance.detach().cpu().numpy()}
+    wanted |= {name: np.asarray(getattr(run, name)) for name in ("best_epoch", "best_value", "stopped")}
+    for i, parameter in enumerate([*run.network.parameters, run.log_variance]):
+        if any(k.startswith(f"adam.{i}.") for k in arrays):  # one loss alone has no variance that is learned
+            like = parameter.detach().cpu().numpy()
+            wanted |= {f"adam.{i}.step": np.zeros(1, "f4"), f"adam.{i}.exp_avg": like, f"adam.{i}.exp_avg_sq": like}
+    for name, like in wanted.items():
+        if (arrays[name].shape, arrays[name].dtype) != (like.shape, like.dtype):
+            raise ValueError(f"its {name} is {arrays[name].dtype} {arrays[name].shape}, not {like.dtype} {like.shape}")
+    records = {k.removeprefix("record."): len(v) for k, v in arrays.items() if k.startswith("record.")}
+    known = {"loss", "rate", "validation_loss", "sigma2", "validation"}
+    if not known <= set(records) or len(set(records.values())) > 1:
+        raise ValueError(f"its records of epochs are {records}")
 
 
 def _restore(run: "Trainer", arrays: dict[str, np.ndarray]) -> None:

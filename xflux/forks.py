@@ -1,0 +1,17 @@
+"""A forked process lacks the threads of its parent, which libraries still count on."""
+
+import os
+import sys
+from threading import Lock
+
+
+def _forget_the_pools_of_dask() -> None:
+    """Its tasks would wait for ever for threads that are not here; new pools are made when they are needed."""
+    threaded = sys.modules.get("dask.threaded")
+    if threaded is not None:
+        vars(threaded).update(default_pool=None, pools_lock=Lock())
+        threaded.pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_the_pools_of_dask)
