@@ -3,7 +3,7 @@
 Runs `examples/interannual/study.toml` once a seed into OUT/seed_N (what is done there is kept) and prints, as mean and
 range over the seeds: annual anomalies against the inversions' mean, and means, seasonal cycles and towers, in the years
 of training and in those that no model saw. Then what must hold of the best variant in the unseen years, with what came
-out. What it means is in docs/interannual.md. A seed takes about three minutes of one core.
+out. What it means is in docs/interannual.md. A seed takes about five minutes of one core.
 
 `--blocks` chooses settings within the years of training: each of three blocks of four years of 2001-2012 is left out in
 turn, and what judges are these years.
