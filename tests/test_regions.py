@@ -488,3 +488,13 @@ def test_annual_steps_are_not_cut_into_months():
     da = flux(axes(10.0), steps=2).assign_coords(time=xr.date_range("2001-01-01", periods=2, freq="YS"))
     with pytest.raises(ValueError, match="longer than a month: freq='MS' is not possible"):
         aggregate_regions(da, "reccap2", "PgC yr-1", freq="MS")
+
+
+def test_what_rides_on_the_flux_is_not_taken_for_the_integrals_own():
+    da = flux(axes(30.0), steps=3)
+    riding = da.assign_coords({c: ("time", np.zeros(3)) for c in ("valid_fraction", "unassigned", "assigned")})
+    expected = aggregate_regions(da, "reccap2", include_global=True)
+    xr.testing.assert_identical(aggregate_regions(riding, "reccap2", include_global=True), expected)
+    xr.testing.assert_identical(
+        aggregate_regions(riding.chunk(time=2), "reccap2", include_global=True).compute(), expected
+    )

@@ -150,6 +150,7 @@ def integrate(
     if per_cell:
         plan = plan.scaled(1 / cell_area(source).values.ravel())
     sums = _integrate(da, plan).assign_attrs(after_sum(da) | {"units": integrated})
+    sums = sums.drop_vars(("valid_fraction", *RIDING), errors="ignore")  # the flux's own are not those of its integrals
     bounds = dataset_bounds(source) if "time" in sums.dims else None
     check_not_summed(da, bounds)
     finish = partial(
