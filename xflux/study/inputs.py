@@ -180,7 +180,8 @@ def read_target(target: Target, path: Path) -> xr.DataArray:
     """The regional target as (inversion, region, time) in PgC month-1; inversions without any value are left out.
 
     The region labels that tile the globe are kept: labels of the file that the region set does not have (wider
-    bands that overlap the others) are dropped, and named in ``attrs["left_out"]``.
+    bands that overlap the others) are dropped, and named in ``attrs["left_out"]``. The globe of a study is the sum of
+    its regions: what lies in none is dropped too.
     """
     from xflux import regions
 
@@ -195,7 +196,8 @@ def read_target(target: Target, path: Path) -> xr.DataArray:
         raise StudyError(
             f"target: none of the labels {labels} is a region of {target.regions!r}, which has {list(known)}"
         )
-    array = array.sel(region=kept)
+    array = array.reset_coords(drop=True).sel(region=kept)
+    array["region"].attrs = {}
     stacked = _one_ensemble_dim(array, target.ensemble_dims)
     stacked = stacked.dropna("inversion", how="all").transpose("inversion", "region", "time")
     amounts = temporal.convert_units(stacked, "PgC month-1").astype("float64")
