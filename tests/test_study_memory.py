@@ -9,6 +9,7 @@ import xarray as xr
 
 from xflux import drivers, forward
 from xflux.study import StudyError, pipeline, results, weather
+from xflux.study.base import open_base
 from xflux.study.config import Drivers
 
 CELLS = {"lat": np.arange(-87.5, 90, 5.0), "lon": np.arange(-177.5, 180, 5.0)}
@@ -79,21 +80,21 @@ def test_files_of_a_group_follow_each_other_in_any_order_and_convention(tmp_path
     turned = second.assign_coords(lon=second.lon % 360).sortby("lon").sortby("lat", ascending=False)
     second.to_netcdf(tmp_path / "a.nc")
     first.rename(time="valid_time", lat="latitude", lon="longitude").to_netcdf(tmp_path / "b.nc")
-    (opened,) = weather.open_base([[tmp_path / "a.nc", tmp_path / "b.nc"]])
+    (opened,) = open_base([[tmp_path / "a.nc", tmp_path / "b.nc"]])
     np.testing.assert_array_equal(opened.time, base.time)
     np.testing.assert_array_equal(opened["TAIR"], base["TAIR"])
     turned[["NDVI"]].to_netcdf(tmp_path / "c.nc")
-    parts = weather.open_base([[tmp_path / "b.nc"], [tmp_path / "c.nc"]])
+    parts = open_base([[tmp_path / "b.nc"], [tmp_path / "c.nc"]])
     np.testing.assert_array_equal(parts[1]["NDVI"], second["NDVI"])
     first.to_netcdf(tmp_path / "d.nc")
     with pytest.raises(StudyError, match=r"drivers.base: b.nc …: 2001-01-01.* comes twice"):
-        weather.open_base([[tmp_path / "b.nc", tmp_path / "d.nc"]])
+        open_base([[tmp_path / "b.nc", tmp_path / "d.nc"]])
     first.isel(lat=slice(0, 9)).to_netcdf(tmp_path / "e.nc")
     with pytest.raises(StudyError, match=r"e.nc is not on the grid of drivers.base: 27 of 36 latitudes"):
-        weather.open_base([[tmp_path / "b.nc"], [tmp_path / "e.nc"]])
+        open_base([[tmp_path / "b.nc"], [tmp_path / "e.nc"]])
     base.isel(time=0, drop=True).to_netcdf(tmp_path / "f.nc")
     with pytest.raises(StudyError, match="which have no time to follow each other in"):
-        weather.open_base([[tmp_path / "b.nc", tmp_path / "f.nc"]])
+        open_base([[tmp_path / "b.nc", tmp_path / "f.nc"]])
 
 
 def peak_of(work) -> float:
@@ -119,7 +120,7 @@ def test_memory_does_not_grow_with_the_years(tmp_path, monkeypatch):
         out = tmp_path / f"{name}_{years}"
         out.mkdir()
         files = [tmp_path / f"base_{2001 + y}.nc" for y in range(years)]
-        grid = weather.write_grid(config(), weather.open_base([files]), land, out)
+        grid = weather.write_grid(config(), open_base([files]), land, out)
         pipeline.run_forward(grid.drop_vars("land_fraction"), model, out / "flux" / "ec.zarr")
         sums = results.integrals(out, "reccap2", land, ["ec"])
         assert sums["ec"].sizes["time"] == 12 * years
