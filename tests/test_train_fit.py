@@ -633,7 +633,7 @@ def test_repr_of_constraints_has_no_arrays(earth):
     assert "total=True" in repr(top) and "integral: sampled" in repr(top) and len(repr(top)) < 600
     footprint = earth.grid.warm.isel(month=0, drop=True).expand_dims(obs=3)
     linear = train.LinearConstraint(footprint, footprint.mean(("lat", "lon")), 0.1, earth.grid, name="TALL")
-    assert "name='TALL'" in repr(linear) and len(repr(linear)) < 200
+    assert "LinearConstraint: TALL" in repr(linear) and len(repr(linear)) < 200
 
 
 FORKED = """
