@@ -186,6 +186,8 @@ def test_it_learns_years_that_it_has_not_seen(earth):
         if name == "IAV":
             assert model.history.term.values.tolist() == ["EC", "ATM", "ATM_total", "ATM_anomalies"]
             assert model.attrs["constraints"][0]["anomalies"] is True
+            seen = train.regional_integrals(model, top[0]).full  # the constraint itself serves to look back
+            np.testing.assert_allclose(seen, train.regional_integrals(model, whole).full.isel(step=slice(72)))
     assert found["IAV"][0] > 0.95 and 0.7 < found["IAV"][1] < 1.3
     assert abs(found["IAV"][1] - 1) < abs(found["EC"][1] - 1)
 

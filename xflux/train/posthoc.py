@@ -55,7 +55,8 @@ def regional_integrals(model: FluxModel, constraint: RegionalConstraint, draws: 
         units=model.target_units,
     )  # fmt: skip
     scaling = Scaling(tuple(model.drivers), model.mean, model.scale, model.driver_units)
-    term = RegionalTerm(replace(constraint, control_variate=False), scaling, list(range(model.members)), 0, setting)
+    plain = replace(constraint, control_variate=False, years_per_step=1, anomalies=False)  # of training alone
+    term = RegionalTerm(plain, scaling, list(range(model.members)), 0, setting)
     dims, labels = ("member", "region", "step"), {"member": np.arange(model.members), "region": list(term.regions)}
     labels |= {k: ("step", v) for k, v in term.calendar.labels(term.target).items()}
     attrs, found = {"units": "PgC month-1"}, xr.Dataset(coords=labels)
