@@ -32,14 +32,16 @@ SAID = {
     "temporal": "bounds, steps, averages",
     "contents": "what a flux holds, its basis",
     "stores": "Zarr by region",
-    "units": "factors between units",
-    "values": "packing, fill values",
-    "files": "written whole, stamped",
-    "reading": "errors name the file",
+    "units": "factors",
+    "values": "packing, fills",
+    "files": "written whole",
+    "reading": "names the file",
     "compile": "loops, by numba",
-    "extras": "what is not installed",
-    "shadow": "a variable named flux",
-    "data": "tables and templates",
+    "extras": "not installed",
+    "shadow": "variable “flux”",
+    "data": "tables, templates",
+    "display": "objects as text",
+    "forks": "threads after fork",
 }
 
 

@@ -207,7 +207,7 @@ def draw(results: Results):
             for name, da in ours.items():
                 ax.plot(da["year"], da.sel(region=region), color=paint[name], linestyle=dash(name), label=name)
             ax.axhline(0, color="#A0A0A0", linewidth=0.5, zorder=0)
-            ax.set(title=str(region), ylabel="Anomaly (PgC yr$^{-1}$)")
+            ax.set(title=str(region), ylabel="Detrended anomaly (PgC yr$^{-1}$)")
         for ax in panels[every.sizes["region"] :]:
             ax.set_visible(False)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
