@@ -23,6 +23,7 @@ import distributed  # noqa: F401 (its settings come with it)
 import numpy as np
 import pytest
 import xarray as xr
+from sklearn.cluster import KMeans
 from train_world import DRIVERS, world
 
 import xflux
@@ -323,7 +324,8 @@ def test_state_in_a_forked_child(name):
     function = FUNCTIONS[name]
     lazy = flux().chunk(time=12, lat=6)
     result(function(flux()))
-    result(function(lazy))  # the parent has used threads of its own, and dask's
+    result(function(lazy))  # the parent has used threads of its own, dask's, and OpenMP's
+    KMeans(4, n_init=1).fit(np.random.default_rng(0).normal(size=(5000, 5)))
 
     def child():
         def own():  # what a new thread takes torch itself counts anew in a forked process

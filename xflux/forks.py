@@ -2,7 +2,35 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
+
+
+class _Process:
+    forked = False
+
+
+def forked() -> bool:
+    """Whether this process was forked from one that had loaded xflux."""
+    return _Process.forked
+
+
+@contextmanager
+def one_thread_after_fork() -> Iterator[None]:
+    """One thread for OpenMP's loops in a forked process: they would wait for the parent's threads, or crash."""
+    if not forked():
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="openmp"):
+        yield
+
+
+def _after_fork() -> None:
+    _Process.forked = True
+    _forget_the_pools_of_dask()
 
 
 def _forget_the_pools_of_dask() -> None:
@@ -14,4 +42,4 @@ def _forget_the_pools_of_dask() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_the_pools_of_dask)
+    os.register_at_fork(after_in_child=_after_fork)

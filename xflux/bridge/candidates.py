@@ -13,6 +13,8 @@ Rules, where the paper gives none:
 
 import numpy as np
 
+from ..forks import one_thread_after_fork
+
 ALL_PIXELS = 300
 LANDMARKS = 600
 _BLOCK = 2_000_000  # distances per call, so that memory stays bounded
@@ -54,14 +56,10 @@ def _distances(series: np.ndarray, window: int | None, block: tuple | None) -> n
 
     if len(series) < 2:
         return np.zeros(0)
-    found = dtw.distance_matrix_fast(series, window=window, block=block, compact=True, parallel=_has_openmp())
+    parallel = dtw.dtw_cc_omp is not None
+    with one_thread_after_fork():
+        found = dtw.distance_matrix_fast(series, window=window, block=block, compact=True, parallel=parallel)
     return np.asarray(found, float)
-
-
-def _has_openmp() -> bool:
-    from dtaidistance import dtw
-
-    return dtw.dtw_cc_omp is not None
 
 
 def _finite(series: np.ndarray) -> np.ndarray:
@@ -126,7 +124,8 @@ def spectral_clusters(
     embedding = _embedding(series, chosen, clusters, window)
     distinct = len(np.unique(embedding.round(9), axis=0))  # pixels may repeat each other
     means = KMeans(min(clusters, distinct), n_init=5, random_state=int(rng.integers(2**31)))
-    return means.fit_predict(embedding)
+    with one_thread_after_fork():
+        return means.fit_predict(embedding)
 
 
 def _embedding(series: np.ndarray, landmarks: np.ndarray, size: int, window: int | None) -> np.ndarray:

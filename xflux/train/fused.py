@@ -12,6 +12,8 @@ from threading import Lock, current_thread, main_thread
 import numpy as np
 import torch
 
+from xflux.forks import forked
+
 CHUNKS = 4  # pieces of each member's rows; fixed, so that sums do not depend on the number of threads
 
 
@@ -63,24 +65,13 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="xflux-train")
 
 
-class _Process:
-    """Whether this process was forked from one that had loaded torch, whose threads do not exist here."""
-
-    forked = False
-
-
-def _after_fork() -> None:
-    _Process.forked = True
-    _pool.cache_clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 @contextmanager
 def one_thread_after_fork() -> Iterator[None]:
-    """One thread for torch in a forked process: OpenMP waits for ever for the threads of the parent's pool."""
-    with threads_for_kernels() if _Process.forked else nullcontext():
+    """As :func:`xflux.forks.one_thread_after_fork`, for torch, which counts its threads itself."""
+    with threads_for_kernels() if forked() else nullcontext():
         yield
 
 
