@@ -197,6 +197,8 @@ def test_anomalies_that_do_not_fit(written, change, message):
     ({"evaluation.unseen_years": [2006, 2010]}, "the drivers have"),
     ({"drivers.resolution": 7.0}, "does not divide 180"),
     ({"drivers.anomalies.multiply": {"TAIR": "dt"}}, "once: in add or in multiply"),
+    ({"drivers.anomalies.detrend": ["VPD"]}, r"detrend: \['VPD'\] has no anomalies here"),
+    ({"variant.months.means": {"CAMS": "reccap2"}}, r"variant means: \['CAMS'\] is no map of evaluation.maps"),
 ])  # fmt: skip
 def test_malformed_studies_by_years(written, change, message):
     with pytest.raises(StudyError, match=message):
@@ -255,3 +257,26 @@ def _target_mean(run) -> float:
     with xr.open_dataset(run / "inputs" / "target.nc") as opened:
         target = opened["target"].sel(inversion=["A", "B"]).sum("region").mean("inversion")
         return float(target.sel(time=slice("2006", "2007")).sum() / 2)
+
+
+def test_anomalies_less_their_trend(written):
+    (plain,), (years,) = base_of(written), base_of(written, **{"drivers.anomalies.detrend": ["TAIR"]})
+    with xr.open_dataset(written.parent / "anomalies.nc") as given:
+        dt = given.dt.values[:, 0, 0]
+    when = (given.time - given.time[0]).values / np.timedelta64(1, "D")
+    trend = np.polyval(np.polyfit(when, dt, 1), when)
+    removed = (plain.TAIR - years.TAIR).values[:, 0, 0]
+    np.testing.assert_allclose(removed, trend - trend.mean(), atol=1e-6)
+    np.testing.assert_allclose(plain.PREC, years.PREC)
+
+
+def test_a_map_of_classes_is_averaged_as_shares(written, tmp_path):
+    with xr.open_dataset(written.parent / "base.nc") as base:
+        igbp = xr.where(base.lon < 0, 1.0, 10.0) * xr.ones_like(base.lat)
+        base.assign(IGBP=igbp.transpose("lat", "lon")).to_netcdf(tmp_path / "classes.nc")
+    cover = {"variable": "IGBP", "classes": {"forest": ["ENF"], "grass": ["GRA"]}}
+    files = str(tmp_path / "classes.nc")
+    made = base_of(written, **{"drivers.resolution": 90.0, "drivers.base": files, "drivers.cover": cover})
+    shares = next(part.IGBP for part in made if "IGBP" in part)
+    np.testing.assert_allclose(shares.sel({"class": "ENF"})[0], [1.0, 1.0, 0.0, 0.0])
+    np.testing.assert_allclose(shares.sel({"class": ["ENF", "GRA"]}).sum("class"), 1.0)

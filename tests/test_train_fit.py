@@ -681,3 +681,22 @@ def test_names_of_sites_may_be_text_of_any_type(earth, kind):
     one = dataclasses.replace(SMALL, max_epochs=1)
     found, right = (train.fit(table, DRIVERS, config=one) for table in (towers, earth.towers))
     assert found.folds == right.folds and found.history.equals(right.history)
+
+
+def test_a_row_of_weight_two_counts_as_two_rows():
+    x = np.tile([-1.0, 1.0], 12)  # so that the drivers' mean and scale do not depend on the weights
+    site = np.repeat(["A", "B", "C"], 8)
+    nee = ("sample", np.random.default_rng(0).normal(size=24), {"units": "gC m-2 d-1"})
+    towers = xr.Dataset({"x": ("sample", x), "nee": nee, "days": ("sample", np.tile(np.repeat([1.0, 2.0], 4), 3))})
+    towers = towers.assign_coords(site=("sample", site), lat=("sample", np.zeros(24)), lon=("sample", np.zeros(24)))
+    repeated = towers.isel(sample=np.repeat(np.arange(24), towers.days.values.astype(int)))
+    shared = dict(folds=3, max_epochs=3, dtype="float64", batch=100)
+    weighted = train.fit(towers, ["x"], config=train.TrainConfig(weights="days", **shared))
+    plain, alike = (train.fit(ds, ["x"], config=train.TrainConfig(**shared)) for ds in (repeated, towers))
+    for name in ("loss", "validation_loss"):
+        np.testing.assert_allclose(weighted.history[name], plain.history[name])
+        assert not np.allclose(weighted.history[name], alike.history[name])
+    with pytest.raises(KeyError, match="hours"):
+        train.fit(towers, ["x"], config=train.TrainConfig(weights="hours", **shared))
+    with pytest.raises(ValueError, match="weights='days': expected a finite number above 0"):
+        train.fit(towers.assign(days=towers.days - 1), ["x"], config=train.TrainConfig(weights="days", **shared))

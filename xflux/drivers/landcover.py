@@ -45,7 +45,7 @@ def cover(obj: xr.Dataset | xr.DataArray, classes: Classes) -> xr.Dataset:
     array([[1., 0.]])
     """
     side = "towers" if isinstance(obj, xr.Dataset) else "grid"
-    shares = _of_towers(obj) if side == "towers" else _of_grid(obj)
+    shares = _of_towers(obj) if side == "towers" else class_shares(obj)
     known = list(map(str, shares["class"].values))
     out = {}
     for name, given in classes.items():
@@ -69,8 +69,8 @@ def _of_towers(towers: xr.Dataset) -> xr.DataArray:
     return xr.DataArray(share, {"class": labels}, ("sample", "class"))
 
 
-def _of_grid(field: xr.DataArray) -> xr.DataArray:
-    """Fractions with the dim ``class``, of fractions or of a map of numbers."""
+def class_shares(field: xr.DataArray) -> xr.DataArray:
+    """Shares ``class`` × (lat, lon), of fractions or of a map of class numbers, as `cover` takes them."""
     other = [d for d in field.dims if d not in ("lat", "lon")]
     if len(other) == 1 and other[0] in field.coords:
         return field.rename({other[0]: "class"}).assign_coords({"class": field[other[0]].values.astype(str)})

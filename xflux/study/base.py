@@ -8,6 +8,7 @@ import xarray as xr
 
 from xflux import units
 from xflux.cells import regrid, same_grid, standardise
+from xflux.drivers.landcover import class_shares
 from xflux.reading import blamed_on, netcdf
 from xflux.study.config import Anomalies, Drivers, StudyError
 from xflux.study.published import on_cells
@@ -42,13 +43,15 @@ def coarse(base: list[xr.Dataset], config: Drivers, land: xr.DataArray) -> list[
     finest = max(abs(float(np.diff(part[axis].values[:2])[0])) for part in base for axis in ("lat", "lon"))
     if step < finest - 1e-6:
         raise StudyError(f"drivers.resolution = {step:g} degrees is finer than drivers.base, which has {finest:g}")
-    if config.cover and any(config.cover.variable in p and p[config.cover.variable].ndim == 2 for p in base):
-        raise StudyError(
-            f"drivers.resolution averages, and drivers.cover.variable = {config.cover.variable!r} is a map of classes: "
-            "take fractions (class, lat, lon)"
-        )
     land = land if same_grid(land, base[0]) else regrid(land, base[0])
-    return [regrid(part, grid, area_basis="land", land_fraction=land) for part in base]
+    parts = [_with_shares(part, {cover.variable for cover in config.cover}) for part in base]
+    return [regrid(part, grid, area_basis="land", land_fraction=land) for part in parts]
+
+
+def _with_shares(part: xr.Dataset, covers: set[str]) -> xr.Dataset:
+    """Maps of land-cover classes as shares (class, lat, lon), which can be averaged."""
+    maps = {name: part[name] for name in covers if name in part and part[name].ndim == 2}
+    return part.assign({name: class_shares(field) for name, field in maps.items()})
 
 
 # ------------------------------------------------------------------------------------------------ years by anomalies
@@ -71,6 +74,7 @@ def with_anomalies(base: list[xr.Dataset], config: Drivers, paths: list[Path]) -
         field = _months(opened[variable], config.years, variable)
         field = field if same_grid(field, part) else regrid(field, part)
         field = field.assign_coords(lat=part["lat"], lon=part["lon"])
+        field = _without_trend(field) if name in asked.detrend else field
         by_year[name] = _applied(part[name], field, name in asked.add, asked)
     kept = [part.drop_vars([n for n in named if n in part]) for part in base]
     return [part for part in kept if part.data_vars] + [xr.Dataset(by_year)]
@@ -104,6 +108,14 @@ def _months(field: xr.DataArray, years: tuple[int, int], name: str) -> xr.DataAr
             f"{f' to {lacking[-1]}' if len(lacking) > 1 else ''}; they cover {known[0]}-{known[-1]}"
         )
     return field.isel(time=[place[int(w)] for w in wanted]).assign_coords(time=time)
+
+
+def _without_trend(field: xr.DataArray) -> xr.DataArray:
+    """Less the linear trend of every cell, about its mean."""
+    when = field["time"].astype("int64") / 1e9
+    when = when - when.mean()
+    slope = (field * when).mean("time") / (when**2).mean("time")
+    return (field - slope * when).transpose(*field.dims).assign_attrs(field.attrs)
 
 
 def _applied(climatology: xr.DataArray, anomaly: xr.DataArray, add: bool, asked: Anomalies) -> xr.DataArray:

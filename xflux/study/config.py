@@ -125,11 +125,15 @@ class Anomalies(_Section):
     """base variable = the ratio that its month is multiplied by, e.g. ``PREC = "pr_ratio"``."""
     largest_ratio: float | None = Field(None, gt=0)
     """Ratios above this are taken as this (dry months, whose mean is near zero)."""
+    detrend: list[str] = []
+    """Base variables whose anomalies lose the linear trend of each cell over ``drivers.years``."""
 
     @model_validator(mode="after")
     def _one_way(self) -> "Anomalies":
         if not (self.add or self.multiply) or set(self.add) & set(self.multiply):
             raise ValueError("name every base variable that has anomalies once: in add or in multiply")
+        if strange := set(self.detrend) - set(self.add) - set(self.multiply):
+            raise ValueError(f"detrend: {sorted(strange)} has no anomalies here (add, multiply)")
         return self
 
 
@@ -149,7 +153,10 @@ class Drivers(_Section):
     """Of :func:`xflux.drivers.table_a2`; ``"none"`` where the file holds the drivers themselves."""
     recipes: dict[str, str] = Field(default_factory=dict)
     """More drivers = their formulas, e.g. ``Tair_30d = "running_mean(TAIR, 30)"``."""
-    cover: Cover | None = None
+    cover: Annotated[
+        list[Cover], BeforeValidator(lambda given: [given] if isinstance(given, dict) else given or [])
+    ] = []
+    """One table of classes, or several."""
     variables: list[str] | None = None
     """The drivers that the model takes; all that can be made, if not given."""
     fill_distance: float = Field(1.0, ge=0)
@@ -222,6 +229,8 @@ class Variant(_Section):
     anomalies: bool | float = False
     """Annual anomalies as one more loss; a number is its weight."""
     weight: float | list[float] = 1.0
+    means: dict[str, str] = Field(default_factory=dict)
+    """One more constraint each: a map of ``evaluation.maps`` = the region set whose mean fluxes it gives."""
 
 
 VARIANTS = {
@@ -252,6 +261,8 @@ class Training(_Section):
     hidden: list[int] = [32, 32, 32]
     pixels_per_step: int = Field(12_000, ge=1)
     validation_years: int = Field(2, ge=0)
+    weights: str | None = None
+    """Variable of the towers that weights them, e.g. ``days`` where ``towers.step = "month"``."""
 
 
 class Comparison(_Section):
@@ -360,6 +371,12 @@ class StudyConfig(_Section):
         strange = [name for name in self.variants if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+-]*", name)]
         if strange or len({name.replace("+", "_") for name in self.variants}) < len(self.variants):
             raise ValueError(f"variants: {self.variants}: names of letters, digits, '+', '-' and '_', each once")
+        maps = {comparison.name for comparison in self.evaluation.maps}
+        strangers = {name for variant in self.variants for name in self.constraint(variant).means} - maps
+        if strangers:
+            raise ValueError(
+                f"variant means: {sorted(strangers)} is no map of evaluation.maps, which has {sorted(maps)}"
+            )
         if not self.bridge.fit and any(self.constraint(name).integral == "bridge" for name in self.variants):
             raise ValueError("bridge.fit = false, but a variant's integral is made by a bridge")
         return self

@@ -330,8 +330,8 @@ def _own_drivers(config: StudyConfig, table: xr.Dataset, files: Files) -> tuple[
         for driver in own & set(config.towers.keep):  # measured there: goes before what a recipe makes
             measured = table[f"{driver}_tower"]
             table[driver] = measured.where(np.isfinite(measured), table[driver])
-    if config.drivers.cover:
-        classes = drivers.cover(table, config.drivers.cover.groups())
+    for cover in config.drivers.cover:
+        classes = drivers.cover(table, cover.groups())
         table, own = table.assign(classes.data_vars), own | set(map(str, classes.data_vars))
     return table, own
 

@@ -190,6 +190,7 @@ def _train_config(study: Study, **changes):
         hidden=tuple(t.hidden),
         patience=None,
         validation_years=t.validation_years,
+        weights=t.weights,
         **changes,
     )
 
@@ -199,24 +200,34 @@ def _bridges_of(study: Study, variant: str) -> tuple[str, ...]:
     return ("bridges",) if variant != "ec" and study.config.constraint(variant).integral == "bridge" else ()
 
 
-def _constraint(study: Study, variant: str, target: xr.DataArray):
+def _constraints(study: Study, variant: str, target: xr.DataArray) -> list:
+    """Those of a variant: by the target, and by the regions' means of the maps that it names."""
     from xflux import train
 
     inputs, config = study.inputs, study.config
-    asked = config.constraint(variant).model_dump()
-    shared = asked | dict(target=target, drivers=inputs.driver_grid, allow=tuple(config.target.allow))
+    asked = config.constraint(variant).model_dump(exclude={"means"})
+    shared = dict(drivers=inputs.driver_grid, allow=tuple(config.target.allow))
+    pixels = dict(
+        land_fraction=inputs.land_fraction,
+        pixels=config.train.pixels_per_step,
+        control_variate=None if inputs.lazy else True,
+    )
     if asked["integral"] == "bridge":
         bridge = load_bridge(study.run.path / "bridge" / f"{config.target.regions}.nc")
         if inputs.lazy:  # every pixel of every day would be read for the full integral after each epoch
             bridge = replace(bridge, weights=None)
-        return train.RegionalConstraint(bridge=bridge, land_fraction=inputs.land_fraction, **shared)
-    return train.RegionalConstraint(
-        regions=config.target.regions,
-        land_fraction=inputs.land_fraction,
-        pixels=config.train.pixels_per_step,
-        control_variate=None if inputs.lazy else True,
-        **shared,
-    )
+        own = dict(bridge=bridge, land_fraction=inputs.land_fraction)
+    else:
+        own = dict(regions=config.target.regions, **pixels)
+    found = [train.RegionalConstraint(target, **shared, **asked, **own)]
+    files = study_inputs.input_files(config)
+    maps = {comparison.name: comparison for comparison in config.evaluation.maps}
+    for name, regions in config.constraint(variant).means.items():
+        field = published.read_map(maps[name], files[f"evaluation.maps ({name})"][0])
+        mean = field.flux.aggregate_regions(regions, units="PgC yr-1")
+        more = dict(regions=regions, name=name, weight=np.min(asked["weight"]))
+        found.append(train.RegionalConstraint(mean, **more, **shared, **pixels))
+    return found
 
 
 def _train(study: Study, name: str, constraints: list, **changes) -> None:
@@ -253,7 +264,7 @@ def _train_and_predict(study: Study, variant: str, after: tuple[str, ...]) -> No
     name = slug(variant)
 
     def fit() -> None:
-        _train(study, name, [] if variant == "ec" else [_constraint(study, variant, _seen(study))])
+        _train(study, name, [] if variant == "ec" else _constraints(study, variant, _seen(study)))
 
     study.run.stage(
         f"train-{name}" if variant != "ec" else "ec",
@@ -366,7 +377,7 @@ def _extra_runs(study: Study) -> tuple[str, ...]:
         def half() -> None:
             target = _seen(study)
             first, _ = inversion_halves(target, config.seed)
-            _train(study, "half", [_constraint(study, "sampled+total", target.sel(inversion=first))])
+            _train(study, "half", _constraints(study, "sampled+total", target.sel(inversion=first)))
 
         study.run.stage(
             "train-half",
@@ -388,7 +399,7 @@ def _extra_runs(study: Study) -> tuple[str, ...]:
         name = slug(variant)
 
         def train_blocked(variant: str = variant, name: str = name) -> None:
-            constraints = [] if variant == "ec" else [_constraint(study, variant, _seen(study))]
+            constraints = [] if variant == "ec" else _constraints(study, variant, _seen(study))
             _train(study, f"blocked_{name}", constraints, block_distance=config.towers.block_distance)
 
         study.run.stage(

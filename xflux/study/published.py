@@ -12,7 +12,7 @@ from xflux.catalogue import open_product
 from xflux.cells import positions
 from xflux.contents import contents, riding
 from xflux.reading import netcdf
-from xflux.study.config import Published, Series, StudyConfig, StudyError, Target
+from xflux.study.config import Comparison, Published, Series, StudyConfig, StudyError, Target
 
 Data = TypeVar("Data", xr.DataArray, xr.Dataset)
 
@@ -185,6 +185,12 @@ def by_year(monthly: xr.DataArray) -> xr.DataArray:
     known, months = np.unique(year, return_counts=True)
     kept = monthly.isel(time=np.isin(year, known[months == 12]))
     return kept.groupby(kept["time"].dt.year.rename("year")).sum(skipna=False).assign_attrs(units="PgC yr-1")
+
+
+def read_map(comparison: Comparison, path: Path) -> xr.DataArray:
+    """A compared map (lat, lon), per m2 of the whole cell, as such maps have it."""
+    with netcdf(path, "netCDF (evaluation.maps)") as dataset:
+        return dataset[comparison.variable].load().assign_attrs(area_basis="cell").drop_encoding()
 
 
 def read_series(series: Series, path: Path) -> xr.DataArray:

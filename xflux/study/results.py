@@ -75,9 +75,7 @@ def write_results(study: "Study", files: study_inputs.Files) -> None:
     folder = study.run.fresh("compared")
     folder.mkdir()
     for number, comparison in enumerate(config.evaluation.maps):
-        with netcdf(files[f"evaluation.maps ({comparison.name})"][0], "netCDF (evaluation.maps)") as dataset:
-            # per m2 of the whole cell, as such maps have it
-            field = dataset[comparison.variable].load().assign_attrs(area_basis="cell").drop_encoding()
+        field = published.read_map(comparison, files[f"evaluation.maps ({comparison.name})"][0])
         field.to_dataset(name="flux").to_netcdf(folder / f"map_{number}.nc")
     if config.evaluation.products:
         found = published.products_by_region(config, files, config.target.years or config.drivers.years)

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from xflux import drivers, stores
-from xflux.study.config import Drivers, StudyError
+from xflux.study.config import Cover, Drivers, StudyError
 
 ROWS = 8_000_000
 """Values of one variable that are worked on at once: whole series of a few rows of latitude, 64 MB in float64."""
@@ -32,8 +32,8 @@ def make_drivers(config: Drivers, base: list[xr.Dataset]) -> xr.Dataset:
         made = made.assign(drivers.make(plain, recipes(config)).data_vars) if config.recipes else made
     else:
         made = drivers.table_a2(plain, variant=config.variant, recipes=recipes(config))
-    if config.cover:
-        made = made.assign(drivers.cover(_cover_field(config, base), config.cover.groups()).data_vars)
+    for cover in config.cover:
+        made = made.assign(drivers.cover(_cover_field(cover, base), cover.groups()).data_vars)
     names = config.variables or list(made.data_vars)
     missing = [name for name in names if name not in made]
     if missing:
@@ -49,11 +49,10 @@ def recipes(config: Drivers) -> list[dict[str, str]]:
     return [{"name": name, "formula": formula} for name, formula in config.recipes.items()]
 
 
-def _cover_field(config: Drivers, base: list[xr.Dataset]) -> xr.DataArray:
-    name = config.cover.variable
-    found = next((part[name] for part in base if name in part), None)
+def _cover_field(cover: Cover, base: list[xr.Dataset]) -> xr.DataArray:
+    found = next((part[cover.variable] for part in base if cover.variable in part), None)
     if found is None:
-        raise StudyError(f"drivers.cover.variable = {name!r}: no base file has it")
+        raise StudyError(f"drivers.cover.variable = {cover.variable!r}: no base file has it")
     return found
 
 

@@ -76,7 +76,7 @@ def _identity(run: "Trainer") -> dict:
         "config": asdict(run.config),
         "drivers": [list(scaling.drivers), scaling.units],
         "targets": rows.units,
-        "towers": fingerprint(rows.x, rows.y, rows.fold, rows.site, scaling.mean, scaling.scale),
+        "towers": fingerprint(rows.x, rows.y, rows.weight, rows.fold, rows.site, scaling.mean, scaling.scale),
         "constraints": [term.constraint.name for term in run.terms],
     }
     for term in run.terms:

@@ -38,6 +38,9 @@ class TrainConfig:
         Each member trains on its own random draw of the inversions, with replacement: True draws as many as there are
         (n: the members then differ by the uncertainty of the inversions' mean, their sd/√n), a number that many (1: one
         inversion each, so that the ensemble carries their whole spread).
+    weights
+        Variable of the towers over ``sample`` whose values weight the rows in L_EC, e.g. ``"days"`` of
+        `xflux.towers.to_months`; None: all count alike.
     missing_drivers
         What a tower row with NaN in a driver is: an error ("raise"), or left out with a warning ("drop").
     dtype, device, block_rows
@@ -68,6 +71,7 @@ class TrainConfig:
     device: str = "auto"
     block_rows: int = 1024
     missing_drivers: str = "raise"
+    weights: str | None = None
 
     def __post_init__(self):
         plain_numbers(self)

@@ -74,10 +74,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class TowerRows:
-    """The complete rows of the tower table: drivers ``x (row, driver)`` and observations ``y (row, target)``."""
+    """The complete rows of the tower table: drivers ``x (row, driver)`` and observations ``y (row, target)``.
+
+    Weights ``weight (row,)`` have the mean 1.
+    """
 
     x: np.ndarray
     y: np.ndarray
+    weight: np.ndarray
     fold: np.ndarray
     site: np.ndarray
     scaling: Scaling
@@ -101,6 +105,7 @@ def tower_rows(
     seed: int,
     distance: float | None = None,
     missing: str = "raise",
+    weights: str | None = None,
 ) -> TowerRows:
     """Complete, standardised rows of the tower table and their folds by site.
 
@@ -111,7 +116,7 @@ def tower_rows(
     for what, names in (("drivers", drivers), ("target", targets)):
         if not names or len(set(names)) < len(names):
             raise ValueError(f"{what}={list(names)}: expected one name at least, and none twice")
-    _require(towers, [*drivers, *targets, "site"], "the tower table")
+    _require(towers, [*drivers, *targets, "site", *([weights] if weights else [])], "the tower table")
     if "sample" not in towers.dims:
         raise ValueError(f"the tower table has the dims {tuple(towers.dims)}; expected sample (rename it)")
     x = np.stack([np.asarray(decoded(towers[name]).values, float) for name in drivers], axis=1)
@@ -128,12 +133,20 @@ def tower_rows(
     return TowerRows(
         x=(x - scaling.mean) / scaling.scale,
         y=y,
+        weight=_weight(towers[weights].values[complete], weights) if weights else np.ones(len(y)),
         fold=fold,
         site=places["site"].values,
         scaling=scaling,
         units={name: str(towers[name].attrs.get("units", "")) for name in targets},
         dropped=int((~complete).sum()),
     )
+
+
+def _weight(values: np.ndarray, name: str) -> np.ndarray:
+    weight = np.asarray(values, float)
+    if not (np.isfinite(weight).all() and (weight > 0).all()):
+        raise ValueError(f"weights={name!r}: expected a finite number above 0 in every row")
+    return weight / weight.mean()
 
 
 def _places(towers: xr.Dataset, complete: np.ndarray) -> xr.Dataset:

@@ -95,8 +95,9 @@ def fit(
         units={name: str(towers[name].attrs.get("units", "")) for name in targets if name in towers},
     )
     rows = tower_rows(
-        towers, drivers, targets, config.folds, config.seed, config.block_distance, config.missing_drivers
-    )
+        towers, drivers, targets, config.folds, config.seed, config.block_distance, config.missing_drivers,
+        config.weights,
+    )  # fmt: skip
     terms = _terms(towers, constraints, rows, config, setting)
     run = Trainer(rows, terms, config, setting)
     with threads_for_kernels() if run.network.fused(run.x) else nullcontext():
@@ -152,6 +153,7 @@ class Trainer:
         self.network = Network(sizes, seeds, config.activation, config.dropout, dtype, device, setting.block_rows)
         self.x = torch.tensor(rows.x, dtype=dtype, device=device)[..., None]
         self.y = torch.tensor(rows.y, dtype=dtype, device=device)
+        self.row_weight = torch.tensor(rows.weight, dtype=dtype, device=device)
         self.term_names = _tower_terms(setting.targets) + [n for t in terms for n in t.names]
         weight = [1.0] * len(setting.targets) + [w for t in terms for w in t.weights]
         self.weight = torch.tensor(weight, dtype=torch.float64, device=device)
@@ -250,13 +252,14 @@ class Trainer:
         inferred = self.network.outputs(self.x, order, drop)
         valid = torch.isfinite(observed)
         error = torch.where(valid, inferred - observed, torch.zeros_like(inferred))
-        count = valid.sum(-1).clamp(min=1)
+        counts = valid * self.row_weight[order][:, None]
+        count = torch.where(valid.any(-1), counts.sum(-1), 1.0)
         weight = torch.ones_like(self.log_variance[:, : self.y.shape[1]])
         if len(self.term_names) > 1:
             weight = loss_weight(self.log_variance[:, : self.y.shape[1]]).detach()
         scale = (2 * weight / count)[..., None].to(error.dtype)
-        self.network.accumulate(self.x, order, error * scale, drop)
-        return (error.double() ** 2).sum(-1) / count
+        self.network.accumulate(self.x, order, error * counts * scale, drop)
+        return (counts * error.double() ** 2).sum(-1) / count
 
     # --- validation --------------------------------------------------------------------------------------------
 
@@ -283,7 +286,7 @@ class Trainer:
         real = torch.arange(longest) < torch.tensor([len(h) for h in held])[:, None]
         observed = torch.where(real.to(self.x.device)[..., None], self.y[index], torch.nan)
         inferred = self.network.outputs(self.x, index).transpose(1, 2)
-        return mean_squared_error(observed.double(), inferred.double())
+        return mean_squared_error(observed.double(), inferred.double(), self.row_weight[index].double())
 
     def _keep_best(self, epoch: int, value: np.ndarray) -> None:
         now = self.network.state()

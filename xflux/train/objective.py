@@ -7,16 +7,23 @@ whatever the target's step; a NaN in `target` is an inversion that has no value 
 import torch
 
 
-def mean_squared_error(observed: torch.Tensor, inferred: torch.Tensor) -> torch.Tensor:
+def mean_squared_error(
+    observed: torch.Tensor, inferred: torch.Tensor, weight: torch.Tensor | None = None
+) -> torch.Tensor:
     """Eq. 5, L_EC: ``(member, row, target)`` → ``(member, target)``; rows whose observation is NaN do not count.
+
+    ``weight (member, row)`` says how much a row counts; the paper's is 1.
 
     >>> observed, inferred = torch.tensor([[[1.0], [2.0], [torch.nan]]]), torch.tensor([[[0.0], [0.0], [9.0]]])
     >>> mean_squared_error(observed, inferred).item()
     2.5
+    >>> mean_squared_error(observed, inferred, torch.tensor([[2.0, 1.0, 1.0]])).item()
+    2.0
     """
     valid = torch.isfinite(observed)
+    counts = valid * (1.0 if weight is None else weight[..., None])
     error = torch.where(valid, observed - inferred, torch.zeros_like(inferred))
-    return (error**2).sum(1) / valid.sum(1).clamp(min=1)
+    return (counts * error**2).sum(1) / torch.where(valid.any(1), counts.sum(1), 1.0)
 
 
 def monthly_mean(daily: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
