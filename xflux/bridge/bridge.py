@@ -13,10 +13,10 @@ from ..cells import same_grid
 from ..contents import check_sign, riding
 from ..temporal.calendar import MEAN_MONTH
 from ..temporal.riding import RIDING
+from ..units import factor, usual_amount
 from ..values import checked
 from .places import nearest_cells
-from .samples import RATE, Rate, integrate, monthly_rate, take_regions
-from .states import ANNUAL, UNITS
+from .samples import Rate, integrate, monthly_rate, take_regions
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Bridge:
         np.add.at(matrix, (rows, index.ravel()), self.pixels["weight"].values[chosen])
         return xr.Dataset(
             {
-                "weight": (("region", "pixel"), matrix, {"units": f"{UNITS} per {RATE}"}),
+                "weight": (("region", "pixel"), matrix, self.pixels["weight"].attrs),
                 "intercept": self.regions["intercept"].sel(region=order).drop_attrs(deep=False),
                 "lat": ("pixel", unique[:, 0]),
                 "lon": ("pixel", unique[:, 1]),
@@ -90,9 +90,9 @@ class Bridge:
     def predict(
         self, da: xr.DataArray | xr.Dataset, var: str | None = None, *, area_basis: str | None = None
     ) -> xr.DataArray:
-        """Regional integrals from the contributing pixels alone: (…, time, region) in PgC month-1, lazy for dask.
+        """Regional integrals from the contributing pixels alone: (…, time, region), PgC month-1 (PgH2O, ZJ); lazy.
 
-        ``da`` is a flux in any unit of carbon per area and time, monthly or finer (averaged to months first); the
+        ``da`` is the same kind of flux in any unit per area and time, monthly or finer (averaged to months first); the
         prediction of the mean month, intercept included, is multiplied by the month's true length / 30.436875.
         Of a month that a daily series covers in part only the days that are there count, as in ``aggregate_regions``.
         Annual steps give the amount of each year, in PgC yr-1; without a time dim the prediction is that of the mean
@@ -111,6 +111,7 @@ class Bridge:
     def _monthly(self, da: xr.DataArray | xr.Dataset, var: str | None, area_basis: str | None = None) -> Rate:
         rate = monthly_rate(da, var, area_basis)
         check_sign(rate.field, {"positive": self.attrs.get("sign") or ""}, ("the field", "the bridge"))
+        factor(rate.field.attrs["units"], self.pixels["weight"].attrs["units"].partition(" per ")[2])
         given, own = rate.field.attrs.get("area_basis"), self.attrs.get("area_basis")
         if given and own and given != own:
             raise ValueError(
@@ -256,7 +257,7 @@ def _described(integral: xr.DataArray, rate: Rate) -> xr.DataArray:
     """In order (…, time, region), with the attributes of a regional integral."""
     out = integral.transpose(*rate.samples, "region").rename(rate.field.name).drop_attrs(deep=False)
     out = out.assign_coords({name: rate.field[name].variable for name in RIDING if name in rate.field.coords})
-    per = UNITS if rate.months == 1 else ANNUAL
+    per = f"{usual_amount(rate.field.attrs)} {'month-1' if rate.months == 1 else 'yr-1'}"
     return out.assign_attrs(units=per, long_name="regional integral through the bridge", **riding(rate.field))
 
 

@@ -12,11 +12,12 @@ from .. import regions as region_sets
 from ..contents import sign
 from ..files import stamp
 from ..regions.aggregate import weighing_basis
+from ..units import usual_amount, usual_rate
 from . import lasso
 from .bridge import Bridge
 from .candidates import ALL_PIXELS, LANDMARKS, rounded, spectral_clusters, stratified_draw, z_normalised
-from .samples import RATE, RegionSamples, Samples, collect, monthly_rate, region_sums
-from .states import CONSTANT, EMPTY, OK, UNITS, UNREACHED
+from .samples import RegionSamples, Samples, collect, monthly_rate, region_sums
+from .states import CONSTANT, EMPTY, OK, UNREACHED
 
 _log = logging.getLogger("xflux.bridge")
 
@@ -83,8 +84,8 @@ def fit_bridge(
     Parameters
     ----------
     da
-        A gridded flux, carbon per area and time; every dim but lat and lon is a sample (time, member × month, …).
-        Shorter than monthly steps are averaged to months first. A Dataset needs one flux variable, or ``var``.
+        A gridded flux of carbon, water or energy per area and time; every dim but lat and lon is a sample (time,
+        member × month, …). Shorter than monthly steps are averaged to months first. A Dataset: one flux, or ``var``.
     regions
         A name, mask, fractions, polygons or weights, as in :func:`xflux.regions.aggregate_regions`, of which the target
         is made, with ``land_fraction`` and ``area_basis``.
@@ -150,11 +151,12 @@ def fit_bridge(
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a fit starts from: region weights with basis, their land (region,) in m2, samples, attributes."""
+    """What a fit starts from: region weights with basis, their land (region,) in m2, samples, units, attributes."""
 
     weights: xr.DataArray
     land: np.ndarray
     samples: Samples
+    units: str
     attrs: dict[str, Any]
 
 
@@ -188,7 +190,8 @@ def prepare(
         "provenance": stamp(f"fit_bridge({_describe(regions)}, {opts})"),
     }
     kept = weights.drop_vars([c for c in weights.coords if c not in weights.dims])
-    return Prepared(kept, region_sums(land), samples, attrs)
+    weight_units = f"{usual_amount(rate.field.attrs)} month-1 per {usual_rate(rate.field.attrs)}"
+    return Prepared(kept, region_sums(land), samples, weight_units, attrs)
 
 
 def _are_weights(regions: Any) -> bool:
@@ -279,8 +282,11 @@ def _without_pixels(region: RegionSamples, status: str, intercept: float) -> _Re
 
 
 _LONG_NAMES = {
-    "intercept": ("value where every pixel is 0, for the mean month", UNITS),
-    "alpha": ("penalty of Eq. 1: sum of squares, (PgC month-1)2, plus alpha times the sum of |weight|", ""),
+    "intercept": ("value where every pixel is 0, for the mean month", ""),
+    "alpha": (
+        "penalty of Eq. 1: sum of squares, in squared integrals, plus alpha times the sum of |weight|",
+        "",
+    ),
     "r2": ("training R2, 1 - SSE/SST", "1"),
     "r2_cv": ("R2 of held-out years (or members)", "1"),
     "r2_anomaly": ("training R2 of deseasonalised anomalies", "1"),
@@ -301,7 +307,7 @@ def _assemble(fits: list[_RegionFit], start: Prepared) -> Bridge:
             "region": ("pixel", np.repeat(labels, [fit.pixels.size for fit in fits])),
             "lat": ("pixel", samples.lat[index], {"units": "degrees_north"}),
             "lon": ("pixel", samples.lon[index], {"units": "degrees_east"}),
-            "weight": ("pixel", np.concatenate([fit.weight for fit in fits]), {"units": f"{UNITS} per {RATE}"}),
+            "weight": ("pixel", np.concatenate([fit.weight for fit in fits]), {"units": start.units}),
             "lat_halfwidth": ("pixel", samples.half[index, 0]),
             "lon_halfwidth": ("pixel", samples.half[index, 1]),
         }
@@ -310,6 +316,7 @@ def _assemble(fits: list[_RegionFit], start: Prepared) -> Bridge:
     for name, (long_name, units) in _LONG_NAMES.items():
         values = np.array([fit.summary[name] for fit in fits])
         table[name] = ("region", values, {"long_name": long_name} | ({"units": units} if units else {}))
+    table["intercept"][2]["units"] = start.units.partition(" per ")[0]
     table["land_area"] = ("region", start.land, {"units": "m2"})
     return Bridge(pixels, xr.Dataset(table, {"region": labels}), start.weights, start.attrs)
 

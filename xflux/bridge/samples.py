@@ -15,7 +15,6 @@ from ..temporal.calendar import MEAN_MONTH
 from ..temporal.steps import carried, steps_of
 from ..values import decoded
 
-RATE = "gC m-2 d-1"
 _STEPS = ("time", "month", "dayofyear")
 
 
@@ -130,16 +129,16 @@ def _maps(coord: xr.DataArray) -> bool:
 
 
 def _as_rate(obj: xr.DataArray | xr.Dataset, name: str | None) -> xr.DataArray | xr.Dataset:
-    """In gC m-2 d-1; untouched where it is so already, else in float64."""
+    """In gC m-2 d-1 (gH2O, MJ); untouched where it is so already, else in float64."""
     field = _field(obj, name)
     if "units" not in field.attrs:
         raise ValueError(f"the flux {field.name!r} has no units; set attrs['units'], as in 'gC m-2 d-1'.")
-    if units.parse(field.attrs["units"], field.attrs).time == "fixed":
-        if units.factor(units.parse(field.attrs["units"], field.attrs), RATE) == 1.0:
-            return obj
+    given, rate = units.parse(field.attrs["units"], field.attrs), units.usual_rate(field.attrs)
+    if given.time == "fixed" and units.factor(given, rate) == 1.0:
+        return obj
     if name is None:
-        return temporal.convert_units(field.astype(float), RATE)
-    return temporal.convert_units(obj.assign({name: field.astype(float)}), RATE)
+        return temporal.convert_units(field.astype(float), rate)
+    return temporal.convert_units(obj.assign({name: field.astype(float)}), rate)
 
 
 def _with_bounds(obj: xr.Dataset, name: str) -> xr.Dataset:
@@ -149,7 +148,7 @@ def _with_bounds(obj: xr.Dataset, name: str) -> xr.Dataset:
 
 
 def integrate(rate: Rate, weights: xr.DataArray) -> xr.DataArray:
-    """Regional integrals as ``aggregate_regions`` makes them, as rates: (…, time, region) in PgC d-1.
+    """Regional integrals as ``aggregate_regions`` makes them, as rates: (…, time, region) in PgC d-1 (PgH2O, ZJ).
 
     Rates need no lengths of steps, which the field, parted from its Dataset's bounds, may not tell any more: its steps
     are samples here.
@@ -158,7 +157,7 @@ def integrate(rate: Rate, weights: xr.DataArray) -> xr.DataArray:
     axis = next((dim for dim in _STEPS if dim in field.dims), None)
     plain = field if axis is None else field.drop_vars(axis).rename({axis: "_step"})
     plain = plain.assign_attrs(area_basis=weights.attrs["area_basis"])
-    sums = regions.aggregate_regions(plain, weights, units="PgC d-1")
+    sums = regions.aggregate_regions(plain, weights, units=f"{units.usual_amount(plain.attrs)} d-1")
     sums = sums.drop_vars([c for c in sums.coords if c not in sums.dims])
     return sums if axis is None else sums.rename(_step=axis).assign_coords({axis: field[axis].variable})
 

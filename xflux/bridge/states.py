@@ -1,8 +1,5 @@
 """Words that the parts of the bridge share."""
 
-UNITS = "PgC month-1"
-ANNUAL = "PgC yr-1"  # of annual steps
-
 # States of a region's fit, in bridge.regions.status
 OK = "ok"
 UNREACHED = "unreached"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ENSEMBLE_DIMS = ("member", "inversion", "realization", "realisation", "ensemble")
-GLOBAL = "GLOBAL"
+GLOBAL, CARBON = "GLOBAL", "PgC yr-1"
 HEADINGS = {"r": "Pearson's R", "rmse": "RMSE", "bias": "Bias", "nse": "NSE", "nnse": "nNSE", "r2": "R²", "n": "n"}
 # Table C1, last three columns of every row: mean land sink and its interannual variability (PgC yr-1), period
 LITERATURE = (
@@ -46,9 +46,9 @@ def annual_table(
     Returns
     -------
     DataFrame: rows GLOBAL, the regions in the reference's order, then ``second_name``; columns (metric, product), in
-    PgC yr-1. GLOBAL is the region of that name, else the sum of the regions and what lies in none
-    (``unassigned``). Years are matched by number, whatever the stamps and calendars; ``attrs["period"]`` names those
-    that all share.
+    PgC yr-1 (water PgH2O, energy ZJ). GLOBAL is the region of that name, else the sum of the regions and what lies
+    in none (``unassigned``). Years are matched by number, whatever the stamps and calendars; ``attrs["period"]`` names
+    those that all share.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def annual_table(
             name: score(da, beside.sel(year=years), "year", allow_contents=allow_contents) for name, da in globe.items()
         }
         table = _append(table, second_name, last, metrics)
-    return _stamp(table, "PgC yr-1", years)
+    return _stamp(table, target.attrs.get("units", CARBON), years)
 
 
 def monthly_table(
@@ -98,7 +98,7 @@ def monthly_table(
     Returns
     -------
     DataFrame: rows GLOBAL and the regions; columns (metric, product), the monthly integrals first ("RMSE – monthly
-    integrals"), then the MSC ("RMSE – MSC"), in PgC month-1.
+    integrals"), then the MSC ("RMSE – MSC"), in PgC month-1 (water PgH2O, energy ZJ).
 
     Examples
     --------
@@ -136,7 +136,7 @@ def monthly_table(
 
     table = pd.concat(blocks, axis=1)
     years = None if months is None else np.unique((np.asarray(months) - 1) // 12)
-    return _stamp(table, "PgC month-1", years)
+    return _stamp(table, target.attrs.get("units", "PgC month-1"), years)
 
 
 def sink_table(
@@ -166,9 +166,10 @@ def sink_table(
     """
     import pandas as pd
 
-    rows = []
+    rows, units = [], set()
     for name, da in products.items():
         annual = _by_year(_with_global(da).sel(region=GLOBAL, drop=True))
+        units.add(annual.attrs.get("units") or CARBON)
         if years is not None:
             annual = annual.sel(year=sorted(set(years) & set(annual["year"].values.tolist())))
         axis, values = annual["year"].values, np.asarray(annual.transpose("year", ...), dtype="float64")
@@ -176,9 +177,12 @@ def sink_table(
         means = values.mean(axis=0)
         spread = means.std(ddof=1) if means.size > 1 else np.nan
         rows.append((name, means.mean(), spread, _detrended_std(axis, values), _period(axis)))
-    if literature:
+    if len(units) > 1:
+        raise ValueError(f"products of different kinds, in {sorted(units)}: make a table of each kind")
+    if literature and units <= {CARBON}:
         rows += [(study, mean, np.nan, iav, period) for study, mean, iav, period in LITERATURE]
-    columns = ["Study", "Land flux mean (PgC yr-1)", "± over members", "IAV magnitude (PgC yr-1)", "Period"]
+    per = next(iter(units), CARBON)
+    columns = ["Study", f"Land flux mean ({per})", "± over members", f"IAV magnitude ({per})", "Period"]
     return pd.DataFrame(rows, columns=columns).set_index("Study")
 
 
@@ -251,19 +255,19 @@ def _by_year(da: xr.DataArray) -> xr.DataArray:
             da = annual(da.drop_vars("valid_fraction", errors="ignore"), complete=True)
             da = da.where(da["valid_fraction"] > 1 - 1e-6)  # a sum with a month missing is no annual value
         da = _relabel(da, "year", da["time"].dt.year)
-    return _in_units(da, "PgC yr-1")
+    return _in_usual(da, "yr-1")
 
 
 def _by_month(da: xr.DataArray) -> xr.DataArray:
     """Monthly amounts along ``month`` (a climatology) or ``month_of_era`` (12 · year + month), in PgC month-1."""
     if "month" in da.dims:
-        return _in_units(da, "PgC month-1")
+        return _in_usual(da, "month-1")
     if "time" not in da.dims:
         raise ValueError(f"monthly values need the dim time or month; got {da.dims}")
     era = da["time"].dt.year * 12 + da["time"].dt.month
     if len(np.unique(era)) < da.sizes["time"]:
         raise ValueError("these values are not monthly (several fall in one month): integrate them to months first")
-    return _in_units(_relabel(da, "month_of_era", era), "PgC month-1")
+    return _in_usual(_relabel(da, "month_of_era", era), "month-1")
 
 
 def _relabel(da: xr.DataArray, name: str, labels: xr.DataArray) -> xr.DataArray:
@@ -272,12 +276,13 @@ def _relabel(da: xr.DataArray, name: str, labels: xr.DataArray) -> xr.DataArray:
     return da.drop_vars("time").sortby(name)
 
 
-def _in_units(da: xr.DataArray, units: str) -> xr.DataArray:
-    have = da.attrs.get("units")
+def _in_usual(da: xr.DataArray, per: str) -> xr.DataArray:
+    """In PgC, PgH2O or ZJ, by what the flux is of."""
+    from xflux.units import factor, usual_amount
+
+    have, units = da.attrs.get("units"), f"{usual_amount(da.attrs)} {per}"
     if not have or have == units:
         return da
-    from xflux.units import factor
-
     return (da * factor(have, units)).assign_attrs({**da.attrs, "units": units})
 
 

@@ -98,8 +98,9 @@ def regions(
 def _by_region(da: xr.DataArray) -> xr.DataArray:
     if {"lat", "lon"} <= set(da.dims):
         from xflux.regions import aggregate_regions
+        from xflux.units import usual_amount
 
-        da = aggregate_regions(da, "reccap2", units="PgC yr-1")
+        da = aggregate_regions(da, "reccap2", units=f"{usual_amount(da.attrs)} yr-1")
     if "region" not in da.dims:
         raise ValueError(f"bars by region need the dim region; this array has {da.dims}")
     for d in [d for d in ("time", "month", "dayofyear") if d in da.dims]:

@@ -101,7 +101,7 @@ def seasonal_cycle(
 def _monthly(da: xr.DataArray) -> xr.DataArray:
     """The array as (month, …): integrated over the globe where it is gridded, averaged by month where it has time."""
     if {"lat", "lon"} <= set(da.dims):
-        da = global_integral(da, "PgC month-1")
+        da = global_integral(da, "month")
     if "month" in da.dims:
         return da.sortby("month")
     if "time" not in da.dims:
@@ -111,12 +111,15 @@ def _monthly(da: xr.DataArray) -> xr.DataArray:
     return mean_seasonal_cycle(da)
 
 
-def global_integral(da: xr.DataArray, units: str) -> xr.DataArray:
-    """A gridded flux summed over the globe, in ``units``."""
+def global_integral(da: xr.DataArray, per: str) -> xr.DataArray:
+    """A gridded flux summed over the globe, per month or "yr", in what is usual: PgC, PgH2O, ZJ."""
     from xflux.regions import aggregate_regions
+    from xflux.units import usual_amount
 
     everywhere = xr.zeros_like(da.isel({dim: 0 for dim in da.dims if dim not in ("lat", "lon")}, drop=True), dtype=int)
-    return aggregate_regions(da, everywhere.drop_attrs(deep=False), units=units).isel(region=0, drop=True)
+    return aggregate_regions(da, everywhere.drop_attrs(deep=False), units=f"{usual_amount(da.attrs)} {per}-1").isel(
+        region=0, drop=True
+    )
 
 
 def _region_names(products: Mapping[str, xr.DataArray], chosen: Iterable[str] | None) -> list:
@@ -272,7 +275,7 @@ def one_against_many(
 def yearly(da: xr.DataArray) -> xr.DataArray:
     """The array as (year, …)."""
     if {"lat", "lon"} <= set(da.dims):
-        da = global_integral(da, "PgC yr-1")
+        da = global_integral(da, "yr")
     if "year" in da.dims:
         return da.sortby("year")
     if "time" not in da.dims:

@@ -21,7 +21,7 @@ from xflux.regions.weights import Weights, is_weights
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.convert import check_not_summed, to_amounts, valid_share, with_bounds
 from xflux.temporal.steps import stamped_at_starts, steps_of
-from xflux.units import CARBON_SUBSTANCES, UnitsError, amounts_left_out, factor, flux_variables, parse
+from xflux.units import CARBON_SUBSTANCES, UnitsError, amounts_left_out, factor, flux_variables, parse, usual_amount
 from xflux.values import decoded
 
 TIMES = ("time", "month", "dayofyear")
@@ -35,7 +35,7 @@ _PER_CELL = re.compile(r"(?:/|\bper\b)\s*(?:grid)?[\s_-]*cell\b|\b(?:grid)?_?cel
 def aggregate_regions(
     obj: xr.DataArray | xr.Dataset,
     regions,
-    units: str = "PgC month-1",
+    units: str | None = None,
     freq: str | None = None,
     land_fraction: xr.DataArray | None = None,
     include_global: bool = False,
@@ -54,8 +54,8 @@ def aggregate_regions(
         (west, south, east, north) in degrees, over the dateline where west > east. A (lat, lon) label mask; a (region,
         lat, lon) fraction mask; a GeoDataFrame; a ``regionmask.Regions``; weights of ``region_weights``.
     units
-        Of the result. "PgC month-1" is the amount of each calendar month, "PgC yr-1" that of each year on annual
-        steps and a rate on shorter ones.
+        Of the result; default "PgC month-1", of water "PgH2O month-1", of energy "ZJ month-1". Per month it is the
+        amount of each calendar month, per year that of each year on annual steps and a rate on shorter ones.
     freq
         Steps of the result, e.g. "MS" or "YS"; default: those of ``obj``, or calendar months for "… month-1".
     land_fraction
@@ -100,12 +100,13 @@ def aggregate_regions(
 
 def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global, area_basis) -> xr.Dataset:
     ds = standardise(ds)
-    names = [name for name in flux_variables(ds, _substances(target)) if {"lat", "lon"} <= set(ds[name].dims)]
+    kinds = None if target is None else _substances(target)
+    names = [name for name in flux_variables(ds, kinds) if {"lat", "lon"} <= set(ds[name].dims)]
     if not names:
         listed = {name: da.attrs.get("units") for name, da in ds.data_vars.items()}
         raise ValueError(
-            f"the Dataset has no gridded flux for {target!r}: its variables and their units are {listed}."
-            + amounts_left_out(ds, _substances(target))
+            f"the Dataset has no gridded flux{f' for {target!r}' if target else ''}: its variables and their units are "
+            f"{listed}." + amounts_left_out(ds, kinds or CARBON_SUBSTANCES)
         )
     if "region" in names:
         raise ValueError("the flux 'region' has the name of the result's dim: rename it, e.g. ds.rename(region='nee').")
@@ -140,6 +141,7 @@ def integrate(
     da, source = decoded(standardise(da)), standardise(source)
     if "region" in da.dims:
         raise ValueError("the flux has a dim 'region' already, the name of the result's: rename it, or integrate each.")
+    target = target or f"{usual_amount(da.attrs)} month-1"
     scale, integrated, per_cell = integrated_units(da)
     basis, assumed = weighing_basis(da, regions, per_cell, area_basis, "basis" in quiet)
     weights, plan = plan_for(source, regions, basis, land_fraction)

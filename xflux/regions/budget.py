@@ -19,7 +19,7 @@ from xflux.temporal import to_amounts
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.convert import own_riding, valid_share, variable_of
 from xflux.temporal.steps import steps_of
-from xflux.units import UnitsError, flux_variables, parse
+from xflux.units import UnitsError, flux_variables, parse, usual_amount
 
 Periods = Iterable[tuple[int, int]] | Mapping[str, tuple[int, int]]
 
@@ -31,7 +31,7 @@ def regional_budget(
     spread: str = "ensemble",
     *,
     covariance: xr.DataArray | None = None,
-    units: str = "PgC yr-1",
+    units: str | None = None,
     land_fraction: xr.DataArray | None = None,
     ensemble: Hashable | Iterable[Hashable] | None = None,
     var: Hashable | None = None,
@@ -57,7 +57,7 @@ def regional_budget(
         Error covariance of the period mean: (region, region_2), in ``units`` squared, or (lat, lon, lat_2, lon_2) in
         the squared units of the flux; a dim ``period`` where periods differ. Matched by its coordinates.
     units
-        Per year, e.g. "PgC yr-1", "TgCO2 yr-1".
+        Per year, e.g. "TgCO2 yr-1"; default "PgC yr-1", of water "PgH2O yr-1", of energy "ZJ yr-1".
     area_basis
         As in :func:`aggregate_regions`.
     ensemble
@@ -86,9 +86,8 @@ def regional_budget(
     """
     if spread not in ("ensemble", "covariance"):
         raise ValueError(f"spread {spread!r} is unknown; expected 'ensemble' or 'covariance'.")
-    if parse(units).time != "year":
-        raise UnitsError(f"a budget is per year, not in {units!r}; use e.g. 'PgC yr-1'.")
     da, source = flux_of(standardise_time(obj), var)
+    units = units_per_year(units, da)
     weighed = (regions, land_fraction, area_basis)
     table = budget_of_years(yearly_integrals(da, source, units, *weighed), periods, ensemble)
     if spread == "covariance":
@@ -144,6 +143,13 @@ def flux_of(obj: xr.DataArray | xr.Dataset, var: Hashable | None) -> tuple[xr.Da
     inherited = {key: value for key, value in obj.attrs.items() if key == "area_basis"}
     da = variable_of(obj, names[0])
     return da.assign_attrs(inherited | da.attrs), obj
+
+
+def units_per_year(units: str | None, da: xr.DataArray) -> str:
+    """What a budget is in: as asked for, if that is per year, or as is usual for what the flux is of."""
+    if units is not None and parse(units).time != "year":
+        raise UnitsError(f"units={units!r}: a budget is per year, e.g. 'PgC yr-1' or 'TgCO2 yr-1'.")
+    return units or f"{usual_amount(da.attrs)} yr-1"
 
 
 def yearly_integrals(da, source, units: str, regions, land_fraction=None, area_basis=None) -> xr.Dataset:

@@ -10,12 +10,10 @@ import xarray as xr
 
 from xflux.cells import standardise
 from xflux.contents import check_contents, check_sign, sign
-from xflux.regions.budget import Periods, budget_of_years, flux_of, yearly_integrals
+from xflux.regions.budget import Periods, budget_of_years, flux_of, units_per_year, yearly_integrals
 from xflux.tabulate.files import named_files, open_named, regions_of
-from xflux.units import CARBON_SUBSTANCES, UnitsError, flux_variables, parse
+from xflux.units import flux_variables
 
-UNITS = {"C": "PgC yr-1", "water": "PgH2O yr-1", "energy": "ZJ yr-1"}
-"""What a budget is in where nothing else is asked for: carbon, water (1 Pg is 1000 km3), energy."""
 _MEMBERS = re.compile(
     r"member|inversion|reali[sz]ation|ensemble|model|number|site_fold|version|product|experiment", re.IGNORECASE
 )
@@ -91,7 +89,7 @@ def budget(
     for other in others:
         check_sign(first[0], other[0])
         check_contents(first[0], other[0], allow_contents, "allow_contents")
-    units = _checked_units(units, first[0])
+    units = units_per_year(units, first[0])
     yearly = {
         name: yearly_integrals(da, source, units, regions, land, area_basis) for name, (da, source) in fluxes.items()
     }
@@ -107,8 +105,7 @@ def budget(
 def _flux_in(ds: xr.Dataset, var: str | None, product: str) -> tuple[xr.DataArray, xr.Dataset]:
     """The one flux of a product on (…, lat, lon), and its Dataset."""
     ds = standardise(ds)
-    found = [name for name in (flux_variables(ds, CARBON_SUBSTANCES) or flux_variables(ds, ("water", "energy")))]
-    found = [name for name in found if {"lat", "lon"} <= set(ds[name].dims)]
+    found = [name for name in flux_variables(ds) if {"lat", "lon"} <= set(ds[name].dims)]
     if var is not None and var not in ds.variables:
         raise ValueError(f"{product} has no variable {var!r}; its fluxes are {_listed(ds, found)}. Give var=.")
     if var is None and len(found) != 1:
@@ -130,15 +127,6 @@ _AXES = ("time", "month", "dayofyear", "lat", "lon")
 
 def _listed(ds: xr.Dataset, names: Iterable[Hashable]) -> str:
     return ", ".join(f"{name} ({ds[name].attrs.get('units', 'no units')})" for name in names) or "none"
-
-
-def _checked_units(units: str | None, da: xr.DataArray) -> str:
-    if units is None:
-        substance = parse(da.attrs.get("units"), da.attrs).substance
-        return UNITS.get("C" if substance in CARBON_SUBSTANCES else substance, UNITS["C"])
-    if parse(units).time != "year":
-        raise UnitsError(f"units={units!r}: a budget is per year, e.g. 'PgC yr-1' or 'TgCO2 yr-1'.")
-    return units
 
 
 def _land_in(path: str | Path) -> xr.DataArray:

@@ -300,7 +300,7 @@ def each_flux(obj: xr.DataArray | xr.Dataset, function: Callable) -> xr.DataArra
     obj = standardise(obj)
     if isinstance(obj, xr.DataArray):
         return _of_array(obj, function)
-    names = flux_variables(obj) or flux_variables(obj, ("energy", "water"))
+    names = flux_variables(obj)
     names = [n for n in names if {"time", "month", "dayofyear"} & set(obj[n].dims)]
     if not names:
         raise ValueError(
@@ -366,7 +366,8 @@ def convert_units(obj: xr.DataArray | xr.Dataset, units: str) -> xr.DataArray | 
     if isinstance(obj, xr.DataArray):
         obj = standardise(obj, _needs_lengths(obj, units))
         return _of_array(obj, lambda da, bounds: _converted(da, units, bounds))
-    substance = parse(units).substance
+    fluxes = flux_variables(obj)  # which say what a bare mass is of
+    substance = parse(units, obj[fluxes[0]].attrs if fluxes else None).substance
     names = flux_variables(obj, CARBON_SUBSTANCES if substance in CARBON_SUBSTANCES else (substance,))
     if not names:
         raise UnitsError(

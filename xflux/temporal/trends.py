@@ -77,7 +77,7 @@ def trend(obj: xr.DataArray | xr.Dataset, method: str = "theil-sen", level: floa
 def _one_series(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, xr.DataArray | None]:
     if isinstance(obj, xr.DataArray):
         return obj.rename({name: c for name, c in own_riding(obj).items() if c not in obj.coords}), None
-    names = flux_variables(obj) or flux_variables(obj, ("energy", "water"))
+    names = flux_variables(obj)
     if len(names) != 1:
         raise ValueError(
             f"a trend is of one flux, but the Dataset has {names or 'none'}: give one of them, as ds[name]."

@@ -11,7 +11,7 @@ arrays. Prefixes are written out, because pint would take "mtC" (metric tonnes) 
 
 from .convert import conversion, factor, same
 from .fluxes import amounts_left_out, flux_variables, is_flux
-from .quantity import CARBON_SUBSTANCES, Units, parse
+from .quantity import CARBON_SUBSTANCES, Units, parse, usual_amount, usual_rate
 from .registry import CARBON_MOLAR_MASS, CO2_MOLAR_MASS, UnitsError
 
 __all__ = [
@@ -27,4 +27,6 @@ __all__ = [
     "is_flux",
     "parse",
     "same",
+    "usual_amount",
+    "usual_rate",
 ]

@@ -22,8 +22,8 @@ def is_flux(text: str, attrs: Mapping | None = None, substances: tuple[str, ...]
     return units.substance in substances and units.time is not None
 
 
-def flux_variables(ds: xr.Dataset, substances: tuple[str, ...] = CARBON_SUBSTANCES) -> list[Hashable]:
-    """Names of a Dataset's fluxes by their units.
+def flux_variables(ds: xr.Dataset, substances: tuple[str, ...] | None = None) -> list[Hashable]:
+    """Names of a Dataset's fluxes by their units: of carbon, or, where it has none, of water and energy.
 
     An amount without a time ("gC m-2") is a flux, the amount of each step, where CF says "time: sum", or says nothing
     of time and the variable is named as a flux (nee, gpp, "… exchange"); otherwise it is a stock. Cell areas and
@@ -34,6 +34,8 @@ def flux_variables(ds: xr.Dataset, substances: tuple[str, ...] = CARBON_SUBSTANC
     >>> flux_variables(ds)
     ['nee']
     """
+    if substances is None:
+        return flux_variables(ds, CARBON_SUBSTANCES) or flux_variables(ds, ("water", "energy"))
     beside = {name for da in ds.data_vars.values() for name in str(da.attrs.get("ancillary_variables", "")).split()}
     return [
         name

@@ -8,7 +8,30 @@ from functools import lru_cache
 from .registry import UnitsError, read, refuse
 
 CARBON_SUBSTANCES = ("C", "CO2", "mol")
+_AMOUNTS = {"water": "PgH2O", "energy": "ZJ"}
+_DENSITIES = {"PgC": "gC m-2", "PgH2O": "gH2O m-2", "ZJ": "MJ m-2"}
 """The substances that count as carbon."""
+
+
+def usual_amount(attrs: Mapping) -> str:
+    """What integrals of a flux with these attributes are in where nothing else is asked for.
+
+    >>> [usual_amount({"units": text}) for text in ("kgCO2 m-2 s-1", "mm d-1", "W m-2")]
+    ['PgC', 'PgH2O', 'ZJ']
+    """
+    try:
+        return _AMOUNTS.get(parse(attrs.get("units"), attrs).substance, "PgC")
+    except UnitsError:
+        return "PgC"  # what is wrong is said where the flux is converted
+
+
+def usual_rate(attrs: Mapping) -> str:
+    """The same per m2 and day, with the same power of ten: 1 PgC are 1e15 gC.
+
+    >>> usual_rate({"units": "W m-2"})
+    'MJ m-2 d-1'
+    """
+    return _DENSITIES[usual_amount(attrs)] + " d-1"
 
 
 @dataclass(frozen=True)
