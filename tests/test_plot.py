@@ -270,17 +270,59 @@ def test_history_as_the_trainer_writes_it():
 # ------------------------------------------------------------------ bars, towers, bridges
 def test_bars_are_the_means_and_ranges_the_extremes():
     data = {name: da.sum("month", keep_attrs=True).assign_attrs(units="PgC yr-1") for name, da in cycles().items()}
+    data = {name: da.drop_sel(region="GLOBAL") for name, da in data.items()}
     ax = plot.regions(data)
     bars = [p for c in ax.containers for p in c.patches]
     by_label = {c.get_label(): [p.get_width() for p in c.patches] for c in ax.containers}
     np.testing.assert_allclose(by_label["EC"], data["EC"].mean("member"))
     spread = data["Inversions"].max("inversion") - data["Inversions"].min("inversion")
-    np.testing.assert_allclose(by_label["Inversions (range)"], spread)
+    np.testing.assert_allclose(by_label["Inversions, range"], spread)
     points = next(line for line in ax.lines if line.get_label() == "CAMS")
     np.testing.assert_allclose(points.get_xdata(), data["CAMS"])
-    assert len(bars) == 12 and [t.get_text() for t in ax.get_yticklabels()] == ["BRA", "EU", "RUS", "GLOBAL"]
+    assert len(bars) == 9 and [t.get_text() for t in ax.get_yticklabels()] == ["BRA", "EU", "RUS"]
     with pytest.raises(ValueError, match=r"drawn as one of .*'pie'"):
         plot.regions(data, kinds={"EC": "pie"})
+
+
+def test_the_globe_has_an_axis_of_its_own_above_the_regions():
+    flux = xr.DataArray([0.5, -0.3, 90.0], {"region": ["EU", "BRA", "GLOBAL"]}, "region", attrs={"units": "PgC yr-1"})
+    ax = plot.regions(flux.assign_coords(region_name=("region", ["Europe", "Brazil", "whole globe"])), title="All")
+    globe = ax.figure.axes[1]
+    assert [[t.get_text() for t in a.get_yticklabels()] for a in (ax, globe)] == [["Europe", "Brazil"], ["whole globe"]]
+    assert ax.get_xlim()[1] < 1 and globe.patches[0].get_width() == 90 and globe.get_title() == "All"
+    ax.figure.canvas.draw()
+    assert globe.get_window_extent().y0 > ax.get_window_extent().y1
+
+
+def test_of_many_regions_the_largest_thirty_are_drawn_and_the_title_says_so():
+    labels = [f"R{i:03}" for i in range(100)]
+    size = np.random.default_rng(0).permutation(100) - 50.0
+    flux = xr.DataArray([*size, 1e3], {"region": [*labels, "GLOBAL"]}, "region", attrs={"units": "PgC yr-1"})
+    ax = plot.regions(flux)
+    expected = [name for name, value in zip(labels, size, strict=True) if abs(value) >= np.sort(abs(size))[-30]]
+    shown = [t.get_text() for t in ax.get_yticklabels()]
+    assert len(shown) == 30 and set(shown) <= set(expected) and shown == sorted(shown)
+    assert ax.figure.axes[1].get_title() == "the largest 30 of 100"
+    wave = flux.expand_dims(month=MONTH).assign_attrs(units="PgC month-1")
+    figure = plot.seasonal_cycle(wave)
+    assert len([a for a in figure.axes if a.get_visible()]) == 31 and "largest 30" in figure.get_suptitle()
+
+
+def test_what_is_missing_is_not_coloured_like_zero():
+    ax = plot.map(field().where(field().lat > 0))
+    ground = next(p for p in ax.patches if p.get_zorder() == -2).get_facecolor()
+    near_zero = mesh_of(ax).cmap(0.5)
+    assert max(abs(a - b) for a, b in zip(ground, near_zero, strict=True)) > 0.12
+
+
+def test_legends_name_mean_and_range_of_inversions_and_the_lines_of_a_density():
+    names = plot.seasonal_cycle(cycles(), regions="EU").get_legend_handles_labels()[1]
+    assert {"Inversions, mean", "Inversions, range", "EC"} <= set(names)
+    figure = plot.tower_scatter(*_tower_data()[:2])
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["1:1", "least squares"]
+    assert figure.axes[-1].get_ylabel() == "Samples in a hexagon"
+    norms = {(ax.collections[0].norm.vmin, ax.collections[0].norm.vmax) for ax in figure.axes[:-1]}
+    assert len(norms) == 1
 
 
 def test_latitude_bands_have_north_on_top():
@@ -322,9 +364,11 @@ def test_a_product_has_one_colour_everywhere_and_neighbours_differ():
     assert len({plot.colour(n, names) for n in names}) == len(names)
     line = plot.seasonal_cycle(cycles(), regions="EU").lines
     paint = {item.get_label(): item.get_color() for item in line}
-    assert paint["EC"] == plot.colour("EC") and paint["Inversions"] == plot.colour("inversions")
+    assert paint["EC"] == plot.colour("EC") and paint["Inversions, mean"] == plot.colour("inversions")
     others = ["one", "two", "three"]
-    assert len({plot.colour(n, others) for n in others}) == 3
+    lines = plot.annual({n: annuals()["Budget"].rename(None) for n in others}).lines
+    assert len({item.get_color() for item in lines}) == 3
+    assert plot.annual({"two": annuals()["Budget"]}).lines[0].get_color() == plot.colour("two", ["three"])
 
 
 def test_no_global_setting_is_changed():

@@ -17,11 +17,14 @@ from xflux.plot.styling import (
     common_units,
     drawing,
     ensemble_dim,
+    largest,
     mean_and_spread,
     quantity_of,
+    region_words,
     style,
 )
 from xflux.plot.styling import legend as draw_legend
+from xflux.regions.globe import GLOBAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,14 +41,16 @@ def regions(
     ax: "Axes | None" = None,
     *,
     kinds: Mapping[str, str] | None = None,
-    spread: str = "std",
+    spread: str | None = None,
     colour: Mapping[str, str] | None = None,
     title: str | None = None,
     quantity: str | None = None,
     label: str | None = None,
     legend: bool = True,
 ) -> "Axes":
-    """Several products side by side for every region or band, one row a region.
+    """Several products side by side for every region or band, one row a region, the globe above on its own axis.
+
+    Rows are called by the coordinate ``region_name`` where there is one; of more than 30 regions the largest are drawn.
 
     Parameters
     ----------
@@ -73,26 +78,38 @@ def regions(
     wrong = {name: kind for name, kind in kinds.items() if kind not in KINDS}
     if wrong:
         raise ValueError(f"a product is drawn as one of {KINDS}, got {wrong}")
-    names = _rows(products)
+    names, note = largest(products)
+    globe = [GLOBAL] if GLOBAL in names and len(names) > 1 else []
+    names = [n for n in names if n not in globe]
+    words = {GLOBAL: "Globe"} | region_words(products)
+    title = "\n".join(part for part in (title, note) if part)
     with style():
-        own, ax = ax is None, _axes(ax, len(names), sum(k == "bar" for k in kinds.values()))
-        bars = [n for n, k in kinds.items() if k == "bar"]
-        points = [n for n, k in kinds.items() if k == "point"]
-        rows = np.arange(len(names), dtype="float64")
-        for name, da in products.items():
-            da = da.reindex(region=names)
-            if kinds[name] == "range":
-                _range(ax, rows, da, paint[name], name)
-            elif kinds[name] == "bar":
-                height = 0.8 / len(bars)
-                shift = (bars.index(name) - (len(bars) - 1) / 2) * height
-                _bar(ax, rows + shift, da, height, paint[name], name, spread)
-            else:
-                _points(ax, rows, da, paint[name], name, spread, points.index(name))
-        _finish(ax, names, label or axis_label(quantity, units), title)
+        own, ax = ax is None, _axes(ax, len(names) + 2 * len(globe), sum(k == "bar" for k in kinds.values()))
+        _rows(ax, names, products, kinds, paint, spread)
+        _finish(ax, [words.get(n, n) for n in names], label or axis_label(quantity, units), "" if globe else title)
+        if globe:  # beside the globe's sum, regions on the same axis would be squashed
+            above = _above(ax, len(names))
+            _rows(above, globe, products, kinds, paint, spread)
+            _finish(above, [words[GLOBAL]], "", title)
         if legend:
             draw_legend(ax.figure, ax, own)
     return ax
+
+
+def _rows(ax: "Axes", names: list, products: Mapping[str, xr.DataArray], kinds, paint, spread: str | None) -> None:
+    bars = [n for n, k in kinds.items() if k == "bar"]
+    points = [n for n, k in kinds.items() if k == "point"]
+    rows = np.arange(len(names), dtype="float64")
+    for name, da in products.items():
+        da = da.reindex(region=names)
+        if kinds[name] == "range":
+            _range(ax, rows, da, paint[name], name)
+        elif kinds[name] == "bar":
+            height = 0.8 / len(bars)
+            shift = (bars.index(name) - (len(bars) - 1) / 2) * height
+            _bar(ax, rows + shift, da, height, paint[name], name, spread)
+        else:
+            _points(ax, rows, da, paint[name], name, spread, points.index(name))
 
 
 def _by_region(da: xr.DataArray) -> xr.DataArray:
@@ -119,12 +136,6 @@ def _default_kind(da: xr.DataArray, products: Mapping[str, xr.DataArray]) -> str
     return "bar" if ensemble_dim(da) or not others_have_members else "point"
 
 
-def _rows(products: Mapping[str, xr.DataArray]) -> list:
-    """Regions of the first product, then those that only others have."""
-    names = dict.fromkeys(r for da in products.values() for r in da["region"].values.tolist())
-    return list(names)
-
-
 def _axes(ax: "Axes | None", rows: int, bars: int) -> "Axes":
     if ax is not None:
         return ax
@@ -134,21 +145,30 @@ def _axes(ax: "Axes | None", rows: int, bars: int) -> "Axes":
     return plt.subplots(figsize=(COLUMN, height), layout="constrained")[1]
 
 
+def _above(ax: "Axes", rows: int) -> "Axes":
+    """Axes of one row over ``ax``, in the place that both share from now on."""
+    edges = dict(zip(("left", "bottom", "right", "top"), ax.get_position().extents, strict=True))
+    spec = ax.get_subplotspec() or ax.figure.add_gridspec(1, 1, **edges)[0]
+    first, second = spec.subgridspec(2, 1, height_ratios=(1.2, rows), hspace=0.3)
+    ax.set_subplotspec(second)
+    return ax.figure.add_subplot(first)
+
+
 def _range(ax: "Axes", rows: np.ndarray, da: xr.DataArray, paint: str, name: str) -> None:
     mean, low, high = (np.asarray(v) for v in mean_and_spread(da, "range"))
     band = {"height": 0.9, "color": paint, "alpha": 0.22, "linewidth": 0, "zorder": 1}
-    ax.barh(rows, high - low, left=low, label=f"{name} (range)", **band)
-    ax.vlines(mean, rows - 0.45, rows + 0.45, color=paint, linewidth=1.2, zorder=4)
+    ax.barh(rows, high - low, left=low, label=f"{name}, range", **band)
+    ax.vlines(mean, rows - 0.45, rows + 0.45, color=paint, linewidth=1.2, zorder=4, label=f"{name}, mean")
 
 
-def _bar(ax, rows, da: xr.DataArray, height: float, paint: str, name: str, spread: str) -> None:
+def _bar(ax, rows, da: xr.DataArray, height: float, paint: str, name: str, spread: str | None) -> None:
     mean, low, high = (np.asarray(v) for v in mean_and_spread(da, spread))
     ax.barh(rows, mean, height=height, color=paint, label=name, zorder=2)
     if ensemble_dim(da):
         ax.hlines(rows, low, high, color="#202020", linewidth=0.7, zorder=3)
 
 
-def _points(ax, rows, da: xr.DataArray, paint: str, name: str, spread: str, place: int) -> None:
+def _points(ax, rows, da: xr.DataArray, paint: str, name: str, spread: str | None, place: int) -> None:
     mean, low, high = (np.asarray(v) for v in mean_and_spread(da, spread))
     if ensemble_dim(da):
         ax.hlines(rows, low, high, color=paint, linewidth=0.9, zorder=5)
@@ -202,7 +222,10 @@ def efficiency(
         for place, (name, da) in enumerate(products.items()):
             rows = np.arange(len(order)) + (place - (len(products) - 1) / 2) * height
             ax.barh(rows, np.asarray(da.sel(region=order)), height=height, color=paint[name], label=name)
-        _finish(ax, list(order), "Normalised Nash–Sutcliffe efficiency", None, ordered=True)
+        words = region_words(products)
+        _finish(
+            ax, [words.get(n, n) for n in order.tolist()], "Normalised Nash–Sutcliffe efficiency", None, ordered=True
+        )
         ax.axvline(0.5, color="#404040", linewidth=0.7, linestyle=":")
         ax.set_xlim(0, 1)
         draw_legend(ax.figure, ax, own)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MISSING = "#C4CBD0"
+"""Colour of what has no value: far from the near-white of zero, and no colour of a scale."""
 _SIGNED = ("nee", "nbe", "nbp", "difference", "anomaly", "bias", "flux")
 
 
@@ -209,7 +211,7 @@ def _new_map_axes(field: xr.DataArray) -> "Axes":
 
 
 def draw_field(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, coast: bool | str):
-    """Cells, frame and coastlines of a (lat, lon) field; ``limits`` of ``colour_scale`` [and ``south``, lower edge]."""
+    """Cells, frame and coastlines of a (lat, lon) field; ``limits`` of ``colour_scale`` [and ``south``, ``ground``]."""
     from xflux.cells import edges
 
     lat, lon = edges(field["lat"]), edges(field["lon"])
@@ -229,7 +231,7 @@ def draw_field(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, c
     if not everywhere:
         box = (float(borders[0]), float(borders[-1]), float(lat.min()), float(lat.max()))
     frame = rim(projection, *box, central)
-    decorate(ax, frame)
+    decorate(ax, frame, limits.get("ground", MISSING))
     if coast:
         small = ax.get_subplotspec() is not None and ax.get_gridspec().ncols > 2  # fewer islands, thinner lines
         lines = outlines("coast" if coast is True else coast, *((0.2, 1.0) if small else ()))
@@ -243,10 +245,10 @@ def southern_edge(fields: Iterable[xr.DataArray]) -> float:
     return -90.0 if known else -60.0
 
 
-def decorate(ax: "Axes", frame: np.ndarray) -> None:
+def decorate(ax: "Axes", frame: np.ndarray, ground: str = MISSING) -> None:
     from matplotlib.patches import Polygon
 
-    ax.add_patch(Polygon(frame, closed=True, facecolor="#F2F2F2", edgecolor="none", zorder=-2))
+    ax.add_patch(Polygon(frame, closed=True, facecolor=ground, edgecolor="none", zorder=-2))
     ax.add_patch(Polygon(frame, closed=True, facecolor="none", edgecolor="#606060", linewidth=0.5, zorder=5))
     pad = 0.01 * np.ptp(frame, axis=0)
     ax.set_xlim(frame[:, 0].min() - pad[0], frame[:, 0].max() + pad[0])
@@ -327,7 +329,7 @@ def region_map(
 
         paint = ListedColormap(["#7FB2D8", "#F2C27B", "#8FD3B6", "#E5A5C4", "#C9C9C9", "#D9D27A", "#B89FD6", "#E39A7B"])
         lines = regions if isinstance(regions, str) and regions.startswith(("reccap2", "countries")) else True
-        draw_field(field, ax, "equal-earth", {"vmin": -0.5, "vmax": 7.5, "cmap": paint}, lines)
+        draw_field(field, ax, "equal-earth", {"vmin": -0.5, "vmax": 7.5, "cmap": paint, "ground": "#F2F2F2"}, lines)
         for number, name in enumerate(weights["region"].values):
             _name_region(ax, str(name), label == number, field)
         ax.set_title(title or "")

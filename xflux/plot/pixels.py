@@ -53,7 +53,7 @@ def bridge(
         if ax is None:
             ax = plt.subplots(figsize=(COLUMN, 5.2 * CM), layout="compressed")[1]
         frame = rim(projection, -180.0, 180.0, -60.0, 90.0, 0.0)
-        decorate(ax, frame)
+        decorate(ax, frame, "#F2F2F2")
         draw_lines(ax, outlines(), projection, 0.0, clip=frame, colour="#808080", width=0.3)
         x, y = project(lon, np.asarray(pixels["lat"]), projection)
         for positive, paint, name in ((True, "#0072B2", "positive weight"), (False, "#D55E00", "negative weight")):

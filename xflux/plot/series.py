@@ -12,16 +12,20 @@ from xflux.plot.styling import (
     PAGE,
     as_products,
     axis_label,
+    called,
     colours,
     common_units,
     dash,
     drawing,
     ensemble_dim,
+    largest,
     line_width,
     mean_and_spread,
     new_axes,
     quantity_of,
+    region_words,
     style,
+    wrapped,
 )
 from xflux.plot.styling import legend as draw_legend
 
@@ -41,7 +45,7 @@ def seasonal_cycle(
     *,
     regions: Iterable[str] | None = None,
     columns: int | None = None,
-    spread: str = "std",
+    spread: str | None = None,
     colour: Mapping[str, str] | None = None,
     dashed: Iterable[str] = (),
     title: str | None = None,
@@ -55,8 +59,9 @@ def seasonal_cycle(
     data : (month | time [, member | inversion] [, region]) in one array (optionally with a ``product`` dim) or a
         mapping of product names to arrays; arrays with ``time`` are averaged by month first, and gridded ones
         (lat, lon) become the global integral.
-    regions : the regions to draw, one panel each; by default all. With ``ax`` there must be exactly one.
-    spread : "std" (mean ± one standard deviation) or "range".
+    regions : the regions to draw, one panel each; by default all, of more than 30 the largest. With ``ax`` there must
+        be exactly one. Titles are the regions' names where an array has the coordinate ``region_name``.
+    spread : "std" (mean ± one standard deviation) or "range"; by default the range of inversions, "std" of members.
     dashed : products drawn with dotted lines (references).
     quantity : word of the axis; default the name that all arrays share (NEE, GPP, …), else "Flux".
 
@@ -71,14 +76,15 @@ def seasonal_cycle(
     >>> nee = xr.DataArray(np.cos(2 * np.pi * month / 12), {"month": month}, "month", "nee", {"units": "PgC month-1"})
     >>> ax = seasonal_cycle({"EC": nee, "Inversions": nee + xr.DataArray([-0.2, 0.2], dims="inversion")})
     >>> ax.get_ylabel(), ax.get_legend_handles_labels()[1]
-    ('Flux (PgC month$^{-1}$)', ['EC', 'Inversions'])
+    ('Flux (PgC month$^{-1}$)', ['EC', 'Inversions, range', 'Inversions, mean'])
     >>> plt.close(ax.figure)
     """
     products = as_products(data)
     quantity = quantity or quantity_of(products)
     products = {name: _monthly(da) for name, da in products.items()}
     units, paint = common_units(products), colours(products, colour)
-    names = _region_names(products, regions)
+    names, note = _region_names(products, regions)
+    words = region_words(products)
     if ax is not None and len(names) > 1:
         raise ValueError(f"one ax takes one region, got {len(names)}: choose one with regions=['…'], or leave ax out")
     with style():
@@ -88,11 +94,13 @@ def seasonal_cycle(
                 line = da.sel(region=region) if "region" in da.dims else da
                 _line(panel, line, "month", paint[name], name, spread, ":" if name in dashed else dash(name))
             _month_axis(panel)
-            panel.set_title(title if title is not None and len(names) == 1 else str(region or ""))
+            said = title if title is not None and len(names) == 1 else words.get(region, str(region or ""))
+            panel.set_title(wrapped(said, 18 if len(names) > 1 else 52))
         if len(names) == 1:
             axes[0].set_ylabel(axis_label(quantity, units))
         else:
             figure.supylabel(axis_label(quantity, units), fontsize=7.5)
+            figure.suptitle(title or note.capitalize())
         if legend:
             draw_legend(figure, axes[0], own=ax is None)
     return axes[0] if len(names) == 1 else figure
@@ -122,17 +130,21 @@ def global_integral(da: xr.DataArray, per: str) -> xr.DataArray:
     )
 
 
-def _region_names(products: Mapping[str, xr.DataArray], chosen: Iterable[str] | None) -> list:
+def _region_names(products: Mapping[str, xr.DataArray], chosen: Iterable[str] | None) -> tuple[list, str]:
+    """The regions to draw, and words where there are more."""
     with_regions = {name: list(da["region"].values) for name, da in products.items() if "region" in da.dims}
     if not with_regions:
-        return [None]
-    first = next(iter(with_regions.values()))
-    names = [chosen] if isinstance(chosen, str) else list(first if chosen is None else chosen)
+        return [None], ""
+    note = ""
+    if chosen is None:
+        first = next(da for da in products.values() if "region" in da.dims)
+        chosen, note = largest({"": first})
+    names = [chosen] if isinstance(chosen, str) else list(chosen)
     for product, have in with_regions.items():
         missing = [n for n in names if n not in have]
         if missing:
             raise ValueError(f"{product!r} has no region {missing}; it has {have}")
-    return names
+    return names, note
 
 
 def _panels(ax: "Axes | None", count: int, columns: int | None) -> tuple["Figure", list]:
@@ -152,18 +164,20 @@ def _panels(ax: "Axes | None", count: int, columns: int | None) -> tuple["Figure
     return figure, list(grid.ravel()[:count])
 
 
-def _line(ax: "Axes", da: xr.DataArray, x: str, paint: str, name: str, spread: str, dashes: str) -> None:
+def _line(ax: "Axes", da: xr.DataArray, x: str, paint: str, name: str, spread: str | None, dashes: str) -> None:
     extra = [d for d in da.dims if d != x and d != ensemble_dim(da)]
     if extra:
         raise ValueError(f"{name!r} has the dims {extra} beside {x!r}: select or reduce them first")
     mean, low, high = mean_and_spread(da, spread)
     position = np.asarray(da[x], dtype="float64")
     if ensemble_dim(da):
-        ax.fill_between(position, np.asarray(low), np.asarray(high), color=paint, alpha=0.2, linewidth=0)
+        what = "range" if spread != "std" and ensemble_dim(da) == "inversion" else "± 1 sd"
+        label = called(name, da, what) if ensemble_dim(da) == "inversion" else None
+        ax.fill_between(position, np.asarray(low), np.asarray(high), color=paint, alpha=0.2, linewidth=0, label=label)
     marker = "o" if position.size == 1 else None
     width = line_width(name)
     shape = {"linestyle": dashes, "marker": marker, "markersize": 3, "linewidth": width, "zorder": 3 - width / 4}
-    ax.plot(position, np.asarray(mean), color=paint, label=name, **shape)
+    ax.plot(position, np.asarray(mean), color=paint, label=called(name, da), **shape)
 
 
 def _month_axis(ax: "Axes") -> None:
@@ -179,7 +193,7 @@ def annual(
     *,
     errors: Mapping[str, xr.DataArray | float] | None = None,
     members: Iterable[str] = (),
-    spread: str = "std",
+    spread: str | None = None,
     colour: Mapping[str, str] | None = None,
     title: str | None = None,
     quantity: str | None = None,
@@ -210,12 +224,13 @@ def annual(
     with style():
         own, ax = ax is None, new_axes(ax)
         for name, da in products.items():
-            years = np.asarray(da["year"], dtype="float64")
+            said, years = name, np.asarray(da["year"], dtype="float64")
             if name in members and ensemble_dim(da):
                 lines = np.asarray(da.transpose("year", ...))
-                ax.plot(years, lines, color=paint[name], linewidth=0.5, linestyle=":", alpha=0.8)
-                da = da.mean(ensemble_dim(da), keep_attrs=True)
-            _line(ax, da, "year", paint[name], name, spread, dash(name))
+                thin = ax.plot(years, lines, color=paint[name], linewidth=0.5, linestyle=":", alpha=0.8)
+                thin[0].set_label(called(name, da, "single"))
+                said, da = called(name, da), da.mean(ensemble_dim(da), keep_attrs=True)
+            _line(ax, da, "year", paint[name], said, spread, dash(name))
             if errors and name in errors:
                 mean, wide = np.asarray(mean_and_spread(da)[0]), np.asarray(errors[name], dtype="float64")
                 ax.fill_between(years, mean - wide, mean + wide, color=paint[name], alpha=0.15, linewidth=0)
@@ -230,7 +245,7 @@ def annual(
 def draw_lines_of_years(ax: "Axes", products: Mapping[str, xr.DataArray], paint: Mapping[str, str]) -> None:
     """A line a product along ``year``, its ensemble's spread shaded."""
     for name, da in products.items():
-        _line(ax, da, "year", paint[name], name, "std", dash(name))
+        _line(ax, da, "year", paint[name], name, None, dash(name))
     _year_axis(ax)
 
 
@@ -330,8 +345,8 @@ def history(history: xr.Dataset, figure: "Figure | None" = None, *, title: str |
             _curves(ax, curves)
             ax.set_title(name)
             first = next(iter(curves.values()))
-            is_loss = "term" in first.coords or name == PICKS or "loss" in name
-            ax.set_ylabel("Loss" if is_loss else axis_label(name, first.attrs.get("units")))
+            is_loss = "term" in first.coords or name == PICKS or "loss" in name.lower()
+            ax.set_ylabel("Loss" if is_loss else axis_label("Value", first.attrs.get("units")))
             ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
             ax.set_xlabel("Epoch" if "epoch" in first.dims else "Step")
         if PICKS in panels and "best_epoch" in history:
@@ -343,12 +358,13 @@ def history(history: xr.Dataset, figure: "Figure | None" = None, *, title: str |
     return figure
 
 
-PICKS = "validation (ticks: best epochs)"
+PICKS = "Validation (ticks: best epochs)"
 
 
 def _history_panels(history: xr.Dataset) -> dict[str, dict[str, xr.DataArray]]:
     """Panel → training or validation → (epoch | step [, member])."""
     panels: dict[str, dict[str, xr.DataArray]] = {}
+    terms = {str(t).lower(): str(t) for t in history["term"].values} if "term" in history.coords else {}
     for name, da in history.data_vars.items():
         axis = next((d for d in ("epoch", "step") if d in da.dims), None)
         known = axis is not None and np.issubdtype(da.dtype, np.number) and not set(da.dims) - {axis, "member", "term"}
@@ -356,7 +372,8 @@ def _history_panels(history: xr.Dataset) -> dict[str, dict[str, xr.DataArray]]:
             continue
         parts = str(name).lower().replace("-", "_").split("_")
         kind = "validation" if any(p.startswith("val") for p in parts) else "training"
-        rest = " ".join(p for p in parts if p and not p.startswith(("val", "train")))
+        rest = " ".join(terms.get(p, p) for p in parts if p and not p.startswith(("val", "train")))
+        rest = rest[:1].upper() + rest[1:]
         if "term" in da.dims:
             for term in da["term"].values:
                 panels.setdefault(str(term), {})[kind] = da.sel(term=term)

@@ -13,6 +13,7 @@ import xarray as xr
 
 from xflux.extras import require
 from xflux.files import whole
+from xflux.regions.globe import GLOBAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 CM = 1 / 2.54
 COLUMN, PAGE = 8.3 * CM, 17.7 * CM  # inches: one and two columns of a Copernicus journal
+MOST = 30
+"""Regions in a figure: of countries, the largest."""
 ENSEMBLE_DIMS = ("member", "inversion", "realization", "realisation", "ensemble", "site_fold")
 
 # Okabe & Ito (2008), safe for the common kinds of colour blindness; the paper's blue, green, red, black and yellow
@@ -106,17 +109,19 @@ def style():
 
 
 def colour(product: str, products: Iterable[str] = ()) -> str:
-    """The colour of a product, the same in every figure; unknown names get one by their place in ``products``.
+    """The colour of a product by its name, the same in every figure unless one of ``products`` before it has it.
 
     >>> colour("EC"), colour("EC-ATM sampled+total")
     ('#009E73', '#003D73')
     """
-    for pattern, value in _COLOURS:
-        if re.search(pattern, product.lower()):
-            return value
-    unknown = [p for p in products if not any(re.search(pattern, p.lower()) for pattern, _ in _COLOURS)]
-    place = unknown.index(product) if product in unknown else sum(map(ord, product))
-    return _OTHERS[place % len(_OTHERS)]
+    return colours([*products, product])[product]
+
+
+def _by_name(product: str) -> str:
+    if product.lower() in ("", "flux", *_QUANTITIES):
+        return BLUE
+    known = (value for pattern, value in _COLOURS if re.search(pattern, product.lower()))
+    return next(known, _OTHERS[sum(map(ord, product)) % len(_OTHERS)])
 
 
 def dash(product: str) -> str:
@@ -136,10 +141,8 @@ def colours(products: Iterable[str], chosen: Mapping[str, str] | None = None) ->
     {'EC-ATM months': '#0072B2', 'EC-ATM years': '#7F3C8D'}
     """
     products, found = list(products), dict(chosen or {})
-    if len(products) == 1 and colour(products[0]) in _OTHERS:
-        return {products[0]: found.get(products[0], BLUE)}
     for product in products:
-        own = colour(product, products)
+        own = _by_name(product)
         free = [paint for paint in _OTHERS if paint not in found.values()]
         found.setdefault(product, free[0] if own in found.values() and free else own)
     return {product: found[product] for product in products}
@@ -235,16 +238,25 @@ def common_units(products: Mapping[str, xr.DataArray]) -> str | None:
     return next(iter(known.values()), None)
 
 
+def called(name: str, da: xr.DataArray, what: str = "mean") -> str:
+    """What a legend calls a product, or the mean or range of inversions."""
+    return f"{name}, {what}".removeprefix(", ") if ensemble_dim(da) == "inversion" else name
+
+
 def ensemble_dim(da: xr.DataArray) -> str | None:
     """The dim of an ensemble's members, None where there is none."""
     return next((str(d) for d in da.dims if d in ENSEMBLE_DIMS), None)
 
 
-def mean_and_spread(da: xr.DataArray, spread: str = "std") -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
-    """Mean, lower and upper edge over the ensemble's dim: ± one standard deviation (n − 1), or the full range."""
-    if spread not in ("std", "range"):
+def mean_and_spread(da: xr.DataArray, spread: str | None = None) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """Mean, lower and upper edge over the ensemble's dim: ± one standard deviation (n − 1), or the full range.
+
+    Inversions have a range, members a standard deviation, unless ``spread`` says otherwise.
+    """
+    if spread not in (None, "std", "range"):
         raise ValueError(f"spread is 'std' or 'range', got {spread!r}")
     dim = ensemble_dim(da)
+    spread = spread or ("range" if dim == "inversion" else "std")
     if dim is None or da.sizes[dim] < 2:
         mean = da if dim is None else da.mean(dim)
         return mean, mean, mean
@@ -290,6 +302,30 @@ def save(figure: "Figure | Axes", stem: str | Path, formats: Iterable[str] = ("p
     if close:
         plt.close(figure)
     return paths
+
+
+def largest(products: Mapping[str, xr.DataArray]) -> tuple[list, str]:
+    """Labels of the regions that a figure has room for, GLOBAL among them, and words where some are left out.
+
+    The regions of the first product, then those that only others have; of more than 30 the largest, by their largest
+    absolute value in the first product that knows them.
+    """
+    labels = list(dict.fromkeys(r for da in products.values() for r in da["region"].values.tolist()))
+    if len(labels) <= MOST:
+        return labels, ""
+    size: dict = {}
+    for da in products.values():
+        mean = abs(da.mean(ensemble_dim(da)) if ensemble_dim(da) else da)
+        one = mean.max([d for d in mean.dims if d != "region"]).dropna("region")
+        size = dict(zip(one["region"].values.tolist(), one.values.tolist(), strict=True)) | size
+    chosen = {GLOBAL, *sorted(set(size) - {GLOBAL}, key=lambda r: -size[r])[:MOST]}
+    return [r for r in labels if r in chosen], f"the largest {MOST} of {len(set(labels) - {GLOBAL})}"
+
+
+def region_words(products: Mapping[str, xr.DataArray]) -> dict:
+    """Label → name of a region, where an array has the coordinate ``region_name``."""
+    named = [da for da in products.values() if "region_name" in da.coords]
+    return {r: str(da["region_name"].sel(region=r).item()) for da in named for r in da["region"].values.tolist()}
 
 
 def finite(values: object) -> np.ndarray:

@@ -19,6 +19,7 @@ from xflux.plot.styling import (
     one_variable,
     quantity_of,
     style,
+    unit_label,
 )
 from xflux.values import checked
 
@@ -40,7 +41,7 @@ def scatter(
     fit: bool = True,
     colourbar: bool | None = None,
 ) -> "Axes":
-    """Density of predicted against observed values, with the 1:1 line, the line of best fit, RMSE and R².
+    """Density of predicted against observed values, with the 1:1 line, the least-squares line, RMSE and R².
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def scatter(
     >>> nee = xr.DataArray(np.random.default_rng(0).normal(size=500), dims="sample", attrs={"units": "gC m-2 d-1"})
     >>> ax = scatter(nee, nee + 0.5)
     >>> ax.get_xlabel(), ax.texts[0].get_text().splitlines()[0]
-    ('Observed NEE (gC m$^{-2}$ d$^{-1}$)', 'RMSE 0.50')
+    ('Observed NEE (gC m$^{-2}$ d$^{-1}$)', 'RMSE 0.50 gC m$^{-2}$ d$^{-1}$')
     >>> plt.close(ax.figure)
     """
     observed, predicted = checked(one_variable(observed)), checked(one_variable(predicted))
@@ -81,20 +82,26 @@ def scatter(
             linewidths=0.1,
             rasterized=True,
         )
-        ax.plot([low, high], [low, high], color="#000000", linestyle=":", linewidth=0.9)
+        ax.plot([low, high], [low, high], color="#000000", linestyle=":", linewidth=0.9, label="1:1")
         if fit and np.ptp(x) > 0:
             slope, start = np.polyfit(x, y, 1)
-            ax.plot([low, high], [start + slope * low, start + slope * high], color="#D55E00", linewidth=1.1)
-        _corner(ax, x, y)
+            ends = [start + slope * low, start + slope * high]
+            ax.plot([low, high], ends, color="#D55E00", linewidth=1.1, label="least squares")
+        _corner(ax, x, y, observed_units or units)
         ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", title=title or "")
         ax.set_yticks([t for t in ax.get_xticks() if low <= t <= high])
         ax.set_xlabel(axis_label(f"Observed {quantity}", observed_units or units))
         ax.set_ylabel(axis_label(f"Predicted {quantity}", units or observed_units))
         if colourbar:
-            bar = ax.figure.colorbar(mesh, ax=ax, shrink=0.8, pad=0.02)
-            bar.set_label("Samples")
-            bar.outline.set_linewidth(0.4)
+            _density_bar(ax.figure, mesh, ax)
+            ax.legend(loc="lower right", frameon=True, framealpha=0.75, edgecolor="none")
     return ax
+
+
+def _density_bar(figure: "Figure", mesh, axes, rows: int = 1) -> None:
+    bar = figure.colorbar(mesh, ax=axes, shrink=0.8, pad=0.02, aspect=25 * rows)
+    bar.set_label("Samples in a hexagon")
+    bar.outline.set_linewidth(0.4)
 
 
 def _pairs(observed: xr.DataArray, predicted: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,12 +123,12 @@ def _limits(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def _corner(ax: "Axes", x: np.ndarray, y: np.ndarray) -> None:
-    """RMSE (in the units of the axes), R² and n."""
+def _corner(ax: "Axes", x: np.ndarray, y: np.ndarray, units: str | None) -> None:
+    """RMSE, R² and n."""
     sse, sst = float(((y - x) ** 2).sum()), float(((x - x.mean()) ** 2).sum())
-    lines = [f"RMSE {np.sqrt(sse / x.size):.2f}"]
+    lines = [f"RMSE {np.sqrt(sse / x.size):.2f} {unit_label(units)}".rstrip()]
     if sst > 0:
-        lines.append(f"R² {1 - sse / sst:.2f}")
+        lines.append(f"R² {1 - sse / sst:.2f}".replace("-", "−"))
     lines.append(f"n {x.size:,}".replace(",", "\u2009"))
     ax.text(
         0.03,
@@ -129,7 +136,7 @@ def _corner(ax: "Axes", x: np.ndarray, y: np.ndarray) -> None:
         "\n".join(lines),
         transform=ax.transAxes,
         va="top",
-        fontsize=7,
+        fontsize=6.5,
         bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5},
     )
 
@@ -142,25 +149,27 @@ def tower_scatter(
     by: xr.DataArray | None = None,
     figure: "Figure | None" = None,
 ) -> "Figure":
-    """Figs. 8 and C2: one density plot a model, and with ``by`` (plant types) one row a group, on the same axes.
+    """Figs. 8 and C2: one density plot a model, and with ``by`` (plant types) one row a group, on the same axes and
+    with the same colours of density.
 
     >>> import matplotlib.pyplot as plt
     >>> nee = xr.DataArray(np.random.default_rng(0).normal(size=100), dims="sample", attrs={"units": "gC m-2 d-1"})
     >>> igbp = xr.DataArray(np.repeat(["ENF", "GRA"], 50), dims="sample")
     >>> figure = tower_scatter(nee, {"EC": 0.8 * nee, "EC-ATM": 0.9 * nee}, by=igbp)
-    >>> [ax.get_title() for ax in figure.axes]
-    ['EC, ENF', 'EC-ATM, ENF', 'EC, GRA', 'EC-ATM, GRA']
+    >>> [ax.get_title() or ax.get_ylabel() for ax in figure.axes]
+    ['EC, ENF', 'EC-ATM, ENF', 'EC, GRA', 'EC-ATM, GRA', 'Samples in a hexagon']
     >>> plt.close(figure)
     """
     import matplotlib.pyplot as plt
+    from matplotlib.colors import LogNorm
 
     groups = [None] if by is None else list(np.unique(np.asarray(by)))
     names = list(predictions)
     every = [_pairs(observed, p) for p in predictions.values()]
     limits = _limits(*(np.concatenate(v) for v in zip(*every, strict=True)))
     with style():
-        side = min(5.8 * CM, PAGE / len(names))
-        size = (side * len(names) + 0.6 * CM, (side + 0.5 * CM) * len(groups) + 1.2 * CM)
+        side = min((5.8 if len(groups) < 3 else 4.6) * CM, (PAGE - 2.4 * CM) / len(names))
+        size = (side * len(names) + 2.4 * CM, (side + 0.3 * CM) * len(groups) + 1.7 * CM)
         figure = figure or plt.figure(figsize=size, layout="compressed")
         axes = figure.subplots(len(groups), len(names), squeeze=False, sharex=True, sharey=True)
         for row, group in enumerate(groups):
@@ -170,6 +179,14 @@ def tower_scatter(
                 words = name if group is None else f"{name}, {group}"
                 scatter(*pair, ax, title=words, limits=limits, gridsize=45)
                 ax.label_outer()
+                if len(names) > 3:
+                    ax.set_xlabel(ax.get_xlabel().replace(" (", "\n("))
+        meshes = [ax.collections[0] for ax in axes.ravel()]
+        norm = LogNorm(1, max(2.0, *(float(mesh.get_array().max()) for mesh in meshes)))
+        for mesh in meshes:
+            mesh.set_norm(norm)
+        _density_bar(figure, meshes[0], list(axes.ravel()), len(groups))
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

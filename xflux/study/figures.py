@@ -7,8 +7,10 @@ import xarray as xr
 
 from xflux import plot
 from xflux.bridge import load_bridge
+from xflux.plot.styling import colours, largest
+from xflux.regions.names import long_names
 from xflux.study import interannual, paper
-from xflux.study.results import Results, model_label, open_flux
+from xflux.study.results import Results, in_words, model_label, open_flux
 from xflux.temporal import MEAN_YEAR, step_days
 
 
@@ -36,7 +38,7 @@ def _save(drawn, path: Path) -> None:
 
     figure = drawn if hasattr(drawn, "savefig") else drawn.figure
     for ending in (".png", ".pdf"):
-        figure.savefig(path.with_name(path.name + ending), dpi=200)
+        figure.savefig(path.with_name(path.name + ending), dpi=160)
     plt.close(figure)
 
 
@@ -57,9 +59,13 @@ def _mean_maps(study: Results, folder: Path) -> None:
     if study.config.evaluation.truth:
         fields["truth"] = _per_year(study.truth)
     _save(
-        plot.maps(fields, columns=2, label="mean annual flux (gC m$^{-2}$ yr$^{-1}$)", vmin=-600, vmax=600),
+        plot.maps(fields, columns=2, label="Mean annual flux (gC m$^{-2}$ yr$^{-1}$)", vmin=-600, vmax=600),
         folder / "mean_flux_maps",
     )
+    if len(study.models) > 1:
+        pair = {label: fields[label] for label in map(model_label, ("ec", study.models[-1]))}
+        label = "Mean annual flux (gC m$^{-2}$ yr$^{-1}$)"
+        _save(plot.maps(pair, columns=1, label=label, vmin=-600, vmax=600), folder / "map_pair")
 
 
 def _differences(study: Results, folder: Path) -> None:
@@ -71,7 +77,7 @@ def _differences(study: Results, folder: Path) -> None:
     }
     if fields:
         _save(
-            plot.maps(fields, columns=1, label="difference (gC m$^{-2}$ yr$^{-1}$)", centre=0),
+            plot.maps(fields, columns=1, label="Difference (gC m$^{-2}$ yr$^{-1}$)", centre=0),
             folder / "difference_maps",
         )
 
@@ -84,12 +90,20 @@ def _cycles(study: Results, reduce: bool) -> dict[str, xr.DataArray]:
     return {label: cycle.assign_attrs(units="PgC month-1") for label, cycle in cycles.items()}
 
 
+def _named(da: xr.DataArray, regions: str) -> xr.DataArray:
+    """The array with its regions' names beside their labels, where the set has names."""
+    names = long_names(regions, da["region"].values.tolist())
+    return da if names is None else da.assign_coords(region_name=("region", names))
+
+
 def _seasonal_cycles(study: Results, folder: Path) -> None:
-    _save(plot.seasonal_cycle(_cycles(study, True), title="Global"), folder / "seasonal_cycle_global")
+    globe = plot.seasonal_cycle(_cycles(study, True), title="Mean seasonal cycle of the globe")
+    _save(globe, folder / "seasonal_cycle_global")
     modelled = [
         r for r in study.inversions["region"].values if np.isfinite(study.target_integrals("ec").sel(region=r)).all()
     ]
-    cycles = {label: cycle.sel(region=modelled) for label, cycle in _cycles(study, False).items()}
+    regions = study.config.target.regions
+    cycles = {label: _named(cycle.sel(region=modelled), regions) for label, cycle in _cycles(study, False).items()}
     _save(plot.seasonal_cycle(cycles), folder / "seasonal_cycle_by_region")
 
 
@@ -104,21 +118,23 @@ def _bars(study: Results, folder: Path) -> None:
         for comparison in study.config.evaluation.maps:
             field = study.comparison_map(comparison)
             products[comparison.name] = field.flux.aggregate_regions(regions, units="PgC yr-1")
-        _save(plot.regions(products, quantity="annual flux"), folder / f"annual_{regions}")
+        named = {name: _named(da, regions) for name, da in products.items()}
+        _save(plot.regions(named, quantity="Annual flux"), folder / f"annual_{regions}")
 
 
 def _efficiency(study: Results, folder: Path) -> None:
     """Fig. 3, of regions that the models cover."""
     table = paper.scores_by_region(study).dropna(subset="nNSE")
     products = {
-        label: xr.DataArray(rows["nNSE"].values, {"region": rows["region"].values}, ("region",))
+        label: _named(xr.DataArray(rows["nNSE"], {"region": rows["region"].values}), study.config.target.regions)
         for label, rows in table.groupby("model", sort=False)
     }
     best = list(products)[-1]
     common = [r for r in products[best]["region"].values if all(r in p["region"].values for p in products.values())]
     if common:
+        common = largest({"": study.inversions.sum("month", skipna=False).sel(region=common)})[0]
         chosen = {label: products[label].sel(region=common) for label in reversed(products)}
-        _save(plot.efficiency(chosen, order_by=best), folder / "efficiency")
+        _save(plot.efficiency(chosen, order_by=best, colour=colours(products)), folder / "efficiency")
 
 
 def _years(study: Results, folder: Path) -> None:
@@ -174,4 +190,6 @@ def _histories(study: Results, folder: Path) -> None:
 def _bridge(study: Results, folder: Path) -> None:
     for regions in study.sets if study.config.bridge.fit else ():
         bridge = load_bridge(study.run / "bridge" / f"{regions}.nc")
-        _save(plot.bridge(bridge.pixels, title=f"contributing pixels, {regions}"), folder / f"bridge_{regions}")
+        _save(
+            plot.bridge(bridge.pixels, title=f"Contributing pixels, {in_words(regions)}"), folder / f"bridge_{regions}"
+        )

@@ -189,27 +189,27 @@ def draw(results: Results):
     """Detrended annual anomalies of globe and groups: models, the inversions' range and mean; unseen years shaded."""
     import matplotlib.pyplot as plt
 
-    from xflux.plot.styling import BLACK, CM, PAGE, VERMILION, colours, dash, style
+    from xflux.plot import annual
+    from xflux.plot.styling import CM, PAGE, style
 
-    every = _anomalies(grouped(results.config, inversions(results)))
-    ours = {n: _anomalies(grouped(results.config, da.mean("member"))) for n, da in models(results).items()}
-    paint, unseen = colours(ours), results.config.evaluation.unseen_years
+    products = {"inversions": _anomalies(grouped(results.config, inversions(results)))}
+    products |= {n: _anomalies(grouped(results.config, da.mean("member"))) for n, da in models(results).items()}
+    regions, unseen = products["inversions"]["region"].values, results.config.evaluation.unseen_years
     with style():
-        figure = plt.figure(figsize=(PAGE, 11 * CM), layout="constrained")
-        panels = figure.subplots(-(-every.sizes["region"] // 2), 2, sharex=True, squeeze=False).ravel()
-        for ax, region in zip(panels, every["region"].values, strict=False):
-            one = every.sel(region=region)
+        rows, columns = -(-len(regions) // 2), min(len(regions), 2)
+        figure = plt.figure(figsize=(PAGE, (5 * rows + 1.5) * CM), layout="constrained")
+        panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+        for ax, region in zip(panels, regions, strict=False):
             if unseen:
                 ax.axvspan(unseen[0] - 0.5, unseen[1] + 0.5, color="#E8E8E8", linewidth=0, label="unseen years")
-            ax.fill_between(one["year"], one.min("inversion"), one.max("inversion"), color=VERMILION, alpha=0.2,
-                            linewidth=0, label="inversions' range")  # fmt: skip
-            ax.plot(one["year"], one.mean("inversion"), color=BLACK, linewidth=1.6, label="inversions' mean")
-            for name, da in ours.items():
-                ax.plot(da["year"], da.sel(region=region), color=paint[name], linestyle=dash(name), label=name)
+            one = {name: da.sel(region=region) for name, da in products.items()}
+            annual(one, ax, title=str(region).capitalize(), legend=False)
             ax.axhline(0, color="#A0A0A0", linewidth=0.5, zorder=0)
-            ax.set(title=str(region), ylabel="Detrended anomaly (PgC yr$^{-1}$)")
-        for ax in panels[every.sizes["region"] :]:
+        for ax in panels[len(regions) :]:
             ax.set_visible(False)
+        figure.supylabel("Detrended anomaly (PgC yr$^{-1}$)", fontsize=7.5)
+        for ax in panels:
+            ax.set_ylabel("")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 

@@ -32,6 +32,16 @@ def model_label(model: str) -> str:
     return "EC" if model == "ec" else f"EC-ATM {model}"
 
 
+def in_words(regions: str) -> str:
+    """A region set's name in words.
+
+    >>> in_words("latitude-bands"), in_words("reccap2")
+    ('latitude bands', 'RECCAP2 regions')
+    """
+    known = {"reccap2": "RECCAP2 regions", "reccap2-chapters": "RECCAP2 chapters", "transcom": "TransCom regions"}
+    return known.get(regions, regions.replace("-", " "))
+
+
 def slug(variant: str) -> str:
     """File name of a model: ``"sampled+total"`` → ``"ec_atm_sampled_total"``.
 

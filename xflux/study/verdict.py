@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from xflux.study.results import Results, model_label
+from xflux.study.results import Results, in_words, model_label
 
 
 def summary(study: Results, tables: dict[str, pd.DataFrame]) -> dict:
@@ -158,7 +158,7 @@ TITLES = {
 def title(name: str) -> str:
     """A table's name in words."""
     if name.startswith("regions_"):
-        return f"Annual flux by region (PgC yr-1): {name.removeprefix('regions_')}"
+        return f"Annual flux (PgC yr-1) of {in_words(name.removeprefix('regions_'))}"
     return TITLES.get(name, name.replace("_", " ").capitalize())
 
 
