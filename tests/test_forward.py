@@ -16,7 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xflux import units
+from xflux.forward import lazy as blocks
 from xflux.forward import predict, wrap
+from xflux.regions import aggregate_regions
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +127,10 @@ class Heavy(Net):
         return (Heavy, (), self.__dict__)
 
 
-def test_the_graph_holds_the_model_once(ds):
+def test_the_graph_holds_the_model_once(ds, monkeypatch):
     import cloudpickle
+
+    monkeypatch.setattr(blocks, "JOINED", 1)
 
     lazy = predict(ds.chunk(time=2), Heavy())
     assert lazy.data.npartitions >= 200
@@ -379,6 +383,46 @@ def test_no_land(ds):
         lazy = predict(nowhere.chunk(chunks), Net())
         with pytest.raises(ValueError, match="no land"):
             lazy.compute()
+
+
+def test_a_tile_of_ocean_reads_its_own_blocks_only(ds):
+    read = []
+
+    def noted(block, block_info=None):
+        read.append(block_info[0]["chunk-location"])
+        return block
+
+    chunked = ds.chunk(time=100, lon=1)
+    watched = chunked.assign(
+        tair=chunked.tair.copy(data=chunked.tair.data.map_blocks(noted, dtype="f4", meta=ds.tair.values[:0]))
+    )
+    ocean = predict(watched, Net()).isel(lon=0)
+    for _ in range(8):  # not even when it is asked for again and again
+        assert np.isnan(ocean.compute(scheduler="synchronous").values).all()
+    assert {place[ds.tair.dims.index("lon")] for place in read} == {0}
+
+
+def test_short_chunks_are_taken_together_and_long_ones_cut(monkeypatch):
+    """Blocks, by chunks: of a size that pays for a task, never larger than the bound, and the same numbers."""
+    whole = grid(world.calendar_times(days=360), ny=20, nx=40)
+    monkeypatch.setattr(blocks, "CELLS", 40_000)
+    monkeypatch.setattr(blocks, "JOINED", 20_000)
+    monkeypatch.setattr(blocks.os, "cpu_count", lambda: 1)
+    known = predict(whole, Net(), members="mean").compute()
+    for chunks, expected in (({"time": 1}, 15), ({"time": 360}, 8), ({"time": 7, "lat": 10, "lon": 20}, 16)):
+        found = predict(whole.chunk(chunks), Net(), members="mean")
+        assert found.data.npartitions == expected, chunks
+        xr.testing.assert_allclose(found.compute(), known, rtol=1e-6)
+
+
+@pytest.mark.parametrize("chunks", [{"time": 30}, {"lat": 2}, {}, None])
+def test_equal_calls_give_equal_names(ds, chunks):
+    drivers = ds if chunks is None else ds.chunk(chunks)
+    mask = ds.sand.notnull().astype(int)
+    names = {aggregate_regions(predict(drivers, Net(), members="mean"), mask).data.name for _ in range(2)}
+    assert len(names) == 1
+    other = aggregate_regions(predict(drivers + 1, Net(), members="mean"), mask).data.name
+    assert other not in names
 
 
 def test_masks_that_do_not_overlap_are_no_land(ds):

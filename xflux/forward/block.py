@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,14 @@ ROWS = 16_384  # rows per call of the model: ten drivers of them stay in the sec
 
 
 def predict_block(
-    arrays: list[np.ndarray], lookups: list[tuple], shape: tuple[int, ...], model: Any, out: Outputs
+    arrays: Sequence[Sequence[np.ndarray]], lookups: list[tuple], shape: tuple[int, ...], model: Any, out: Outputs
 ) -> np.ndarray:
     """Fluxes of one block.
 
     Parameters
     ----------
     arrays
-        Per driver its steps (own steps, *space), each dim of space of full length or 1.
+        Per driver the blocks (own steps, *space) that follow each other, each dim of space of full length or 1.
     lookups
         Per driver (steps, later, weight) into its own steps, for every step of the block.
     shape
@@ -31,8 +32,9 @@ def predict_block(
     ndarray (planes, steps, *space) float32, NaN where any driver is not finite.
     """
     n_steps, space = shape[0], shape[1:]
-    for name, array in zip(model.drivers, arrays, strict=True):
-        warn_of_fill(found_fill(array), f"driver {name!r}")
+    for name, blocks in zip(model.drivers, arrays, strict=True):
+        fills = (fill for fill in map(found_fill, blocks) if fill is not None)
+        warn_of_fill(next(fills, None), f"driver {name!r}")
     drivers = [_Planes(a, lookup, space) for a, lookup in zip(arrays, lookups, strict=True)]
     cells = _candidates(drivers, n_steps)
     planes = len(out.targets) * out.per_target
@@ -48,10 +50,9 @@ def predict_block(
 class _Planes:
     """One driver of a block, plane by plane as flat float32 or wider."""
 
-    def __init__(self, array: np.ndarray, lookup: tuple, space: tuple[int, ...]):
+    def __init__(self, blocks: Sequence[np.ndarray], lookup: tuple, space: tuple[int, ...]):
         self.steps, self.later, self.weight = lookup
-        full = (array.shape[0], *space)
-        self.flat = np.broadcast_to(array, full).reshape(array.shape[0], -1)
+        self.flat = [np.broadcast_to(plane, space).reshape(-1) for block in blocks for plane in block]
 
     def used(self) -> np.ndarray:
         both = self.steps if self.later is None else np.concatenate([self.steps, self.later])
@@ -67,7 +68,7 @@ class _Planes:
 
 def _candidates(drivers: list[_Planes], n_steps: int) -> np.ndarray:
     """Cells at which every driver is finite at some step: the others are never looked at again."""
-    valid = np.ones(drivers[0].flat.shape[1], bool)
+    valid = np.ones(drivers[0].flat[0].size, bool)
     for driver in drivers:
         ever = np.zeros_like(valid)
         for step in driver.used():

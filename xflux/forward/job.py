@@ -51,7 +51,7 @@ class Job:
         steps, tile = region[0], dict(zip(self.plan.space, region[1:], strict=True))
         parts = [self._driver(d, steps, tile) for d in self.plan.drivers]
         shape = tuple(s.stop - s.start for s in region)
-        return predict_block([a for a, _ in parts], [look for _, look in parts], shape, self.model, self.out)
+        return predict_block([[a] for a, _ in parts], [look for _, look in parts], shape, self.model, self.out)
 
     def _driver(self, driver: Driver, steps: slice, tile: dict[str, slice]) -> tuple[np.ndarray, tuple]:
         """The driver on the region, and where in it every step lies."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import threading
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -42,42 +42,32 @@ def _any_valid(laid: Plan) -> bool:
 
 
 class LandSeen:
-    """Known to a process once any of its blocks had land; an ocean block looks for it elsewhere, once."""
+    """The blocks of a grid in which a process found no land: once these are its share of all, it looks elsewhere."""
 
-    def __init__(self, laid: Plan, arrays: list[Any], steps: tuple[int, ...]):
+    def __init__(self, laid: Plan, arrays: list[Any], chunks: tuple[tuple[int, ...], ...]):
         self.names = [d.name for d in laid.drivers]
         self.lookups = [(d.steps, d.later) for d in laid.drivers]
         self.arrays = arrays
-        self.steps = steps  # lengths of the blocks along the axis
-        self.found: bool | None = None
-        self.lock = threading.Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, lock=threading.Lock())
+        self.steps = chunks[0]  # lengths of the blocks along the axis
+        self.blocks = prod(map(len, chunks))
+        self.empty: set[tuple[int, ...]] = set()
+        self.found = False
 
     @classmethod
-    def of(cls, laid: Plan, arrays: list[Any], steps: tuple[int, ...]) -> LandSeen | None:
+    def of(cls, laid: Plan, arrays: list[Any], chunks: tuple[tuple[int, ...], ...]) -> LandSeen | None:
         """None where the call has looked already."""
-        return None if all(in_memory(d.data) for d in laid.drivers) else cls(laid, arrays, steps)
+        return None if all(in_memory(d.data) for d in laid.drivers) else cls(laid, arrays, chunks)
 
-    def seen(self, result: np.ndarray) -> None:
-        """Note a block's result; where it is empty, make sure that the grid is not."""
-        if self.found:
-            return
-        if not np.isnan(result[0]).all():
+    def seen(self, where: tuple[int, ...], result: np.ndarray) -> None:
+        """Note a block's result. Of all blocks one process at least gets its share, so that no block reads others."""
+        if self.found or not np.isnan(result[0]).all():
             self.found = True
             return
-        if on_worker():  # no lock: the search waits for other tasks of this very worker
-            self.found = self.found or self._search()
-        else:
-            with self.lock:
-                if self.found is None:
-                    self.found = self._search()
-        if not self.found:
-            raise ValueError(NO_LAND.format(drivers=", ".join(self.names)))
+        self.empty.add(where)
+        if len(self.empty) * _processes() >= self.blocks:
+            self.found = self._search()
+            if not self.found:
+                raise ValueError(NO_LAND.format(drivers=", ".join(self.names)))
 
     def _search(self) -> bool:
         """Block by block along the axis, until one cell has every driver."""
@@ -103,6 +93,16 @@ def on_worker() -> bool:
     except ValueError:
         return False
     return True
+
+
+def _processes() -> int:
+    """How many processes share the blocks."""
+    if not on_worker():
+        return 1
+    from distributed import worker_client
+
+    with worker_client(separate_thread=False) as client:
+        return max(1, len(client.nthreads()))
 
 
 def _compute_here(lazy: Any) -> Any:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from itertools import pairwise, product
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise, product
+from math import prod
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import xarray as xr
@@ -19,6 +21,7 @@ from xflux.forward.plan import Driver, Plan, plan
 from xflux.values import in_memory
 
 CELLS = 2**22  # cells × steps of a block, at most: 16 MiB a plane
+JOINED = 2**20  # cells × steps up to which short blocks are taken together
 PLANES = 2**24  # values in a block of the result, at most: 64 MiB
 
 
@@ -93,7 +96,7 @@ def _blocks(laid: Plan, model: Model, out: Outputs) -> Any:
     arrays = [_array(driver, laid, chunks) for driver in laid.drivers]
     key_model = dask.delayed(model, pure=True, traverse=False, name=f"xflux-model-{tokenize(model)}")
     collections = [*arrays, key_model]
-    land = LandSeen.of(laid, arrays, chunks[0])
+    land = LandSeen.of(laid, arrays, chunks)
     if land is not None:
         collections.append(dask.delayed(land, traverse=False, name=f"xflux-land-{tokenize([a.name for a in arrays])}"))
     name = "xflux-predict-" + tokenize(key_model.key, [a.name for a in arrays], out, laid.n_steps, chunks)
@@ -105,46 +108,46 @@ def _blocks(laid: Plan, model: Model, out: Outputs) -> Any:
         shape = tuple(c[i] for c, i in zip(chunks, where, strict=True))
         keys = [k for keys, _ in parts for k in keys]
         plans = [lookup for _, lookup in parts]
-        extra = [collections[-1].key] if land is not None else []
+        extra = [] if land is None else [collections[-1].key, list(where)]
         tasks[(name, 0, *where)] = (_task, keys, plans, shape, key_model.key, out, *extra)
     planes = len(out.targets) * out.per_target
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=collections)
     return Array(graph, name, ((planes,), *chunks), dtype=np.float32)
 
 
+@dataclass(frozen=True)
 class _Lookup:
-    """Which blocks of a driver a task gets, and where in them its steps lie."""
+    """Which steps of its blocks a task takes from a driver, and where in these its own steps lie."""
 
-    def __init__(self, picks: list[np.ndarray] | None, steps: np.ndarray, later: Any, weight: Any):
-        self.picks, self.steps, self.later, self.weight = picks, steps, later, weight
+    picks: list[slice | np.ndarray]
+    steps: np.ndarray
+    later: np.ndarray | None
+    weight: np.ndarray | None
 
-    @property
-    def count(self) -> int:
-        return 1 if self.picks is None else len(self.picks)
-
-    def gather(self, blocks: list[np.ndarray]) -> np.ndarray:
-        if self.picks is None:
-            return blocks[0]
-        return np.concatenate([b[p] for b, p in zip(blocks, self.picks, strict=True)])
+    def taken(self, blocks: list[np.ndarray]) -> list[np.ndarray]:
+        """Those steps, block by block: small blocks need not be joined."""
+        return [np.asarray(block)[pick] for block, pick in zip(blocks, self.picks, strict=True)]
 
 
 def _part(driver: Driver, array: Any, steps: slice, where: tuple[int, ...]) -> tuple[list, _Lookup]:
     """Keys of the driver's blocks that the steps need, and the steps' places in them."""
     space = tuple(i if len(c) > 1 else 0 for i, c in zip(where[1:], array.chunks[1:], strict=True))
-    if driver.aligned:
-        local = np.arange(steps.stop - steps.start)
-        return [(array.name, where[0], *space)], _Lookup(None, local, None, None)
     mine = driver.steps[steps]
     later = None if driver.later is None else driver.later[steps]
     used = np.unique(mine if later is None else np.concatenate([mine, later]))
     offsets = np.concatenate([[0], np.cumsum(array.chunks[0])])
     block = np.searchsorted(offsets, used, side="right") - 1
     numbers = np.unique(block)
-    picks = [used[block == b] - offsets[b] for b in numbers]
+    picks = [_as_slice(used[block == b] - offsets[b]) for b in numbers]
     place = None if later is None else np.searchsorted(used, later)
     weight = None if driver.weight is None else driver.weight[steps]
-    lookup = _Lookup(picks, np.searchsorted(used, mine), place, weight)
-    return [(array.name, int(b), *space) for b in numbers], lookup
+    return [(array.name, int(b), *space) for b in numbers], _Lookup(picks, np.searchsorted(used, mine), place, weight)
+
+
+def _as_slice(steps: np.ndarray) -> slice | np.ndarray:
+    """Steps that follow each other as a slice: a view instead of a copy."""
+    first, last = int(steps[0]), int(steps[-1])
+    return slice(first, last + 1) if last - first + 1 == steps.size else steps
 
 
 def _task(
@@ -154,14 +157,13 @@ def _task(
     model: Any,
     out: Outputs,
     land: LandSeen | None = None,
+    where: Sequence[int] = (),
 ) -> np.ndarray:
-    arrays, start = [], 0
-    for lookup in lookups:
-        arrays.append(np.asarray(lookup.gather(blocks[start : start + lookup.count])))
-        start += lookup.count
-    result = predict_block(arrays, [(k.steps, k.later, k.weight) for k in lookups], shape, model, out)
+    rest = iter(blocks)
+    drivers = [look.taken(list(islice(rest, len(look.picks)))) for look in lookups]
+    result = predict_block(drivers, [(k.steps, k.later, k.weight) for k in lookups], shape, model, out)
     if land is not None:
-        land.seen(result)
+        land.seen(tuple(where), result)
     return result
 
 
@@ -169,8 +171,9 @@ def _array(driver: Driver, laid: Plan, chunks: tuple[tuple[int, ...], ...]) -> A
     """The driver as dask (steps, *space) in the blocks' chunks; dims that it lacks have length 1."""
     data = driver.data
     wanted = dict(zip(laid.space, chunks[1:], strict=True))
-    if driver.axis and driver.aligned:
-        wanted[driver.axis] = chunks[0]
+    if driver.axis and driver.aligned:  # cut where a block ends, not joined
+        ends = set(np.cumsum(chunks[0]).tolist()) | set(_edges([driver], driver.axis, laid.n_steps).tolist())
+        wanted[driver.axis] = tuple(np.diff(sorted(ends | {0})).tolist())
     elif driver.axis and not data.chunks:
         wanted[driver.axis] = preferred(data, driver.axis) or data.sizes[driver.axis]
     wanted = {d: c for d, c in wanted.items() if d in data.dims}
@@ -180,11 +183,12 @@ def _array(driver: Driver, laid: Plan, chunks: tuple[tuple[int, ...], ...]) -> A
 
 
 def _views(values: np.ndarray, chunks: list) -> Any:
-    """Dask array over blocks of an array in memory: views, neither hashed nor copied as dask.array.from_array would."""
+    """Dask array over blocks of an array in memory: views, not copied as dask.array.from_array would."""
     from dask.array import Array
     from dask.array.core import normalize_chunks, slices_from_chunks
+    from dask.base import tokenize
 
-    name = f"xflux-driver-{uuid4().hex}"
+    name = f"xflux-driver-{tokenize(values, chunks)}"
     normal = normalize_chunks(tuple(chunks), values.shape)
     places = product(*(range(len(c)) for c in normal))
     blocks = {(name, *at): values[s] for at, s in zip(places, slices_from_chunks(normal), strict=True)}
@@ -198,10 +202,14 @@ def preferred(data: xr.DataArray, dim: str) -> int | None:
 
 
 def block_chunks(laid: Plan, planes: int) -> tuple[tuple[int, ...], ...]:
-    """Chunks (steps, *space): the drivers' common ones, cut to a bounded size and to enough blocks for the cores."""
+    """Chunks (steps, *space): the drivers' common ones, cut to a bounded size and to enough blocks for the cores.
+
+    Short ones along the axis are taken together: each task has its cost.
+    """
     sizes = [laid.n_steps, *(laid.sizes[d] for d in laid.space)]
     total = int(np.prod(sizes, dtype=np.int64))
-    limit = max(1, min(CELLS, PLANES // planes, max(2**15, total // (4 * (os.cpu_count() or 1)))))
+    share = total // (4 * (os.cpu_count() or 1))
+    limit = max(1, min(CELLS, PLANES // planes, max(2**15, share)))
     edges = [_edges([d for d in laid.drivers if d.aligned], laid.axis, sizes[0])]
     edges += [_edges(laid.drivers, dim, size) for dim, size in zip(laid.space, sizes[1:], strict=True)]
     room = limit
@@ -209,6 +217,8 @@ def block_chunks(laid: Plan, planes: int) -> tuple[tuple[int, ...], ...]:
         longest = max(1, room)
         edges[i] = _cut(edges[i], longest)
         room //= int(np.diff(edges[i]).max())
+    cells = prod(int(np.diff(e).max()) for e in edges[1:])
+    edges[0] = _joined(edges[0], min(limit, JOINED, share) // cells)
     return tuple(tuple(int(n) for n in np.diff(e)) for e in edges)
 
 
@@ -225,6 +235,15 @@ def _cut(edges: np.ndarray, longest: int) -> np.ndarray:
     """Split what is longer into equal pieces."""
     pieces = [np.linspace(a, b, -(-(b - a) // longest) + 1).astype(int)[:-1] for a, b in pairwise(edges)]
     return np.concatenate([*pieces, edges[-1:]])
+
+
+def _joined(edges: np.ndarray, longest: int) -> np.ndarray:
+    """Leave out borders while what lies between two is not longer."""
+    kept = [0]
+    while edges[kept[-1]] < edges[-1]:
+        reached = int(np.searchsorted(edges, edges[kept[-1]] + longest, side="right")) - 1
+        kept.append(max(reached, kept[-1] + 1))
+    return edges[kept]
 
 
 def assemble(data: Any, laid: Plan, model: Model, out: Outputs) -> xr.DataArray | xr.Dataset:

@@ -245,9 +245,11 @@ def _integrate(da: xr.DataArray, plan: CellLists) -> xr.DataArray:
 def _lazy(data, plan: CellLists):
     """Partial sums of every chunk, added over the chunks of a map; each task gets the part of the plan it needs."""
     import dask.array
+    from dask.base import tokenize
 
     lead, (rows, columns) = data.chunks[:-2], data.chunks[-2:]
-    plans = dask.array.from_array(plan.windows(rows, columns), chunks=1, name=False, asarray=False)
+    name = f"xflux-weights-{tokenize(plan, rows, columns)}"
+    plans = dask.array.from_array(plan.windows(rows, columns), chunks=1, name=name, asarray=False)
     single = ((1,) * len(rows), (1,) * len(columns))
     axes = (data.ndim - 2, data.ndim - 1)
     parts = data.map_blocks(
