@@ -6,6 +6,7 @@
     python benchmarks/constraints.py bridge RUN --refit 5    the bridge's gap with and without fitting it anew
     python benchmarks/constraints.py bootstrap RUN           members' spread with and without resampled inversions, 4°
     python benchmarks/constraints.py strata RUN              sampled and full on 2 degrees
+    python benchmarks/constraints.py gap RUN                 in which classes of land EC and the constrained model part
     python benchmarks/constraints.py one-against-many RUN    each inversion, pairs, triples, all (short runs, 4°)
 
 RUN is the folder of a finished `xflux run examples/real_world/study.toml`: its settings, seed and models are used;
@@ -32,7 +33,7 @@ VARIANTS = {
     "range": {}, "range + total": {"total": True}, "weighted": {"total": True, "weight": (0.15, 0.02)},
     "covariance": {"misfit": "covariance"},
 }  # fmt: skip
-SAVED = {"range": "ec_atm_sampled", "range + total": "ec_atm_sampled_total", "bridge": "ec_atm_bridge", "EC": "ec"}
+SAVED = {"range": "ec_atm_sampled", "bridge": "ec_atm_bridge", "EC": "ec"}
 
 
 @dataclasses.dataclass
@@ -308,6 +309,26 @@ def strata(run: Run) -> None:
     show(rows, f"Sampled and full on {run.options.coarse / 2:g} degrees, {cells} cells")
 
 
+def gap(run: Run) -> None:
+    """Annual flux of EC and of sampled+total by the land-cover class of the cell, and how many towers stand in it."""
+    saved = {name: f"ec_atm_{name}" if name != "ec" else name for name in ("ec", "sampled_total")}
+    models = {n: xflux.load_model(run.path / "models" / f"{file}.safetensors") for n, file in saved.items()}
+    towers, area = run.inputs.towers, run.grid["Tair"].flux.cell_area() * run.land
+    flux = {n: run.grid.flux.predict(m, members="mean").mean("month").load() for n, m in models.items()}
+    area = area.where(np.isfinite(flux["ec"]), 0.0)
+    classes = {name: run.grid[name] for name in run.study["drivers"]["cover"][0]["classes"]}
+    classes["none of these"] = 1 - sum(classes.values())
+    rows = []
+    for name, share in classes.items():
+        here = area * share
+        ec, atm = (float((here * flux[n]).sum()) * 365.2425 / 1e15 for n in saved)
+        sites = np.unique(towers["site"].values[towers[name].values == 1]).size if name in towers else 0
+        land = float(here.sum() / area.sum())
+        rows.append({"class": name, "towers": sites, "share of land": land, "EC": ec, "EC-ATM": atm, "part": atm - ec})
+    rows.append({"class": "all", **pd.DataFrame(rows).drop(columns="class").sum().to_dict()})
+    show(rows, "Annual flux by class of the cell (PgC/yr)", 2)
+
+
 def one_against_many(run: Run) -> None:
     """Every inversion alone, pairs, triples and all, shortly trained."""
     config = run.config(max_epochs=run.options.epochs or 4, members=run.members or (0, 1))
@@ -332,7 +353,7 @@ def one_against_many(run: Run) -> None:
 COARSE = {"strata": 4, "bootstrap": 8, "one-against-many": 8}  # else the study's own grid
 STUDIES = {
     "decoupling": decoupling, "misfit": misfit, "misfit-planted": misfit_planted, "bridge": bridge,
-    "bootstrap": bootstrap, "strata": strata, "one-against-many": one_against_many,
+    "bootstrap": bootstrap, "strata": strata, "gap": gap, "one-against-many": one_against_many,
 }  # fmt: skip
 
 

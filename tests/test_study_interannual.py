@@ -1,6 +1,7 @@
 """A study by years: anomalies on a climatology, a coarser grid, years and inversions that judge."""
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -275,8 +276,13 @@ def test_a_map_of_classes_is_averaged_as_shares(written, tmp_path):
         igbp = xr.where(base.lon < 0, 1.0, 10.0) * xr.ones_like(base.lat)
         base.assign(IGBP=igbp.transpose("lat", "lon")).to_netcdf(tmp_path / "classes.nc")
     cover = {"variable": "IGBP", "classes": {"forest": ["ENF"], "grass": ["GRA"]}}
-    files = str(tmp_path / "classes.nc")
-    made = base_of(written, **{"drivers.resolution": 90.0, "drivers.base": files, "drivers.cover": cover})
+    changes = {"drivers.resolution": 90.0, "drivers.base": str(tmp_path / "classes.nc"), "drivers.cover": cover}
+    made = base_of(written, **changes)
     shares = next(part.IGBP for part in made if "IGBP" in part)
     np.testing.assert_allclose(shares.sel({"class": "ENF"})[0], [1.0, 1.0, 0.0, 0.0])
     np.testing.assert_allclose(shares.sel({"class": ["ENF", "GRA"]}).sum("class"), 1.0)
+    config = load_study(written, {**changes, "drivers.variables": ["T", "forest"]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        grid = study_inputs.make_grid(config, study_inputs.input_files(config), tmp_path)
+    np.testing.assert_allclose(grid.forest[0], [1.0, 1.0, 0.0, 0.0])

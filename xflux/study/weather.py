@@ -109,7 +109,12 @@ def _by_rows(part: xr.Dataset, path: Path) -> xr.Dataset:
     _create(part, path, chunks, part["lat"])
     for name, field in part.data_vars.items():
         _put_by_steps(field, str(name), path)
-    return xr.open_zarr(path)
+    return xr.open_zarr(path).assign_coords({d: part[d] for d in part.dims if _is_text(part[d])})
+
+
+def _is_text(axis: xr.DataArray) -> bool:
+    """Labels (classes of land cover), which stores of Zarr have no settled form for."""
+    return axis.dtype.kind in "UO"
 
 
 def _rows(part: xr.Dataset) -> int:
@@ -160,6 +165,6 @@ def _create(data: xr.Dataset, path: Path, chunks: dict[str, int], lat: xr.DataAr
         wanted = [chunks[str(d)] for d in field.dims]
         lengths[name] = tuple(n if c < 0 else min(c, n) for c, n in zip(wanted, shape, strict=True))
         fields[name] = (field.dims, da.zeros(shape, chunks=lengths[name], dtype="float32"), field.attrs)
-    coords = {d: data[d] if d != "lat" else lat for d in data.dims if d in data.coords}
+    coords = {d: data[d] if d != "lat" else lat for d in data.dims if d in data.coords and not _is_text(data[d])}
     stores.create(str(path), xr.Dataset(fields, coords, data.attrs).drop_encoding(), lengths)
     stores.gather_metadata(path)
