@@ -99,16 +99,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", help="only these of the study's")
     parser.add_argument("--blocks", action="store_true", help="leave out blocks of 2001-2012 instead, first seed")
     options = parser.parse_args()
+    shared = {"variants": options.variants} if options.variants else {}
     if options.blocks:
-        changes = {"seed": options.seeds[0], "drivers.years": [2001, 2012], "target.years": [2001, 2012]}
+        changes = shared | {"seed": options.seeds[0], "drivers.years": [2001, 2012], "target.years": [2001, 2012]}
         runs = [
             run(options.out / f"block_{first}", changes | {"evaluation.unseen_years": [first, last]})
             for first, last in BLOCKS
         ]
     else:
-        runs = [run(options.out / f"seed_{seed}", {"seed": seed}) for seed in options.seeds]
+        runs = [run(options.out / f"seed_{seed}", shared | {"seed": seed}) for seed in options.seeds]
     scores, means = collect(runs, "interannual"), collect(runs, "interannual_years")
     print(spread(scores, ["years", "region", "product", "reference"], SCORES).sort_index().to_string())
     print(spread(means, ["years", "model"], MEANS).sort_index().to_string())
