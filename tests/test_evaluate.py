@@ -104,6 +104,19 @@ def test_chunks_do_not_change_scores_and_dask_stays_lazy(chunks):
     xr.testing.assert_allclose(lazy.compute(), evaluate.score(da, reference), rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [evaluate.score, evaluate.decompose_mse, lambda a, b: evaluate.spread_skill(xr.concat([a, b], "member"), b)],
+    ids=["score", "decompose_mse", "spread_skill"],
+)
+def test_all_variables_are_computed_together(function):
+    import dask
+
+    da, reference = pair()
+    (together,) = dask.compute(function(da.chunk(time=10), reference.chunk(time=10)))
+    xr.testing.assert_allclose(together, function(da, reference), rtol=1e-12)
+
+
 @settings(max_examples=10, deadline=None)
 @given(block=st.integers(1, 200), seed=st.integers(0, 99))
 def test_blocks_do_not_change_scores(block, seed):

@@ -145,7 +145,7 @@ def decompose_mse(
         }
     )
     units = da.attrs.get("units")
-    _describe(parts, da, reference, dims)
+    parts = _describe(parts, da, reference, dims)
     for name in ("mse", "bias", "variance", "phase"):
         parts[name].attrs = {"units": f"({units})2"} if units else {}
     return parts
@@ -216,6 +216,7 @@ def spread_skill(
 def _describe(scores: xr.Dataset, da: xr.DataArray, reference: xr.DataArray, dims: list[Hashable]) -> xr.Dataset:
     """Units, the dims scored over, and which way the two fluxes are positive, where either says it."""
     units, direction = da.attrs.get("units"), sign(da) or sign(reference)
+    scores = np.positive(scores)  # dask.compute(scores) would miss what others are made from (pydata/xarray#11329)
     for name, variable in scores.data_vars.items():
         has_units = name in ("bias", "rmse", "spread")
         variable.attrs = {"units": units} if has_units and units else ({} if has_units else {"units": "1"})
