@@ -7,8 +7,10 @@ Where the writer fails midway, what it wrote before is whole.
 import errno
 import fcntl
 import json
+import multiprocessing
 import os
 import resource
+import signal
 import stat
 import tempfile
 from pathlib import Path
@@ -322,6 +324,28 @@ def test_an_old_run_stays_until_the_new_one_has_land(tmp_path, lazy):
     double = forward.wrap(lambda rows: 2 * rows[:, 0], ["a"], "gC m-2 d-1", targets="nee")
     out = forward.run(GRID, double, path, progress=False, overwrite=True)
     np.testing.assert_allclose(out["nee"], 2 * GRID["a"], rtol=1e-6)
+    assert os.listdir(tmp_path) == ["a.zarr"]
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["before its first land", "before it has a store"])
+def test_an_old_run_comes_back_where_the_new_ones_process_was_killed(tmp_path, begun):
+    path = tmp_path / "a.zarr"
+    forward.run(GRID, MODEL, path, progress=False)
+    before = content(path)
+
+    def dies(rows):
+        if len(rows) > 32 or not begun:  # the 32 rows that tell one model from another
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 2 * rows[:, 0]
+
+    double = forward.wrap(dies, ["a"], "gC m-2 d-1", targets="nee")
+    arguments = {"progress": False, "overwrite": True}
+    child = multiprocessing.get_context("fork").Process(target=forward.run, args=(GRID, double, path), kwargs=arguments)
+    child.start()
+    child.join(600)
+    assert child.exitcode == -signal.SIGKILL and path.exists() is begun
+    forward.run(GRID, MODEL, path, progress=False)  # goes on with the old one, which is complete
+    assert content(path) == before
     assert os.listdir(tmp_path) == ["a.zarr"]
 
 

@@ -28,6 +28,7 @@ import numpy as np
 MARK = "xflux.json"
 """The file that marks a folder that is written bit by bit (a run folder)."""
 _PACKAGES = ("xflux", "xarray", "numpy", "dask", "torch", "scikit-learn", "numba")
+ASIDE = "aside"
 KIND_OF_STORE = "xflux store"
 SEAL = b"\nxflux sha256 "
 _HEAD = 2**12
@@ -113,18 +114,33 @@ def _named(path: Path) -> Iterator[None]:
         raise OSError(number, f"cannot be written ({error}); what was there is as it was", str(path)) from error
 
 
-def sweep(path: Path) -> None:
-    """Remove what a killed process left beside ``path`` when it wrote there: nobody holds its lock."""
+def _left(path: Path) -> Iterator[Path]:
+    """The folders that killed processes left beside ``path`` when they wrote there: nobody holds their lock."""
     for rest in path.parent.glob(f".{glob.escape(path.name[:48])}.????????.part"):
         with suppress(OSError):
-            if not all(p.name == path.name or p.name.startswith("old.") for p in rest.iterdir()):
-                continue
             held = os.open(rest, os.O_RDONLY | os.O_NOFOLLOW)
             try:
-                if _lock(held):
-                    shutil.rmtree(rest)
+                ours = all(p.name in (path.name, ASIDE) or p.name.startswith("old.") for p in rest.iterdir())
+                if ours and _lock(held):
+                    yield rest
             finally:
                 os.close(held)
+
+
+def sweep(path: Path) -> None:
+    """Remove what a killed process left beside ``path``, but for what it had moved :func:`aside`."""
+    for rest in _left(path):
+        if not (rest / ASIDE).exists():
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def bring_back(path: Path) -> None:
+    """Put what a killed process had moved :func:`aside` back, in place of what it had begun at ``path``."""
+    for rest in _left(path):
+        if (rest / ASIDE / path.name).exists():
+            shutil.rmtree(path, ignore_errors=True)
+            os.rename(rest / ASIDE / path.name, path)
+            shutil.rmtree(rest, ignore_errors=True)
 
 
 def replace(new: Path, path: Path) -> None:
@@ -145,6 +161,8 @@ def replace(new: Path, path: Path) -> None:
 def aside(path: Path) -> Iterator[Callable[[], None]]:
     """Move a folder out of the way of a new one; it comes back where the block fails before what is given is called.
 
+    Where the process is killed meanwhile, :func:`bring_back` finds it.
+
     >>> from contextlib import suppress
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     made = claim(f"{folder}/old", "xflux run")
@@ -154,10 +172,17 @@ def aside(path: Path) -> Iterator[Callable[[], None]]:
     ['old']
     """
     with _beside(path) as beside:
-        old = beside / path.name
+        old = beside / ASIDE / path.name
+        old.parent.mkdir()
         os.rename(path, old)
+
+        def drop() -> None:
+            if old.exists():
+                os.rename(old.parent, beside / "old.")  # at once, so that half of it is never brought back
+                shutil.rmtree(beside / "old.", ignore_errors=True)
+
         try:
-            yield lambda: shutil.rmtree(old, ignore_errors=True)
+            yield drop
         except BaseException:
             if old.exists():
                 shutil.rmtree(path, ignore_errors=True)
@@ -187,7 +212,7 @@ def alone(path: Path) -> Iterator[None]:
     lock = path.with_name(f".{path.name[:40]}.{digest(path.name)[:8]}.lock")
     held = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
     try:
-        if not _lock(held):
+        if _lock(held) is False:
             raise BlockingIOError(f"{str(path)!r} is being written by another process: wait for it, or give another")
         try:
             yield
@@ -197,14 +222,14 @@ def alone(path: Path) -> Iterator[None]:
         os.close(held)
 
 
-def _lock(held: int) -> bool:
-    """Whether an open file is nobody else's (True where a file system has no locks)."""
+def _lock(held: int) -> bool | None:
+    """Whether an open file is nobody else's; None where a file system has no locks."""
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return True
+        return None
     return os.fstat(held).st_nlink > 0
 
 

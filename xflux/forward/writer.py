@@ -61,7 +61,8 @@ def run(
     progress
         True: a line on stderr; or a function of (chunks done, chunks in all, seconds).
     overwrite
-        Replace the run at ``out``, as soon as the new one has written its first land.
+        Replace the run at ``out``, as soon as the new one has written its first land. Until then it lies in a
+        hidden folder beside, from where the next call brings it back should this process be killed.
 
     Returns
     -------
@@ -125,6 +126,8 @@ def _its_own(path: str, overwrite: bool) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     with files.alone(Path(path)):
+        if (stores.read_mark(path) or {}).get("state") != "complete":
+            files.bring_back(Path(path))
         old = files.aside(Path(path)) if overwrite and stores.read_mark(path) else nullcontext(lambda: None)
         with old as drop_old:
             yield drop_old
