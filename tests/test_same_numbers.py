@@ -1,5 +1,9 @@
 """A number that is made again is the same number: xarray's options, chunks and threads do not show in it."""
 
+import os
+import subprocess
+import sys
+
 import dask
 import numpy as np
 import pytest
@@ -63,3 +67,19 @@ def test_single_precision_is_added_up_in_double(da):
     made = temporal.mean_by(da, "time.month").sel(month=7)
     july = da.values[TIME.month == 7].astype("float64")
     np.testing.assert_array_equal(made, np.nanmean(july, axis=0).astype("float32"))
+
+
+def test_how_strings_are_hashed_does_not_show_in_the_weights_of_regions():
+    """Every process orders its sets of names in another way."""
+    code = """
+import hashlib, numpy as np, xarray as xr, xflux
+grid = xr.Dataset(coords={"lat": np.arange(-87.0, 90, 6), "lon": np.arange(-177.0, 180, 6)})
+for regions in ("reccap2", "countries"):
+    weights = xflux.region_weights(grid, regions)
+    print(*(hashlib.sha256(v.tobytes()).hexdigest() for v in (weights.data.todense(), weights["whole_weight"].values)))
+"""
+    made = [
+        subprocess.check_output([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed})
+        for seed in ("1", "2")
+    ]
+    assert made[0] == made[1]

@@ -11,6 +11,7 @@ import xarray as xr
 from .. import regions as region_sets
 from ..cells import same_grid
 from ..contents import check_sign, riding
+from ..extras import require
 from ..temporal.calendar import MEAN_MONTH
 from ..temporal.riding import RIDING
 from ..units import factor, usual_amount
@@ -234,6 +235,7 @@ class Bridge:
         """Bridged against full integrals, a colour per region; returns the axes."""
         from .display import plot_diagnosis
 
+        require("plot", by="bridge.plot_diagnosis")
         return plot_diagnosis(self.diagnose(da, var, warn=False), self.predict(da, var), self.full(da, var), ax)
 
     def save(self, path: str | Path) -> None:

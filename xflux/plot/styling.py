@@ -97,6 +97,7 @@ def style():
     >>> size, size == plt.rcParams["font.size"]
     (7.5, False)
     """
+    require("plot", by="xflux.plot.style")
     import matplotlib as mpl
 
     with _ONE_AT_A_TIME, mpl.rc_context(_RC):

@@ -91,7 +91,7 @@ def land_cover(name: str, regions: Mapping[str, set[str]], cells: Cells) -> Cove
     A country that belongs to several of the regions makes a group of its own, which counts for each of them.
     """
     shared: dict[tuple[int, ...], set[str]] = {}
-    for code in set().union(*regions.values()):
+    for code in sorted(set().union(*regions.values())):  # sums do not depend on how strings are hashed
         shared.setdefault(tuple(i for i, codes in enumerate(regions.values()) if code in codes), set()).add(code)
     _, rings = grouped({str(owners): codes for owners, codes in shared.items()})
     everything, whole = _shares(rings, cells, len(shared) + 1)

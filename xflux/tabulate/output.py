@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from xflux.extras import require
 from xflux.files import require_place, whole
 from xflux.regions.globe import GLOBAL
 from xflux.tabulate.table import Budget
@@ -129,7 +130,11 @@ def check_places(out: str | Path | None = None, plot: str | Path | None = None) 
         A suffix that is none of .csv, .md, .nc for tables, .png, .pdf, .svg for figures.
     FileExistsError, PermissionError
         Something else is there, or the folder may only be read.
+    ImportError
+        A figure is wanted without matplotlib.
     """
+    if plot is not None:
+        require("plot", by="a figure of the budget")
     for option, path, known, kind in (("out", out, TABLES, KIND), ("plot", plot, FIGURES, FIGURE)):
         if path is None:
             continue
