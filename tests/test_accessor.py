@@ -46,6 +46,7 @@ FUNCTIONS = {
     "predict": forward.predict,
     "regrid": regrid,
     "score": evaluate.score,
+    "to_dataframe": regions.to_dataframe,
     "trend": temporal.trend,
 }
 
@@ -102,6 +103,7 @@ def test_both_accessors_offer_the_contract():
         "score",
         "fit_bridge",
         "plot",
+        "to_dataframe",
         "to_monthly",
         "trend",
     }

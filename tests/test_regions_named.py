@@ -235,3 +235,25 @@ def test_a_region_called_global_is_not_the_sum():
     for integrate in (lambda: sums(mask, da, include_global=True), lambda: regional_budget(da.expand_dims(m=2), mask)):
         with pytest.raises(ValueError, match="a region is called 'GLOBAL', as the sum of all is"):
             integrate()
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(
+    "regions, second", [("reccap2", "Canada"), (["Germany", "FRA"], "France"), ("countries", "Afghanistan")]
+)
+def test_integrals_carry_the_names_of_their_regions(regions, second, lazy):
+    coords = {"time": xr.date_range("2001-01-01", periods=2, freq="MS"), "lat": np.arange(-87.5, 90, 5)}
+    coords["lon"] = np.arange(2.5, 360, 5)
+    da = xr.DataArray(np.ones((2, 36, 72)), coords, ("time", "lat", "lon"), "nee")
+    ds = da.assign_attrs(units="gC m-2 d-1", area_basis="land").to_dataset()
+    sums = (ds.chunk(time=1) if lazy else ds).flux.aggregate_regions(regions, include_global=True)
+    assert [sums["region_name"].values[i] for i in (1, -1)] == [second, "Globe"]
+    table = sums.flux.to_dataframe()
+    assert list(table.columns) == ["time", "region", "region_name", "nee_valid_fraction", "nee"]
+    assert len(table) == len(table.drop_duplicates(["time", "region"])) == sums["nee"].size
+    assert table.attrs["units"]["nee"] == "PgC month-1"
+    one = table[(table["region_name"] == second) & (table["time"] == "2001-02-01")]["nee"].item()
+    assert one == float(sums["nee"].sel(time="2001-02-01", region=sums["region"][1]))
+    assert list(sums["nee"].flux.annual(complete=False).flux.to_dataframe()["region_name"]) == list(
+        sums["region_name"].values
+    )

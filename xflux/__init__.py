@@ -20,7 +20,7 @@ from .towers import colocate, read_towers
 if TYPE_CHECKING:
     from .train import FluxModel
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Bridge",

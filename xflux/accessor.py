@@ -45,6 +45,7 @@ class FluxAccessor(Shadow):
     cell_area = method(cells.cell_area)
     regrid = method(cells.regrid)
     aggregate_regions = method(regions.aggregate_regions)
+    to_dataframe = method(regions.to_dataframe)
     to_monthly = method(temporal.to_monthly)
     annual = method(temporal.annual)
     mean_seasonal_cycle = method(temporal.mean_seasonal_cycle)

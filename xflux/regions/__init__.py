@@ -5,6 +5,7 @@ from xflux.regions.budget import budget_table, regional_budget
 from xflux.regions.cache import clear_cache
 from xflux.regions.cover import latitude_band_limits
 from xflux.regions.files import load_weights, save_weights
+from xflux.regions.frame import to_dataframe
 from xflux.regions.globe import GLOBAL, with_global
 from xflux.regions.sets import as_regionmask, region_labels
 from xflux.regions.shapes import CHAPTERS, RECCAP2
@@ -24,5 +25,6 @@ __all__ = [
     "region_weights",
     "regional_budget",
     "save_weights",
+    "to_dataframe",
     "with_global",
 ]

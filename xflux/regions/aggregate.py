@@ -17,6 +17,7 @@ from xflux.regions.cache import plan_for
 from xflux.regions.extent import WHOLE
 from xflux.regions.globe import GLOBAL, RIDING, check_labels, region_attrs
 from xflux.regions.kernel import CellLists, weighted_sums
+from xflux.regions.names import long_names
 from xflux.regions.weights import Weights, is_weights
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.convert import check_not_summed, to_amounts, valid_share, with_bounds
@@ -70,8 +71,9 @@ def aggregate_regions(
     xarray.DataArray or xarray.Dataset
         float64, with the coordinates ``valid_fraction`` (…, time, region), the share of the whole region's weight, on
         the grid or not, and of the step's time that was not missing, and ``unassigned`` (…, time), what falls in no
-        region, beside ``assigned``, the sum of the regions to which it belongs (absent for sets that overlap). On a
-        Dataset they are ``<variable>_valid_fraction`` and so on.
+        region, beside ``assigned``, the sum of the regions to which it belongs (absent for sets that overlap), and
+        ``region_name`` (region) of regions that have names. On a Dataset they are ``<variable>_valid_fraction`` and so
+        on.
 
     Raises
     ------
@@ -162,6 +164,9 @@ def integrate(
     result = finish(sums) if sums.chunks is None else _in_one_task(finish, sums)
     result = result["integral"].assign_coords(result.drop_vars("integral").data_vars)
     result["region"].attrs = region_attrs(weights.globe is not None, weights.overlapping)
+    names = long_names(str(weights.name), result["region"].values.tolist())
+    if names is not None:
+        result = result.assign_coords(region_name=("region", names, {"long_name": "name of the region"}))
     return result.rename(da.name).assign_attrs(_attrs(weights, basis, assumed, target, freq))
 
 
