@@ -1,10 +1,15 @@
 """What objects say of themselves: one screen, with sizes, units and contents."""
 
+import io
+import re
+import sys
+
 import numpy as np
 import pytest
 import xarray as xr
 
 import xflux
+from xflux import cli
 
 
 def one_screen(obj):
@@ -38,3 +43,42 @@ def test_constraints():
     view = xr.DataArray([[[0.4, 0.1]]], {"lat": grid.lat, "lon": grid.lon}, ("obs", "lat", "lon"))
     text = one_screen(train.LinearConstraint(view, xr.DataArray([np.nan], dims="obs"), sigma=0.2, drivers=grid))
     assert "1, 0 with a value" in text and "tair on 1 lat × 2 lon" in text
+
+
+class Screen(io.StringIO):
+    """Standard error that is a terminal, or a log."""
+
+    def __init__(self, terminal: bool):
+        super().__init__()
+        self.isatty = lambda: terminal
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch):
+    screen = Screen(True)
+    monkeypatch.setattr(sys, "stderr", screen)
+    with cli.progress_of() as (say, move):
+        for line in ("[  0:01] training EC …", "        EC: epoch 3/15: loss 1", "[  0:09] training EC: 8 s"):
+            say(line)
+        move(2, 7, 0.1)
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", screen.getvalue())
+    assert "[  0:09] training EC: 8 s" in shown and "chunks" in shown and "2/7" in shown
+    assert "loss 1" not in shown
+
+
+@pytest.mark.filterwarnings("ignore:the grid covers only a part")
+def test_progress_is_lines_in_a_log_and_nothing_if_quiet(monkeypatch, nee_of_a_month):
+    screen = Screen(False)
+    monkeypatch.setattr(sys, "stderr", screen)
+    for quiet in (False, True):
+        with cli.progress_of(quiet) as told:
+            assert told == (None, not quiet)
+    nee_of_a_month.flux.fit_bridge("EU", r2=0.5, progress=True)
+    assert screen.getvalue() == "bridge 1/1: EU, ok\n"
+
+
+@pytest.fixture
+def nee_of_a_month():
+    coords = {"month": np.arange(1, 13), "lat": [35.0, 50.0, 65.0], "lon": [0.0, 10.0, 20.0]}
+    values = np.random.default_rng(0).normal(size=(12, 3, 3))
+    attrs = {"units": "gC m-2 d-1", "area_basis": "land"}
+    return xr.DataArray(values, coords, ("month", "lat", "lon"), "nee", attrs)

@@ -99,7 +99,8 @@ def demo(
     """The whole chain on the embedded synthetic Earth, whose truth is known; writes a run folder and a report."""
     from xflux.study.demo import run_demo
 
-    run_demo(out or Path("runs") / ("demo-smoke" if smoke else "demo"), seed=seed, smoke=smoke)
+    with progress_of() as (say, _):
+        run_demo(out or Path("runs") / ("demo-smoke" if smoke else "demo"), seed=seed, smoke=smoke, say=say)
 
 
 @app.command()
@@ -126,7 +127,8 @@ def run(
             typer.echo(f"found  {key}: {paths[0]}{more}")
         typer.echo(f"would train EC{''.join(f', EC-ATM {v}' for v in config.variants)} and write to {folder}")
         return
-    room.run_study(config, folder, smoke=smoke, blocked=blocked)
+    with progress_of() as (say, _):
+        room.run_study(config, folder, smoke=smoke, blocked=blocked, say=say)
 
 
 @app.command()
@@ -299,7 +301,7 @@ def predict(
     store = store_beside(out, overwrite) if out.endswith(".nc") else out
     loaded = load_model(model)
     grid = open_drivers([path for pattern in drivers for path in expanded(pattern)], loaded.drivers)
-    with progress_of(quiet) as progress:
+    with progress_of(quiet) as (_, progress):
         done = forward.run(
             grid,
             loaded,
@@ -337,18 +339,40 @@ def versions() -> None:
 
 
 @contextmanager
-def progress_of(quiet: bool) -> Iterator:
-    """What ``run`` is told of its progress: a bar on a terminal, lines in a log, nothing."""
+def progress_of(quiet: bool = False) -> Iterator[tuple]:
+    """What a study and what a forward run tell their progress to: a bar on a terminal, lines in a log, nothing."""
     if quiet or not sys.stderr.isatty():
-        yield not quiet
+        yield None, not quiet
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = TextColumn("chunks"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("chunks", total=None)
-        yield lambda done, total, _seconds: bar.update(task, completed=done, total=total)
+    text = TextColumn("{task.description}", markup=False)
+    columns = text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True, highlight=False)) as bar:
+        bar.add_task("", total=None)
+
+        def say(line: str) -> None:
+            counted = re.match(r"\s+(.*?)(\d+)/(\d+)", line)
+            if counted:
+                move(int(counted[2]), int(counted[3]), text=counted[1].strip())
+            elif line.endswith("…"):
+                bar.remove_task(bar.task_ids[-1])  # a bar that has a total cannot lose it
+                bar.add_task(line, total=None)
+            else:
+                bar.console.print(line, markup=False)
+
+        def move(done: int, total: int, _seconds: float = 0, text: str = "chunks") -> None:
+            bar.update(bar.task_ids[-1], description=text, completed=done, total=total)
+
+        yield say, move
 
 
 def _members(text: str) -> str | list[int]:

@@ -1,6 +1,8 @@
 """What an object is, as text of one screen: a title and its facts."""
 
-from collections.abc import Mapping
+import logging
+import sys
+from collections.abc import Callable, Mapping
 from textwrap import fill
 
 import xarray as xr
@@ -53,3 +55,14 @@ def contents_of(attrs: Mapping) -> str:
 def named_units(names, units: Mapping[str, str]) -> str:
     """ "tair (degC), rg": names with the units that are known."""
     return ", ".join(f"{name} ({units[name]})" if units.get(name) else str(name) for name in names)
+
+
+def teller(progress: bool | Callable[[str], None], log: logging.Logger) -> Callable[[str], None]:
+    """Who hears of progress, line by line: a function, standard error (True), else the log.
+
+    >>> teller(print, logging.getLogger())("3/18 regions")
+    3/18 regions
+    """
+    if callable(progress):
+        return progress
+    return (lambda line: print(line, file=sys.stderr, flush=True)) if progress else log.info

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import xarray as xr
 
 from .. import regions as region_sets
 from ..contents import sign
+from ..display import teller
 from ..files import stamp
 from ..regions.aggregate import weighing_basis
 from ..units import usual_amount, usual_rate
@@ -78,6 +80,7 @@ def fit_bridge(
     target: str = "flux",
     month_lengths: bool = True,
     folds: int = 5,
+    progress: bool | Callable[[str], None] = False,
 ) -> Bridge:
     """Fit the bridge of every region (Eq. 1–3): few pixels whose flux gives the region's integral.
 
@@ -112,6 +115,8 @@ def fit_bridge(
     folds
         Of the cross-validation (α chosen anew in each, the candidates kept): blocks of years, or of members where
         there is no second year; with neither, ``r2_cv`` is NaN.
+    progress
+        True: a line for each region on standard error. A function is told these lines.
 
     Returns
     -------
@@ -138,12 +143,12 @@ def fit_bridge(
         r2, seed, window, normalise, candidates, clusters, landmarks, positive, refit, target, month_lengths, folds
     )
     start = prepare(da, regions, land_fraction, opts, var=var, area_basis=area_basis)
-    samples, fits = start.samples, []
+    samples, fits, tell = start.samples, [], teller(progress, _log)
     if target == "anomalies" and np.unique(samples.month, return_counts=True)[1].max() < 2:
         raise ValueError("target='anomalies' needs every calendar month twice: a second year, or members.")
     for k, label in enumerate(samples.labels):
         fits.append(_fit_region(samples.region(k), samples.steps, opts))
-        _log.info("bridge: %s, %d of %d: %s", label, k + 1, len(samples.labels), fits[-1].summary["status"])
+        tell(f"bridge {k + 1}/{len(samples.labels)}: {label}, {fits[-1].summary['status']}")
     bridge = _assemble(fits, start)
     _warn(bridge, opts)
     return bridge

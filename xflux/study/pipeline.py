@@ -332,8 +332,9 @@ def _fit_bridges(study: Study, files: study_inputs.Files, hashes: dict[str, str]
         field = bridge_field(study, files)
         for name in region_sets(study.config):
             bridge = field.flux.fit_bridge(
-                name, r2=study.config.bridge.r2, seed=study.config.seed, land_fraction=inputs.land_fraction
-            )
+                name, r2=study.config.bridge.r2, seed=study.config.seed, land_fraction=inputs.land_fraction,
+                progress=lambda line: study.run.say(f"        {line}"),
+            )  # fmt: skip
             bridge.save(study.run.fresh(f"bridge/{name}.nc"))
 
     study.run.stage(

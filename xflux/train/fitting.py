@@ -1,7 +1,6 @@
 """`fit`: the training loop, read from top to bottom: batch, losses, backward, step, validate."""
 
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import torch
 import xarray as xr
 
 from xflux.contents import check_alike, riding
+from xflux.display import teller
 from xflux.files import stamp
 from xflux.train.checkpoint import Checkpoint
 from xflux.train.config import TrainConfig
@@ -101,7 +101,7 @@ def fit(
     terms = _terms(towers, constraints, rows, config, setting)
     run = Trainer(rows, terms, config, setting)
     with threads_for_kernels() if run.network.fused(run.x) else nullcontext():
-        run.train(_teller(progress), checkpoint)
+        run.train(teller(progress, log), checkpoint)
     return run.model(towers, constraints)
 
 
@@ -111,12 +111,6 @@ def _device(name: str) -> torch.device:
     if torch.device(name).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={name!r}, but this PyTorch sees no GPU: use device='auto' or 'cpu'")
     return torch.device(name)
-
-
-def _teller(progress) -> Callable[[str], None]:
-    if callable(progress):
-        return progress
-    return (lambda line: print(line, file=sys.stderr, flush=True)) if progress else log.info
 
 
 def _terms(
