@@ -244,3 +244,20 @@ def test_a_converted_flux_does_not_name_the_units_that_it_had():
     found = one.flux.convert_units("gC m-2 d-1").attrs
     assert found["long_name"] == "net CO2 flux, mean [posterior]" and found["standard_name"] == UP
     assert one.flux.convert_units("kgC m-2 s-1").attrs["long_name"] == one.attrs["long_name"]
+
+
+def test_names_are_true_of_what_was_made_of_a_flux():
+    name = "surface_upward_mass_flux_of_carbon_dioxide_expressed_as_carbon_due_to_net_ecosystem_exchange"
+    attrs = {"units": "gC m-2 d-1", "standard_name": name, "long_name": "net exchange (gC m-2 d-1)"}
+    time = xr.date_range("2001-01-01", periods=48, freq="MS")
+    da = xr.DataArray(np.arange(48.0), {"time": time}, "time", "nee", attrs)
+    for detrend, words in (
+        (True, "net exchange, annual anomalies, detrended"),
+        (False, "net exchange, annual anomalies"),
+    ):
+        anomalies = da.flux.annual_anomalies(detrend)
+        assert anomalies.attrs["long_name"] == words and anomalies.attrs["positive"] == "up"
+        spread = da.flux.interannual_variability(detrend)
+        assert spread.attrs["long_name"] == f"{words}, standard deviation" and "positive" not in spread.attrs
+        assert "standard_name" not in {*anomalies.attrs, *spread.attrs}
+    assert da.flux.annual().attrs["standard_name"] == da.flux.mean_seasonal_cycle().attrs["standard_name"] == name

@@ -242,6 +242,18 @@ def after_sum(flux: xr.DataArray) -> dict:
     return attrs
 
 
+def as_statistic(flux: xr.DataArray, what: str) -> dict:
+    """The attributes of what was made of a flux's values: without the standard name, which is the flux's own.
+
+    >>> nee = xr.DataArray(0.0, name="nee", attrs={"long_name": "net exchange", "standard_name": "upward_flux"})
+    >>> as_statistic(nee, "anomalies")
+    {'long_name': 'net exchange, anomalies', 'positive': 'up'}
+    """
+    attrs = {k: v for k, v in flux.attrs.items() if k != "standard_name"}
+    attrs |= _positive(flux) if "standard_name" in flux.attrs else {}  # what else says the sign stays
+    return attrs | ({"long_name": f"{without_units(str(attrs['long_name']))}, {what}"} if "long_name" in attrs else {})
+
+
 def without_units(text: str) -> str:
     """A long name without units in brackets, which are others once the values were converted.
 

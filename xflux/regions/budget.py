@@ -109,8 +109,8 @@ def budget_of_years(yearly: xr.Dataset, periods: Periods | None = None, ensemble
     for name in table:
         table[name].attrs = {"units": said["units"]}
     table["valid_fraction"] = parts["valid"].mean(dims).assign_attrs(units="1")
-    table["n_members"] = means.notnull().sum(dims) if dims else means.notnull().astype(int)
-    table = table.transpose("period", "region").assign(n_years=parts["n_years"])
+    table["n_members"] = means.notnull().sum(dims).drop_attrs(deep=False).assign_attrs(units="1")
+    table = table.transpose("period", "region").assign(n_years=parts["n_years"].assign_attrs(units="1"))
     table.attrs = {"regions": "", **said, **riding(flux)}
     names = long_names(table.attrs["regions"], table["region"].values.tolist())
     return table if names is None else table.assign_coords(region_name=("region", names))

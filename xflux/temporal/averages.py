@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 
+from ..contents import as_statistic
 from ..units import UnitsError, parse
 from .bounds import warn
 from .convert import each_flux, finish, grouped, integrals, restamped, to_amounts, valid_share
@@ -201,7 +202,9 @@ def _anomalies(da: xr.DataArray, bounds: xr.DataArray | None, detrend: bool) -> 
         square = (year**2).sum("time")
         slope = (year * anomaly).sum("time") / square.where(square > 0)
         anomaly = anomaly - slope.fillna(0.0) * year
-    return finish(anomaly.transpose(*values.dims), values).assign_attrs(detrended=int(detrend))
+    said = as_statistic(values, f"annual anomalies{', detrended' if detrend else ''}")
+    like = values.drop_attrs(deep=False).assign_attrs(said | {"detrended": int(detrend)})
+    return finish(anomaly.transpose(*values.dims), like)
 
 
 def _name_gaps(values: xr.DataArray, whole: xr.DataArray) -> None:
@@ -250,6 +253,9 @@ def interannual_variability(
         anomaly = _anomalies(da, bounds, detrend)
         years = anomaly.notnull().sum("time")
         spread = np.sqrt((anomaly**2).sum("time") / (years - ddof).where(years > max(1 + detrend, ddof)))
-        return finish(spread, anomaly)
+        attrs = {k: v for k, v in anomaly.attrs.items() if k != "positive"}
+        if "long_name" in attrs:
+            attrs["long_name"] = f"{attrs['long_name']}, standard deviation"
+        return finish(spread, anomaly.drop_attrs(deep=False).assign_attrs(attrs))
 
     return each_flux(obj, variability)
