@@ -651,7 +651,7 @@ def test_repr_is_readable(bridge):
     words = repr(bridge)
     assert "xflux.Bridge" in words and "north" in words and "R² 0.95" in words and "r2_cv" in words
     html = bridge._repr_html_()
-    assert "<table>" in html and html.count("<tr>") == 3 and "south" in html
+    assert "<table" in html and html.count("<tr") == 3 and "south" in html
 
 
 def test_plots(nee, bridge):

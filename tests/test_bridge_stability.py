@@ -88,7 +88,7 @@ def test_goes_on_after_an_interruption(nee, mask, counts, tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         bridge_stability(nee, mask, trials=12, batch=5, path=path, **OPTIONS)
     monkeypatch.setattr(stability, "_run", run)
-    monkeypatch.setattr(stability, "_clusters", None)  # not found anew
+    monkeypatch.setattr(stability, "clusters_of", None)  # not found anew
     done = np.load(path)["n_pixels"]
     assert (done[:, :10] > 0).all() and (done[:, 10:] == -1).all()
     xr.testing.assert_identical(bridge_stability(nee, mask, trials=12, batch=5, path=path, **OPTIONS), counts)

@@ -171,7 +171,7 @@ def test_a_refitted_bridge_resumes_exactly(earth, noisy, tmp_path):
 
 
 def test_a_bridge_that_is_fitted_anew_keeps_its_options(earth, noisy, monkeypatch):
-    from xflux import bridge as room
+    from xflux.train import refit as room
 
     asked = []
 

@@ -8,17 +8,17 @@ import importlib
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from . import cells, forks  # noqa: F401 (forked processes work)
-from .accessor import DataArrayFlux, DatasetFlux
-from .bridge import Bridge, load_bridge
-from .catalogue import open_product, products
-from .evaluate import ensemble
-from .forward import wrap
-from .regions import load_weights, region_weights, regional_budget, save_weights
-from .towers import colocate, read_towers
+from xflux import cells, forks  # noqa: F401 (forked processes work)
+from xflux.accessor import DataArrayFlux, DatasetFlux
+from xflux.bridge import Bridge, load_bridge
+from xflux.catalogue import open_product, products
+from xflux.evaluate import ensemble
+from xflux.forward import wrap
+from xflux.regions import load_weights, region_weights, regional_budget, save_weights
+from xflux.towers import colocate, read_towers
 
 if TYPE_CHECKING:
-    from .train import FluxModel
+    from xflux.train import FluxModel
 
 __version__ = "0.2.0"
 
@@ -57,7 +57,7 @@ def load_model(path: str | PathLike) -> "FluxModel":
     ...     load_model(path).predict(np.array([[3.0]])).tolist()
     [[5.0]]
     """
-    from .train import load_model
+    from xflux.train import load_model
 
     return load_model(path)
 

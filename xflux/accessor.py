@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import xarray as xr
 
-from . import bridge, cells, evaluate, forward, plot, regions, temporal
-from .shadow import Shadow
+from xflux import bridge, cells, evaluate, forward, plot, regions, temporal
+from xflux.shadow import Shadow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

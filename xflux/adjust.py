@@ -6,20 +6,28 @@ grid, time step and unit: they are brought to the flux's months, unit and grid b
 that what is added is what is subtracted from the globe.
 """
 
-import warnings
-
 import numpy as np
 import xarray as xr
 
-from . import temporal, units
-from .cells import Cells, carry, cell_area, regrid, same_grid, standardise
-from .contents import ContentsError, adjusted_for, after_adjustment, area_basis, check_upward, contents, riding, titled
-from .contents import check_contents as check_contents  # public here too
-from .temporal.overlap import Overlap, overlap
-from .temporal.steps import needed_steps
-from .values import checked, in_memory
+from xflux import temporal, units
+from xflux.cells import Cells, carry, cell_area, regrid, same_grid, standardise
+from xflux.contents import (
+    ContentsError,
+    adjusted_for,
+    after_adjustment,
+    area_basis,
+    check_upward,
+    contents,
+    riding,
+    titled,
+)
+from xflux.contents import check_contents as check_contents  # public here too
+from xflux.display import some_of
+from xflux.temporal.calendar import AXES
+from xflux.temporal.overlap import Overlap, overlap
+from xflux.temporal.steps import needed_steps
+from xflux.values import checked, in_memory, warn
 
-_AXES = ("time", "month", "dayofyear")
 _KIND = {"fire": "fire emissions", "rivers": "the flux that rivers export", "fossil": "the fossil difference"}
 
 
@@ -140,11 +148,8 @@ def adjust_fossil(
     da, bounds = _one_flux(flux, "nbe", "nee")
     if "fossil" in adjusted_for(da):
         raise ContentsError(f"{titled(da, 'the flux')} is adjusted for fossil already: {da.attrs['adjusted_for']!r}")
-    swapped = _combine(
-        _combine(da, bounds, prescribed, "fossil", +1).assign_attrs(da.attrs), bounds, reference, "fossil", -1
-    )
-    result = swapped.drop_attrs(deep=False).assign_attrs(after_adjustment(da, "fossil", None)).rename(da.name)
-    return flux.assign({da.name: result}) if isinstance(flux, xr.Dataset) else result
+    added = _combine(da, bounds, prescribed, "fossil", +1).assign_attrs(da.attrs)
+    return _adjusted(flux, da, _combine(added, bounds, reference, "fossil", -1), "fossil", None)
 
 
 def _apply(flux: xr.DataArray | xr.Dataset, component: xr.DataArray | xr.Dataset, kind: str, sign: int):
@@ -159,8 +164,12 @@ def _apply(flux: xr.DataArray | xr.Dataset, component: xr.DataArray | xr.Dataset
             f"{titled(da, 'the flux')} {done} {kind} (includes_{kind}={da.attrs.get(f'includes_{kind}')!r}, "
             f"adjusted_for={da.attrs.get('adjusted_for', '')!r}): it would be {verb} twice. Use the flux as it is."
         )
-    result = _combine(da, bounds, component, kind, sign).drop_attrs(deep=False)
-    result = result.assign_attrs(after_adjustment(da, kind, sign > 0)).rename(da.name)
+    return _adjusted(flux, da, _combine(da, bounds, component, kind, sign), kind, sign > 0)
+
+
+def _adjusted(flux, da: xr.DataArray, result: xr.DataArray, kind: str, added: bool | None):
+    """The result with its attributes, in the place of the flux ``da``."""
+    result = result.drop_attrs(deep=False).assign_attrs(after_adjustment(da, kind, added)).rename(da.name)
     return flux.assign({da.name: result}) if isinstance(flux, xr.Dataset) else result
 
 
@@ -194,7 +203,11 @@ def _combine(
     _check_component(flux, part, kind)
     part = _on_steps(part, part_bounds, flux, bounds, kind)
     part = _same_labels(part, flux, kind)
-    part = _in_units(_on_cells(part, flux), flux, bounds)
+    part = _on_cells(part, flux)
+    for dim in set(AXES) & set(flux.dims) - set(part.dims):
+        part = part.expand_dims({dim: flux[dim]}).assign_attrs(part.attrs)
+    bounds = temporal.time_bounds(flux) if bounds is None and "time" in part.dims else bounds
+    part = _in_units(part, bounds if "time" in part.dims else None, flux.attrs["units"])
     result = flux + sign * part.reset_coords(drop=True)
     return result.transpose(*flux.dims)
 
@@ -219,35 +232,31 @@ def _check_component(flux: xr.DataArray, part: xr.DataArray, kind: str) -> None:
         if not units.parse(da.attrs.get("units", ""), da.attrs).per_area:
             raise ValueError(f"{what}: expected units per area such as 'gC m-2 d-1', got {da.attrs.get('units')!r}")
     extra = set(part.dims) - set(flux.dims)
-    if set(flux.dims) & set(_AXES):
-        extra -= set(_AXES)  # climatologies and other steps are brought to the flux's
+    if set(flux.dims) & set(AXES):
+        extra -= set(AXES)  # climatologies and other steps are brought to the flux's
     if extra:
         raise ValueError(
             f"{_KIND[kind]}: dims {sorted(map(str, extra))} are not in the flux {tuple(flux.dims)}; pick one"
         )
     if kind == "rivers" and part.dims == ("lat", "lon") and float((part * cell_area(part)).sum()) > 0:
-        warnings.warn(
+        warn(
             "rivers add up to a source (positive). What rivers export is an uptake on land, negative here: turn its "
-            "sign if your file gives what is to be added to the land flux",
-            stacklevel=5,
+            "sign if your file gives what is to be added to the land flux"
         )
     if kind == "fire" and in_memory(part) and float(part.min()) < 0 >= float(part.max()):
-        warnings.warn(
-            "all fire emissions are negative; fires are a source, positive here: turn their sign",
-            stacklevel=5,
-        )
+        warn("all fire emissions are negative; fires are a source, positive here: turn their sign")
 
 
 def _same_labels(part: xr.DataArray, flux: xr.DataArray, kind: str) -> xr.DataArray:
     """The component's inversions, months, … by the flux's labels; xarray alone would drop those it lacks."""
-    for dim in set(part.dims) - {"lat", "lon", *_AXES}:
+    for dim in set(part.dims) - {"lat", "lon", *AXES}:
         if dim not in flux.coords or dim not in part.coords:
             continue
         lacking = [str(v) for v in flux[dim].values if v not in part[dim].values]
         if lacking:
             raise ValueError(
-                f"{_KIND[kind]}: no {dim} {', '.join(lacking[:6])}{' …' if len(lacking) > 6 else ''}, which the flux "
-                f"has; it has {', '.join(map(str, part[dim].values[:12]))}. Select the common ones first"
+                f"{_KIND[kind]}: no {dim} {some_of(lacking, 6)}, which the flux has; it has "
+                f"{some_of(part[dim].values)}. Select the common ones first"
             )
         part = part.sel({dim: flux[dim].values})
     return part
@@ -260,7 +269,7 @@ def _on_steps(
 
     A climatology is spread: each month, or day of the year, onto the times that fall in it.
     """
-    axis = next((dim for dim in _AXES if dim in part.dims), None)
+    axis = next((dim for dim in AXES if dim in part.dims), None)
     if axis is None:
         return part
     steps, own = needed_steps(flux, bounds), needed_steps(part, part_bounds)
@@ -272,20 +281,20 @@ def _on_steps(
         )
     pieces = overlap(steps, own)
     _check_cover(pieces, flux[steps.dim], part[axis], steps.dim == own.dim, kind)
-    rate = _per_day(part, part_bounds)
+    rate = _in_units(part, part_bounds, "gC m-2 d-1")
     label = flux[steps.dim].reset_coords(drop=True)
     if pieces.one_to_one:
-        return (
-            rate.drop_vars(axis).isel({axis: pieces.source}).rename({axis: steps.dim}).assign_coords({steps.dim: label})
-        )
+        there = rate.drop_vars(axis).isel({axis: pieces.source}).rename({axis: steps.dim})
+        return there.assign_coords({steps.dim: label})
     return _averaged(rate, axis, pieces, label)
 
 
-def _per_day(part: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
+def _in_units(part: xr.DataArray, bounds: xr.DataArray | None, wanted: str) -> xr.DataArray:
+    """In other units, by the true lengths of the steps where their bounds are known."""
     if bounds is None:
-        return temporal.convert_units(part, "gC m-2 d-1")
+        return temporal.convert_units(part, wanted)
     ds = part.to_dataset(name="part").assign_coords(time_bnds=(("time", "bnds"), bounds.values))
-    return temporal.convert_units(ds, "gC m-2 d-1")["part"]
+    return temporal.convert_units(ds, wanted)["part"]
 
 
 def _averaged(rate: xr.DataArray, axis: str, pieces: Overlap, label: xr.DataArray) -> xr.DataArray:
@@ -308,7 +317,7 @@ def _check_cover(pieces: Overlap, steps: xr.DataArray, own: xr.DataArray, same_a
         remedy = "Select the common time first, or give a climatology by month, which stands for every year"
         raise ValueError(
             f"{_KIND[kind]}: {len(missing)} of the flux's {steps.size} steps are not covered, from "
-            f"{', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}; {own.name} runs from {least} to {most}. "
+            f"{some_of(missing, 4)}; {own.name} runs from {least} to {most}. "
             f"{remedy if own.name == 'time' else 'Select the common ones first'}"
         )
     shared = np.bincount(pieces.source, minlength=own.size)[pieces.source] > 1
@@ -317,17 +326,6 @@ def _check_cover(pieces: Overlap, steps: xr.DataArray, own: xr.DataArray, same_a
             f"{_KIND[kind]} have longer steps than the flux, or steps that straddle its steps: average the flux first, "
             "for instance to months with xflux.temporal.to_monthly"
         )
-
-
-def _in_units(part: xr.DataArray, flux: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
-    """The component in the flux's unit, by the true lengths of the flux's steps."""
-    for dim in set(_AXES) & set(flux.dims) - set(part.dims):
-        part = part.expand_dims({dim: flux[dim]}).assign_attrs(part.attrs)
-    if "time" in part.dims:
-        bounds = temporal.time_bounds(flux) if bounds is None else bounds
-        ds = part.to_dataset(name="part").assign_coords(time_bnds=(("time", "bnds"), bounds.values))
-        return temporal.convert_units(ds, flux.attrs["units"])["part"]
-    return temporal.convert_units(part, flux.attrs["units"])
 
 
 def _on_cells(part: xr.DataArray, flux: xr.DataArray) -> xr.DataArray:

@@ -4,8 +4,6 @@ Drivers come by time, by month, by day of the year, or without an axis. The forw
 the towers meet them here. Nothing is loaded.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -19,6 +17,7 @@ from xflux.temporal.bounds import dates_within
 from xflux.temporal.calendar import AXES, month_lengths, month_of_day
 from xflux.units import same
 
+FINEST = ("time", "dayofyear", "month")
 _LENGTHS = {"month": (12,), "dayofyear": (360, 365, 366)}
 
 
@@ -78,7 +77,7 @@ def axis_of(da: xr.DataArray) -> str | None:
 def finest(axes: Iterable[str | None]) -> str | None:
     """The axis on which drivers of several axes meet: dates, else days of the year, else months."""
     found = set(axes)
-    return next((axis for axis in ("time", "dayofyear", "month") if axis in found), None)
+    return next((axis for axis in FINEST if axis in found), None)
 
 
 def labels(grid: xr.Dataset, axis: str) -> xr.DataArray:

@@ -5,14 +5,13 @@ Contents ride in ``includes_fire`` and ``includes_rivers`` (1 or 0, absent = unk
 """
 
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import xarray as xr
 
-from . import units
-from .values import RANGES
+from xflux import units
+from xflux.values import RANGES, warn
 
 CONTENTS = ("fire", "rivers")
 BASES = ("land", "cell")
@@ -372,15 +371,13 @@ def area_basis(obj: xr.DataArray | xr.Dataset, given: str | None = None) -> str 
     return check_basis(own) if own else _from_cell_methods(str(obj.attrs.get("cell_methods", "")))
 
 
-def assumed_area_basis(obj: xr.DataArray, given: str | None = None, stacklevel: int = 2) -> tuple[str, bool]:
+def assumed_area_basis(obj: xr.DataArray, given: str | None = None) -> tuple[str, bool]:
     """The basis, and whether it had to be assumed: then it is "cell", with a warning."""
     basis = area_basis(obj, given)
     if basis is None:
-        warnings.warn(
+        warn(
             "the flux does not say whether it is per m2 of land or of the whole cell; area_basis 'cell' is assumed. "
-            "Set attrs['area_basis'] to 'land' or 'cell', or give area_basis=.",
-            UserWarning,
-            stacklevel=stacklevel + 1,
+            "Set attrs['area_basis'] to 'land' or 'cell', or give area_basis=."
         )
     return basis or "cell", basis is None
 

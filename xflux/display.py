@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
 
 import xarray as xr
@@ -24,6 +24,15 @@ def described(title: str, facts: Mapping[str, object]) -> str:
         for name, value in shown.items()
     ]
     return "\n".join([f"<{title}>", *lines])
+
+
+def some_of(names: Sequence, most: int = 12) -> str:
+    """The first names of a long list, and how many more there are.
+
+    >>> some_of(["BRA", "EU", "USA"], 2)
+    'BRA, EU and 1 more'
+    """
+    return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def sized(da: xr.DataArray) -> str:

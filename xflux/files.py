@@ -429,12 +429,13 @@ def plain(value: Any) -> Any:
 
 # --------------------------------------------------------------------------------------------------------- digests
 def digest(content: object, arrays: Mapping[str, Any] | None = None) -> str:
-    """SHA-256 of a JSON-able object, in any order of its keys, and of named arrays with their types and shapes.
+    """SHA-256 of a text or JSON-able object, in any order of its keys, and of named arrays, their types and shapes.
 
     >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}), digest({}, {"x": np.zeros(2)}) == digest({})
     (True, False)
     """
-    found = hashlib.sha256(json.dumps(content, sort_keys=True, default=plain).encode())
+    text = content if isinstance(content, str) else json.dumps(content, sort_keys=True, default=plain)
+    found = hashlib.sha256(text.encode())
     for name, values in sorted((arrays or {}).items()):
         values = np.asarray(values)
         is_text = values.dtype.kind not in "biufcmM"  # it comes back from files in other types
@@ -474,11 +475,15 @@ def require_seal(path: Path) -> None:
             raise ValueError("its bytes do not have the checksum that was written")
 
 
+def inside(path: Path) -> list[Path]:
+    """A file itself, or all files of a folder (a Zarr store) in the order of their names."""
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, or of all files of a folder (a Zarr store) with their names."""
     found = hashlib.sha256()
-    inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in inside:
+    for file in inside(path):
         found.update(str(file.relative_to(path) if path.is_dir() else "").encode())
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):

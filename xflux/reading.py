@@ -1,5 +1,6 @@
 """Reading a file that may be anything: whatever its contents break comes out as one ValueError that names the file."""
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,12 @@ def netcdf(path: str | os.PathLike, what: str, **options) -> Iterator[xr.Dataset
     """`xarray.open_dataset` in a `with`, its errors and those of the block blamed on the file."""
     with blamed_on(path, what), xr.open_dataset(path, **options) as opened:
         yield opened
+
+
+def matching(pattern: str | os.PathLike) -> list[Path]:
+    """The file of a path, or all files of a glob pattern (``**`` for folders) in the order of names; [] for none."""
+    path = Path(os.path.expanduser(pattern))
+    return [path] if path.exists() else [Path(found) for found in sorted(glob.glob(str(path), recursive=True))]
 
 
 def check_size(path: str | os.PathLike, nbytes: int, packing: float = DEFLATE) -> None:

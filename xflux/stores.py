@@ -1,7 +1,5 @@
 """Zarr stores written by region: made once, asked which chunks are missing or damaged, gone on with."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterable
@@ -207,9 +205,8 @@ def remove(path: str) -> None:
 
 def clean(path: str) -> None:
     """Remove what a killed writer left beside the chunks."""
-    if "://" not in path:
-        for rest in Path(path).rglob("*.partial"):
-            rest.unlink(missing_ok=True)
+    for rest in () if "://" in path else Path(path).rglob("*.partial"):
+        rest.unlink(missing_ok=True)
 
 
 def gather_metadata(path: str | Path) -> None:

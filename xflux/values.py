@@ -6,6 +6,7 @@ refused, because nobody can tell raw numbers from decoded ones beside a forgotte
 a declared valid range, because the range may be left from other units.
 """
 
+import sys
 import warnings
 from collections.abc import Callable
 
@@ -18,6 +19,7 @@ _FILLS = (-999.0, -9999.0, -99999.0, -999999.0, -999.9, -9999.9, -32767.0, -3276
 RANGES = ("valid_min", "valid_max", "valid_range", "actual_range")
 """Attributes that hold for the values as they are: who changes the values drops them."""
 _LEAST = 9.99e14  # no fill value is smaller
+_INSIDE = ("xflux", "contextlib")  # decorators of the package are functions of contextlib
 _HUGE = 1e30  # 9.96921e36 of netCDF, 1e30 to 1e36 of models, the largest float32
 
 
@@ -52,7 +54,11 @@ def decoded(da: xr.DataArray) -> xr.DataArray:
             f"{_name(da)} is packed and nobody decoded it ({found} is among its attributes). Open the file with "
             "mask_and_scale=True or use xr.decode_cf(ds); where the values are decoded already, drop the attributes."
         )
-    return _within_range(_masked(_as_numbers(da)))
+    da = _masked(_as_numbers(da))
+    low, high = _valid_range(da)
+    if (low, high) == (-np.inf, np.inf) or da.dtype.kind not in "fiu":
+        return da
+    return _each_block(da, _check_range, low, high)
 
 
 def _masked(da: xr.DataArray) -> xr.DataArray:
@@ -81,14 +87,6 @@ def _as_numbers(da: xr.DataArray) -> xr.DataArray:
     if da.dtype.kind != "b":
         raise ValuesError(f"{_name(da)} has the dtype {da.dtype}; expected real numbers, e.g. by da.astype(float).")
     return da
-
-
-def _within_range(da: xr.DataArray) -> xr.DataArray:
-    """Refuse values outside the range that the attributes declare valid."""
-    low, high = _valid_range(da)
-    if (low, high) == (-np.inf, np.inf) or da.dtype.kind not in "fiu":
-        return da
-    return _each_block(da, _check_range, low, high)
 
 
 def _valid_range(da: xr.DataArray) -> tuple[float, float]:
@@ -169,7 +167,7 @@ def found_fill(values: np.ndarray) -> float | None:
     return float(finite[sizes.argmax()]) if huge >= _HUGE or alone else None
 
 
-def warn_of_fills(values: np.ndarray, name: str, stacklevel: int = 2) -> None:
+def warn_of_fills(values: np.ndarray, name: str) -> None:
     """Warn of values of a driver that are equal, several and far outside all others: any finite value may be real."""
     values = values[np.isfinite(values)]
     if values.size < 4:
@@ -182,24 +180,28 @@ def warn_of_fills(values: np.ndarray, name: str, stacklevel: int = 2) -> None:
     for value, gap in ((low, first - low), (high, high - last)):
         count = int((values == value).sum())
         if count >= 3 and gap > 10 * max(last - first, 1e-3 * abs(first)) > 0:
-            warnings.warn(
+            warn(
                 f"{name}: {count} of {values.size} values are {value:g}, far outside all others ({first:g} to "
                 f"{last:g}); they are used as they are. If that is a fill value, mask it first or set "
-                f"attrs['missing_value'] = {value:g}.",
-                UserWarning,
-                stacklevel=stacklevel + 1,
+                f"attrs['missing_value'] = {value:g}."
             )
 
 
-def warn_of_fill(fill: float | None, name: str, stacklevel: int = 2) -> None:
+def warn_of_fill(fill: float | None, name: str) -> None:
     """Warn of a driver in which :func:`found_fill` found one, where the others are not there to compare it with."""
     if fill is not None:
-        warnings.warn(
+        warn(
             f"{name} holds the value {fill:g}, which is used as it is. If that is a fill value, mask it first or set "
-            f"attrs['missing_value'] = {fill:g}.",
-            UserWarning,
-            stacklevel=stacklevel + 1,
+            f"attrs['missing_value'] = {fill:g}."
         )
+
+
+def warn(text: str) -> None:
+    """Warn at the line of the user, however deep in the package: the first outside it, from which this was called."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, UserWarning, stacklevel=level)
 
 
 def shares(land: xr.DataArray) -> np.ndarray:
@@ -226,11 +228,9 @@ def _from_percent(values: np.ndarray) -> np.ndarray:
     """Percent as shares; xarray's own arithmetic leaves the units '%' on what was divided by 100 already."""
     if not 0 < values.max(initial=0) <= 1:
         return values / 100
-    warnings.warn(
+    warn(
         f"land_fraction has the units '%' but reaches to {values.max():g} only: it is taken as shares of the cell, 0 "
-        f"to 1. Set its units to '1', or multiply it by 100.",
-        UserWarning,
-        stacklevel=4,
+        f"to 1. Set its units to '1', or multiply it by 100."
     )
     return values
 

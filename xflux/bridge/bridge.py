@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .. import regions as region_sets
-from ..cells import same_grid
-from ..contents import check_sign, riding
-from ..extras import require
-from ..temporal.calendar import MEAN_MONTH
-from ..temporal.riding import RIDING
-from ..units import factor, usual_amount
-from ..values import checked
-from .places import nearest_cells
-from .samples import Rate, integrate, monthly_rate, take_regions
+from xflux import regions as region_sets
+from xflux.bridge.files import load, save
+from xflux.bridge.inspect import composition, diagnose, html, plot_diagnosis, text
+from xflux.bridge.samples import Rate, integrate, monthly_rate, nearest_cells, take_regions
+from xflux.cells import same_grid
+from xflux.contents import check_sign, riding
+from xflux.extras import require
+from xflux.temporal.calendar import MEAN_MONTH
+from xflux.temporal.riding import RIDING
+from xflux.units import factor, usual_amount
+from xflux.values import checked
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +135,10 @@ class Bridge:
         inside = self.pixels["region"].values[:, None] == self.regions["region"].values[None, :]
         labels = {"region": self.regions["region"].values}
         weight = xr.DataArray(inside * self.pixels["weight"].values[:, None], labels, ("pixel", "region"))
-        values = values.where(
-            np.isfinite(values)
-        )  # an infinite value times the zeros of the other regions is no number
+        values = values.where(np.isfinite(values))  # an infinite one times the zeros of other regions is no number
         missing = xr.dot(values.isnull().astype(float), xr.DataArray(inside.astype(float), labels, ("pixel", "region")))
-        total = xr.dot(values.fillna(0.0), weight, dim="pixel") + self.regions["intercept"].drop_vars(
-            [c for c in self.regions.coords if c != "region"]
-        )
-        return total.where(missing == 0)
+        intercept = self.regions["intercept"].reset_coords(drop=True)
+        return (xr.dot(values.fillna(0.0), weight, dim="pixel") + intercept).where(missing == 0)
 
     def _scaled(self, mean_month: xr.DataArray, rate: Rate) -> xr.DataArray:
         """Times the step's length, in order (…, time, region), with attributes."""
@@ -214,44 +211,32 @@ class Bridge:
         UserWarning
             Where the link of a region is broken; the regions are named.
         """
-        from .diagnosis import diagnose
-
         full = self.full(da, var, regions=regions, land_fraction=land_fraction, area_basis=area_basis)
         return diagnose(self.regions, self.attrs, self.predict(da, var, area_basis=area_basis), full, threshold, warn)
 
     def composition(self, pft: xr.DataArray) -> xr.Dataset:
         """PFTs of the contributing pixels and of the land, by region and in all (Fig. B3, B4); see `composition`."""
-        from .composition import composition
-
         return composition(self.pixels, self.weights, pft)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Map of the contributing pixels, sized by weight, on the regions' cells; returns the axes."""
-        from .. import plot
+        from xflux import plot
 
         return plot.bridge(self.pixels, ax=ax, **kwargs)
 
     def plot_diagnosis(self, da: xr.DataArray | xr.Dataset, var: str | None = None, ax: Any = None) -> Any:
         """Bridged against full integrals, a colour per region; returns the axes."""
-        from .display import plot_diagnosis
-
         require("plot", by="bridge.plot_diagnosis")
         return plot_diagnosis(self.diagnose(da, var, warn=False), self.predict(da, var), self.full(da, var), ax)
 
     def save(self, path: str | Path) -> None:
         """Write the bridge to one netCDF file; :func:`load_bridge` reads it."""
-        from .files import save
-
         save(path, self.pixels, self.regions, self.weights, self.attrs)
 
     def __repr__(self) -> str:
-        from .display import text
-
         return text(self.regions, self.attrs)
 
     def _repr_html_(self) -> str:
-        from .display import html
-
         return html(self.regions, self.attrs)
 
 
@@ -288,6 +273,4 @@ def load_bridge(path: str | Path) -> Bridge:
     ...     load_bridge(f"{folder}/bridge.nc").pixels.weight.equals(bridge.pixels.weight)
     True
     """
-    from .files import load
-
     return Bridge(*load(path))

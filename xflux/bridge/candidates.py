@@ -13,7 +13,7 @@ Rules, where the paper gives none:
 
 import numpy as np
 
-from ..forks import one_thread_after_fork
+from xflux.forks import one_thread_after_fork
 
 ALL_PIXELS = 300
 LANDMARKS = 600

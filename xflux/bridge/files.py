@@ -7,13 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..files import at_home, require_seal, seal, whole
-from ..reading import blamed_on, check_size
+from xflux.files import at_home, require_seal, seal, whole
+from xflux.reading import blamed_on, check_size
 
 FORMAT = "xflux bridge 1"
-_TITLE = "xflux bridge "
-
-
 Parts = tuple[xr.Dataset, xr.Dataset, xr.DataArray, dict[str, Any]]
 
 
@@ -54,17 +51,15 @@ def load(path: str | Path) -> Parts:
     with blamed_on(path, "a bridge that xflux saved"):
         require_seal(path)
         with xr.open_dataset(path, engine="netcdf4") as opened:
-            _check_title(path, str(opened.attrs.get("title")))
+            title = str(opened.attrs.get("title"))
+            if title != FORMAT and title.startswith("xflux bridge "):
+                why = f"has the format {title!r}, this xflux reads {FORMAT!r}: update xflux, or fit it anew"
+                raise ValueError(f"{path} {why}.")
+            if title != FORMAT:
+                raise ValueError(f"{path} is not a bridge: its title is {title!r}, expected {FORMAT!r}.")
             check_size(path, opened.nbytes)
             ds = opened.load()
         return _parts(ds)
-
-
-def _check_title(path: Path, title: str) -> None:
-    if title != FORMAT and title.startswith(_TITLE):
-        raise ValueError(f"{path} has the format {title!r}, this xflux reads {FORMAT!r}: update xflux, or fit it anew.")
-    if title != FORMAT:
-        raise ValueError(f"{path} is not a bridge: its title is {title!r}, expected {FORMAT!r}.")
 
 
 def _parts(ds: xr.Dataset) -> Parts:

@@ -1,25 +1,35 @@
 """Fitting the bridge, region by region: candidates, the Lasso, its cross-validation (paper, Sect. 3.3)."""
 
 import logging
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from .. import regions as region_sets
-from ..contents import sign
-from ..display import teller
-from ..files import stamp
-from ..regions.aggregate import weighing_basis
-from ..units import usual_amount, usual_rate
-from . import lasso
-from .bridge import Bridge
-from .candidates import ALL_PIXELS, LANDMARKS, rounded, spectral_clusters, stratified_draw, z_normalised
-from .samples import RegionSamples, Samples, collect, monthly_rate, region_sums
-from .states import CONSTANT, EMPTY, OK, UNREACHED
+from xflux import regions as region_sets
+from xflux.bridge import lasso
+from xflux.bridge.bridge import Bridge
+from xflux.bridge.candidates import ALL_PIXELS, LANDMARKS, rounded, spectral_clusters, stratified_draw, z_normalised
+from xflux.bridge.samples import (
+    CONSTANT,
+    EMPTY,
+    OK,
+    UNREACHED,
+    RegionSamples,
+    Samples,
+    collect,
+    monthly_rate,
+    region_sums,
+)
+from xflux.contents import sign
+from xflux.display import teller
+from xflux.files import stamp
+from xflux.regions.aggregate import weighing_basis
+from xflux.regions.weights import is_weights
+from xflux.units import usual_amount, usual_rate
+from xflux.values import warn
 
 _log = logging.getLogger("xflux.bridge")
 
@@ -182,30 +192,20 @@ def prepare(
     weights = region_sets.region_weights(rate.source, regions, basis, land_fraction)
     weights = weights.assign_attrs(area_basis=basis)  # weights made earlier may not know theirs
     land = weights
-    if weights.attrs["area_basis"] != "land" and not _are_weights(regions):
+    if weights.attrs["area_basis"] != "land" and not is_weights(regions):
         land = region_sets.region_weights(rate.source, regions, "land", land_fraction)
-    attrs = {name: getattr(opts, name) for name in FitOptions.__dataclass_fields__}
     samples = collect(rate, weights, month_lengths=opts.month_lengths, folds=opts.folds)
-    attrs |= {
+    told = repr(regions) if isinstance(regions, str) else f"<{type(regions).__name__}>"
+    attrs = asdict(opts) | {
         "area_basis": None if assumed else basis,
         "regions": regions if isinstance(regions, str) else None,
         "land_fraction": land_fraction is not None,
         "n_samples": len(samples.values),
         "sign": sign(rate.field),
-        "provenance": stamp(f"fit_bridge({_describe(regions)}, {opts})"),
+        "provenance": stamp(f"fit_bridge({told}, {opts})"),
     }
-    kept = weights.drop_vars([c for c in weights.coords if c not in weights.dims])
     weight_units = f"{usual_amount(rate.field.attrs)} month-1 per {usual_rate(rate.field.attrs)}"
-    return Prepared(kept, region_sums(land), samples, weight_units, attrs)
-
-
-def _are_weights(regions: Any) -> bool:
-    """Whether ``regions`` are region weights made earlier."""
-    return isinstance(regions, xr.DataArray) and regions.attrs.get("units") == "m2"
-
-
-def _describe(regions: Any) -> str:
-    return repr(regions) if isinstance(regions, str) else f"<{type(regions).__name__}>"
+    return Prepared(weights.reset_coords(drop=True), region_sums(land), samples, weight_units, attrs)
 
 
 @dataclass(frozen=True)
@@ -216,14 +216,6 @@ class _RegionFit:
     pixels: np.ndarray
     weight: np.ndarray
     summary: dict[str, Any]
-
-
-def draw_candidates(region: RegionSamples, steps: int, opts: FitOptions) -> np.ndarray:
-    """Positions of the candidate pixels among the region's."""
-    n = region.pixels.size
-    if n <= opts.candidates:
-        return np.arange(n)
-    return stratified_draw(clusters_of(region, steps, opts), opts.candidates, region.seed(opts.seed, 1))
 
 
 def clusters_of(region: RegionSamples, steps: int, opts: FitOptions) -> np.ndarray:
@@ -246,7 +238,9 @@ def _fit_region(region: RegionSamples, steps: int, opts: FitOptions) -> _RegionF
         return _without_pixels(region, EMPTY, np.nan)
     if not np.isfinite(lasso.r_squared(region.y, region.y)):
         return _without_pixels(region, CONSTANT, float(region.y.mean()))
-    chosen = draw_candidates(region, steps, opts)
+    chosen = np.arange(region.pixels.size)
+    if chosen.size > opts.candidates:
+        chosen = stratified_draw(clusters_of(region, steps, opts), opts.candidates, region.seed(opts.seed, 1))
     fit = fit_candidates(region, chosen, opts)
     if not fit.reached and chosen.size < region.pixels.size:
         chosen = np.arange(region.pixels.size)
@@ -281,9 +275,8 @@ def _with_pixels(region: RegionSamples, chosen: np.ndarray, fit: lasso.LassoFit,
 def _without_pixels(region: RegionSamples, status: str, intercept: float) -> _RegionFit:
     nothing = dict.fromkeys(("alpha", "r2", "r2_cv", "r2_anomaly", "r2_cv_anomaly"), np.nan)
     counts = {"n_pixels": 0, "n_candidates": 0, "n_valid": region.n_complete}
-    return _RegionFit(
-        region.label, np.empty(0, int), np.empty(0), {"intercept": intercept, **nothing, **counts, "status": status}
-    )
+    summary = {"intercept": intercept, **nothing, **counts, "status": status}
+    return _RegionFit(region.label, np.empty(0, int), np.empty(0), summary)
 
 
 _LONG_NAMES = {
@@ -341,4 +334,4 @@ def _warn(bridge: Bridge, opts: FitOptions) -> None:
             for label in labels[status == state]
         ]
         if named:
-            warnings.warn(f"fit_bridge: regions {', '.join(named)} {words}.", UserWarning, stacklevel=3)
+            warn(f"fit_bridge: regions {', '.join(named)} {words}.")

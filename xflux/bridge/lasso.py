@@ -201,7 +201,8 @@ def largest_alpha(
     if total <= _rounding(y):
         return LassoFit(np.zeros(x.shape[1]), float(y_mean), np.inf, np.nan, False)
     for jitter in (0.0, 1e-10, 1e-9):  # columns that tie exactly can lead the path astray: then break the ties
-        fit = _follow(_jittered(xc, jitter), yc, (r2, total, groups), positive)
+        apart = xc * (1 + jitter * np.random.default_rng(0).standard_normal(x.shape[1])) if jitter else xc
+        fit = _follow(apart, yc, (r2, total, groups), positive)
         if not fit.reached or _violation(xc, yc, fit, positive) < 1e-6:
             break
     return replace(fit, intercept=float(y_mean - x_mean @ fit.coef))
@@ -220,10 +221,6 @@ def _follow(x: np.ndarray, y: np.ndarray, target: tuple, positive: bool) -> Lass
     if segment is None:
         return LassoFit(np.zeros(x.shape[1]), 0.0, np.inf, 0.0, False)
     return _finish(segment, lam, reached, x, y, target)
-
-
-def _jittered(x: np.ndarray, size: float) -> np.ndarray:
-    return x * (1 + size * np.random.default_rng(0).standard_normal(x.shape[1])) if size else x
 
 
 def _violation(x: np.ndarray, y: np.ndarray, fit: LassoFit, positive: bool) -> float:

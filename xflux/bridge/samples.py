@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .. import regions, temporal, units
-from ..cells import grid_bounds, standardise
-from ..contents import area_basis
-from ..temporal.bounds import dataset_bounds
-from ..temporal.calendar import MEAN_MONTH
-from ..temporal.steps import carried, steps_of
-from ..values import decoded
+from xflux import regions, temporal, units
+from xflux.cells import grid_bounds, nearest, standardise
+from xflux.contents import area_basis
+from xflux.temporal.bounds import dataset_bounds
+from xflux.temporal.calendar import AXES, MEAN_MONTH
+from xflux.temporal.steps import carried, steps_of
+from xflux.values import decoded
 
-_STEPS = ("time", "month", "dayofyear")
+# States of a region's fit, in bridge.regions.status
+OK, UNREACHED, CONSTANT, EMPTY = "ok", "unreached", "constant", "no valid pixels"
 
 
 def flux_variable(obj: xr.DataArray | xr.Dataset, var: str | None = None) -> str | None:
@@ -75,7 +76,7 @@ def monthly_rate(obj: xr.DataArray | xr.Dataset, var: str | None = None, basis: 
     obj = obj.drop_vars([c for c in obj.coords if _maps(obj[c])])
     obj = decoded(obj) if name is None else obj.assign({name: decoded(obj[name])})
     dims = obj.dims if name is None else obj[name].dims
-    axis = next((dim for dim in _STEPS if dim in dims), None)
+    axis = next((dim for dim in AXES if dim in dims), None)
     if axis is None:
         return Rate(_in_order(_field(_as_rate(obj, name), name), None), None, source)
     steps, covered, present = steps_of(obj), None, None
@@ -154,7 +155,7 @@ def integrate(rate: Rate, weights: xr.DataArray) -> xr.DataArray:
     are samples here.
     """
     field = rate.field if rate.present is None else (rate.field * rate.present).assign_attrs(rate.field.attrs)
-    axis = next((dim for dim in _STEPS if dim in field.dims), None)
+    axis = next((dim for dim in AXES if dim in field.dims), None)
     plain = field if axis is None else field.drop_vars(axis).rename({axis: "_step"})
     plain = plain.assign_attrs(area_basis=weights.attrs["area_basis"])
     sums = regions.aggregate_regions(plain, weights, units=f"{units.usual_amount(plain.attrs)} d-1")
@@ -221,6 +222,29 @@ class RegionSamples:
         if len(self.x) > limit and whole and steps > 1 and len(self.x) > steps:
             return self.x.reshape(-1, steps, self.x.shape[1]).mean(axis=0).T
         return self.x.T
+
+
+def nearest_cells(pixels: xr.Dataset, field: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column in ``field`` of every pixel; each must lie within half a cell of both grids."""
+    if not pixels.sizes["pixel"]:
+        return np.empty(0, int), np.empty(0, int)
+    lat, lon, place, far = field["lat"].values, field["lon"].values, [], np.zeros(pixels.sizes["pixel"], bool)
+    for axis, bounds in zip(("lat", "lon"), grid_bounds(field), strict=True):
+        index, apart = nearest(field[axis].values, pixels[axis].values, axis)
+        own = np.ptp(bounds, axis=1)[index] / 2
+        far |= apart > (1 + 1e-6) * np.minimum(pixels[f"{axis}_halfwidth"].values, own)
+        place.append(index)
+    row, column = place
+    if far.any():
+        first = int(np.flatnonzero(far)[0])
+        one = pixels.isel(pixel=first)
+        raise ValueError(
+            f"{int(far.sum())} of {far.size} contributing pixels lie farther than half a cell from the field's nearest "
+            f"cell; the first is that of {one['region'].item()} at lat {one['lat'].item():g}, lon "
+            f"{one['lon'].item():g} (nearest: {lat[row[first]]:g}, {lon[column[first]]:g}). Fit the bridge on this "
+            "grid, or regrid the field to the bridge's."
+        )
+    return row, column
 
 
 def collect(rate: Rate, weights: xr.DataArray, *, month_lengths: bool, folds: int) -> Samples:

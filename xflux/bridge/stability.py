@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ..files import require_place, stamp, whole
-from ..reading import blamed_on
-from .candidates import ALL_PIXELS, LANDMARKS, stratified_draw
-from .fit import FitOptions, clusters_of, fit_candidates, prepare
-from .samples import RegionSamples, Samples
+from xflux.bridge.candidates import ALL_PIXELS, LANDMARKS, stratified_draw
+from xflux.bridge.fit import FitOptions, clusters_of, fit_candidates, prepare
+from xflux.bridge.samples import RegionSamples, Samples
+from xflux.files import require_place, stamp, whole
+from xflux.reading import blamed_on
 
 KIND = "xflux stability"
 WHAT = "a file of bridge_stability: remove it, or give another path="
@@ -89,16 +89,15 @@ def bridge_stability(
     if path is not None and path.exists():
         state = state.resume(path)
     if state.cluster is None:
-        state.cluster = [_clusters(part, samples.steps, opts) for part in parts]
+        state.cluster = [
+            clusters_of(part, samples.steps, opts) if part.pixels.size > 1 else np.zeros(part.pixels.size, int)
+            for part in parts
+        ]
     held = _held(parts)
     for first in range(0, trials, batch):
         if _run(parts, state, range(first, min(first + batch, trials)), opts, held) and path is not None:
             state.write(path)
     return _maps(start.weights, samples, parts, state, {**start.attrs, "trials": trials})
-
-
-def _clusters(region: RegionSamples, steps: int, opts: FitOptions) -> np.ndarray:
-    return clusters_of(region, steps, opts) if region.pixels.size > 1 else np.zeros(region.pixels.size, int)
 
 
 @dataclasses.dataclass
@@ -223,10 +222,7 @@ def _maps(
     rows = {v: i for i, v in enumerate(cells["lat"].values.astype(float))}
     columns = {v: i for i, v in enumerate(cells["lon"].values.astype(float))}
     for part, selected, candidate in zip(parts, state.count, state.drawn, strict=True):
-        place = (
-            [rows[v] for v in samples.lat[part.pixels]],
-            [columns[v] for v in samples.lon[part.pixels]],
-        )
+        place = [rows[v] for v in samples.lat[part.pixels]], [columns[v] for v in samples.lon[part.pixels]]
         np.add.at(count, place, selected)
         np.add.at(drawn, place, candidate)
         used[place] = True

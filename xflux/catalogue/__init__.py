@@ -6,23 +6,23 @@ what each flux contains, on which area it is based and where it comes from. What
 (``xflux/data/products.toml``); a user adds a product with a row of his own.
 """
 
-import glob as _glob
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 
-from xflux.files import at_home, stamp
+from xflux.catalogue.fractions import with_land_fraction
+from xflux.catalogue.joining import combine, labels_of
+from xflux.catalogue.table import Product, ProductError, find_product, load_table
+from xflux.files import stamp
+from xflux.reading import matching
 from xflux.temporal.riding import STAMP
-
-from .fractions import with_land_fraction
-from .joining import combine, labels_of
-from .table import Product, ProductError, find_product, load_table
+from xflux.values import warn
 
 __all__ = ["Product", "ProductError", "describe", "open_product", "products"]
 
+_COLUMNS = "name title variables units sign area_basis files traps citation checked confidence evidence aliases".split()
 Paths = str | Path | Iterable[str | Path] | Mapping[str, "Paths"]
 
 
@@ -72,41 +72,40 @@ def open_product(
     --------
     >>> xflux.open_product("gcp-inversions", "GCP2022_inversions_1x1_*.nc")  # doctest: +SKIP
     """
-    from .files import open_file
+    from xflux.catalogue.files import open_file
 
     product = find_product(name, load_table(table))
     files = _files(paths, product)
     wanted = {variables} if isinstance(variables, str) else None if variables is None else set(variables)
-    _check_wanted(wanted, product)
+    known = [v.name for v in product.variables]
+    if strangers := sorted((wanted or set()) - set(known)):
+        raise ProductError(f"{product.name}: variables={strangers} are not in its row, which has {', '.join(known)}")
     opened = []
     for path, label in files:
         ds = open_file(path, product, wanted)
         opened.append((path, {**labels_of(path, product), **label}, ds))
     _check_required([(path, ds) for path, _, ds in opened], wanted, product)
-    ds, notes = combine(_nonempty(opened, variables, product), product)
+    opened = [o for o in opened if o[2].data_vars]
+    if not opened:
+        known = ", ".join(known)
+        raise ProductError(f"{product.name}: none of variables={variables!r} is in the files; the row has {known}")
+    ds, notes = combine(opened, product)
     for note in notes:
-        warnings.warn(note, stacklevel=2)
+        warn(note)
     if drop_zero_cells and product.zero_cells:
-        ds = _without_zero_cells(ds, product)
+        fluxes = [v.name for v in product.variables if v.kind == "flux" and v.name in ds and "time" in ds[v.name].dims]
+        ds = ds.assign({n: ds[n].where((abs(ds[n]) >= product.zero_cells).any("time")) for n in fluxes})
     if land_fraction is not None:
         ds = with_land_fraction(ds, land_fraction)
     if "time_bnds" in ds.coords:  # what has lost the bounds, a DataArray say, still tells where its steps begin
         ds["time"].attrs |= {"bounds": "time_bnds", "stamp": STAMP}
     for name in ("time", "time_bnds"):
         if name in ds.coords:  # one unit for both, so that what is written is CF
-            ds[name].encoding = {
-                "units": "hours since 1850-01-01",
-                "calendar": ds["time"].dt.calendar,
-                "dtype": "float64",
-            }
-    return ds.assign_attrs(
-        product=product.name,
-        title=product.title,
-        citation=product.citation,
-        checked=product.checked,
-        confidence=product.confidence,
-        provenance=stamp(f"open_product({product.name!r}, …)", {"files": [str(p) for p, _ in files]}),
-    )
+            calendar = ds["time"].dt.calendar
+            ds[name].encoding = {"units": "hours since 1850-01-01", "calendar": calendar, "dtype": "float64"}
+    about = {key: getattr(product, key) for key in ("title", "citation", "checked", "confidence")}
+    provenance = stamp(f"open_product({product.name!r}, …)", {"files": [str(p) for p, _ in files]})
+    return ds.assign_attrs(product=product.name, **about, provenance=provenance)
 
 
 def products(table: Mapping | str | Path | None = None) -> pd.DataFrame:
@@ -115,8 +114,8 @@ def products(table: Mapping | str | Path | None = None) -> pd.DataFrame:
     >>> products().loc["gfas", "sign"]
     'positive into the atmosphere'
     """
-    rows = list(load_table(table).values())
-    return pd.DataFrame([_summary(p) for p in rows], index=[p.name for p in rows])
+    rows = load_table(table)
+    return pd.DataFrame(map(_summary, rows.values()), index=list(rows))
 
 
 def describe(table: Mapping | str | Path | None = None) -> str:
@@ -137,21 +136,15 @@ def describe(table: Mapping | str | Path | None = None) -> str:
 
 def _summary(p: Product) -> dict:
     fluxes = [v for v in p.variables if v.kind == "flux"]
-    return {
-        "name": p.name,
-        "title": p.title,
+    told = {
         "variables": ", ".join(v.name for v in fluxes),
         "units": ", ".join(dict.fromkeys(u for v in fluxes for u in v.units)),
-        "sign": p.sign,
         "area_basis": p.area_basis or "unknown",
         "files": ", ".join(p.files),
         "traps": "; ".join(p.traps),
-        "citation": p.citation,
-        "checked": p.checked,
-        "confidence": p.confidence,
-        "evidence": p.evidence,
         "aliases": ", ".join(p.aliases),
     }
+    return {key: told[key] if key in told else getattr(p, key) for key in _COLUMNS}
 
 
 def _files(paths: Paths, product: Product) -> list[tuple[Path, dict[str, str]]]:
@@ -160,8 +153,7 @@ def _files(paths: Paths, product: Product) -> list[tuple[Path, dict[str, str]]]:
         return [(path, {"member": str(k)}) for k, v in paths.items() for path, _ in _files(v, product)]
     found = []
     for item in [paths] if isinstance(paths, str | Path) else list(paths):
-        path = at_home(item)
-        matches = [path] if path.exists() else sorted(Path(m) for m in _glob.glob(str(path)))
+        matches = matching(item)
         if not matches:
             names = ", ".join(product.files) or "anything"
             raise FileNotFoundError(f"no file {str(item)!r} for {product.name}; its files are called {names}")
@@ -171,14 +163,6 @@ def _files(paths: Paths, product: Product) -> list[tuple[Path, dict[str, str]]]:
     return [(path, {}) for path in dict.fromkeys(found)]
 
 
-def _check_wanted(wanted: set[str] | None, product: Product) -> None:
-    """A name that the row does not know is a slip, not a variable that these files happen to lack."""
-    known = [v.name for v in product.variables]
-    strangers = sorted((wanted or set()) - set(known))
-    if strangers:
-        raise ProductError(f"{product.name}: variables={strangers} are not in its row, which has {', '.join(known)}")
-
-
 def _check_required(opened: list[tuple[Path, xr.Dataset]], wanted: set[str] | None, product: Product) -> None:
     """What makes the product is in one of the files, unless other variables are asked for."""
     for variable in product.variables:
@@ -186,23 +170,6 @@ def _check_required(opened: list[tuple[Path, xr.Dataset]], wanted: set[str] | No
             continue
         if not any(variable.name in ds.variables for _, ds in opened):
             found = dict.fromkeys(ds[n].attrs.get("name_as_published", n) for _, ds in opened for n in ds.data_vars)
-            raise ProductError(
-                f"{', '.join(path.name for path, _ in opened[:3])} does not look like {product.name}: expected the "
-                f"variable {' or '.join(variable.names)} ({variable.name}), found {', '.join(map(str, found))}; "
-                "name with variables= what is to be read without it"
-            )
-
-
-def _nonempty(opened: list, variables: Iterable[str] | None, product: Product) -> list:
-    """The files with something to keep; none at all is an error."""
-    kept = [o for o in opened if o[2].data_vars]
-    if not kept:
-        known = ", ".join(v.name for v in product.variables)
-        raise ProductError(f"{product.name}: none of variables={variables!r} is in the files; the row has {known}")
-    return kept
-
-
-def _without_zero_cells(ds: xr.Dataset, product: Product) -> xr.Dataset:
-    """NaN where a flux is zero (to the row's tolerance) at every step; lazy."""
-    fluxes = [v.name for v in product.variables if v.kind == "flux" and v.name in ds and "time" in ds[v.name].dims]
-    return ds.assign({n: ds[n].where((abs(ds[n]) >= product.zero_cells).any("time")) for n in fluxes})
+            names = f"{' or '.join(variable.names)} ({variable.name}), found {', '.join(map(str, found))}"
+            why = f"expected the variable {names}; name with variables= what is to be read without it"
+            raise product.unlike(", ".join(path.name for path, _ in opened[:3]), why)

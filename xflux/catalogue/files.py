@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,11 +15,11 @@ import numpy as np
 import xarray as xr
 
 from xflux import units
+from xflux.catalogue import times
+from xflux.catalogue.table import Product, ProductError, Variable, dim_names
 from xflux.contents import area_basis, sign
 from xflux.reading import blamed_on, check_size
-
-from . import times
-from .table import Product, ProductError, Variable, dim_names
+from xflux.temporal.dates import date as calendar_date
 
 _CHUNK_BYTES = 32 * 2**20
 _UNITS_ATTRS = ("units", "unit", "Units", "long_name")
@@ -37,30 +37,30 @@ def open_file(path: Path, product: Product, variables: Collection[str] | None = 
 
 def _opened(path: Path, product: Product, variables: Collection[str] | None) -> xr.Dataset:
     raw = _rename_dims(_raw(path, product), product, path)
-    chosen = {name: v for name, v in _choose(raw, product, path).items() if _is_wanted(v, variables)}
+    chosen = {name: v for name, v in _choose(raw, product, path).items()}
+    if variables is not None:
+        chosen = {name: v for name, v in chosen.items() if v.kind in ("area", "fraction") or v.name in variables}
     time = _time(raw, product, path)
     lazy = {name: _lazy(raw[name], f"{path}:{name}", path, product) for name in chosen}
     if "time" in time and "time" not in raw.sizes:
         moving = [n for n, v in chosen.items() if v.kind in ("flux", "other") and not v.static]
-        lazy |= {n: _with_step(lazy[n]) for n in moving}
+        lazy |= {n: lazy[n].set_dims({"time": 1, **lazy[n].sizes}) for n in moving}
     data = {v.name: _variable(name, lazy[name], v, raw, product, path) for name, v in chosen.items()}
     statics = {v.name for v in chosen.values() if v.kind in ("area", "fraction")}
     # a flux that is constant in time (rivers) has no months of its own: it rides as a coordinate, not among the fluxes
     statics |= {n for n, a in data.items() if "time" in time and a.dims == ("lat", "lon")}
     coords = {"lat": _horizontal(raw, "lat"), "lon": _horizontal(raw, "lon"), **time, **_cell_bounds(raw)}
     coords |= _member_names(raw, product) | {n: data.pop(n) for n in statics}
-    out = _physical(xr.Dataset(data, coords=coords, attrs=_text_attrs(raw.attrs)), product, path)
+    # global attributes that netCDF and Zarr can hold again
+    attrs = {k: v for k, v in raw.attrs.items() if isinstance(v, str | int | float | np.integer | np.floating)}
+    out = _physical(xr.Dataset(data, coords=coords, attrs=attrs), product, path)
     return _valid_years(out, raw, product, path)
-
-
-def _is_wanted(v: Variable, variables: Collection[str] | None) -> bool:
-    return variables is None or v.kind in ("area", "fraction") or v.name in variables
 
 
 def _raw(path: Path, product: Product) -> xr.Dataset:
     """The file as it is, fills masked and packing undone, times left as numbers."""
     if product.hdf5_groups:
-        from .groups import open_groups
+        from xflux.catalogue.groups import open_groups
 
         return open_groups(path, product)
     options = {"decode_times": False, "decode_coords": False, "concat_characters": False, "cache": False}
@@ -109,12 +109,9 @@ def _rename_dims(raw: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
     raw = raw.drop_vars(clash).rename({o: n for o, n in names.items() if o != n})
     for dim in ("lat", "lon"):
         if dim not in raw.variables or raw[dim].ndim != 1:
-            found = {k: v for k, v in raw.sizes.items()}
-            shape = f"a {raw[dim].ndim}-D {dim} (curvilinear)" if dim in raw.variables else f"dims {found}"
-            raise ProductError(
-                f"{path.name} does not look like {product.name}: expected a 1-D {dim!r} coordinate "
-                f"(one of {', '.join(dim_names(product, dim))}), found {shape}"
-            )
+            names = ", ".join(dim_names(product, dim))
+            shape = f"a {raw[dim].ndim}-D {dim} (curvilinear)" if dim in raw.variables else f"dims {dict(raw.sizes)}"
+            raise product.unlike(path, f"expected a 1-D {dim!r} coordinate (one of {names}), found {shape}")
         if raw[dim].dims != (dim,):
             raw = raw.swap_dims({raw[dim].dims[0]: dim})
     return raw
@@ -124,16 +121,12 @@ def _check_names(raw: xr.Dataset, product: Product, path: Path) -> None:
     """Names that only another product has: a variable that the row calls foreign, or its own time dim missing."""
     foreign = [name for name in product.foreign if name in raw.variables]
     if foreign:
-        raise ProductError(
-            f"{path.name} does not look like {product.name}: it has {', '.join(foreign)}, which {product.name} has "
-            f"not; is it another product (xflux.products() lists them)?"
-        )
+        why = f"it has {', '.join(foreign)}, which {product.name} has not; is it another product"
+        raise product.unlike(path, f"{why} (xflux.products() lists them)?")
     own, usual = product.dims.get("time", ()), dim_names(replace(product, dims={}), "time")
     found = [name for name in usual if name in raw.dims and name not in own]
     if own and found and not any(name in raw.dims for name in own):
-        raise ProductError(
-            f"{path.name} does not look like {product.name}: expected the time dim {' or '.join(own)}, found {found[0]}"
-        )
+        raise product.unlike(path, f"expected the time dim {' or '.join(own)}, found {found[0]}")
 
 
 def _choose(raw: xr.Dataset, product: Product, path: Path) -> dict[str, Variable]:
@@ -151,10 +144,8 @@ def _choose(raw: xr.Dataset, product: Product, path: Path) -> dict[str, Variable
                 break
     if not any(v.kind == "flux" for v in chosen.values()):
         expected = sorted({n for v in product.variables if v.kind == "flux" for n in v.names})
-        raise ProductError(
-            f"{path.name} does not look like {product.name}: expected one of the variables {', '.join(expected)}; "
-            f"found {', '.join(map(str, raw.data_vars)) or 'none'}"
-        )
+        found = ", ".join(map(str, raw.data_vars)) or "none"
+        raise product.unlike(path, f"expected one of the variables {', '.join(expected)}; found {found}")
     return chosen
 
 
@@ -163,10 +154,7 @@ def _check_attributes(da: xr.DataArray, product: Product, path: Path) -> None:
     for key, expected in product.attributes.items():
         found = da.attrs.get(key, expected)
         if str(found).lower() != expected.lower():
-            raise ProductError(
-                f"{path.name} does not look like {product.name}: expected {da.name}.{key} = {expected!r}, "
-                f"found {found!r}"
-            )
+            raise product.unlike(path, f"expected {da.name}.{key} = {expected!r}, found {found!r}")
 
 
 def _time(raw: xr.Dataset, product: Product, path: Path) -> dict[str, xr.Variable]:
@@ -182,14 +170,12 @@ def _time(raw: xr.Dataset, product: Product, path: Path) -> dict[str, xr.Variabl
     attrs = {"standard_name": "time", "long_name": "start of the step", "axis": "T"}
     if bounds is None:
         return {"time": xr.Variable("time", time.values, {**attrs, "long_name": "time as published"})}
-    _check_bounds(bounds, product, path)
+    starts, counts = np.unique(bounds[:, 0], return_counts=True)
+    if (counts > 1).any():
+        twice = ", ".join(str(s)[:10] for s in starts[counts > 1][:5])
+        raise ProductError(f"{product.name}: {path.name} has the same step more than once: {twice}")
     ends = xr.Variable(("time", "bnds"), bounds, {"long_name": "start and end of the step"})
     return {"time": xr.Variable("time", bounds[:, 0], {**attrs, "bounds": "time_bnds"}), "time_bnds": ends}
-
-
-def _with_step(array: xr.Variable) -> xr.Variable:
-    """One step along time for a file without a time axis."""
-    return array.set_dims({"time": 1, **array.sizes})
 
 
 def _stamps(raw: xr.Dataset, product: Product, path: Path) -> xr.DataArray | None:
@@ -200,7 +186,7 @@ def _stamps(raw: xr.Dataset, product: Product, path: Path) -> xr.DataArray | Non
     if "start_date" in raw.variables and product.time == "start_date":
         rows = raw["start_date"].transpose("time", ...).values
         if rows.ndim == 2 and rows.shape[1] >= 3 and np.isfinite(rows).all():
-            return times.from_rows(rows[:, :3])
+            return times.as_index([calendar_date(*map(int, row[:3]), "standard") for row in rows])
     # Copernicus' stores stamp a mean over a forecast's hours with its end too, valid_time; it begins at the reference
     reference = "forecast_reference_time" in raw.variables and raw["forecast_reference_time"].dims == ("time",)
     stamps = raw["forecast_reference_time" if reference else "time"] if "time" in raw.variables else None
@@ -217,10 +203,8 @@ def _stamps(raw: xr.Dataset, product: Product, path: Path) -> xr.DataArray | Non
     if count is None and product.time_optional:
         return None
     found = raw["time"].attrs.get("units") if "time" in raw.variables else "no time variable"
-    raise ProductError(
-        f"{path.name} does not look like {product.name}: expected time as {product.time!r} "
-        f"(units '<unit> since <date>' on one of {', '.join(dim_names(product, 'time'))}), found {found!r}"
-    )
+    where = f"units '<unit> since <date>' on one of {', '.join(dim_names(product, 'time'))}"
+    raise product.unlike(path, f"expected time as {product.time!r} ({where}), found {found!r}")
 
 
 def _published_bounds(raw: xr.Dataset, product: Product, path: Path) -> np.ndarray | None:
@@ -244,13 +228,6 @@ def _published_bounds(raw: xr.Dataset, product: Product, path: Path) -> np.ndarr
     return flat.reshape(values.shape)
 
 
-def _check_bounds(bounds: np.ndarray, product: Product, path: Path) -> None:
-    starts, counts = np.unique(bounds[:, 0], return_counts=True)
-    if (counts > 1).any():
-        twice = ", ".join(str(s)[:10] for s in starts[counts > 1][:5])
-        raise ProductError(f"{product.name}: {path.name} has the same step more than once: {twice}")
-
-
 def _variable(name: str, array: xr.Variable, v: Variable, raw: xr.Dataset, product: Product, path: Path) -> xr.Variable:
     """One variable: selected, un-extensified, sign turned, with the schema's attributes."""
     published = _published_units(raw[name], v)
@@ -259,7 +236,8 @@ def _variable(name: str, array: xr.Variable, v: Variable, raw: xr.Dataset, produ
     kept = ("time", "lat", "lon", product.ensemble)
     array = array.squeeze([d for d, n in array.sizes.items() if d not in kept and n == 1])
     array = array.isel(time=0) if v.static and "time" in array.dims else array
-    _check_dims(name, array, v, product, path)
+    if v.kind == "flux" and not {"lat", "lon"} <= set(array.dims):
+        raise product.unlike(path, f"variable {name!r} expected dims (…, lat, lon), found {array.dims}")
     for value in product.missing:
         array = array.where(abs(array) < 1e19 if abs(value) >= 1e19 else array != value)
     if v.extensive:
@@ -277,20 +255,11 @@ def _variable(name: str, array: xr.Variable, v: Variable, raw: xr.Dataset, produ
     return xr.Variable(array.dims, array.data, attrs)
 
 
-def _check_dims(name: str, array: xr.Variable, v: Variable, product: Product, path: Path) -> None:
-    if v.kind == "flux" and not {"lat", "lon"} <= set(array.dims):
-        raise ProductError(
-            f"{path.name} does not look like {product.name}: variable {name!r} expected dims (…, lat, lon), "
-            f"found {array.dims}"
-        )
-
-
 def _cell_area_of(v: Variable, raw: xr.Dataset, product: Product, path: Path) -> xr.Variable:
     if v.extensive not in raw.variables:
-        raise ProductError(
-            f"{path.name} does not look like {product.name}: {v.name!r} is an amount per grid cell and needs the cell "
-            f"area {v.extensive!r}, which is not in the file; found {', '.join(map(str, raw.data_vars))}"
-        )
+        found = ", ".join(map(str, raw.data_vars))
+        why = f"{v.name!r} is an amount per grid cell and needs the cell area {v.extensive!r}, which is not in the file"
+        raise product.unlike(path, f"{why}; found {found}")
     area = raw[v.extensive].variable
     return area.isel({d: 0 for d in area.dims if d not in ("lat", "lon")}).astype("float64")
 
@@ -311,10 +280,9 @@ def _schema_units(published: str, v: Variable, product: Product, path: Path) -> 
     known = _known_unit(published, v) if published else v.units_absent
     if known:
         return known
-    raise ProductError(
-        f"{path.name} does not look like {product.name}: variable {v.name!r} expected units "
-        f"{' or '.join(map(repr, v.units))}, found {published or 'no units attribute'!r}"
-    )
+    wanted = " or ".join(map(repr, v.units))
+    found = published or "no units attribute"
+    raise product.unlike(path, f"variable {v.name!r} expected units {wanted}, found {found!r}")
 
 
 def _known_unit(published: str, v: Variable) -> str | None:
@@ -346,32 +314,22 @@ def _attributes(da: xr.DataArray, v: Variable, product: Product, published: str,
     if sign({"standard_name": told.get("standard_name", "")}) not in (None, attrs["positive"]):
         del told["standard_name"]  # of the flux before it was turned
     attrs |= told
-    attrs["sign_as_published"] = _published_sign(v)
-    basis = _area_basis(da, product)
-    if basis:
+    # ours is positive into the atmosphere, but for productions, which are positive as uptake
+    uptake = (v.sign == 1) == _is_production(v)
+    attrs["sign_as_published"] = "positive = uptake" if uptake else "positive into the atmosphere"
+    by_methods = product.area_basis == "cell_methods"
+    if basis := area_basis(xr.DataArray(attrs=da.attrs)) if by_methods else product.area_basis:
         attrs["area_basis"] = basis
     for content in ("includes_fire", "includes_rivers"):
-        known = getattr(v, content)
-        if known is not None:
-            attrs[content] = int(known)
+        if getattr(v, content) is not None:
+            attrs[content] = int(getattr(v, content))
     if v.adjusted_for:
         attrs["adjusted_for"] = v.adjusted_for
     return attrs
 
 
-def _published_sign(v: Variable) -> str:
-    """The sign in the file: ours is positive into the atmosphere, but for productions, which are positive as uptake."""
-    return "positive = uptake" if (v.sign == 1) == _is_production(v) else "positive into the atmosphere"
-
-
 def _is_production(v: Variable) -> bool:
     return v.name.split("_")[0] in ("gpp", "npp")
-
-
-def _area_basis(da: xr.DataArray, product: Product) -> str:
-    if product.area_basis != "cell_methods":
-        return product.area_basis
-    return area_basis(da.drop_attrs().assign_attrs(cell_methods=da.attrs.get("cell_methods", ""))) or ""
 
 
 def _horizontal(raw: xr.Dataset, dim: str) -> xr.Variable:
@@ -416,10 +374,8 @@ def _physical(out: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
         return out
     if product.max_latitude > 90:
         return out.isel(lat=np.flatnonzero(abs(out["lat"].values) <= 90.0001))
-    raise ProductError(
-        f"{path.name} does not look like {product.name}: expected latitudes within ±90, found "
-        f"{float(out['lat'].min()):g} to {float(out['lat'].max()):g}"
-    )
+    south, north = float(out["lat"].min()), float(out["lat"].max())
+    raise product.unlike(path, f"expected latitudes within ±90, found {south:g} to {north:g}")
 
 
 def _valid_years(out: xr.Dataset, raw: xr.Dataset, product: Product, path: Path) -> xr.Dataset:
@@ -438,11 +394,6 @@ def _valid_years(out: xr.Dataset, raw: xr.Dataset, product: Product, path: Path)
             f"({first}-{last})"
         )
     return kept.assign_attrs(valid_years=f"{first}-{last}")
-
-
-def _text_attrs(attrs: Mapping) -> dict:
-    """Global attributes that netCDF and Zarr can hold again."""
-    return {k: v for k, v in attrs.items() if isinstance(v, str | int | float | np.integer | np.floating)}
 
 
 def _lazy(da: xr.DataArray, name: str, path: Path, product: Product) -> xr.Variable:

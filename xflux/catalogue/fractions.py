@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from ..cells import positions
-from ..reading import netcdf
-from ..values import shares
-from .table import ProductError
+from xflux.catalogue.table import ProductError
+from xflux.cells import positions
+from xflux.reading import netcdf
+from xflux.values import shares
 
 _NAMES = ("land_fraction", "landfraction", "landfrac", "land_area_fraction", "sftlf", "lsf", "lsm", "LF")
 _RENAME = {"latitude": "lat", "longitude": "lon", "y": "lat", "x": "lon"}

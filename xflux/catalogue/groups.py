@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from xflux.catalogue import times
+from xflux.catalogue.table import Product, ProductError
 from xflux.temporal.dates import date as calendar_date
-
-from . import times
-from .table import Product, ProductError
 
 
 def open_groups(path: Path, product: Product) -> xr.Dataset:
@@ -75,9 +74,7 @@ def _axes(path: Path, paths: set[str], product: Product) -> tuple[np.ndarray, np
     for name, axis in (("lat", 1), ("lon", 0)):
         if name not in paths:
             top = ", ".join(sorted({p.split("/")[0] for p in paths})) or "nothing"
-            raise ProductError(
-                f"{path.name} does not look like {product.name}: expected {name!r} in its root group, found {top}"
-            )
+            raise product.unlike(path, f"expected {name!r} in its root group, found {top}")
         values = _open(path, name).values
         if values.ndim == 2:
             first = np.take(values, 0, axis=axis)

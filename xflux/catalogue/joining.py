@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from . import times
-from .table import Product, ProductError
+from xflux.catalogue import times
+from xflux.catalogue.table import Product, ProductError
+from xflux.cells import locate
+from xflux.display import some_of
 
 _OPTIONS = {"compat": "override", "combine_attrs": "drop_conflicts", "coords": "minimal"}
 
@@ -65,7 +67,8 @@ def _stack(parts: dict[str, xr.Dataset], dim: str, several: bool = False) -> xr.
     _check_calendars(parts, dim)
     index = xr.IndexVariable(dim, np.array([str(p) for p in parts]))  # pandas' own text type does not join
     joined = xr.concat(list(parts.values()), dim=index, join="outer", data_vars="all", **_OPTIONS)
-    return _order(_own_bounds(joined, list(parts.values())), dim)
+    joined = _own_bounds(joined, list(parts.values()))
+    return joined.assign({n: v.transpose(dim, ...) for n, v in joined.data_vars.items() if dim in v.dims})
 
 
 def _own_bounds(joined: xr.Dataset, parts: list[xr.Dataset]) -> xr.Dataset:
@@ -83,11 +86,6 @@ def _own_bounds(joined: xr.Dataset, parts: list[xr.Dataset]) -> xr.Dataset:
     return joined.assign_coords(time_bnds=(("time", "bnds"), bounds, parts[0]["time_bnds"].attrs))
 
 
-def _order(ds: xr.Dataset, dim: str) -> xr.Dataset:
-    """``dim`` first in every variable that has it."""
-    return ds.assign({n: v.transpose(dim, ...) for n, v in ds.data_vars.items() if dim in v.dims})
-
-
 def _one_member(files: list[tuple[Path, xr.Dataset]], product: Product, notes: list[str]) -> xr.Dataset:
     """All files of one inversion or model: each variable along time, then merged."""
     holders = defaultdict(list)  # the files that a variable is in → the variables that are in just these
@@ -97,17 +95,12 @@ def _one_member(files: list[tuple[Path, xr.Dataset]], product: Product, notes: l
     joined = [_along_time(part, product, notes) for part in series]
     if len(joined) == 1:
         return joined[0]
-    first = joined[0]
-    joined = [first, *(_snap(ds, first, product, "its variables") for ds in joined[1:])]
+    joined = [joined[0], *(_snap(ds, joined[0], product, "its variables") for ds in joined[1:])]
     lengths = {tuple(ds.data_vars): ds.sizes.get("time") for ds in joined}
     if len({str(ds["time"].values) if "time" in ds.coords else "" for ds in joined}) > 1:
         notes.append(f"{product.name}: the variables cover different times ({lengths}): filled with NaN")
-    merged = xr.merge(
-        [d.drop_vars("time_bnds", errors="ignore") for d in joined],
-        join="outer",
-        compat="override",
-        combine_attrs="drop_conflicts",
-    )
+    alone = [d.drop_vars("time_bnds", errors="ignore") for d in joined]
+    merged = xr.merge(alone, join="outer", compat="override", combine_attrs="drop_conflicts")
     return _own_bounds(merged, joined)
 
 
@@ -116,7 +109,8 @@ def _along_time(files: list[tuple[Path, xr.Dataset]], product: Product, notes: l
     if len(files) == 1:
         return _note_gaps(_in_order(files[0][1]), product, notes)
     if any("time" not in ds.dims for _, ds in files):
-        raise ProductError(f"{product.name}: {len(files)} files hold the same variables without time: {_names(files)}")
+        names = some_of([path.name for path, _ in files], 6)
+        raise ProductError(f"{product.name}: {len(files)} files hold the same variables without time: {names}")
     _check_duplicates(files, product)
     _check_calendars({path.name: ds for path, ds in files}, "files")
     files = sorted(files, key=lambda f: f[1]["time"].values[0])
@@ -126,20 +120,15 @@ def _along_time(files: list[tuple[Path, xr.Dataset]], product: Product, notes: l
     if "time_bnds" in first.coords:
         joined = _own_bounds(joined.drop_vars("time_bnds"), parts)
     elif step := times.find_step(joined["time"], product, ""):
-        joined = joined.assign_coords(
-            time_bnds=(("time", "bnds"), times.step_bounds(joined["time"], step, product.stamp))
-        )
-        joined = joined.assign_coords(time=("time", joined["time_bnds"].values[:, 0], {"bounds": "time_bnds"}))
+        bounds = times.step_bounds(joined["time"], step, product.stamp)
+        axis = ("time", bounds[:, 0], {"bounds": "time_bnds"})
+        joined = joined.assign_coords(time=axis, time_bnds=(("time", "bnds"), bounds))
     return _note_gaps(_in_order(joined), product, notes)
 
 
 def _in_order(ds: xr.Dataset) -> xr.Dataset:
     """Steps in the order of time."""
     return ds if "time" not in ds.dims or ds.indexes["time"].is_monotonic_increasing else ds.sortby("time")
-
-
-def _names(files: list[tuple[Path, xr.Dataset]]) -> str:
-    return ", ".join(path.name for path, _ in files[:6]) + (" …" if len(files) > 6 else "")
 
 
 def _check_duplicates(files: list[tuple[Path, xr.Dataset]], product: Product) -> None:
@@ -178,8 +167,7 @@ def _snap(ds: xr.Dataset, to: xr.Dataset, product: Product, what: str) -> xr.Dat
     """``ds`` with the coordinates of ``to``; equal to a hundredth of a cell (float32 jitter), else an error."""
     for dim in ("lat", "lon"):
         a, b = ds[dim].values, to[dim].values
-        step = np.median(np.abs(np.diff(b))) if b.size > 1 else 1.0
-        if a.shape != b.shape or np.abs(a - b).max() > 0.01 * step:
+        if a.shape != b.shape or (locate(a, b, dim, 0.01) != np.arange(b.size)).any():
             raise ProductError(
                 f"{product.name}: {what} has another {dim} ({a.size} from {a[0]:g} to {a[-1]:g}) "
                 f"than the first file ({b.size} from {b[0]:g} to {b[-1]:g})"
@@ -194,8 +182,5 @@ def _note_gaps(ds: xr.Dataset, product: Product, notes: list[str]) -> xr.Dataset
     bounds = ds["time_bnds"].values
     holes = [(str(e)[:10], str(s)[:10]) for e, s in zip(bounds[:-1, 1], bounds[1:, 0], strict=True) if s > e]
     if holes:
-        text = ", ".join(f"{a} to {b}" for a, b in holes[:5]) + (
-            f" and {len(holes) - 5} more" if len(holes) > 5 else ""
-        )
-        notes.append(f"{product.name}: there is no data from {text}")
+        notes.append(f"{product.name}: there is no data from {some_of([f'{a} to {b}' for a, b in holes], 5)}")
     return ds

@@ -103,6 +103,10 @@ class Product:
     statistics: tuple[str, ...] = ()
     attributes: Mapping[str, str] = field(default_factory=dict)
 
+    def unlike(self, path: str | Path, why: str) -> ProductError:
+        """The error of a file that is no such product."""
+        return ProductError(f"{Path(path).name} does not look like {self.name}: {why}")
+
 
 _DIMS = {
     "lat": ("lat", "latitude", "lat_FULL", "nav_lat", "y"),

@@ -1,11 +1,11 @@
 """Cells of a latitude–longitude grid: axes, edges, areas; which are the same, nearest, carried, filled."""
 
-from .area import RADIUS, Cells, cell_area, grid_bounds, points_of
-from .axes import standardise, with_lat_lon
-from .bounds import cell_bounds, coordinate_bounds, edges
-from .fill import fill_nearest
-from .match import TOLERANCE, locate, nearest, positions, same_grid
-from .regridding import axis_overlap, carry, regrid
+from xflux.cells.area import RADIUS, Cells, cell_area, grid_bounds, points_of
+from xflux.cells.axes import standardise, with_lat_lon
+from xflux.cells.bounds import cell_bounds, coordinate_bounds, edges
+from xflux.cells.fill import fill_nearest
+from xflux.cells.match import TOLERANCE, locate, nearest, positions, same_grid
+from xflux.cells.regridding import axis_overlap, carry, regrid
 
 __all__ = [
     "RADIUS",

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from .axes import STANDARD_NAMES, standardise
-from .bounds import cell_bounds, coordinate_bounds
+from xflux.cells.axes import STANDARD_NAMES, standardise
+from xflux.cells.bounds import cell_bounds, coordinate_bounds
 
 RADIUS = 6_371_000.0
 """Radius of the Earth in metres, the same everywhere in xflux."""

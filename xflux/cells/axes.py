@@ -25,7 +25,11 @@ def horizontal(obj: xr.DataArray | xr.Dataset) -> dict[str, list[Hashable]]:
     variables = obj.variables if isinstance(obj, xr.Dataset) else {n: obj.coords[n].variable for n in obj.coords}
     attrs = {name: _attrs(v) for name, v in variables.items() if v.ndim and v.dtype.kind in "fiu"}
     named = {a: [n for n in attrs if n not in obj.dims and _BY_NAME[a].fullmatch(str(n))] for a in _BY_NAME}
-    likely = [n for n in attrs if n in obj.coords or n in named["lat"] + named["lon"] or _says_so(attrs[n])]
+    by_name = {*obj.coords, *named["lat"], *named["lon"]}
+    likely = [
+        n for n, said in attrs.items() if n in by_name or said.get("standard_name") in STANDARD_NAMES.values()
+        or said.get("units", "").lower().startswith(("degrees_", "degree_"))
+    ]  # fmt: skip
     names = {str(name): name for name in likely if not _BOUNDS.search(str(name))}
     stub = xr.Dataset(coords={text: ((), 0.0, attrs[name]) for text, name in names.items()})
     said, guessed = stub.cf.axes, stub.cf.guess_coord_axis().cf.coordinates
@@ -48,11 +52,6 @@ def _attrs(variable: xr.Variable) -> dict[str, str]:
     if re.fullmatch(r"degrees?[ _](north|east)", attrs.get("units", ""), re.IGNORECASE):
         attrs["units"] = attrs["units"].lower().replace(" ", "_")
     return attrs
-
-
-def _says_so(attrs: dict[str, str]) -> bool:
-    units = attrs.get("units", "").lower()
-    return attrs.get("standard_name") in STANDARD_NAMES.values() or units.startswith(("degrees_", "degree_"))
 
 
 def _find(obj: xr.DataArray | xr.Dataset, axis: str, known: dict[str, list[Hashable]]) -> Hashable:

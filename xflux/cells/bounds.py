@@ -7,8 +7,8 @@ xarray averages bounds in ``coarsen`` and ``interp``, picks them in ``reindex`` 
 import numpy as np
 import xarray as xr
 
-from .axes import STANDARD_NAMES, horizontal
-from .inferred import JITTER, check_centres, inferred, on_circle, regular_step
+from xflux.cells.axes import STANDARD_NAMES, horizontal
+from xflux.cells.inferred import JITTER, check_centres, inferred, on_circle, regular_step
 
 # How far from its middle a cell may have its centre, as a share of the cell: coordinates are written with few digits;
 # the rows of Gaussian and other irregular grids are not symmetric.

@@ -1,12 +1,10 @@
 """Land cells without drivers take those of the nearest cell that has them."""
 
-from __future__ import annotations
-
 import numpy as np
 import xarray as xr
 
-from .axes import standardise
-from .match import positions
+from xflux.cells.axes import standardise
+from xflux.cells.match import positions
 
 
 def fill_nearest(grid: xr.Dataset, land: xr.DataArray, max_distance: float = 1.0) -> tuple[xr.Dataset, int]:

@@ -9,7 +9,7 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from .axes import STANDARD_NAMES
+from xflux.cells.axes import STANDARD_NAMES
 
 # Coordinates in float32 are off by up to 1.5e-5 degrees near 360; differences below this mean nothing.
 JITTER = 5e-5
@@ -126,9 +126,8 @@ def check_centres(values: np.ndarray, name: Hashable, axis: str) -> None:
     if values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"{full}s {name!r} are empty or not all finite.")
     if axis == "lat" and np.abs(values).max() > 90 + JITTER:
-        raise ValueError(
-            f"latitudes {name!r} reach {values[np.abs(values).argmax()]:g}; drop those beyond ±90 degrees."
-        )
+        furthest = values[np.abs(values).argmax()]
+        raise ValueError(f"latitudes {name!r} reach {furthest:g}; drop those beyond ±90 degrees.")
     wrapped = np.sort(np.mod(values, 360) if axis == "lon" else values)
     gaps = np.diff(wrapped, append=wrapped[0] + 360) if axis == "lon" else np.diff(wrapped)
     usual = np.median(gaps) if values.size > 2 else 0.0

@@ -3,8 +3,8 @@
 import numpy as np
 import xarray as xr
 
-from .axes import STANDARD_NAMES
-from .inferred import JITTER
+from xflux.cells.axes import STANDARD_NAMES
+from xflux.cells.inferred import JITTER
 
 TOLERANCE = 1e-3
 """Share of a cell by which the centres of the same cell may differ: files round them, to float32 or to few digits."""

@@ -11,14 +11,13 @@ from typing import TypeVar
 import numpy as np
 import xarray as xr
 
+from xflux.cells.area import Cells, points_of
+from xflux.cells.axes import STANDARD_NAMES, standardise
+from xflux.cells.match import TOLERANCE, locate
 from xflux.contents import area_basis as basis_of
 from xflux.contents import assumed_area_basis
 from xflux.units import is_flux, parse
 from xflux.values import checked, decoded, found_fill, warn_of_fill
-
-from .area import Cells, points_of
-from .axes import STANDARD_NAMES, standardise
-from .match import TOLERANCE, locate
 
 Data = TypeVar("Data", xr.DataArray, xr.Dataset)
 # Overlaps smaller than this share of a cell are rounding.
@@ -60,19 +59,16 @@ def carry(field: xr.DataArray, target: Cells, source: Cells | None = None) -> Ca
     On the same coordinates they are the same cells, whatever bounds say.
     """
     points = points_of(field)
-    found = [locate(points[axis], target.points[axis], axis) for axis in STANDARD_NAMES]
-    there = all((index >= 0).all() for index in found)
+    found = {axis: locate(points[axis], target.points[axis], axis) for axis in STANDARD_NAMES}
+    there = all((index >= 0).all() for index in found.values())
     if there and all(len(points[axis]) == len(target.points[axis]) for axis in STANDARD_NAMES):
-        return Carry(*found, True)
+        return Carry(*found.values(), True)
     source = Cells.of(field) if source is None else source
-    if there and all(_same_width(source, target, axis, i) for axis, i in zip(STANDARD_NAMES, found, strict=True)):
-        return Carry(*found, True)
+    if there:
+        pairs = [(np.ptp(getattr(source, a), axis=1)[i], np.ptp(getattr(target, a), axis=1)) for a, i in found.items()]
+        if all((np.abs(have - want) <= TOLERANCE * want).all() for have, want in pairs):
+            return Carry(*found.values(), True)
     return Carry(*(axis_overlap(getattr(source, axis), getattr(target, axis), axis) for axis in STANDARD_NAMES), False)
-
-
-def _same_width(source: Cells, target: Cells, axis: str, index: np.ndarray) -> bool:
-    have, want = np.diff(getattr(source, axis), axis=1)[index], np.diff(getattr(target, axis), axis=1)
-    return bool((np.abs(have - want) <= TOLERANCE * want).all())
 
 
 def regrid(
@@ -121,7 +117,8 @@ def regrid(
     """
     da, grid = standardise(da), standardise(grid)
     cells = Cells.of(grid)
-    axes = {axis: (axis, grid[axis].values, _plain(grid[axis])) for axis in STANDARD_NAMES}
+    kept = {axis: {k: v for k, v in grid[axis].attrs.items() if k != "bounds"} for axis in STANDARD_NAMES}
+    axes = {axis: (axis, grid[axis].values, attrs) for axis, attrs in kept.items()}
     if isinstance(da, xr.DataArray):
         flux, basis = _with_basis(da, area_basis)
         return _on(flux, cells, basis == "cell", land_fraction).assign_coords(axes)
@@ -137,10 +134,6 @@ def regrid(
     return xr.Dataset(made, attrs=da.attrs).assign_coords(axes)
 
 
-def _plain(coord: xr.DataArray) -> dict:
-    return {key: value for key, value in coord.attrs.items() if key != "bounds"}
-
-
 def _with_basis(da: xr.DataArray, given: str | None) -> tuple[xr.DataArray, str | None]:
     """The flux with its basis among the attributes, and the basis; None of what is no flux."""
     units = str(da.attrs.get("units", ""))
@@ -152,7 +145,7 @@ def _with_basis(da: xr.DataArray, given: str | None) -> tuple[xr.DataArray, str 
             f"{da.name!r} is in {units!r}, an amount of each cell, which has no mean: divide it by da.flux.cell_area() "
             "first."
         )
-    basis, assumed = assumed_area_basis(da, given, stacklevel=4)
+    basis, assumed = assumed_area_basis(da, given)
     said = {} if basis_of(da) == basis else {"area_basis": basis}
     return da.assign_attrs(said | ({"area_basis_assumed": 1} if assumed else {})), basis
 

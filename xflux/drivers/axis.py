@@ -1,12 +1,12 @@
 """The time axis of a driver: its name, and the length of its steps in days."""
 
-from __future__ import annotations
-
 import numpy as np
 import xarray as xr
 
 from xflux.align import axis_of
-from xflux.temporal.calendar import COMMON_YEAR
+from xflux.temporal import step_days, time_bounds
+from xflux.temporal.calendar import COMMON_YEAR, DAY, Calendar
+from xflux.temporal.dates import as_dates
 
 # a coordinate over time: how many days a step lasts, where bounds say it
 STEP = "step_days"
@@ -23,8 +23,6 @@ def whole_days(da: xr.DataArray) -> np.ndarray:
         return COMMON_YEAR[month_numbers(da["month"].values) - 1]
     if axis == "dayofyear":
         return np.ones(da.sizes["dayofyear"], int)
-    from xflux.temporal import step_days
-
     try:
         days = np.asarray(da[STEP].values if STEP in da.coords else step_days(da).values, float)
     except ValueError:
@@ -46,14 +44,12 @@ def month_numbers(values) -> np.ndarray:
 
 def with_steps(ds: xr.Dataset) -> xr.Dataset:
     """A Dataset whose time bounds ride along with its variables; stamps on another day than the start move there."""
-    from xflux.temporal import time_bounds
-
     if "time" not in ds.dims or (
         ds["time"].attrs.get("bounds") not in ds.variables and "time_bnds" not in ds.variables
     ):
         return ds
     bounds = time_bounds(ds)
-    length = _in_days(bounds[:, 1]) - _in_days(bounds[:, 0])
+    length = np.diff(Calendar.of(bounds.values).ticks(bounds.values))[:, 0] / DAY
     ds = ds.drop_vars([n for n in (ds["time"].attrs.get("bounds"), "time_bnds") if n in ds.variables])
     if (day_numbers(ds["time"]) != day_numbers(bounds[:, 0])).any():
         ds = ds.assign_coords(time=bounds.values[:, 0])
@@ -66,26 +62,13 @@ def are_months(da: xr.DataArray) -> bool:
 
 
 def day_numbers(time: xr.DataArray) -> np.ndarray:
-    """Whole days since 1900-01-01 in the calendar of the stamps, which may sit at any hour."""
-    return np.floor(_in_days(time) + 1e-6).astype(int)
+    """Whole days since 1970-01-01 in the calendar of the stamps, which may sit at any hour."""
+    return (Calendar.of(time.values).ticks(time.values) + DAY // 10**6) // DAY
 
 
 def days_like(numbers: np.ndarray, time: xr.DataArray) -> np.ndarray:
     """Dates of day numbers, in the calendar of ``time``."""
-    if np.issubdtype(time.dtype, np.datetime64):
-        return (np.datetime64("1900-01-01", "D") + numbers).astype("datetime64[ns]")
-    import cftime
-
-    calendar = time.dt.calendar
-    return cftime.num2date(numbers, "days since 1900-01-01", calendar=calendar, only_use_cftime_datetimes=True)
-
-
-def _in_days(time: xr.DataArray) -> np.ndarray:
-    if np.issubdtype(time.dtype, np.datetime64):
-        return (time.values - np.datetime64("1900-01-01", "ns")) / np.timedelta64(1, "D")
-    import cftime
-
-    return np.asarray(cftime.date2num(time.values, "days since 1900-01-01", calendar=time.dt.calendar), float)
+    return as_dates(Calendar.of(time.values).dates(numbers * DAY))
 
 
 def _parts_of_months(time: xr.DataArray) -> np.ndarray | None:

@@ -1,7 +1,5 @@
 """Base variables under one name and in one unit; those that follow from others are made on demand."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 
@@ -9,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from xflux import temporal, units
-from xflux.align import axis_of
+from xflux.align import FINEST, axis_of
 from xflux.drivers.axis import are_months, day_numbers, days_like, month_numbers, whole_days, with_steps
 from xflux.drivers.seasonal import to_daily
 from xflux.drivers.sun import potential_radiation
@@ -50,7 +48,7 @@ class Base:
 
     def _axis(self) -> xr.DataArray:
         """The finest time axis of the data: days, else months or days of year, else composites."""
-        for axis in ("time", "dayofyear", "month"):
+        for axis in FINEST:
             having = [v for v in self.data.values() if axis in v.dims]
             if having:
                 finest = min(having, key=lambda v: whole_days(v).min())
@@ -102,7 +100,7 @@ def common_axis(parts: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
     if timed:
         parts = parts | _same_steps(timed)
         time = next(v for k, v in parts.items() if k in timed)["time"]
-        parts = {k: _by_date(v, time) for k, v in parts.items()}
+        parts = {k: by_date(v, time) for k, v in parts.items()}
         return dict(zip(parts, xr.align(*parts.values(), join="inner", exclude=("lat", "lon")), strict=True))
     axes = {axis_of(v) for v in parts.values()} - {None}
     if axes == {"month", "dayofyear"}:
@@ -116,26 +114,24 @@ def _same_steps(timed: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
     """Variables with stamps that meet: days by date, months by month, other steps as they are or made into days."""
     if len(timed) < 2:
         return timed
-    from xflux.temporal import same_calendar
-
-    same_calendar(*timed.values())
+    temporal.same_calendar(*timed.values())
     if all(map(are_months, timed.values())):
         timed = {k: _stamped(v, day_numbers(v["time"]) - v["time"].dt.day.values + 1) for k, v in timed.items()}
-    elif not _meet({k: day_numbers(v["time"]) for k, v in timed.items()}, timed):
+    elif not _meet(timed):
         timed = {k: to_daily(v) for k, v in timed.items()}
     if any(not v["time"].equals(w["time"]) for v in timed.values() for w in timed.values()):
         timed = {k: _stamped(v, day_numbers(v["time"])) for k, v in timed.items()}
     first, last = (f([f2(day_numbers(v["time"])) for v in timed.values()]) for f, f2 in ((max, min), (min, max)))
     if first > last:
-        spans = ", ".join(
-            f"{k} {str(v['time'].values[0])[:10]} to {str(v['time'].values[-1])[:10]}" for k, v in timed.items()
-        )
+        ends = {k: [str(t)[:10] for t in v["time"].values[[0, -1]]] for k, v in timed.items()}
+        spans = ", ".join(f"{k} {' to '.join(days)}" for k, days in ends.items())
         raise ValueError(f"the base variables have no time in common: {spans}")
     return timed
 
 
-def _meet(start: dict[str, np.ndarray], timed: dict[str, xr.DataArray]) -> bool:
+def _meet(timed: dict[str, xr.DataArray]) -> bool:
     """Whether, where the variables overlap in time, they have the same steps."""
+    start = {k: day_numbers(v["time"]) for k, v in timed.items()}
     first, last = max(s[0] for s in start.values()), min(s[-1] for s in start.values())
     steps = [np.stack([s, whole_days(timed[k])])[:, (s >= first) & (s <= last)] for k, s in start.items()]
     return all(np.array_equal(steps[0], s) for s in steps[1:])
@@ -145,7 +141,7 @@ def _stamped(da: xr.DataArray, days: np.ndarray) -> xr.DataArray:
     return da.assign_coords(time=days_like(days, da["time"]))
 
 
-def _by_date(da: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
+def by_date(da: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
     axis = axis_of(da)
     if axis == "month":
         return da.sel(month=time.dt.month).drop_vars("month")
@@ -167,7 +163,8 @@ def _scale(da: xr.DataArray, given: str, wanted: str) -> tuple[float | xr.DataAr
     """Factor and offset; an amount without a time is that of a day, as ERA5-like daily files write it."""
     monthly = re.sub(r"\b(months?|mon)\b", "d", given)
     if monthly != given and units.same(monthly, wanted):
-        return 1 / _month_lengths(da), 0.0
+        months = MONTH_DAYS[month_numbers(da["month"].values) - 1] if axis_of(da) == "month" else whole_days(da)
+        return 1 / xr.DataArray(months.astype(float), dims=axis_of(da)), 0.0
     for text in (given, f"{given} d-1"):
         try:
             return units.conversion(text, wanted)
@@ -177,9 +174,3 @@ def _scale(da: xr.DataArray, given: str, wanted: str) -> tuple[float | xr.DataAr
         f"base variable {da.name!r} has the units {given!r}, {wanted!r} is needed: convert it first, or correct its "
         "attrs['units']"
     )
-
-
-def _month_lengths(da: xr.DataArray) -> xr.DataArray:
-    if axis_of(da) == "month":
-        return xr.DataArray(MONTH_DAYS[month_numbers(da["month"].values) - 1], dims="month")
-    return xr.DataArray(whole_days(da).astype(float), dims="time")

@@ -1,7 +1,5 @@
 """Land cover as drivers: the share of classes on the grid, a tower's own class as 0 or 1, under the same names."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

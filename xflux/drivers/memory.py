@@ -1,7 +1,5 @@
 """Memory of a driver: means and sums over the days before, exact on steps of any length."""
 
-from __future__ import annotations
-
 import numpy as np
 import xarray as xr
 

@@ -1,7 +1,5 @@
 """Recipes: a driver is a formula over base variables, written as data."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import importlib.resources
@@ -14,6 +12,7 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
+from xflux.align import axis_of
 from xflux.drivers.axis import STEP
 from xflux.drivers.base import Base, common_axis
 from xflux.drivers.memory import running_mean, running_sum
@@ -178,9 +177,9 @@ def _evaluated(base: Base, recipe: Mapping, variant: str, within: xr.DataArray |
     value = _value(_parse(formula), base, functions, formula)
     attrs = {k: recipe[k] for k in ("units", "long_name", "proxy_for") if k in recipe}
     attrs |= {"formula": formula} | {k: v for k, v in value.attrs.items() if k == "msc_period"}
-    axis = [d for d in ("time", "month", "dayofyear") if d in value.dims]
+    axis = axis_of(value)
     value = value.drop_vars(STEP, errors="ignore")
-    return value.drop_attrs().transpose(*axis, ...).rename(recipe["name"]).assign_attrs(attrs)
+    return value.drop_attrs().transpose(*[axis] if axis else [], ...).rename(recipe["name"]).assign_attrs(attrs)
 
 
 def _over(within: xr.DataArray | None, function: Callable, x: xr.DataArray, *options) -> xr.DataArray:

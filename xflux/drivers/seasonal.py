@@ -1,7 +1,5 @@
 """Seasonal operators on drivers: mean seasonal cycle, amplitude, gaps, composites to days, PFT mixing."""
 
-from __future__ import annotations
-
 import numpy as np
 import xarray as xr
 

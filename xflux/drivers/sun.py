@@ -1,7 +1,5 @@
 """Radiation at the top of the atmosphere, from astronomy alone."""
 
-from __future__ import annotations
-
 import numpy as np
 import xarray as xr
 

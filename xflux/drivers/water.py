@@ -1,7 +1,5 @@
 """Potential evapotranspiration, and water availability as the balance of two buckets."""
 
-from __future__ import annotations
-
 import numpy as np
 import xarray as xr
 

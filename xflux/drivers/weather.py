@@ -1,7 +1,5 @@
 """Drivers of towers from their own weather, by the recipes of the grid (Sect. 2.2: reanalysis in the gaps only)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -12,7 +10,7 @@ from xflux import temporal
 from xflux.align import axis_of, by_month
 from xflux.cells import standardise
 from xflux.drivers.axis import STEP
-from xflux.drivers.base import Base, base_variables
+from xflux.drivers.base import Base, base_variables, by_date
 from xflux.drivers.recipe import base_table, table_a2
 from xflux.drivers.seasonal import seasonal_cycle, to_daily
 from xflux.towers.colocation import Placed, at_cells, at_samples, converted
@@ -74,8 +72,12 @@ def at_towers(
     >>> at.Tair.values.round(2).tolist(), round(at.attrs["TAIR_from_cell"], 2)
     ([6.85, 5.0, 8.85], 0.33)
     """
-    grids = [_fields(temporal.standardise(standardise(g))) for g in ([base] if isinstance(base, xr.Dataset) else base)]
-    _check_own(towers, own)
+    bases = [base] if isinstance(base, xr.Dataset) else base
+    grids = [_fields(temporal.standardise(standardise(g))) for g in bases]
+    missing = [column for column in own.values() if column not in towers]
+    if missing:
+        has = ", ".join(map(str, towers.data_vars))
+        raise KeyError(f"own: the towers have no variable {', '.join(missing)}; they have {has}")
     needed = {str(n) for g in grids for n, v in g.data_vars.items() if "lat" in v.dims}
     placed = at_cells(towers, grids, needed, max_distance)
     data = base_variables([g.assign_coords(lat=("site", placed.lat)) for g in placed.fields])
@@ -103,13 +105,6 @@ def _fields(grid: xr.Dataset) -> xr.Dataset:
         n: v for n, v in grid.data_vars.items() if {"lat", "lon"} <= set(v.dims) or not {"lat", "lon"} & set(v.dims)
     }
     return grid[list(kept)].assign({n: decoded(v) for n, v in kept.items() if "lat" in v.dims})
-
-
-def _check_own(towers: xr.Dataset, own: Mapping[str, str]) -> None:
-    missing = [column for column in own.values() if column not in towers]
-    if missing:
-        has = ", ".join(map(str, towers.data_vars))
-        raise KeyError(f"own: the towers have no variable {', '.join(missing)}; they have {has}")
 
 
 def _axis(placed: Placed) -> tuple[xr.DataArray, xr.DataArray]:
@@ -153,6 +148,5 @@ def _on_axis(cell: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
         dated = dated.groupby("time").mean() if floor.has_duplicates else dated
         return dated.reindex(time=time).fillna(cycle)
     if axis == "dayofyear" and monthly:
-        cell, axis = by_month(cell), "month"
-    wanted = time.dt.month if axis == "month" else time.dt.dayofyear.clip(max=int(cell["dayofyear"].max()))
-    return cell.sel({axis: wanted}).drop_vars(axis)
+        cell = by_month(cell)
+    return by_date(cell, time)

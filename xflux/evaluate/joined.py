@@ -7,12 +7,12 @@ import xarray as xr
 
 from xflux.contents import check_alike
 from xflux.evaluate.pairs import match_labels, one_flux
-from xflux.temporal.bounds import warn
 from xflux.temporal.convert import RIDING_ALONG
 from xflux.temporal.dates import as_dates
 from xflux.temporal.riding import RIDING
 from xflux.temporal.steps import Steps, carried, needed_steps, stamped_at_starts, steps_between
 from xflux.units import factor
+from xflux.values import warn
 
 
 def ensemble(
@@ -63,7 +63,10 @@ def ensemble(
             raise ValueError(f"{name!r} has a dimension {dim!r} already: name the new one, e.g. dim='product'.")
     steps = _common_steps(arrays) if "time" in arrays[first].dims else None
     if steps is not None:
-        arrays = {name: _restamped(da, steps[name]) for name, da in arrays.items()}
+        for name, da in arrays.items():
+            starts = steps[name].calendar.dates(steps[name].start)
+            da = stamped_at_starts(da).drop_vars(RIDING, errors="ignore")
+            arrays[name] = da.assign_coords(time=("time", starts))
         _name_gaps(arrays)
     joined = _concat(arrays, dim)
     return joined if steps is None else carried(joined, _union(steps))
@@ -112,20 +115,14 @@ def _in_standard_calendar(steps: Steps) -> Steps:
     return steps_between(*(as_dates(m.astype("M8[M]").astype("M8[us]")) for m in months))
 
 
-def _restamped(da: xr.DataArray, steps: Steps) -> xr.DataArray:
-    starts = steps.calendar.dates(steps.start)
-    return stamped_at_starts(da).drop_vars(RIDING, errors="ignore").assign_coords(time=("time", starts))
-
-
 def _name_gaps(arrays: dict[str, xr.DataArray]) -> None:
     everything = np.unique(np.concatenate([da["time"].values for da in arrays.values()]))
     gaps = []
     for name, da in arrays.items():
         lacking = everything[~np.isin(everything, da["time"].values)]
         if lacking.size:
-            gaps.append(
-                f"{name} {lacking.size} of {everything.size} ({str(lacking[0])[:10]} … {str(lacking[-1])[:10]})"
-            )
+            first, last = (str(t)[:10] for t in lacking[[0, -1]])
+            gaps.append(f"{name} {lacking.size} of {everything.size} ({first} … {last})")
     if gaps:
         warn(f"steps that others have are NaN in {'; '.join(gaps)}. Select the common ones to leave them out.")
 
@@ -142,9 +139,8 @@ def _concat(arrays: dict[str, xr.DataArray], dim: str) -> xr.DataArray:
         part = da.drop_vars([c for c in da.coords if c not in da.dims and c not in common])
         parts.append(part.drop_attrs(deep=False).rename("_value").reset_coords(common))
     index = xr.Variable(dim, np.array(list(arrays)))
-    joined = xr.concat(parts, index, join="outer", data_vars="all", coords="minimal", compat="override").set_coords(
-        common
-    )
+    joined = xr.concat(parts, index, join="outer", data_vars="all", coords="minimal", compat="override")
+    joined = joined.set_coords(common)
     attrs = [da.attrs for da in arrays.values()]
     shared = {key: v for key, v in attrs[0].items() if all(str(a.get(key)) == str(v) for a in attrs)}
     names = {da.name for da in arrays.values()}

@@ -77,7 +77,7 @@ def _all_rows(*arrays, core: int):
     )
     merged = dask_array.reduction(
         parts,
-        chunk=_as_it_is,
+        chunk=lambda rows, axis, keepdims: rows,
         combine=_merge_along,
         aggregate=_merge_along,
         axis=tuple(range(1 + ndim - core, 1 + ndim)),
@@ -91,10 +91,6 @@ def _all_rows(*arrays, core: int):
 def _part(*blocks: np.ndarray, core: int) -> np.ndarray:
     rows = _rows(*blocks, core=core)
     return rows.reshape(*rows.shape, *(1,) * core)
-
-
-def _as_it_is(rows: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> np.ndarray:
-    return rows
 
 
 def _merge_along(rows: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> np.ndarray:

@@ -10,6 +10,7 @@ from xflux.contents import check_alike, check_sign
 from xflux.temporal import standardise
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.steps import carried, stamped_at_starts, steps_of
+from xflux.units import factor, flux_variables
 from xflux.values import checked
 
 SNAP = 1e-4  # labels of other dims than lat and lon that are this close are the same (float32 files)
@@ -42,8 +43,6 @@ def one_flux(obj: xr.DataArray | xr.Dataset, role: str) -> xr.DataArray:
         return checked(standardise(obj))
     if not isinstance(obj, xr.Dataset):
         raise TypeError(f"{role} must be a DataArray (or a Dataset with one flux variable), got {type(obj).__name__}")
-    from xflux.units import flux_variables
-
     obj = standardise(obj)
     names = flux_variables(obj)
     if len(names) != 1:
@@ -60,13 +59,13 @@ def comparable(da: xr.DataArray, reference: xr.DataArray) -> tuple[xr.DataArray,
 
 def same_units(da: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:
     """``reference`` in the units of ``da``, where both say theirs; what cannot be converted raises UnitsError."""
-    ours, theirs = da.attrs.get("units"), reference.attrs.get("units")
-    if not ours or not theirs or ours == theirs:
-        return reference
-    from xflux.units import factor
+    return in_units(reference, da.attrs["units"]) if da.attrs.get("units") else reference
 
-    scale = factor(theirs, ours)  # raises UnitsError where one cannot become the other
-    return (reference * scale).assign_attrs({**reference.attrs, "units": ours})
+
+def in_units(da: xr.DataArray, units: str) -> xr.DataArray:
+    """``da`` in other units, where it says its own."""
+    have = da.attrs.get("units")
+    return da if not have or have == units else (da * factor(have, units)).assign_attrs({**da.attrs, "units": units})
 
 
 def _scored_dims(da: xr.DataArray, reference: xr.DataArray, dim) -> list[Hashable]:

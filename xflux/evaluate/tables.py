@@ -1,15 +1,15 @@
 """The paper's Tables 2, 3 and C1 for any set of products and a reference, as data frames in the paper's layout."""
 
 from collections.abc import Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from xflux.evaluate.pairs import in_units
 from xflux.evaluate.scores import score
-
-if TYPE_CHECKING:
-    import pandas as pd
+from xflux.regions import with_global
+from xflux.units import usual_amount
 
 ENSEMBLE_DIMS = ("member", "inversion", "realization", "realisation", "ensemble")
 GLOBAL, CARBON = "GLOBAL", "PgC yr-1"
@@ -32,7 +32,7 @@ def annual_table(
     second_name: str = "BUDGET",
     metrics: Iterable[str] = ("r", "rmse"),
     allow_contents: Iterable[str] = (),
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Table 2: annual regional integrals of every product against a reference.
 
     Parameters
@@ -78,7 +78,9 @@ def annual_table(
         last = {
             name: score(da, beside.sel(year=years), "year", allow_contents=allow_contents) for name, da in globe.items()
         }
-        table = _append(table, second_name, last, metrics)
+        for metric in metrics:
+            for name, found in last.items():
+                table.loc[second_name, (HEADINGS[metric], name)] = float(found[metric])
     return _stamp(table, target.attrs.get("units", CARBON), years)
 
 
@@ -88,7 +90,7 @@ def monthly_table(
     *,
     metrics: Iterable[str] = ("r", "rmse"),
     allow_contents: Iterable[str] = (),
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Table 3: monthly regional integrals and mean seasonal cycles (MSC) of every product against a reference.
 
     Parameters are those of ``annual_table``. Months are matched by year and month, whatever the stamps; the MSC is
@@ -132,8 +134,6 @@ def monthly_table(
         for name, da in monthly.items()
     }
     blocks.append(_block(scores, metrics, names, " – MSC"))
-    import pandas as pd
-
     table = pd.concat(blocks, axis=1)
     years = None if months is None else np.unique((np.asarray(months) - 1) // 12)
     return _stamp(table, target.attrs.get("units", "PgC month-1"), years)
@@ -141,7 +141,7 @@ def monthly_table(
 
 def sink_table(
     products: Mapping[str, xr.DataArray], *, literature: bool = True, years: Iterable[int] | None = None
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Table C1: mean annual land flux and the magnitude of its interannual variability, beside recent studies.
 
     Parameters
@@ -164,8 +164,6 @@ def sink_table(
     IAV magnitude (PgC yr-1)        0.25
     Period                     2001–2004
     """
-    import pandas as pd
-
     rows, units = [], set()
     for name, da in products.items():
         annual = _by_year(_with_global(da).sel(region=GLOBAL, drop=True))
@@ -186,7 +184,7 @@ def sink_table(
     return pd.DataFrame(rows, columns=columns).set_index("Study")
 
 
-def markdown(table: "pd.DataFrame", digits: int = 3, best: bool = True) -> str:
+def markdown(table: pd.DataFrame, digits: int = 3, best: bool = True) -> str:
     """A table of this module as Markdown; the best product of each row and metric is bold.
 
     Best is the highest R, R², NSE or nNSE, the lowest RMSE, the bias nearest to zero.
@@ -201,8 +199,6 @@ def markdown(table: "pd.DataFrame", digits: int = 3, best: bool = True) -> str:
     | EU | 0.2 | **0.1** |
     | BRA | 0.2 | **0.1** |
     """
-    import pandas as pd
-
     frame, nested = table, isinstance(table.columns, pd.MultiIndex)
     heads = [f"{a}: {b}" if nested else str(a) for a, b in (c if nested else (c, "") for c in frame.columns)]
     cells = [[_cell(v, digits) for v in row] for row in frame.itertuples(index=False)]
@@ -278,18 +274,11 @@ def _relabel(da: xr.DataArray, name: str, labels: xr.DataArray) -> xr.DataArray:
 
 def _in_usual(da: xr.DataArray, per: str) -> xr.DataArray:
     """In PgC, PgH2O or ZJ, by what the flux is of."""
-    from xflux.units import factor, usual_amount
-
-    have, units = da.attrs.get("units"), f"{usual_amount(da.attrs)} {per}"
-    if not have or have == units:
-        return da
-    return (da * factor(have, units)).assign_attrs({**da.attrs, "units": units})
+    return in_units(da, f"{usual_amount(da.attrs)} {per}")
 
 
 def _with_global(da: xr.DataArray) -> xr.DataArray:
     """GLOBAL first, then the regions; before units, means or steps change the regions but not the remainder."""
-    from xflux.regions import with_global
-
     if "region" not in da.dims:
         return da.expand_dims(region=[GLOBAL])
     da = with_global(da)
@@ -325,22 +314,13 @@ def _cycle(da: xr.DataArray) -> xr.DataArray:
 
 
 def _block(scores: Mapping[str, xr.Dataset], metrics: Iterable[str], regions: list[Hashable], suffix: str = ""):
-    import pandas as pd
-
     columns = {(HEADINGS[m] + suffix, name): np.asarray(s[m]) for m in metrics for name, s in scores.items()}
     table = pd.DataFrame(columns, index=pd.Index([str(r) for r in regions], name="region"))
     table.columns = pd.MultiIndex.from_tuples(table.columns, names=["metric", "product"])
     return table
 
 
-def _append(table: "pd.DataFrame", row: str, scores: Mapping[str, xr.Dataset], metrics: Iterable[str]):
-    for metric in metrics:
-        for name, s in scores.items():
-            table.loc[row, (HEADINGS[metric], name)] = float(s[metric])
-    return table
-
-
-def _stamp(table: "pd.DataFrame", units: str, years) -> "pd.DataFrame":
+def _stamp(table: pd.DataFrame, units: str, years) -> pd.DataFrame:
     table.attrs = {"units": units, "period": "climatology" if years is None else _period(years)}
     return table
 

@@ -1,17 +1,14 @@
 """Predictions at towers against what the towers measured (Sect. 4.4): by site, fold, plant type and time scale."""
 
 from collections.abc import Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xflux.evaluate.pairs import comparable
+from xflux.evaluate.tables import HEADINGS
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-HEADINGS = {"rmse": "RMSE", "r2": "R²", "bias": "Bias", "n": "n"}
 COMPONENTS = ("daily", "seasonal", "anomalies", "between_sites")
 
 
@@ -27,6 +24,10 @@ def _same_samples(observed: xr.DataArray, others: dict[str, xr.DataArray | None]
             raise ValueError(f"{name} has {array.sizes[dim]} entries along {dim!r}, observed has {observed.sizes[dim]}")
         if dim in array.indexes and dim in observed.indexes and not array.indexes[dim].equals(observed.indexes[dim]):
             raise ValueError(f"{name} and observed have different labels along {dim!r}: align them first")
+
+
+def _units(flux: xr.DataArray) -> dict[str, str]:
+    return {"units": flux.attrs["units"]} if flux.attrs.get("units") else {}
 
 
 def _codes(labels: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +98,7 @@ def tower_scores(
     pairs = np.unique(np.stack([codes[used], _codes(site)[1][used]]), axis=1)
     scores["sites"] = (name, np.bincount(pairs[0], minlength=len(labels)))
     for key in ("rmse", "bias"):
-        scores[key].attrs = {"units": observed.attrs["units"]} if observed.attrs.get("units") else {}
+        scores[key].attrs = _units(observed)
     return scores if by is not None else scores.squeeze(name, drop=True)
 
 
@@ -149,8 +150,7 @@ def paired_difference(
     rmse_a, rmse_b = np.sqrt(sse_a.sum() / n.sum()), np.sqrt(sse_b.sum() / n.sum())
     low, high = np.percentile(differences, [2.5, 97.5])
     values = {"rmse_a": rmse_a, "rmse_b": rmse_b, "difference": rmse_b - rmse_a, "low": low, "high": high}
-    units = {"units": observed.attrs["units"]} if observed.attrs.get("units") else {}
-    result = xr.Dataset({key: ((), value, units) for key, value in values.items()})
+    result = xr.Dataset({key: ((), value, _units(observed)) for key, value in values.items()})
     result["share_below_zero"] = float((differences < 0).mean())
     result["n"], result["sites"] = int(n.sum()), len(names)
     return result.assign_attrs(n_boot=n_boot, seed=seed, resampled="sites, with replacement")
@@ -239,7 +239,8 @@ def tower_components(
 
     pairs = {"daily": (x, y)}
     cycles = [cycle(v) for v in (x, y)]
-    means = [_site_mean_of_months(c.reshape(-1, 12), min_months) for c in cycles]
+    by_site = [pd.DataFrame(c.reshape(-1, 12)) for c in cycles]
+    means = [c.mean(axis=1).where(c.count(axis=1) >= min_months).to_numpy() for c in by_site]
     pairs["seasonal"] = tuple((c.reshape(-1, 12) - m[:, None]).ravel() for c, m in zip(cycles, means, strict=True))
     pairs["anomalies"] = tuple(v - c[cell] for v, c in zip((x, y), cycles, strict=True))
     pairs["between_sites"] = tuple(means)
@@ -248,7 +249,7 @@ def tower_components(
     data = {name: ("component", np.array([row[i][0] for row in rows])) for i, name in enumerate(names)}
     result = xr.Dataset(data, coords={"component": list(COMPONENTS)})
     for key in ("rmse", "bias"):
-        result[key].attrs = {"units": observed.attrs["units"]} if observed.attrs.get("units") else {}
+        result[key].attrs = _units(observed)
     return result
 
 
@@ -261,7 +262,7 @@ def tower_table(
     *,
     metrics: Iterable[str] = ("rmse", "r2", "bias"),
     dim: str = "sample",
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Sect. 4.4 as one table: rows all samples by time scale, then daily values by group; columns (metric, model).
 
     Parameters
@@ -283,8 +284,6 @@ def tower_table(
                anomalies      730  0.05
                between_sites    2  0.71
     """
-    import pandas as pd
-
     blocks = []
     for model, predicted in predictions.items():
         parts = tower_components(observed, predicted, site, time, dim=dim)
@@ -300,10 +299,3 @@ def tower_table(
     table.columns = pd.MultiIndex.from_tuples(table.columns, names=["metric", "product"])
     table.attrs = {"units": observed.attrs.get("units", "unknown")}
     return table
-
-
-def _site_mean_of_months(cycle: np.ndarray, min_months: int) -> np.ndarray:
-    """Mean of a (site, 12) cycle over its months; NaN for a site with too few."""
-    months = np.isfinite(cycle).sum(axis=1)
-    sums = np.where(np.isfinite(cycle), cycle, 0.0).sum(axis=1)
-    return np.where(months >= min_months, sums / np.maximum(months, 1), np.nan)

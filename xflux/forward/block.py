@@ -1,7 +1,5 @@
 """The numerics of one block: gather the valid rows, ask the model, put the fluxes back. NumPy in, NumPy out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

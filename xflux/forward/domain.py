@@ -1,7 +1,5 @@
 """Area of applicability: how far a pixel's drivers lie from the towers' (Meyer and Pebesma, 2021)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +10,7 @@ import xarray as xr
 from xflux.align import DriverError
 from xflux.forward.lazy import predict
 from xflux.forward.model import wrap
+from xflux.towers import site_folds
 
 PAIRS = 5_000  # rows from which the mean distance of pairs is taken where there are more
 QUERIES = 20_000  # rows from which the threshold is taken where there are more
@@ -133,8 +132,6 @@ def _folds(towers: xr.Dataset, folds: Any) -> np.ndarray:
         return values
     if "site" not in towers.coords:
         raise ValueError("applicability: the towers have no coordinate 'site', so no folds by site: give folds=")
-    from xflux.towers import site_folds
-
     return site_folds(towers, folds=min(10, np.unique(towers["site"].values).size)).values
 
 

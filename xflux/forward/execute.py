@@ -1,7 +1,5 @@
 """Who writes the regions: threads, local processes or a dask.distributed cluster; and the progress of it."""
 
-from __future__ import annotations
-
 import sys
 import time as clock
 from collections.abc import Callable
@@ -13,7 +11,7 @@ from xflux.forward.job import Job
 from xflux.stores import Region
 
 
-def execute(job: Job, todo: list[Region], scheduler: Any, workers: int, report: Progress) -> None:
+def execute(job: Job, todo: list[Region], scheduler: Any, workers: int, report: "Progress") -> None:
     """Write the regions; the report is told of each whether it had land."""
     if not todo:
         return
@@ -27,7 +25,7 @@ def execute(job: Job, todo: list[Region], scheduler: Any, workers: int, report: 
             thing.close()
 
 
-def _on_threads(job: Job, todo: list[Region], workers: int, report: Progress) -> None:
+def _on_threads(job: Job, todo: list[Region], workers: int, report: "Progress") -> None:
     pool = ThreadPoolExecutor(workers)
     try:
         regions = iter(todo)
@@ -71,7 +69,7 @@ def _client(scheduler: Any, workers: int) -> tuple[Any, list[Any]]:
     return scheduler, []
 
 
-def _on_client(client: Any, job: Job, todo: list[Region], report: Progress) -> None:
+def _on_client(client: Any, job: Job, todo: list[Region], report: "Progress") -> None:
     """Regions as tasks of a cluster; a few per thread are under way, so that any number of regions is fine."""
     import cloudpickle
     from distributed import as_completed

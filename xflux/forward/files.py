@@ -1,7 +1,5 @@
 """Driver files as one Dataset."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """One region of a run: read its drivers, predict, write. What a worker does."""
 
-from __future__ import annotations
-
 import sys
 import threading
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """A grid on which no cell has every driver: an error at the call where the drivers are in memory, else at compute."""
 
-from __future__ import annotations
-
 import sys
 from itertools import pairwise
 from math import prod
@@ -54,7 +52,7 @@ class LandSeen:
         self.found = False
 
     @classmethod
-    def of(cls, laid: Plan, arrays: list[Any], chunks: tuple[tuple[int, ...], ...]) -> LandSeen | None:
+    def of(cls, laid: Plan, arrays: list[Any], chunks: tuple[tuple[int, ...], ...]) -> "LandSeen | None":
         """None where the call has looked already."""
         return None if all(in_memory(d.data) for d in laid.drivers) else cls(laid, arrays, chunks)
 

@@ -1,7 +1,5 @@
 """``predict``: the lazy forward run. One task per block; the model is one key of the graph."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence

@@ -1,11 +1,12 @@
 """CF names, bounds and cell methods of a run's output."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 import xarray as xr
+
+from xflux.cells import cell_bounds, coordinate_bounds
+from xflux.temporal.riding import RIDING, STAMP
 
 _LONG_NAMES = {
     "nee": "net ecosystem exchange",
@@ -28,7 +29,6 @@ _COORDS = {
 def with_cf(result: xr.Dataset, grid: xr.Dataset, over_members: bool = False) -> xr.Dataset:
     """The result with CF attributes and bounds; nothing is computed. ``over_members``: fluxes are means of members."""
     from xflux import temporal
-    from xflux.temporal.riding import RIDING, STAMP
 
     out, grid = result.drop_vars(RIDING, errors="ignore"), temporal.standardise(grid)
     for dim in ("lat", "lon", "time"):
@@ -87,8 +87,6 @@ def _bounds(dim: str, out: xr.Dataset, grid: xr.Dataset) -> xr.DataArray | None:
 
 
 def _edges(coord: xr.DataArray, grid: xr.Dataset) -> Any:
-    from xflux.cells import cell_bounds, coordinate_bounds
-
     own = coord.name in grid.coords and grid[coord.name].equals(coord)
     try:
         return cell_bounds(coord, coordinate_bounds(grid, coord.name) if own else None)

@@ -1,12 +1,11 @@
 """What a model is to the forward run, and ``wrap``, which makes one of any regressor or function."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import pandas as pd
 
 from xflux.display import contents_of, described, named_units
 
@@ -138,8 +137,6 @@ class _Framed:
     columns: tuple[str, ...]
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        import pandas as pd
-
         return self.model.predict(pd.DataFrame(rows, columns=list(self.columns)))
 
 

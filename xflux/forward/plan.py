@@ -1,7 +1,5 @@
 """How the drivers of a grid meet on the axis of the result: names, dims, units, calendars. Nothing is loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +10,10 @@ import xarray as xr
 from xflux import align, temporal
 from xflux.cells import with_lat_lon
 from xflux.forward.model import Model
+from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.calendar import AXES
+from xflux.temporal.riding import RIDING
+from xflux.temporal.steps import carried, steps_of
 from xflux.values import decoded
 
 
@@ -164,10 +165,6 @@ def _riding_coords(grid: xr.Dataset, space: tuple[str, ...], axis: str | None, c
 
 def _steps_that_stamps_hide(grid: xr.Dataset, coord: xr.DataArray) -> dict[str, xr.DataArray]:
     """Start and stop of the result's steps, as coordinates, where the grid's bounds tell them and its stamps do not."""
-    from xflux.temporal.bounds import dataset_bounds
-    from xflux.temporal.riding import RIDING
-    from xflux.temporal.steps import carried, steps_of
-
     position = align.own_steps(grid, coord)
     bounds = None if position is None else dataset_bounds(grid)
     if bounds is None:

@@ -1,7 +1,5 @@
 """``run``: the forward run on disk. Region by region into Zarr, on threads, processes or a cluster; resumable."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Callable, Iterator

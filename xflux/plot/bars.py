@@ -19,12 +19,17 @@ from xflux.plot.styling import (
     ensemble_dim,
     largest,
     mean_and_spread,
+    new_axes,
     quantity_of,
     region_words,
     style,
 )
 from xflux.plot.styling import legend as draw_legend
+from xflux.regions import aggregate_regions
 from xflux.regions.globe import GLOBAL
+from xflux.temporal import step_days
+from xflux.temporal.calendar import AXES
+from xflux.units import usual_amount
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,15 +119,10 @@ def _rows(ax: "Axes", names: list, products: Mapping[str, xr.DataArray], kinds, 
 
 def _by_region(da: xr.DataArray) -> xr.DataArray:
     if {"lat", "lon"} <= set(da.dims):
-        from xflux.regions import aggregate_regions
-        from xflux.units import usual_amount
-
         da = aggregate_regions(da, "reccap2", units=f"{usual_amount(da.attrs)} yr-1")
     if "region" not in da.dims:
         raise ValueError(f"bars by region need the dim region; this array has {da.dims}")
-    for d in [d for d in ("time", "month", "dayofyear") if d in da.dims]:
-        from xflux.temporal import step_days
-
+    for d in [d for d in AXES if d in da.dims]:
         if "month" in str(da.attrs.get("units", "")):
             raise ValueError(f"amounts per month along {d!r}: reduce them to one value first (sum or .flux.annual())")
         da = da.weighted(step_days(da)).mean(d, keep_attrs=True)
@@ -137,12 +137,7 @@ def _default_kind(da: xr.DataArray, products: Mapping[str, xr.DataArray]) -> str
 
 
 def _axes(ax: "Axes | None", rows: int, bars: int) -> "Axes":
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    height = max(4.0, 2.4 + rows * max(0.42, 0.18 * bars)) * CM
-    return plt.subplots(figsize=(COLUMN, height), layout="constrained")[1]
+    return new_axes(ax, COLUMN, max(4.0, 2.4 + rows * max(0.42, 0.18 * bars)) * CM)
 
 
 def _above(ax: "Axes", rows: int) -> "Axes":

@@ -4,6 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from xflux.regions.shapes import shipped
+
 _SEAM, _POLE = 179.999, -89.9
 
 
@@ -17,8 +19,6 @@ def outlines(which: str = "coast", tolerance: float = 0.08, smallest: float = 0.
     tolerance : how far a line may be moved to have fewer points, degrees.
     smallest : rings that are smaller than this in both directions are left out, degrees.
     """
-    from xflux.regions.shapes import shipped
-
     _, rings = shipped("countries" if which == "coast" else which)
     group = np.zeros_like(rings.group) if which == "coast" else rings.group
     keep = _between_groups(rings, group)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from xflux import temporal
+from xflux.cells import edges, standardise
 from xflux.plot.coast import outlines
 from xflux.plot.projection import project, rim, split_cells, split_line
 from xflux.plot.styling import (
@@ -14,13 +16,19 @@ from xflux.plot.styling import (
     PAGE,
     as_products,
     axis_label,
+    colour_bar,
     common_units,
     drawing,
     finite,
+    new_axes,
     one_variable,
     style,
     wrapped,
 )
+from xflux.regions import region_weights
+from xflux.temporal.calendar import AXES
+from xflux.units import is_flux
+from xflux.values import checked, decoded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,20 +84,16 @@ def map(  # the accessor's name; the built-in is not used in this package
     da = one_variable(da)
     with style():
         field, reduced = field_of(da)
-        if ax is None:
-            ax = _new_map_axes(field)
+        ax = new_axes(ax, COLUMN, 6.2 * CM, "compressed")
         limits = colour_scale(field, vmin, vmax, centre, cmap)
         mesh = draw_field(field, ax, projection, limits, coast)
         name = str(da.attrs.get("long_name", da.name or "")) if title is None else title
         name = name if title is not None or len(name) <= 50 else str(da.name or "")
-        ax.set_title(wrapped(" ".join(part for part in (name, reduced if title is None else "") if part)))
+        words = " ".join(part for part in (name, reduced if title is None else "") if part)
+        ax.set_title(wrapped(words))  # lines that fit a column
         if colourbar:
             text = label or axis_label(_quantity(da), da.attrs.get("units"))
-            bar = ax.figure.colorbar(
-                mesh, ax=ax, orientation="horizontal", extend=limits["extend"], shrink=0.75, aspect=30, pad=0.03
-            )
-            bar.set_label(text)
-            bar.outline.set_linewidth(0.4)
+            colour_bar(ax.figure, mesh, ax, text, extend=limits["extend"], shrink=0.75, aspect=30)
     return ax
 
 
@@ -129,10 +133,9 @@ def maps(
         if figure is None:
             figure = plt.figure(figsize=(width, rows * width / columns * 0.55 + 1.3 * CM), layout="compressed")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        everything = np.concatenate([finite(f) for f in reduced.values()])
-        limits = colour_scale(
-            xr.DataArray(everything, name="_".join(str(a.name) for a in products.values())), vmin, vmax, centre, cmap
-        )
+        names = "_".join(str(a.name) for a in products.values())
+        everything = xr.DataArray(np.concatenate([finite(f) for f in reduced.values()]), name=names)
+        limits = colour_scale(everything, vmin, vmax, centre, cmap)
         limits["south"] = southern_edge(reduced.values())
         for ax, (name, field) in zip(axes, reduced.items(), strict=False):
             mesh = draw_field(field, ax, projection, limits, coast)
@@ -140,11 +143,8 @@ def maps(
         for ax in axes[len(reduced) :]:
             ax.set_axis_off()
         first = next(iter(products.values()))
-        bar = figure.colorbar(
-            mesh, ax=list(axes), orientation="horizontal", extend=limits["extend"], shrink=0.5, aspect=40, pad=0.03
-        )
-        bar.set_label(label or axis_label(_quantity(first), units))
-        bar.outline.set_linewidth(0.4)
+        text = label or axis_label(_quantity(first), units)
+        colour_bar(figure, mesh, list(axes), text, extend=limits["extend"], shrink=0.5, aspect=40)
     return figure
 
 
@@ -155,11 +155,6 @@ def _quantity(da: xr.DataArray) -> str:
 
 def field_of(da: xr.DataArray) -> tuple[xr.DataArray, str]:
     """The (lat, lon) field, other dims averaged, and the words for the title."""
-    from xflux import temporal
-    from xflux.cells import standardise
-    from xflux.units import is_flux
-    from xflux.values import checked, decoded
-
     known = checked if is_flux(str(da.attrs.get("units", "")), da.attrs) else decoded
     da = known(standardise(temporal.standardise(da, lengths=False)))
     missing = [d for d in ("lat", "lon") if d not in da.dims]
@@ -167,11 +162,9 @@ def field_of(da: xr.DataArray) -> tuple[xr.DataArray, str]:
         raise ValueError(f"a map needs the dims lat and lon; this array has {da.dims}")
     others = [str(d) for d in da.dims if d not in ("lat", "lon")]
     words = "" if not others else f"(mean over {', '.join(others)})"
-    clock = [d for d in others if d in ("time", "month", "dayofyear") and da.sizes[d] > 1]
+    clock = [d for d in others if d in AXES and da.sizes[d] > 1]
     for d in clock:
-        from xflux.temporal import step_days
-
-        da = da.weighted(step_days(da)).mean(d, keep_attrs=True)
+        da = da.weighted(temporal.step_days(da)).mean(d, keep_attrs=True)
     rest = [d for d in others if d not in clock]
     field = da.mean(rest, keep_attrs=True) if rest else da
     return field.transpose("lat", "lon").load(), words
@@ -204,16 +197,8 @@ def colour_scale(
     }
 
 
-def _new_map_axes(field: xr.DataArray) -> "Axes":
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=(COLUMN, 6.2 * CM), layout="compressed")[1]
-
-
 def draw_field(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, coast: bool | str):
     """Cells, frame and coastlines of a (lat, lon) field; ``limits`` of ``colour_scale`` [and ``south``, ``ground``]."""
-    from xflux.cells import edges
-
     lat, lon = edges(field["lat"]), edges(field["lon"])
     options = {k: limits[k] for k in ("vmin", "vmax", "cmap", "norm") if limits.get(k) is not None}
     is_geo = hasattr(ax, "projection") and hasattr(ax, "set_global")
@@ -305,7 +290,7 @@ def region_map(
     ['USA', 'CAN', 'CAM', 'NSA']
     >>> plt.close(ax.figure)
     """
-    from xflux.regions import region_weights
+    from matplotlib.colors import ListedColormap
 
     if isinstance(regions, str):
         lat, lon = np.arange(-89.5, 90), np.arange(-179.5, 180)
@@ -316,17 +301,9 @@ def region_map(
     share = np.asarray(weights.data.todense() if hasattr(weights.data, "todense") else weights.data, dtype="float64")
     label = np.where(share.max(axis=0) > 0, share.argmax(axis=0), -1)
     with style():
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots(figsize=(COLUMN, 5 * CM), layout="compressed")[1]
-        field = xr.DataArray(
-            np.where(label >= 0, _colour_classes(label)[label], np.nan),
-            dims=("lat", "lon"),
-            coords={d: weights[d].values for d in ("lat", "lon")},
-        )
-        from matplotlib.colors import ListedColormap
-
+        ax = new_axes(ax, COLUMN, 5 * CM, "compressed")
+        place = {d: weights[d].values for d in ("lat", "lon")}
+        field = xr.DataArray(np.where(label >= 0, _colour_classes(label)[label], np.nan), place, ("lat", "lon"))
         paint = ListedColormap(["#7FB2D8", "#F2C27B", "#8FD3B6", "#E5A5C4", "#C9C9C9", "#D9D27A", "#B89FD6", "#E39A7B"])
         lines = regions if isinstance(regions, str) and regions.startswith(("reccap2", "countries")) else True
         draw_field(field, ax, "equal-earth", {"vmin": -0.5, "vmax": 7.5, "cmap": paint, "ground": "#F2F2F2"}, lines)

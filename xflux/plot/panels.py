@@ -7,12 +7,13 @@ import numpy as np
 import xarray as xr
 
 from xflux.plot.mapping import colour_scale, draw_field, field_of, southern_edge
-from xflux.plot.series import Products, annual, draw_lines_of_years, yearly
+from xflux.plot.series import Products, annual, by_month, draw_lines_of_years, yearly
 from xflux.plot.styling import (
     CM,
     PAGE,
     as_products,
     axis_label,
+    colour_bar,
     colours,
     common_units,
     drawing,
@@ -25,20 +26,7 @@ from xflux.plot.styling import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MONTH_NAMES = (
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-)
+MONTH_NAMES = "January February March April May June July August September October November December".split()
 
 
 @drawing
@@ -123,7 +111,7 @@ def mean_and_variability(data: Products, *, figure: "Figure | None" = None) -> "
     ['EC', 'EC-ATM', 'Mean annual flux (gC m$^{-2}$ d$^{-1}$)', 'Standard deviation over years (gC m$^{-2}$ d$^{-1}$)']
     >>> plt.close(figure)
     """
-    products = {name: _annual_maps(da) for name, da in as_products(data).items()}
+    products = {name: yearly(_mean(da), maps=True) for name, da in as_products(data).items()}
     units = common_units(products)
     rows = [
         {name: da.mean("year") for name, da in products.items()},
@@ -133,16 +121,8 @@ def mean_and_variability(data: Products, *, figure: "Figure | None" = None) -> "
     return map_rows(rows, labels, [0.0, None], figure=figure)
 
 
-def _annual_maps(da: xr.DataArray) -> xr.DataArray:
-    from xflux.temporal import annual as to_annual
-
-    if ensemble_dim(da):
-        da = da.mean(ensemble_dim(da), keep_attrs=True)
-    if "year" in da.dims:
-        return da
-    if len(np.unique(da["time"].dt.year)) < da.sizes["time"]:
-        da = to_annual(da, complete=True)
-    return da.assign_coords(year=("time", np.asarray(da["time"].dt.year))).swap_dims(time="year").drop_vars("time")
+def _mean(da: xr.DataArray) -> xr.DataArray:
+    return da.mean(ensemble_dim(da), keep_attrs=True) if ensemble_dim(da) else da
 
 
 @drawing
@@ -164,7 +144,7 @@ def selected_months(
     ['EC', 'EC-ATM', 'EC-ATM − EC', '']
     >>> plt.close(figure)
     """
-    cycles = [_month_maps(da) for da in (first, second)]
+    cycles = [by_month(_mean(da), maps=True) for da in (first, second)]
     common_units(dict(zip(names, cycles, strict=True)))
     rows, labels = [], []
     for month in months:
@@ -173,16 +153,6 @@ def selected_months(
         labels.append(MONTH_NAMES[month - 1])
     scale = axis_label(quantity_of({"": first}), first.attrs.get("units"))
     return map_rows(rows, labels, [0.0] * len(rows), one_scale=scale, figure=figure)
-
-
-def _month_maps(da: xr.DataArray) -> xr.DataArray:
-    if ensemble_dim(da):
-        da = da.mean(ensemble_dim(da), keep_attrs=True)
-    if "month" in da.dims:
-        return da
-    from xflux.temporal import mean_seasonal_cycle
-
-    return mean_seasonal_cycle(da)
 
 
 @drawing
@@ -245,11 +215,12 @@ def map_rows(
             if one_scale:
                 axes[number, 0].set_ylabel(label)
             else:
-                _bar(figure, mesh, list(axes[number]), scale, label)
+                colour_bar(figure, mesh, list(axes[number]), label, extend=scale["extend"], shrink=0.45, aspect=40)
             for ax in axes[number, len(row) :]:
                 ax.set_axis_off()
         if shared:
-            _bar(figure, mesh, list(axes.ravel()), shared, one_scale)
+            every = list(axes.ravel())
+            colour_bar(figure, mesh, every, one_scale, extend=shared["extend"], shrink=0.45, aspect=40)
     return figure
 
 
@@ -257,10 +228,3 @@ def _scale(fields: list[xr.DataArray], centre: float | None, limit: float | None
     values = xr.DataArray(np.concatenate([np.asarray(f, dtype="float64").ravel() for f in fields]))
     low = None if limit is None else -limit
     return colour_scale(values, low, limit, centre, None if centre is not None else "viridis")
-
-
-def _bar(figure: "Figure", mesh, axes: list, scale: dict, label: str) -> None:
-    place = {"orientation": "horizontal", "shrink": 0.45, "aspect": 40, "pad": 0.03}
-    bar = figure.colorbar(mesh, ax=axes, extend=scale["extend"], **place)
-    bar.set_label(label)
-    bar.outline.set_linewidth(0.4)

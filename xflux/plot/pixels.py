@@ -8,7 +8,7 @@ import xarray as xr
 from xflux.plot.coast import outlines
 from xflux.plot.mapping import decorate, draw_field, draw_lines
 from xflux.plot.projection import project, rim
-from xflux.plot.styling import CM, COLUMN, drawing, style
+from xflux.plot.styling import CM, COLUMN, colour_bar, drawing, new_axes, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,8 +40,6 @@ def bridge(
     ('3 contributing pixels', ['positive weight (2)', 'negative weight (1)'])
     >>> plt.close(ax.figure)
     """
-    import matplotlib.pyplot as plt
-
     pixels = getattr(pixels, "pixels", pixels)
     missing = [name for name in ("lat", "lon", "weight") if name not in pixels.variables]
     if missing:
@@ -50,8 +48,7 @@ def bridge(
     weight = np.asarray(pixels["weight"], dtype="float64")
     biggest = np.abs(weight).max() if weight.size else 1.0
     with style():
-        if ax is None:
-            ax = plt.subplots(figsize=(COLUMN, 5.2 * CM), layout="compressed")[1]
+        ax = new_axes(ax, COLUMN, 5.2 * CM, "compressed")
         frame = rim(projection, -180.0, 180.0, -60.0, 90.0, 0.0)
         decorate(ax, frame, "#F2F2F2")
         draw_lines(ax, outlines(), projection, 0.0, clip=frame, colour="#808080", width=0.3)
@@ -60,16 +57,8 @@ def bridge(
             chosen = (weight > 0) == positive
             if chosen.any():
                 size = np.maximum(np.abs(weight[chosen]) / biggest * largest, 0.6)
-                ax.scatter(
-                    x[chosen],
-                    y[chosen],
-                    s=size,
-                    color=paint,
-                    alpha=0.75,
-                    linewidths=0,
-                    zorder=4,
-                    label=f"{name} ({chosen.sum()})",
-                )
+                look = {"s": size, "color": paint, "alpha": 0.75, "linewidths": 0, "zorder": 4}
+                ax.scatter(x[chosen], y[chosen], label=f"{name} ({chosen.sum()})", **look)
         ax.set_title(title if title is not None else f"{weight.size} contributing pixels")
         drawn = ax.legend(loc="lower center", bbox_to_anchor=(0.5, -0.16), ncols=2)
         for handle in drawn.legend_handles:
@@ -96,18 +85,15 @@ def inclusion(
     'Inclusions in 1000 draws'
     >>> plt.close(ax.figure)
     """
-    import matplotlib.pyplot as plt
     from matplotlib.colors import LogNorm
 
     field = counts.transpose("lat", "lon").astype("float64")
     field = field.where(field > 0)
     with style():
-        if ax is None:
-            ax = plt.subplots(figsize=(COLUMN, 6 * CM), layout="compressed")[1]
+        ax = new_axes(ax, layout="compressed")
         scale = {"vmin": None, "vmax": None, "cmap": "viridis", "norm": LogNorm(1, max(float(field.max()), 2.0))}
         mesh = draw_field(field, ax, "equal-earth", scale, True)
-        bar = ax.figure.colorbar(mesh, ax=ax, orientation="horizontal", shrink=0.75, aspect=30, pad=0.03)
-        bar.set_label(f"Inclusions in {trials} draws" if trials else "Inclusions")
-        bar.outline.set_linewidth(0.4)
+        text = f"Inclusions in {trials} draws" if trials else "Inclusions"
+        colour_bar(ax.figure, mesh, ax, text, shrink=0.75, aspect=30)
         ax.set_title(title or "")
     return ax

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from xflux import temporal
 from xflux.plot.styling import (
     CM,
     COLUMN,
@@ -28,6 +29,8 @@ from xflux.plot.styling import (
     wrapped,
 )
 from xflux.plot.styling import legend as draw_legend
+from xflux.regions import aggregate_regions
+from xflux.units import usual_amount
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +84,7 @@ def seasonal_cycle(
     """
     products = as_products(data)
     quantity = quantity or quantity_of(products)
-    products = {name: _monthly(da) for name, da in products.items()}
+    products = {name: by_month(da) for name, da in products.items()}
     units, paint = common_units(products), colours(products, colour)
     names, note = _region_names(products, regions)
     words = region_words(products)
@@ -93,7 +96,9 @@ def seasonal_cycle(
             for name, da in products.items():
                 line = da.sel(region=region) if "region" in da.dims else da
                 _line(panel, line, "month", paint[name], name, spread, ":" if name in dashed else dash(name))
-            _month_axis(panel)
+            panel.set_xticks(range(1, 13), list(MONTHS))
+            panel.set_xlim(0.7, 12.3)
+            panel.axhline(0, color="#A0A0A0", linewidth=0.5, zorder=0)
             said = title if title is not None and len(names) == 1 else words.get(region, str(region or ""))
             panel.set_title(wrapped(said, 18 if len(names) > 1 else 52))
         if len(names) == 1:
@@ -106,28 +111,22 @@ def seasonal_cycle(
     return axes[0] if len(names) == 1 else figure
 
 
-def _monthly(da: xr.DataArray) -> xr.DataArray:
-    """The array as (month, …): integrated over the globe where it is gridded, averaged by month where it has time."""
-    if {"lat", "lon"} <= set(da.dims):
+def by_month(da: xr.DataArray, maps: bool = False) -> xr.DataArray:
+    """The array as (month, …), averaged where it has time; what is gridded as the global integral, if not as maps."""
+    if {"lat", "lon"} <= set(da.dims) and not maps:
         da = global_integral(da, "month")
     if "month" in da.dims:
         return da.sortby("month")
     if "time" not in da.dims:
         raise ValueError(f"a seasonal cycle needs the dim month or time; this array has {da.dims}")
-    from xflux.temporal import mean_seasonal_cycle
-
-    return mean_seasonal_cycle(da)
+    return temporal.mean_seasonal_cycle(da)
 
 
 def global_integral(da: xr.DataArray, per: str) -> xr.DataArray:
     """A gridded flux summed over the globe, per month or "yr", in what is usual: PgC, PgH2O, ZJ."""
-    from xflux.regions import aggregate_regions
-    from xflux.units import usual_amount
-
+    units = f"{usual_amount(da.attrs)} {per}-1"
     everywhere = xr.zeros_like(da.isel({dim: 0 for dim in da.dims if dim not in ("lat", "lon")}, drop=True), dtype=int)
-    return aggregate_regions(da, everywhere.drop_attrs(deep=False), units=f"{usual_amount(da.attrs)} {per}-1").isel(
-        region=0, drop=True
-    )
+    return aggregate_regions(da, everywhere.drop_attrs(deep=False), units=units).isel(region=0, drop=True)
 
 
 def _region_names(products: Mapping[str, xr.DataArray], chosen: Iterable[str] | None) -> tuple[list, str]:
@@ -178,12 +177,6 @@ def _line(ax: "Axes", da: xr.DataArray, x: str, paint: str, name: str, spread: s
     width = line_width(name)
     shape = {"linestyle": dashes, "marker": marker, "markersize": 3, "linewidth": width, "zorder": 3 - width / 4}
     ax.plot(position, np.asarray(mean), color=paint, label=called(name, da), **shape)
-
-
-def _month_axis(ax: "Axes") -> None:
-    ax.set_xticks(range(1, 13), list(MONTHS))
-    ax.set_xlim(0.7, 12.3)
-    ax.axhline(0, color="#A0A0A0", linewidth=0.5, zorder=0)
 
 
 @drawing
@@ -287,9 +280,9 @@ def one_against_many(
     return seasonal_cycle(lines, dashed=[f"{n} (target)" for n in names], **options)
 
 
-def yearly(da: xr.DataArray) -> xr.DataArray:
-    """The array as (year, …)."""
-    if {"lat", "lon"} <= set(da.dims):
+def yearly(da: xr.DataArray, maps: bool = False) -> xr.DataArray:
+    """The array as (year, …); what is gridded as the global integral, if not as maps."""
+    if {"lat", "lon"} <= set(da.dims) and not maps:
         da = global_integral(da, "yr")
     if "year" in da.dims:
         return da.sortby("year")
@@ -297,9 +290,7 @@ def yearly(da: xr.DataArray) -> xr.DataArray:
         raise ValueError(f"an annual series needs the dim year or time; this array has {da.dims}")
     years = da["time"].dt.year
     if len(np.unique(years)) < da.sizes["time"]:
-        from xflux.temporal import annual as to_annual
-
-        da = to_annual(da, complete=True)
+        da = temporal.annual(da, complete=True)
         if not da.sizes["time"]:
             raise ValueError("the time axis covers no year from end to end: there are no annual values to draw")
         years = da["time"].dt.year

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from textwrap import wrap
 from threading import RLock
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -176,9 +177,7 @@ def axis_label(quantity: str, units: str | None) -> str:
 
 def wrapped(title: str, width: int = 52) -> str:
     """A title broken into lines that fit a column."""
-    import textwrap
-
-    return "\n".join(textwrap.wrap(title, width))
+    return "\n".join(wrap(title, width))
 
 
 def legend(figure: "Figure", ax: "Axes", own: bool) -> None:
@@ -195,13 +194,20 @@ def legend(figure: "Figure", ax: "Axes", own: bool) -> None:
     figure.legend(handles, names, loc="outside lower center", ncols=max(1, min(len(names), fit)), columnspacing=1.2)
 
 
-def new_axes(ax: "Axes | None", width: float = COLUMN, height: float = 6 * CM) -> "Axes":
-    """``ax``, or the axes of a new figure of this size in inches."""
+def new_axes(ax: "Axes | None", width: float = COLUMN, height: float = 6 * CM, layout: str = "constrained") -> "Axes":
+    """``ax``, or the axes of a new figure of this size in inches; maps fill theirs with ``layout="compressed"``."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
 
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+    return plt.subplots(figsize=(width, height), layout=layout)[1]
+
+
+def colour_bar(figure: "Figure", drawn: object, axes: object, label: str | None, **look: object) -> None:
+    """A colour bar below the axes (or as ``look`` says), with a thin frame."""
+    bar = figure.colorbar(drawn, ax=axes, **({"orientation": "horizontal", "pad": 0.03} | look))
+    bar.set_label(label)
+    bar.outline.set_linewidth(0.4)
 
 
 def as_products(data: xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray]) -> dict[str, xr.DataArray]:

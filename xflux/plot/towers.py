@@ -12,6 +12,7 @@ from xflux.plot.styling import (
     COLUMN,
     PAGE,
     axis_label,
+    colour_bar,
     colours,
     drawing,
     legend,
@@ -71,17 +72,8 @@ def scatter(
         colourbar = ax is None if colourbar is None else colourbar
         ax = new_axes(ax, 0.9 * COLUMN, 7 * CM)
         low, high = limits or _limits(x, y)
-        mesh = ax.hexbin(
-            x,
-            y,
-            gridsize=gridsize,
-            extent=(low, high, low, high),
-            bins="log",
-            mincnt=1,
-            cmap="viridis",
-            linewidths=0.1,
-            rasterized=True,
-        )
+        look = {"bins": "log", "mincnt": 1, "cmap": "viridis", "linewidths": 0.1, "rasterized": True}
+        mesh = ax.hexbin(x, y, gridsize=gridsize, extent=(low, high, low, high), **look)
         ax.plot([low, high], [low, high], color="#000000", linestyle=":", linewidth=0.9, label="1:1")
         if fit and np.ptp(x) > 0:
             slope, start = np.polyfit(x, y, 1)
@@ -99,9 +91,8 @@ def scatter(
 
 
 def _density_bar(figure: "Figure", mesh, axes, rows: int = 1) -> None:
-    bar = figure.colorbar(mesh, ax=axes, shrink=0.8, pad=0.02, aspect=25 * rows)
-    bar.set_label("Samples in a hexagon")
-    bar.outline.set_linewidth(0.4)
+    look = {"orientation": "vertical", "shrink": 0.8, "pad": 0.02, "aspect": 25 * rows}
+    colour_bar(figure, mesh, axes, "Samples in a hexagon", **look)
 
 
 def _pairs(observed: xr.DataArray, predicted: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,15 +121,8 @@ def _corner(ax: "Axes", x: np.ndarray, y: np.ndarray, units: str | None) -> None
     if sst > 0:
         lines.append(f"R² {1 - sse / sst:.2f}".replace("-", "−"))
     lines.append(f"n {x.size:,}".replace(",", "\u2009"))
-    ax.text(
-        0.03,
-        0.97,
-        "\n".join(lines),
-        transform=ax.transAxes,
-        va="top",
-        fontsize=6.5,
-        bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5},
-    )
+    box = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5}
+    ax.text(0.03, 0.97, "\n".join(lines), transform=ax.transAxes, va="top", fontsize=6.5, bbox=box)
 
 
 @drawing

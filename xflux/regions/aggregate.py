@@ -1,7 +1,6 @@
 """Regional integrals of a flux: what da.flux.aggregate_regions does."""
 
 import re
-import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -14,18 +13,18 @@ from xflux.contents import after_sum, assumed_area_basis
 from xflux.contents import area_basis as basis_of
 from xflux.files import stamp
 from xflux.regions.cache import plan_for
-from xflux.regions.extent import WHOLE
+from xflux.regions.cover import WHOLE
 from xflux.regions.globe import GLOBAL, RIDING, check_labels, region_attrs
 from xflux.regions.kernel import CellLists, weighted_sums
 from xflux.regions.names import long_names
 from xflux.regions.weights import Weights, is_weights
 from xflux.temporal.bounds import dataset_bounds
+from xflux.temporal.calendar import AXES
 from xflux.temporal.convert import check_not_summed, to_amounts, valid_share, with_bounds
 from xflux.temporal.steps import stamped_at_starts, steps_of
 from xflux.units import CARBON_SUBSTANCES, UnitsError, amounts_left_out, factor, flux_variables, parse, usual_amount
-from xflux.values import decoded
+from xflux.values import decoded, warn
 
-TIMES = ("time", "month", "dayofyear")
 _VALID = {"units": "1", "long_name": "share of the region's weight and of the step's time that is valid"}
 _REMAINDER = {"unassigned": "integral outside all regions", "assigned": "integral inside the regions, all together"}
 _INTEGRATED = {"C": "gC", "CO2": "gC", "mol": "gC", "water": "kgH2O", "energy": "J"}
@@ -186,15 +185,13 @@ def weighing_basis(
     if own or (theirs and "area_basis_assumed" not in made):
         return own or theirs, False
     if theirs and not quiet:
-        warnings.warn(
+        warn(
             f"neither the flux nor the weights were told an area_basis, whether the flux is per m2 of land or of the "
-            f"whole cell; that of the weights, {theirs!r}, is assumed. Set attrs['area_basis'] or give area_basis=.",
-            UserWarning,
-            stacklevel=4,
+            f"whole cell; that of the weights, {theirs!r}, is assumed. Set attrs['area_basis'] or give area_basis=."
         )
     if theirs or quiet:
         return theirs or "cell", True
-    return assumed_area_basis(da, stacklevel=4)
+    return assumed_area_basis(da)
 
 
 def _check_global(weights: Weights) -> None:
@@ -215,11 +212,9 @@ def _warn_of_extent(weights: Weights) -> None:
         shown = none if len(none) <= 20 else [*none[:20], f"{len(none) - 20} more"]
         said = [f"only a part of {', '.join(part)}"] if part else []
         said += [f"nothing of {', '.join(shown)}"] if none else []
-        warnings.warn(
+        warn(
             f"the grid covers {' and '.join(said)}: what lies outside the grid adds nothing, and valid_fraction says "
-            f"what share is there.",
-            UserWarning,
-            stacklevel=4,
+            f"what share is there."
         )
 
 
@@ -239,7 +234,7 @@ def integrated_units(da: xr.DataArray) -> tuple[float, str, bool]:
 def _integrate(da: xr.DataArray, plan: CellLists) -> xr.DataArray:
     """(…, time, stat, group): the sum and the valid weight of every group; lazy where the flux is."""
     lead = [dim for dim in da.dims if dim not in ("lat", "lon")]
-    lead.sort(key=lambda dim: dim in TIMES)  # stable: time comes last
+    lead.sort(key=lambda dim: dim in AXES)  # stable: time comes last
     da = da.transpose(*lead, "lat", "lon")
     sums = weighted_sums(da.values, plan) if da.chunks is None else _lazy(da.data, plan)
     coords = {name: coord for name, coord in da.coords.items() if not {"lat", "lon"} & set(coord.dims)}
@@ -278,7 +273,7 @@ def _in_one_task(finish: Callable[[xr.DataArray], xr.Dataset], sums: xr.DataArra
 
     The sums are small: as arrays on dask, their regions, months and shares would cost more than the sums themselves.
     """
-    lead = [dim for dim in sums.dims if dim not in (*TIMES, "_stat", "_group")]
+    lead = [dim for dim in sums.dims if dim not in (*AXES, "_stat", "_group")]
     sums = sums.chunk(dict.fromkeys(sums.dims, -1) | dict.fromkeys(lead, "auto"))
     members = {name: coord for name, coord in sums.coords.items() if set(lead) & set(coord.dims)}
     shape = [1 if dim in lead else size for dim, size in sums.sizes.items()]
@@ -328,7 +323,7 @@ def _labelled(
     # Of the whole region, on the grid or not.
     whole = totals[:count] / np.where(weights.extent > 0, weights.extent, 1)
     share = _share(valid.isel(_group=slice(0, count)), whole)
-    if not weights.has_globe:
+    if weights.globe is None:
         return _named(regions, share, labels).assign_attrs(sums.attrs)
     assigned, everything = regions.sum("_group"), valid.sum("_group")
     if include_global:

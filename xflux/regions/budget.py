@@ -1,6 +1,5 @@
 """The table that goes into a paper: mean ± spread by region and period, with the globe."""
 
-import warnings
 from collections.abc import Hashable, Iterable, Mapping
 
 import numpy as np
@@ -9,7 +8,7 @@ import xarray as xr
 from xflux.cells import standardise
 from xflux.contents import riding
 from xflux.files import stamp
-from xflux.regions.aggregate import TIMES, integrate, integrated_units, weighing_basis
+from xflux.regions.aggregate import integrate, integrated_units, weighing_basis
 from xflux.regions.cache import plan_for
 from xflux.regions.covariance import spread_of_sum
 from xflux.regions.globe import check_labels, with_global
@@ -17,9 +16,11 @@ from xflux.regions.names import long_names
 from xflux.temporal import standardise as standardise_time
 from xflux.temporal import to_amounts
 from xflux.temporal.bounds import dataset_bounds
+from xflux.temporal.calendar import AXES
 from xflux.temporal.convert import own_riding, valid_share, variable_of
 from xflux.temporal.steps import steps_of
 from xflux.units import UnitsError, flux_variables, parse, usual_amount
+from xflux.values import warn
 
 Periods = Iterable[tuple[int, int]] | Mapping[str, tuple[int, int]]
 
@@ -158,7 +159,7 @@ def yearly_integrals(da, source, units: str, regions, land_fraction=None, area_b
     Years that the time axis covers in part are left out: ``attrs["partial"]`` lists them. Without a time axis it is the
     rate per year, and what the map covers.
     """
-    timeless = not set(TIMES) & set(da.dims)
+    timeless = not set(AXES) & set(da.dims)
     step_units = units if timeless else parse(units).amount
     bounds = dataset_bounds(source) if "time" in da.dims else None
     if "region" in da.dims:
@@ -192,7 +193,7 @@ def _whole_years(both: xr.Dataset, covered: np.ndarray) -> xr.Dataset:
 def _has_globe(da, source, regions, land_fraction, area_basis) -> bool:
     source = standardise(source)
     basis = weighing_basis(standardise(da), regions, integrated_units(da)[2], area_basis, quiet=True)[0]
-    return plan_for(source, regions, basis, land_fraction)[0].has_globe
+    return plan_for(source, regions, basis, land_fraction)[0].globe is not None
 
 
 def _by_period(yearly: xr.Dataset, dims: list[Hashable], periods: Periods | None) -> xr.Dataset:
@@ -234,11 +235,7 @@ def _of_period(part: xr.Dataset, dims: list[Hashable]) -> xr.Dataset:
 
 def _name_partial(years: list[int]) -> None:
     if years:
-        warnings.warn(
-            f"the time axis covers {', '.join(map(str, years))} only in part: left out of the budget.",
-            UserWarning,
-            stacklevel=5,
-        )
+        warn(f"the time axis covers {', '.join(map(str, years))} only in part: left out of the budget.")
 
 
 def _common_years(has: xr.DataArray, dims: list[Hashable], years: np.ndarray) -> tuple[int, int]:
@@ -271,11 +268,9 @@ def _check_period(name: str, first: int, last: int, chosen: np.ndarray, years: n
     if not chosen.size:
         raise ValueError(f"period {name!r} holds none of the whole years {years.min()}–{years.max()}.")
     if chosen.size < last - first + 1:
-        warnings.warn(
+        warn(
             f"period {name!r}: only {chosen.size} of its {last - first + 1} years are whole in the data "
-            f"({chosen.min()}–{chosen.max()}); the mean is over these.",
-            UserWarning,
-            stacklevel=5,
+            f"({chosen.min()}–{chosen.max()}); the mean is over these."
         )
 
 
@@ -284,11 +279,9 @@ def _name_incomplete(period: str, has: xr.DataArray, dims: list[Hashable]) -> No
     each = has.stack(_each=dims) if dims else has.expand_dims("_each")
     lacking = [_label(one, dims) for one in each if not one]
     if 0 < len(lacking) < each.size:
-        warnings.warn(
+        warn(
             f"period {period!r}: {', '.join(lacking)} lack{'s' * (len(lacking) == 1)} a part of its years and "
-            f"{'is' if len(lacking) == 1 else 'are'} left out.",
-            UserWarning,
-            stacklevel=5,
+            f"{'is' if len(lacking) == 1 else 'are'} left out."
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xflux.files import at_home, digest, require_place, require_seal, seal, whole
+from xflux.files import at_home, digest, inside, require_place, require_seal, seal, whole
 
 _KIND = "xflux region weights"
 _FORMATS = (f"{_KIND} 1", f"{_KIND} 2")
@@ -112,12 +112,11 @@ def load_weights(path: str | Path) -> xr.DataArray:
 
 
 def _read(path: Path) -> xr.Dataset:
-    parts = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
     kind: dict[str, Any] = {"engine": "zarr", "consolidated": False} if path.is_dir() else {"engine": "netcdf4"}
     if not path.is_dir():
         require_seal(path)
     with xr.open_dataset(path, **kind) as ds:
-        if ds.nbytes > _DENSEST * sum(p.stat().st_size for p in parts):
+        if ds.nbytes > _DENSEST * sum(p.stat().st_size for p in inside(path)):
             raise ValueError(f"{ds.nbytes} bytes of values are not in it")
         return ds.load()
 

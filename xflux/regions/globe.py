@@ -1,11 +1,10 @@
 """GLOBAL: what falls in the regions and what falls in none, as long as the two are known to belong together."""
 
-import warnings
-
 import numpy as np
 import xarray as xr
 
 from xflux.temporal.convert import own_riding
+from xflux.values import warn
 
 GLOBAL = "GLOBAL"
 RIDING = ("unassigned", "assigned")
@@ -53,12 +52,10 @@ def with_global(sums: xr.DataArray) -> xr.DataArray:
     elif lost:
         whole = whole * np.nan
     if lost or (rest is not None and whole.chunks is None and bool((whole.isnull() & rest.notnull()).any())):
-        warnings.warn(
+        warn(
             "GLOBAL is unknown: what lies in no region (the coordinate 'unassigned') is lost, or was not changed with "
             "the regions, as by arithmetic, a mean or a choice of regions. Integrate with include_global=True, or do "
-            "the same to sums of all regions and to 'unassigned', and drop the coordinate 'assigned'.",
-            UserWarning,
-            stacklevel=3,
+            "the same to sums of all regions and to 'unassigned', and drop the coordinate 'assigned'."
         )
     sums = sums.assign_coords(region=sums["region"].astype(str))
     whole = whole.expand_dims(region=[GLOBAL], axis=-1).transpose(*sums.dims)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xflux.values import check
+
 _BLOCK_BYTES = 16 * 2**20
 
 
@@ -88,7 +90,6 @@ def weighted_sums(values: np.ndarray, plan: CellLists, threads: int | None = Non
         (…, 2, groups) float64: sum, valid weight.
     """
     from xflux.regions.compiled import group_sums
-    from xflux.values import check
 
     lead = values.shape[:-2]
     cells = values.shape[-2] * values.shape[-1]

@@ -1,13 +1,12 @@
 """Land fractions: in whatever form they come, on the grid at hand."""
 
-import warnings
 from collections.abc import Hashable
 
 import numpy as np
 import xarray as xr
 
 from xflux.cells import Cells, carry, standardise
-from xflux.values import shares
+from xflux.values import shares, warn
 
 _NAMES = ("land_fraction", "sftlf")
 
@@ -50,11 +49,7 @@ def land_on(land_fraction: xr.DataArray, cells: Cells) -> np.ndarray:
     values = shares(land)
     bring = carry(land, cells)
     if not bring.exact and bring(np.ones(land.shape)).min() < 0.999:
-        warnings.warn(
-            "land_fraction does not reach over all of the grid; cells outside it are taken as without land.",
-            UserWarning,
-            stacklevel=2,
-        )
+        warn("land_fraction does not reach over all of the grid; cells outside it are taken as without land.")
     return np.clip(bring(values), 0, 1).ravel()
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.cells import Cells, carry, standardise
-from xflux.regions.cover import Cover, by_cell, rows_of
-from xflux.regions.extent import extent, globe_share, sphere_shares
+from xflux.regions.cover import Cover, by_cell, extent, globe_share, rows_of, sphere_shares
 from xflux.regions.labels import read_labels
 
 

@@ -69,8 +69,9 @@ def unknown(name: str) -> str:
     inside = [text for key, text in known.items() if plain(name) and plain(name) in key]
     near = [known[key] for key in get_close_matches(plain(name), known, n=5, cutoff=0.6)]
     meant = list(dict.fromkeys([*near, *inside]))[:5]
+    hint = f": did you mean {' or '.join(map(repr, meant))}?" if meant else "."
     return (
-        f"region {name!r} is unknown{f': did you mean {_or(meant)}?' if meant else '.'} Expected one of the sets "
+        f"region {name!r} is unknown{hint} Expected one of the sets "
         f"{', '.join(NAMES)}, a region of one, or a country by its name or ISO code (DEU)."
     )
 
@@ -92,7 +93,3 @@ def long_names(regions: str, labels: list[str]) -> list[str] | None:
             return None
         known = tables["countries"] | CHAPTER_NAMES | RECCAP2
     return [{GLOBAL: "Globe", **known}.get(label, label) for label in map(str, labels)]
-
-
-def _or(names: list[str]) -> str:
-    return " or ".join(map(repr, names))

@@ -4,11 +4,10 @@ Edges are straight in the coordinates in which they are given. In a projection t
 rings that cross the antimeridian are unwrapped, and those that go around a pole are closed over it.
 """
 
-import warnings
-
 import numpy as np
 
 from xflux.regions.shapes import made_valid
+from xflux.values import warn
 
 _PIECE_METRES = 10_000.0
 _PIECE_DEGREES = 0.1
@@ -86,7 +85,7 @@ def _check_areas(shapes: list, labels: np.ndarray) -> None:
     if len(none) == len(labels):
         raise ValueError(f"none of the {len(labels)} regions has an area: all are empty.")
     if none:
-        warnings.warn(f"regions that are empty have no area: {', '.join(none)}.", UserWarning, stacklevel=2)
+        warn(f"regions that are empty have no area: {', '.join(none)}.")
 
 
 def _check_degrees(shapes: list) -> None:
@@ -113,13 +112,8 @@ def folded(shape):
         return shape
     valid, window = made_valid(shape), shapely.box(-180, -90.01, 180, 90.01)
     turns = range(int(np.floor((west + 180) / 360)), int(np.ceil((east - 180) / 360)) + 1)
-    return shapely.union_all([_areas(shapely.intersection(_turned(valid, -360.0 * k), window)) for k in turns])
-
-
-def _turned(shape, degrees: float):
-    import shapely
-
-    return shapely.transform(shape, lambda points: points + [degrees, 0.0])
+    turned = [shapely.transform(valid, lambda points, k=k: points - [360.0 * k, 0.0]) for k in turns]
+    return shapely.union_all([_areas(shapely.intersection(one, window)) for one in turned])
 
 
 def _areas(shape):
@@ -141,13 +135,10 @@ def _unprojected(shape, crs):
     to_degrees = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform
     parts = []
     for polygon in _areas(made_valid(shape)).geoms:
-        outside, *holes = (_ring(shapely.segmentize(r, longest), to_degrees) for r in _rings(polygon))
+        rings = polygon.exterior, *polygon.interiors
+        outside, *holes = (_ring(shapely.segmentize(ring, longest), to_degrees) for ring in rings)
         parts.append(outside.difference(shapely.union_all(holes)) if holes else outside)
     return _areas(shapely.union_all(parts))
-
-
-def _rings(polygon):
-    return polygon.exterior, *polygon.interiors
 
 
 def _ring(ring, to_degrees):
@@ -157,9 +148,7 @@ def _ring(ring, to_degrees):
     points = shapely.get_coordinates(ring)
     lon, lat = to_degrees(*(points if ring.is_ccw else points[::-1]).T)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        raise ValueError(
-            "a region reaches beyond what its coordinate system can show: bring it to degrees with to_crs."
-        )
+        raise ValueError("a region reaches beyond what its coordinate system can show: bring it to degrees by to_crs.")
     lon = np.unwrap(lon, period=360)
     turn = lon[-1] - lon[0]
     if abs(turn) > 180:

@@ -12,8 +12,17 @@ import xarray as xr
 
 from xflux.cells import Cells
 from xflux.files import at_home
-from xflux.regions.cover import Cover, box_cover, by_cell, latitude_band_limits, latitude_bands, rows_of
-from xflux.regions.extent import GLOBE, extent, globe_share
+from xflux.regions.cover import (
+    GLOBE,
+    Cover,
+    box_cover,
+    by_cell,
+    extent,
+    globe_share,
+    latitude_band_limits,
+    latitude_bands,
+    rows_of,
+)
 from xflux.regions.masks import mask_cover, the_mask
 from xflux.regions.names import NAMES, REGIONMASK, land_regions
 from xflux.regions.polygons import is_polygons, overlapping, polygons_of
@@ -90,28 +99,24 @@ def land_cover(name: str, regions: Mapping[str, set[str]], cells: Cells) -> Cove
 
     A country that belongs to several of the regions makes a group of its own, which counts for each of them.
     """
+    from scipy.sparse import csr_array
+
     shared: dict[tuple[int, ...], set[str]] = {}
     for code in sorted(set().union(*regions.values())):  # sums do not depend on how strings are hashed
         shared.setdefault(tuple(i for i, codes in enumerate(regions.values()) if code in codes), set()).add(code)
     _, rings = grouped({str(owners): codes for owners, codes in shared.items()})
     everything, whole = _shares(rings, cells, len(shared) + 1)
     belongs = np.array([[i in owners for owners in shared] for i in range(len(regions))], dtype="float64")
-    share = _sparse(belongs) @ everything[: len(shared)]
+    share = csr_array(belongs) @ everything[: len(shared)]
     share.sort_indices()
     on_grid = dict(extent=None, land_extent=1.0)
     if whole is not None:
-        land = extent(_sparse(np.ones((1, len(whole)))) @ everything, cells, whole.sum(keepdims=True))
+        land = extent(csr_array(np.ones((1, len(whole)))) @ everything, cells, whole.sum(keepdims=True))
         on_grid = dict(extent=extent(share, cells, belongs @ whole[:-1]), land_extent=float(land[0]))
     overlap = any(len(owners) > 1 for owners in shared)
     own = np.minimum(by_cell(everything[: len(shared)]), 1.0) if overlap else None
     labels = np.array(list(regions))
     return Cover(name, labels, share, by_cell(everything), complete=True, own=own, overlapping=overlap, **on_grid)
-
-
-def _sparse(matrix: np.ndarray):
-    from scipy.sparse import csr_array
-
-    return csr_array(matrix)
 
 
 def _shares(rings: Rings, cells: Cells, groups: int):

@@ -9,8 +9,7 @@ from xflux.cells import Cells, locate, points_of, standardise
 from xflux.contents import area_basis as basis_of
 from xflux.contents import check_basis
 from xflux.files import stamp
-from xflux.regions.cover import Cover
-from xflux.regions.extent import globe_share, rounded
+from xflux.regions.cover import Cover, globe_share, rounded
 from xflux.regions.kernel import CellLists
 from xflux.regions.land import land_on, own_land
 from xflux.regions.sets import cover_of
@@ -44,10 +43,6 @@ class Weights:
     globe_extent: float = 1.0
     overlapping: bool = False
     basis_assumed: bool = False
-
-    @property
-    def has_globe(self) -> bool:
-        return self.globe is not None
 
     def bare(self) -> "Weights":
         """Without the rows and the map, for tasks that need to know the rest."""
@@ -98,9 +93,7 @@ def weigh(cover: Cover, cells: Cells, area: np.ndarray, basis: str, land: np.nda
 
 def is_weights(regions: object) -> bool:
     """Whether ``regions`` are region weights made earlier: dims (region, lat, lon), units m2."""
-    return (
-        isinstance(regions, xr.DataArray) and "region" in regions.dims and str(regions.attrs.get("units", "")) == "m2"
-    )
+    return isinstance(regions, xr.DataArray) and "region" in regions.dims and regions.attrs.get("units") == "m2"
 
 
 def read_weights(weights: xr.DataArray, here: Cells) -> Weights:
@@ -239,8 +232,6 @@ def to_dataarray(weights: Weights, grid: xr.DataArray | xr.Dataset) -> xr.DataAr
         np.stack([region, lat, lon]), weights.rows.data, (len(count), nlat, nlon), has_duplicates=False, sorted=True
     )
     coords = {"region": weights.labels, "lat": grid["lat"], "lon": grid["lon"]}
-    if weights.globe is not None:
-        coords["cell_weight"] = (("lat", "lon"), weights.globe.reshape(nlat, nlon), {"units": "m2"})
     attrs = {"units": "m2", "long_name": "weight of the cell in the region", "regions": weights.name}
     if weights.overlapping:
         attrs["regions_overlap"] = 1
@@ -250,6 +241,7 @@ def to_dataarray(weights: Weights, grid: xr.DataArray | xr.Dataset) -> xr.DataAr
     whole = np.divide(total, weights.extent, out=np.full(len(total), np.nan), where=weights.extent > 0)
     coords["whole_weight"] = ("region", whole, {"units": "m2", "long_name": "weight of the whole region"})
     if weights.globe is not None:
+        coords["cell_weight"] = (("lat", "lon"), weights.globe.reshape(nlat, nlon), {"units": "m2"})
         attrs["globe_weight"] = float(weights.globe.sum() / weights.globe_extent)
     attrs |= {"provenance": stamp(f"region_weights(regions={weights.name!r})")}
     return xr.DataArray(data, coords, ("region", "lat", "lon"), name="region_weight", attrs=attrs)

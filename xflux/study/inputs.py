@@ -1,6 +1,5 @@
 """What a study file points at: towers at their drivers, the driver grid, and the regional target."""
 
-import glob
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from xflux import drivers, temporal, towers
-from xflux.reading import blamed_on, netcdf
+from xflux.reading import blamed_on, matching, netcdf
 from xflux.study import published
 from xflux.study.base import land_share, study_base
 from xflux.study.config import StudyConfig, StudyError, Target
@@ -88,9 +87,8 @@ def input_files(config: StudyConfig) -> Files:
     for key, patterns in named_files(config).items():
         found: list[Path] = []
         for pattern in patterns:
-            path = folder / pattern
-            matches = [path] if path.exists() else [Path(m) for m in sorted(glob.glob(str(path)))]
-            missing += [] if matches else [f"  {key} = {str(path)!r}"]
+            matches = matching(folder / pattern)
+            missing += [] if matches else [f"  {key} = {str(folder / pattern)!r}"]
             found += matches
         files[key] = list(dict.fromkeys(found))
     if missing:

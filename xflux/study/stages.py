@@ -8,21 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from xflux.files import claim, digest, file_digest, read_json, replace, versions, write_json
+from xflux.files import claim, digest, file_digest, inside, read_json, replace, versions, write_json
 
 KIND = "xflux run"
 
 
 def _sizes(path: Path) -> list:
     """The size of a file, or of every file of a folder with its name: a Zarr store that lost a chunk has others."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return [[str(f.relative_to(path)), f.stat().st_size] for f in files]
+    return [[str(f.relative_to(path)), f.stat().st_size] for f in inside(path)]
 
 
 def _state(path: Path) -> list:
     """What tells, without reading it, that a file or folder has not changed."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    return [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in inside(path)]
 
 
 class RunFolder:

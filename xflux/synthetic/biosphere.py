@@ -1,7 +1,5 @@
 """Plant functional types, what satellites see of them, and the true fluxes, for a block of cells."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,12 +1,12 @@
 """Land, mean climate, weather and an ENSO-like mode of the synthetic Earth."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
+from xflux.cells import cell_area
+from xflux.regions import region_weights
 from xflux.synthetic.fields import autoregressive, el_nino, smooth_fields
 
 PATTERNS = 40
@@ -36,9 +36,6 @@ class Land:
 def make_land(resolution: float) -> Land:
     """The 18 RECCAP2 regions of the shipped polygons on a regular grid; Greenland and Antarctica are left out."""
     from scipy.ndimage import gaussian_filter1d
-
-    from xflux.cells import cell_area
-    from xflux.regions import region_weights
 
     rows = round(180 / resolution) if np.isfinite(resolution) and 0.25 <= resolution <= 30 else 0
     if not rows or abs(rows * resolution - 180) > 1e-9:

@@ -1,7 +1,5 @@
 """Random fields on the sphere and random series in time."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

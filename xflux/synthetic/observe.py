@@ -1,7 +1,5 @@
 """What is seen of the synthetic Earth: towers, fires, inversions, a bottom-up product."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +50,7 @@ def place(land: Land, uneven: float, count: int, rng: np.random.Generator) -> np
     return rng.choice(land.size, count, p=chance / chance.sum())
 
 
-def towers(world: World, settings: Settings, rng: np.random.Generator) -> xr.Dataset:
+def towers(world: World, settings: "Settings", rng: np.random.Generator) -> xr.Dataset:
     """Daily tower records: two to all years each, three days in four of good quality."""
     land, days = world.land, world.days
     cell = place(land, settings.uneven, settings.towers, rng)
@@ -99,7 +97,7 @@ def fires(wai: np.ndarray, gpp: np.ndarray, shares: np.ndarray, land: Land, tota
     return (burnt * (total / now if now > 0 else 0)).astype(np.float32)
 
 
-def inversions(world: World, settings: Settings, rng: np.random.Generator) -> xr.Dataset:
+def inversions(world: World, settings: "Settings", rng: np.random.Generator) -> xr.Dataset:
     """Truth and fires by month, and errors: by region and season, correlated between inversions, small in sum."""
     land, size = world.land, settings.inversion_error
     truth, time = by_month(world.ter - world.gpp, world.days)

@@ -1,7 +1,5 @@
 """The synthetic Earth: its settings, its parts in the toolkit's schema, and how it is made."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +9,7 @@ import xarray as xr
 
 from xflux import drivers
 from xflux.display import described
+from xflux.regions import aggregate_regions
 from xflux.synthetic import observe
 from xflux.synthetic.biosphere import TYPES, Hidden, block, pft_shares
 from xflux.synthetic.climate import Climate, make_climate, make_land
@@ -86,12 +85,12 @@ class Settings:
                 f"at least 2 towers, in whole numbers, and a positive GPP are needed, got {self.towers} and {self.gpp}"
             )
 
-    def without_biases(self) -> Settings:
+    def without_biases(self) -> "Settings":
         """The same world, observed without bias."""
         return dataclasses.replace(self, night_bias=0.0, uneven=0.0, inversion_error=0.0)
 
 
-def earth(resolution: float = 2.0, years: int = 6, seed: int = 0, *, biases: bool = True, **settings: float) -> Earth:
+def earth(resolution: float = 2.0, years: int = 6, seed: int = 0, *, biases: bool = True, **settings: float) -> "Earth":
     """A world whose true fluxes are known, with towers and inversions that err as the real ones do.
 
     Land are the 18 RECCAP2 regions. Climate has seasons, weather of a few days' memory and an ENSO-like mode of about
@@ -206,7 +205,7 @@ class Earth:
         size = f"{grid['lat'].size} × {grid['lon'].size} cells"
         return described(f"xflux.synthetic.Earth: {size}, seed {self.seed}", facts)
 
-    def observed(self, *, biases: bool = True, **settings: float) -> Earth:
+    def observed(self, *, biases: bool = True, **settings: float) -> "Earth":
         """The same world, observed otherwise: other towers and inversions of the same truth.
 
         Parameters
@@ -325,8 +324,6 @@ class Earth:
     @cached_property
     def target(self) -> xr.DataArray:
         """NEE of the inversions (their NBE without the fires) by region, (inversion, region, time), PgC month-1."""
-        from xflux.regions import aggregate_regions
-
         nee = (self.inversions["nbe"] - self.fire).assign_attrs(self.inversions["nbe"].attrs, includes_fire=0)
         sums = aggregate_regions(nee, "reccap2", land_fraction=self.land_fraction)
         return sums.transpose("inversion", "region", "time").rename("nee").assign_attrs(adjusted_for="fire")

@@ -1,7 +1,5 @@
 """The state of a synthetic Earth on its land cells, from which truth, drivers and observations are made."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

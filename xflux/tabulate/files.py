@@ -1,7 +1,6 @@
 """From what stands on a command line to products by name: patterns, files a year, several inversions, regions."""
 
 import re
-import warnings
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from glob import glob
@@ -14,6 +13,7 @@ from xflux import temporal
 from xflux.catalogue import open_product, products
 from xflux.reading import blamed_on
 from xflux.regions.names import NAMES, land_regions
+from xflux.values import warn
 
 STEPS = 31
 """Steps that are read at once, of files one after another."""
@@ -122,10 +122,9 @@ def _hint(files: dict[str, list[str]]) -> None:
         globs = [re.sub(r"<\w+>|Y{4}(M{2})?(D{2})?|_v?\d[\w.]*(?=\.nc)", "*", text) for text in patterns.split(", ")]
         for name in names:
             if any(fnmatch(name, one) for one in globs):
-                warnings.warn(
+                warn(
                     f"{name} is called like the product {product!r}: --product {product} reads it with that "
-                    f"product's sign, units and area basis; it was read as an ordinary file.",
-                    stacklevel=3,
+                    f"product's sign, units and area basis; it was read as an ordinary file."
                 )
                 return
 

@@ -3,11 +3,11 @@
 import numpy as np
 import xarray as xr
 
-from ..contents import as_statistic
-from ..units import UnitsError, parse
-from .bounds import warn
-from .convert import each_flux, finish, grouped, integrals, restamped, to_amounts, valid_share
-from .steps import Steps, carried_periods, needed_steps, of_years
+from xflux.contents import as_statistic
+from xflux.temporal.convert import each_flux, finish, grouped, integrals, restamped, to_amounts, valid_share
+from xflux.temporal.steps import Steps, carried_periods, needed_steps, of_years
+from xflux.units import UnitsError, parse
+from xflux.values import warn
 
 GAP = 1e-3
 """Share of a year that may be missing without making it another year: a third of a day."""

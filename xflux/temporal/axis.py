@@ -6,11 +6,12 @@ from collections.abc import Hashable
 import numpy as np
 import xarray as xr
 
-from .bounds import bounds_name, dataset_bounds, raw_bounds, warn
-from .calendar import COMMON_YEAR, DAY, LEAP_YEAR, Calendar
-from .dates import decode, plain
-from .riding import RIDING, STAMP, ridden
-from .stamps import inferred_steps
+from xflux.temporal.bounds import bounds_name, dataset_bounds, raw_bounds
+from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_YEAR, Calendar
+from xflux.temporal.dates import decode, plain
+from xflux.temporal.riding import RIDING, STAMP, ridden
+from xflux.temporal.stamps import inferred_steps
+from xflux.values import warn
 
 _NAMES = re.compile(r"(valid_|forecast_|obs_)?(time|date)s?(_?(counter|axis|centered|instant))?|t|datetime", re.I)
 _UNITS = re.compile(r"^\s*\w+\s+since\s+\d|^\s*(day|month|year)s?\s+as\s+%", re.I)

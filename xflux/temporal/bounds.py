@@ -6,28 +6,19 @@ writes the first and the last stamp of its input. They are believed where they t
 """
 
 import re
-import sys
-import warnings
 
 import numpy as np
 import xarray as xr
 
-from .calendar import DAY, Calendar
-from .dates import decode
-from .riding import is_own, ridden
-from .stamps import inferred_steps, sit_alike
+from xflux.temporal.calendar import DAY, Calendar
+from xflux.temporal.dates import decode
+from xflux.temporal.riding import is_own, ridden
+from xflux.temporal.stamps import inferred_steps, sit_alike
+from xflux.values import warn
 
 _MINUTE = 60_000_000
 _NAME = re.compile(r"(time|valid|clim|date).*(bnd|bound)|(bnd|bound)s?_time", re.I)
 _DROP = "drop them where they are wrong: ds.drop_vars({name!r})"
-
-
-def warn(text: str) -> None:
-    """Warn at the line outside xflux that called it."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == "xflux":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(text, UserWarning, stacklevel=level)
 
 
 def bounds_name(ds: xr.Dataset) -> str | None:

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from ..contents import without_units
-from ..units import CARBON_SUBSTANCES, Units, UnitsError, amounts_left_out, factor, flux_variables, parse
-from ..values import RANGES, checked
-from .axis import standardise
-from .bounds import dataset_bounds, time_bounds
-from .calendar import MEAN_YEAR
-from .riding import MONTHS, STAMP
-from .steps import Steps, carried, needed_steps, of_years, steps_of
+from xflux.contents import without_units
+from xflux.temporal.axis import standardise
+from xflux.temporal.bounds import dataset_bounds, time_bounds
+from xflux.temporal.calendar import MEAN_YEAR
+from xflux.temporal.riding import MONTHS, STAMP
+from xflux.temporal.steps import Steps, carried, needed_steps, of_years, steps_of
+from xflux.units import CARBON_SUBSTANCES, Units, UnitsError, amounts_left_out, factor, flux_variables, parse
+from xflux.values import RANGES, checked
 
 _PERIODS = {"MS": "month", "ME": "month", "M": "month", "YS": "year", "YE": "year", "Y": "year"}
 RIDING_ALONG = (

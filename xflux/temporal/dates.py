@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from .calendar import in_gregorian_years, mean_year
+from xflux.temporal.calendar import in_gregorian_years, mean_year
 
 _MONTHS_SINCE = re.compile(r"^\s*(month|year)s?\s+since\s+(\d{1,4})(?:-(\d{1,2}))?(?:-(\d{1,2}))?", re.I)
 _ABSOLUTE = re.compile(r"^\s*(day|month|year)s?\s+as\s+%Y", re.I)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .calendar import DAY
-from .steps import Steps, days_in_months
+from xflux.temporal.calendar import DAY
+from xflux.temporal.steps import Steps, days_in_months
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from .calendar import Calendar
+from xflux.temporal.calendar import Calendar
 
 EDGES = ("step_start", "step_stop")
 """Coordinates over time that carry the steps of a DataArray, which cannot have bounds, where its stamps do not tell."""

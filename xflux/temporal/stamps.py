@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from .calendar import DAY, Calendar
+from xflux.temporal.calendar import DAY, Calendar
 
 _HOUR = DAY // 24
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from .bounds import dataset_bounds, given_steps
-from .calendar import COMMON_YEAR, DAY, LEAP_SHARE, LEAP_YEAR, MEAN_YEAR, MONTH_DAYS, Calendar
-from .riding import EDGES, MONTHS, MOST_MONTHS, RIDING
-from .stamps import inferred_steps
+from xflux.temporal.bounds import dataset_bounds, given_steps
+from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_SHARE, LEAP_YEAR, MEAN_YEAR, MONTH_DAYS, Calendar
+from xflux.temporal.riding import EDGES, MONTHS, MOST_MONTHS, RIDING
+from xflux.temporal.stamps import inferred_steps
 
 _UNITS = {"month": 1, "year": 12}
 

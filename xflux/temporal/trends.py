@@ -3,12 +3,12 @@
 import numpy as np
 import xarray as xr
 
-from ..units import flux_variables
-from ..values import checked
-from .averages import whole_years
-from .axis import standardise
-from .bounds import dataset_bounds
-from .convert import own_riding, variable_of
+from xflux.temporal.averages import whole_years
+from xflux.temporal.axis import standardise
+from xflux.temporal.bounds import dataset_bounds
+from xflux.temporal.convert import own_riding, variable_of
+from xflux.units import flux_variables
+from xflux.values import checked
 
 METHODS = ("theil-sen", "least-squares", "ar1")
 FEWEST = 3

@@ -1,20 +1,20 @@
 """Drivers at the towers: the nearest valid land cell, matched in time."""
 
-from __future__ import annotations
-
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xflux import temporal
 from xflux.cells import standardise
+from xflux.display import some_of
 from xflux.temporal.calendar import AXES
-from xflux.towers.folds import great_circle_km, require_places, site_table, some_of
+from xflux.towers.folds import EARTH_RADIUS_KM, great_circle_km, require_places, site_table
 from xflux.towers.when import match_times
-from xflux.values import decoded, warn_of_fills
+from xflux.units import conversion
+from xflux.values import decoded, warn, warn_of_fills
 
 
 def colocate(towers: xr.Dataset, grid: xr.Dataset, max_distance: float = 50, keep: Iterable[str] = ()) -> xr.Dataset:
@@ -71,7 +71,7 @@ def colocate(towers: xr.Dataset, grid: xr.Dataset, max_distance: float = 50, kee
     (at_sites,), towers = placed.fields, placed.towers
     out = towers.rename({d: f"{d}_tower" for d in drivers if d in towers and d not in keep})
     for name in drivers:
-        warn_of_fills(at_sites[name].values, f"driver {name!r}", stacklevel=3)
+        warn_of_fills(at_sites[name].values, f"driver {name!r}")
         values = at_samples(at_sites[name], grid, placed.number, towers)
         out[name] = _own(decoded(towers[name]), values) if name in keep else values
     return out.assign_coords(placed.coords)
@@ -97,18 +97,16 @@ def at_cells(towers: xr.Dataset, grids: list[xr.Dataset], needed: Iterable[str],
     """Grids on the same cells, at the nearest cell of every tower where each of ``needed`` has a value."""
     names, lat, lon, number = site_table(towers)
     require_places(names, lat, lon, "colocate")
-    cells, distance = _nearest_valid(grids, set(needed), lat, lon, max_distance)
-    reached = np.isfinite(distance)
-    towers, number, names, cells, distance = _drop_unreached(towers, number, names, cells, distance, max_distance)
-    index = {d: xr.DataArray(i, dims="site") for d, i in zip(("lat", "lon"), cells, strict=True)}
+    cells = _nearest_valid(grids, set(needed), lat, lon, max_distance)
+    _tell_unreached(names, cells.index, max_distance)
+    kept = np.isin(number, cells.index)
+    towers, number = towers.isel(sample=kept), cells.index.get_indexer(number[kept])
+    index = {d: xr.DataArray(cells[d].to_numpy(), dims="site") for d in ("lat", "lon")}
     fields = [g.isel(index).drop_vars(["lat", "lon"], errors="ignore").compute() for g in grids]
     place = {"units": "km", "long_name": "great-circle distance from the tower to the centre of its cell"}
-    coords = {
-        "cell_lat": ("sample", grids[0]["lat"].values[cells[0]][number]),
-        "cell_lon": ("sample", grids[0]["lon"].values[cells[1]][number]),
-        "cell_distance": ("sample", distance[number], place),
-    }
-    return Placed(towers, number, lat[reached], fields, coords)
+    coords = {f"cell_{d}": ("sample", grids[0][d].values[cells[d]][number]) for d in ("lat", "lon")}
+    coords["cell_distance"] = ("sample", cells["km"].to_numpy()[number], place)
+    return Placed(towers, number, lat[cells.index], fields, coords)
 
 
 def _drivers(grid: xr.Dataset) -> list[str]:
@@ -138,39 +136,32 @@ def _check_keep(towers: xr.Dataset, drivers: list[str], keep: list[str]) -> None
             )
 
 
-def _nearest_valid(grids: list[xr.Dataset], drivers: set[str], lat, lon, max_distance: float):
-    """(lat index, lon index) and distance of every site's cell; index −1 where none is in reach."""
-    rows, cols, km = _candidates(grids[0], lat, lon, max_distance)
-    cell = np.full((2, len(lat)), -1)
-    distance = np.full(len(lat), np.inf)
+def _nearest_valid(grids: list[xr.Dataset], drivers: set[str], lat, lon, max_distance: float) -> pd.DataFrame:
+    """Cell (lat and lon index, km) by number of the site, of those that have one in reach."""
+    near = _candidates(grids[0], lat, lon, max_distance)
+    rank = near.groupby("site").cumcount()
+    found = near.iloc[:0]
     # nearest first: most sites need one look, and lazy grids are read at few cells
-    for first, last in ((0, 1), (1, 5), (5, 21), (21, None)):
-        looking = [s for s in range(len(lat)) if cell[0, s] < 0 and len(rows[s]) > first]
-        if not looking:
-            continue
-        r = np.concatenate([rows[s][first:last] for s in looking])
-        c = np.concatenate([cols[s][first:last] for s in looking])
-        owner = np.concatenate([np.full(len(rows[s][first:last]), s) for s in looking])
-        d = np.concatenate([km[s][first:last] for s in looking])
-        valid = np.logical_and.reduce([_has_drivers(g, [n for n in g if n in drivers], r, c) for g in grids])
-        for i in np.flatnonzero(valid)[::-1]:  # backwards: the nearest is written last
-            cell[:, owner[i]], distance[owner[i]] = (r[i], c[i]), d[i]
-    return cell, distance
+    for first, last in ((0, 1), (1, 5), (5, 21), (21, len(near))):
+        look = near[(rank >= first) & (rank < last) & ~near["site"].isin(found["site"])]
+        if len(look):
+            at = look["lat"].to_numpy(), look["lon"].to_numpy()
+            valid = np.logical_and.reduce([_has_drivers(g, [n for n in g if n in drivers], *at) for g in grids])
+            found = pd.concat([found, look[valid].drop_duplicates("site")])
+    return found.set_index("site").sort_index()
 
 
-def _candidates(grid: xr.Dataset, lat, lon, max_distance: float):
+def _candidates(grid: xr.Dataset, lat, lon, max_distance: float) -> pd.DataFrame:
     """For every site the cells within ``max_distance`` km, nearest first."""
     glat, glon = np.asarray(grid["lat"].values, float), np.asarray(grid["lon"].values, float)
-    rows, cols, km = [], [], []
-    for y, x in zip(lat, lon, strict=True):
-        near = np.flatnonzero(np.abs(glat - y) <= np.rad2deg(max_distance / 6371.0) + 1e-9)
-        d = great_circle_km(y, x, glat[near, None], glon[None, :])
-        r, c = np.nonzero(d <= max_distance)
-        order = np.argsort(d[r, c], kind="stable")
-        rows.append(near[r[order]])
-        cols.append(c[order])
-        km.append(d[r[order], c[order]])
-    return rows, cols, km
+    parts = []
+    for site, (y, x) in enumerate(zip(lat, lon, strict=True)):
+        near = np.flatnonzero(np.abs(glat - y) <= np.rad2deg(max_distance / EARTH_RADIUS_KM) + 1e-9)
+        km = great_circle_km(y, x, glat[near, None], glon[None, :])
+        row, col = np.nonzero(km <= max_distance)
+        cells = pd.DataFrame({"site": site, "lat": near[row], "lon": col, "km": km[row, col]})
+        parts.append(cells.sort_values("km", kind="stable"))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _has_drivers(grid: xr.Dataset, drivers: list[str], rows, cols) -> np.ndarray:
@@ -181,34 +172,26 @@ def _has_drivers(grid: xr.Dataset, drivers: list[str], rows, cols) -> np.ndarray
     )
 
 
-def _drop_unreached(towers, number, names, cells, distance, max_distance):
-    """Without the sites that have no cell; the sites are named in a warning, and in an error if none is left."""
-    lost = ~np.isfinite(distance)
-    if lost.all():
+def _tell_unreached(names: np.ndarray, reached: pd.Index, max_distance: float) -> None:
+    """The sites that have no cell are named in a warning, and in an error where that is all."""
+    lost = np.delete(names, reached)
+    if not len(reached):
         raise ValueError(
             f"no tower has a cell with drivers within {max_distance} km (sites {some_of(names)}): check the "
             "longitudes and the grid's extent, fill coastal cells (drivers.fill_nearest) or raise max_distance"
         )
-    if not lost.any():
-        return towers, number, names, cells, distance
-    warnings.warn(
-        f"{int(lost.sum())} of {len(names)} sites have no cell with drivers within {max_distance} km and are left out: "
-        f"{some_of(names[lost])}",
-        stacklevel=3,
-    )
-    kept = ~lost[number]
-    renumber = np.cumsum(~lost) - 1
-    return towers.isel(sample=kept), renumber[number[kept]], names[~lost], cells[:, ~lost], distance[~lost]
+    if len(lost):
+        warn(
+            f"{len(lost)} of {len(names)} sites have no cell with drivers within {max_distance} km and are left out: "
+            f"{some_of(lost)}"
+        )
 
 
 def at_samples(at_sites: xr.DataArray, grid: xr.Dataset, number: np.ndarray, towers: xr.Dataset) -> xr.DataArray:
     """A driver's series at the sites → its value at every sample."""
     axis = next((d for d in AXES if d in at_sites.dims), None)
-    attrs = {
-        k: v
-        for k, v in at_sites.attrs.items()
-        if k in ("units", "long_name", "proxy_for", "source", "comment", "formula")
-    }
+    about = ("units", "long_name", "proxy_for", "source", "comment", "formula")
+    attrs = {k: v for k, v in at_sites.attrs.items() if k in about}
     if axis is None:
         return xr.DataArray(at_sites.values[number], dims="sample", attrs=attrs)
     series, step = match_times(at_sites.transpose(axis, "site"), axis, grid, towers)
@@ -232,8 +215,6 @@ def _own(own: xr.DataArray, driver: xr.DataArray) -> xr.DataArray:
 
 def converted(own: xr.DataArray, have: str, want: str) -> xr.DataArray:
     """Units of a driver; temperatures have an offset, and the rest a factor."""
-    from xflux.units import conversion
-
     try:
         scale, offset = conversion(have, want)
     except ValueError as problem:

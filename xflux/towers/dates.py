@@ -1,7 +1,5 @@
 """Dates as networks, pandas and spreadsheets write them."""
 
-from __future__ import annotations
-
 import re
 
 import pandas as pd

@@ -4,8 +4,6 @@ Sources: Pastorello et al. (2020, doi:10.1038/s41597-020-0534-3); https://fluxne
 https://ameriflux.lbl.gov/data/aboutdata/data-variables.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.resources
 import os
@@ -16,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from xflux.towers.averages import to_days
 from xflux.towers.dates import dates
-from xflux.towers.days import to_days
 from xflux.towers.sites import column_named
 from xflux.towers.text import layout, load
 from xflux.towers.values import CARBON, check_direction, daily_rate, numbers
@@ -36,11 +34,6 @@ DAILY_FLUX = 86400e-6 * 12.011
 def column_table() -> dict:
     """The table of tower variables (``data/towers.toml``)."""
     return tomllib.loads(importlib.resources.files("xflux.data").joinpath("towers.toml").read_text())
-
-
-def is_auxiliary(path: str) -> bool:
-    """Whether a file of the family holds no fluxes (downscaled reanalysis, metadata)."""
-    return AUXILIARY.search(os.path.basename(path)) is not None
 
 
 def is_fluxnet(source: pd.DataFrame | Path) -> bool:
@@ -134,7 +127,9 @@ def _site(name: str, comments: Iterable[str]) -> str:
 
 def _columns(name: str, header: list[str], targets: Mapping[str, str], more: tuple[str, ...]) -> dict[str, str]:
     """Our name → the file's column."""
-    targets = {target: _position(column, header) for target, column in targets.items()}
+    for target, column in targets.items():
+        at = _positions(column, header)  # FC_1_1_1 for FC, where that is the only one
+        targets = targets | ({target: at[0]} if column not in header and len(at) == 1 else {})
     missing = [c for c in (*targets.values(), *more) if c not in header]
     if missing:
         like = [c for c in header if c[:2] in (missing[0][:2], "FC") and not c.endswith(("_QC", "UNC", "_TEST"))][:12]
@@ -161,12 +156,6 @@ def _columns(name: str, header: list[str], targets: Mapping[str, str], more: tup
 def _positions(column: str, header: list[str]) -> list[str]:
     """AmeriFlux's columns of one variable by position (horizontal, vertical, replicate), the topmost first."""
     return sorted(c for c in header if re.fullmatch(rf"{re.escape(column)}(_\d+_\d+)?_(\d|A)", c))
-
-
-def _position(column: str, header: list[str]) -> str:
-    """The column itself, or the only one that measures it at a position: FC_1_1_1 for FC."""
-    found = _positions(column, header)
-    return found[0] if column not in header and len(found) == 1 else column
 
 
 def _uncertainties(target: str, column: str) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Folds by site: a site is never split between training and validation (Sect. 3.4)."""
 
-from __future__ import annotations
-
 import numpy as np
 import xarray as xr
+
+from xflux.display import some_of
 
 EARTH_RADIUS_KM = 6371.0
 
@@ -38,11 +38,6 @@ def require_places(names: np.ndarray, lat: np.ndarray, lon: np.ndarray, what: st
             f"{what} needs the place of every tower, but lat/lon are NaN at {len(lost)} of {len(names)} sites: "
             f"{some_of(lost)}. Give read_towers a site list: sites= (columns site, lat, lon, igbp) or a BADM file."
         )
-
-
-def some_of(names, most: int = 12) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(str, names[:most])) + more
 
 
 def site_folds(towers: xr.Dataset, folds: int = 10, seed: int = 0, distance: float | None = None) -> xr.DataArray:

@@ -4,8 +4,6 @@ Source: Ukkola et al. (2022, doi:10.5194/essd-14-449-2022): dims (time, y, x), o
 where a half hour was measured or gap-filled well, ``latitude``, ``longitude`` and ``IGBP_veg_short`` as variables.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +13,10 @@ import pandas as pd
 import xarray as xr
 
 from xflux.reading import check_size
+from xflux.temporal import time_bounds
 from xflux.towers import plain
+from xflux.towers.averages import to_days
 from xflux.towers.colocation import converted
-from xflux.towers.days import to_days
 from xflux.towers.fluxnet import SITE, column_table
 from xflux.towers.sites import NAMES
 from xflux.towers.values import CARBON, check_direction, daily_rate, numbers
@@ -26,11 +25,8 @@ from xflux.values import decoded
 SUFFIXES = (".nc", ".nc4", ".cdf", ".netcdf")
 _SITE_ATTRS = ("site_code", "site_id", "fluxnet_id", "fluxnet_site_code", "site_name")
 _IGBP = ("IGBP_veg_short", "igbp", "IGBP", "IGBP_class")
+_PER_STEP = ("mm", "kgm-2", "kg/m2")
 _WITHIN = {pd.Timedelta("30min"): 48, pd.Timedelta("1h"): 24}
-
-
-def is_netcdf(source: pd.DataFrame | Path) -> bool:
-    return not isinstance(source, pd.DataFrame) and source.suffix.lower() in SUFFIXES
 
 
 def read(name: str, source: Path, variable, variables, units: Mapping[str, str], dayfirst=None) -> pd.DataFrame:
@@ -110,7 +106,7 @@ def _one_site(ds: xr.Dataset, source: Path, wanted: Mapping, units: Mapping, ste
     given = {k: units.get(c, units.get(k, ds[c].attrs.get("units"))) for k, c in wanted.items() if k in frame}
     time, per_day = _steps(ds, source)
     if per_day > 1:
-        sums = [k for k in frame if _per_step(given[k])]
+        sums = [k for k in frame if (given[k] or "").replace(" ", "") in _PER_STEP]
         frame, time = to_days(frame, time, per_day, sums, targets)
         given |= {k: f"{given[k]} d-1" for k in sums if k not in targets}
     step = time.diff().min() if len(time) > 1 else pd.Timedelta("1D")
@@ -126,10 +122,6 @@ def _one_site(ds: xr.Dataset, source: Path, wanted: Mapping, units: Mapping, ste
         "time_step": "month" if step >= pd.Timedelta("28D") else "day",
     }
     return out
-
-
-def _per_step(unit: str | None) -> bool:
-    return (unit or "").replace(" ", "") in ("mm", "kgm-2", "kg/m2")
 
 
 def _check_targets(ds: xr.Dataset, source: Path, targets: Mapping, given: Mapping) -> None:
@@ -157,8 +149,6 @@ def _convert(ds: xr.Dataset, frame: pd.DataFrame, given: dict, targets: Mapping,
 
 def _steps(ds: xr.Dataset, source: Path) -> tuple[pd.Series, int]:
     """Start of every step, from bounds where the file has them, and how many make a day (1: days or longer)."""
-    from xflux.temporal import time_bounds
-
     time = pd.Series(ds["time"].values)
     step = time.diff().min() if len(time) > 1 else pd.Timedelta("1D")
     named = ds["time"].attrs.get("bounds") or ds["time"].encoding.get("bounds")

@@ -1,7 +1,5 @@
 """Plain tables (CSV, parquet): one row a sample, columns like site, time, NEE, NEE_QC, Tair, lat, lon, IGBP."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

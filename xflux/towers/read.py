@@ -1,10 +1,6 @@
 """Tower files as published, and plain tables, as one Dataset over ``sample``."""
 
-from __future__ import annotations
-
-import glob
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,11 +9,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xflux.reading import blamed_on
+from xflux.display import some_of
+from xflux.reading import blamed_on, matching
 from xflux.towers import fluxnet, netcdf, plain
-from xflux.towers.folds import some_of
 from xflux.towers.sites import site_list
-from xflux.values import warn_of_fills
+from xflux.values import warn, warn_of_fills
 
 
 def read_towers(
@@ -99,7 +95,8 @@ def read_towers(
     tables, step = [], set()
     for name, source in _files(paths):
         with blamed_on(source, "a table of towers") if isinstance(source, Path) else nullcontext():
-            kind = netcdf if netcdf.is_netcdf(source) else fluxnet if fluxnet.is_fluxnet(source) else plain
+            is_netcdf = isinstance(source, Path) and source.suffix.lower() in netcdf.SUFFIXES
+            kind = netcdf if is_netcdf else fluxnet if fluxnet.is_fluxnet(source) else plain
             tables.append(kind.read(name, source, variable, variables, units or {}, dayfirst))
         step.add(tables[-1].attrs["time_step"])
     if len(step) > 1:
@@ -112,7 +109,7 @@ def read_towers(
     _refuse_twice(table, tables)
     table = _select(_without_flag(table, tables, targets, qc), targets, qc, start, end, every_day)
     for target in targets:
-        warn_of_fills(table[target].to_numpy(float), target, stacklevel=3)
+        warn_of_fills(table[target].to_numpy(float), target)
     table = _with_places(table, None if sites is None else site_list(sites, set(table["site"])))
     threshold = np.nan if qc is None else float(qc)
     attrs = {"time_step": step.pop(), "quality_threshold": threshold, "sources": _sources(tables)}
@@ -130,17 +127,15 @@ def _files(paths) -> list[tuple[str, pd.DataFrame | Path]]:
     for one in given:
         text = os.fspath(one)
         if os.path.isdir(text):
-            raise FileNotFoundError(
-                f"{text!r} is a folder: give a pattern, e.g. {os.path.join(text, 'FLX_*_DD_*.csv')!r}"
-            )
-        matches = [text] if os.path.exists(text) else sorted(glob.glob(text, recursive=True))
+            raise FileNotFoundError(f"{text!r} is a folder: give a pattern, e.g. '{text}/FLX_*_DD_*.csv'")
+        matches = matching(text)
         if not matches:
             raise FileNotFoundError(f"no tower file matches {text!r}: check the path or the pattern")
         found += matches
-    kept = [f for f in found if not fluxnet.is_auxiliary(f)]
+    kept = [f for f in found if not fluxnet.AUXILIARY.search(f.name)]
     if not kept:
         raise FileNotFoundError(f"{given} has only auxiliary files (ERAI, AUXMETEO, AUXNEE, BIF): give DD or HH")
-    return [(f, Path(f)) for f in kept]
+    return [(str(f), f) for f in kept]
 
 
 def _units(tables: list[pd.DataFrame], given: Mapping[str, str]) -> dict[str, str]:
@@ -160,8 +155,7 @@ def _units(tables: list[pd.DataFrame], given: Mapping[str, str]) -> dict[str, st
 
 
 def _sources(tables: list[pd.DataFrame]) -> str:
-    names = [os.path.basename(t.attrs["source"]) for t in tables]
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return some_of([os.path.basename(t.attrs["source"]) for t in tables], 8)
 
 
 def _refuse_twice(table: pd.DataFrame, tables: list[pd.DataFrame]) -> None:
@@ -184,9 +178,7 @@ def _without_flag(
         if qc is None or not lacking or len(lacking) == len(tables):
             continue
         names = [os.path.basename(tables[n].attrs["source"]) for n in lacking]
-        warnings.warn(
-            f"no quality flag for {target} in {some_of(names)}: no quality control there (qc={qc})", stacklevel=3
-        )
+        warn(f"no quality flag for {target} in {some_of(names)}: no quality control there (qc={qc})")
         table[f"_no_flag_{target}"] = table["_file"].isin(lacking)
     return table.drop(columns="_file")
 
@@ -207,7 +199,7 @@ def _select(table: pd.DataFrame, targets: list[str], qc: float | None, start, en
     if qc is not None:
         unknown = [t for t in targets if f"{t}_qc" not in table]
         if unknown:
-            warnings.warn(f"no quality flag for {', '.join(unknown)}: no quality control (qc={qc})", stacklevel=3)
+            warn(f"no quality flag for {', '.join(unknown)}: no quality control (qc={qc})")
         for target in set(targets) - set(unknown):
             if (highest := table[f"{target}_qc"].max()) > 1 + 1e-6:
                 raise ValueError(
@@ -237,10 +229,7 @@ def _with_places(table: pd.DataFrame, sites: pd.DataFrame | None) -> pd.DataFram
     lost = sorted(table.loc[table["lat"].isna() | table["lon"].isna(), "site"].unique())
     if lost:
         where = "sites= was not given" if sites is None else "not in sites="
-        warnings.warn(
-            f"no coordinates for {len(lost)} site(s): {', '.join(lost[:12])} ({where}); lat and lon are NaN there",
-            stacklevel=3,
-        )
+        warn(f"no coordinates for {len(lost)} site(s): {some_of(lost)} ({where}); lat and lon are NaN there")
     return table.sort_values(["site", "time"], kind="stable")
 
 

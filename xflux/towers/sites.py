@@ -1,8 +1,5 @@
 """Where the towers are: site lists and BADM files."""
 
-from __future__ import annotations
-
-import glob
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -10,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xflux.reading import blamed_on
+from xflux.reading import blamed_on, matching
 from xflux.towers.text import load
 
 NAMES = {
@@ -39,32 +36,24 @@ def site_list(sites, codes: Collection[str] = ()) -> pd.DataFrame:
     np.float64(2.0)
     """
     if isinstance(sites, pd.DataFrame):
-        return _from_badm(sites) if _is_badm(sites) else _from_list(sites, codes)
+        is_badm = {"SITE_ID", "VARIABLE", "DATAVALUE"} <= set(map(str, sites.columns))
+        return _from_badm(sites) if is_badm else _from_list(sites, codes)
     paths = [sites] if isinstance(sites, str | os.PathLike) else list(sites)
     parts = []
     for path in paths:
-        text = os.fspath(path)
-        found = [text] if os.path.exists(text) else sorted(glob.glob(text))
-        if not found:
-            raise FileNotFoundError(f"no site list matches {text!r}")
-        for file in found:
+        files = matching(path)
+        if not files:
+            raise FileNotFoundError(f"no site list matches {os.fspath(path)!r}")
+        for file in files:
             with blamed_on(file, "a list of sites"):
                 parts.append(site_list(_read(file), codes))
     joined = pd.concat(parts)
     return joined[~joined.index.duplicated()]
 
 
-def _read(path: str) -> pd.DataFrame:
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix == ".parquet":
-        return pd.read_parquet(path)
-    if suffix in (".xlsx", ".xls"):
-        return pd.read_excel(path)
-    return load(Path(path))
-
-
-def _is_badm(table: pd.DataFrame) -> bool:
-    return {"SITE_ID", "VARIABLE", "DATAVALUE"} <= set(map(str, table.columns))
+def _read(path: Path) -> pd.DataFrame:
+    readers = {".parquet": pd.read_parquet, ".xlsx": pd.read_excel, ".xls": pd.read_excel}
+    return readers.get(path.suffix.lower(), load)(path)
 
 
 def _from_badm(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,5 @@
 """Text tables as networks and spreadsheets write them: comment lines, separators, decimal commas, encodings."""
 
-from __future__ import annotations
-
 import codecs
 import gzip
 import re

@@ -1,7 +1,5 @@
 """Values of tower files: what is missing, and fluxes as rates per day."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping
@@ -11,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from xflux.contents import sign
+from xflux.units import UnitsError, factor, parse
 from xflux.values import found_fill
 
 # -9999 everywhere, -6999 in older files of AmeriFlux and of La Thuile
@@ -58,8 +57,6 @@ def daily_rate(
     Amounts per step, such as mm and gC m-2, count ``per_day`` times a day; those of whole months (``months``, their
     dates) are spread over their days. ``attrs`` may say what a bare mass is of. None is an unknown unit, left alone.
     """
-    from xflux.units import UnitsError, factor, parse
-
     if unit is None:
         return 1.0, None
     try:

@@ -1,13 +1,13 @@
 """Which step of a gridded driver a tower's sample falls in."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from xflux import align
-from xflux.temporal.calendar import COMMON_YEAR
+from xflux.temporal import time_bounds
+from xflux.temporal.calendar import COMMON_YEAR, DAY, Calendar
+from xflux.temporal.dates import date
 
 
 def match_times(series: xr.DataArray, axis: str, grid: xr.Dataset, towers: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -15,18 +15,16 @@ def match_times(series: xr.DataArray, axis: str, grid: xr.Dataset, towers: xr.Da
 
     ``axis`` is time, month or dayofyear. Towers with monthly steps take the mean of the grid's month.
     """
-    when = pd.DatetimeIndex(towers["time"].values)
+    when, monthly = pd.DatetimeIndex(towers["time"].values), towers.attrs.get("time_step") == "month"
+    if axis == "dayofyear" and monthly:
+        series, axis = align.by_month(series).transpose("month", "site"), "month"
     if axis == "month":
         return series.values, align.positions(series["month"].values, when.month.to_numpy())
     if axis == "dayofyear":
-        monthly = towers.attrs.get("time_step") == "month"
-        if not monthly:
-            wanted, last = when.day_of_year.to_numpy(), int(series["dayofyear"].max())
-            wanted = np.minimum(wanted, last) if last in (360, 365) else wanted
-            return series.values, align.positions(series["dayofyear"].values, wanted)
-        mean = align.by_month(series)
-        return mean.transpose("month", "site").values, align.positions(mean["month"].values, when.month.to_numpy())
-    if towers.attrs.get("time_step") == "month":
+        wanted, last = when.day_of_year.to_numpy(), int(series["dayofyear"].max())
+        wanted = np.minimum(wanted, last) if last in (360, 365) else wanted
+        return series.values, align.positions(series["dayofyear"].values, wanted)
+    if monthly:
         series = series.astype("float64").assign_coords(time=_middles(series["time"], grid)).resample(time="MS").mean()
         keys = series["time"].dt.year.values * 12 + series["time"].dt.month.values
         return series.transpose("time", "site").values, align.positions(keys, (when.year * 12 + when.month).to_numpy())
@@ -52,8 +50,6 @@ def _step_of_day(time: xr.DataArray, grid: xr.Dataset, when: pd.DatetimeIndex) -
 
 def _middles(time: xr.DataArray, grid: xr.Dataset) -> np.ndarray:
     """The middle of every step, by its bounds: a month may be stamped at its end."""
-    from xflux.temporal import time_bounds
-
     try:
         bounds = time_bounds(grid if "time" in grid.dims else time).values
     except ValueError:  # steps of unknown length go by their stamps
@@ -62,24 +58,13 @@ def _middles(time: xr.DataArray, grid: xr.Dataset) -> np.ndarray:
 
 
 def _bounds_in_days(time: xr.DataArray, grid: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Start and end of every step in days since 1900 in the grid's own calendar."""
-    from xflux.temporal import time_bounds
-
-    bounds = time_bounds(grid if "time" in grid.dims else time)
-    edges = np.stack([_ordinal(bounds.values[:, i]) for i in (0, 1)])
+    """Start and end of every step in days, in the grid's own calendar."""
+    bounds = time_bounds(grid if "time" in grid.dims else time).values
+    edges = Calendar.of(bounds).ticks(bounds).T / DAY
     # stamps within the day (12 h) of daily steps stand for the whole day
     daily = np.isclose(edges[1] - edges[0], 1.0)
     edges = np.where(daily, np.floor(edges[0]) + np.array([[0.0], [1.0]]), edges)
     return edges[0], edges[1]
-
-
-def _ordinal(times: np.ndarray) -> np.ndarray:
-    """Days since 1900-01-01 in the calendar of the times."""
-    if np.issubdtype(times.dtype, np.datetime64):
-        return (times - np.datetime64("1900-01-01", "ns")) / np.timedelta64(1, "D")
-    import cftime
-
-    return np.asarray(cftime.date2num(times, "days since 1900-01-01", calendar=times.flat[0].calendar), float)
 
 
 def _days(when: pd.DatetimeIndex, time: xr.DataArray) -> np.ndarray:
@@ -87,14 +72,10 @@ def _days(when: pd.DatetimeIndex, time: xr.DataArray) -> np.ndarray:
 
     In a calendar without leap days 29 February takes 28 February; in one of 360 days, the 31st takes the 30th.
     """
-    if np.issubdtype(time.dtype, np.datetime64):
-        return _ordinal(when.normalize().values.astype("datetime64[ns]"))
-    import cftime
-
-    calendar = time.values.flat[0].calendar
-    longest = {"360_day": np.full(13, 30), "noleap": np.append(0, COMMON_YEAR)}
-    longest["365_day"] = longest["noleap"]
-    most = np.asarray(longest.get(calendar, np.full(13, 31)))
-    day = np.minimum(when.day, most[when.month])
-    dates = zip(when.year, when.month, day, strict=True)
-    return _ordinal(np.array([cftime.datetime(y, m, d, calendar=calendar) for y, m, d in dates]))
+    calendar = Calendar.of(time.values)
+    if calendar.dtype.kind == "M":
+        return calendar.ticks(when.normalize().values) // DAY
+    longest = {365.0: COMMON_YEAR, 360.0: np.full(12, 30)}.get(calendar.mean_year, np.full(12, 31))
+    day = np.minimum(when.day, longest[when.month - 1])
+    days = [date(y, m, d, calendar.name) for y, m, d in zip(when.year, when.month, day, strict=True)]
+    return calendar.ticks(np.array(days)) // DAY

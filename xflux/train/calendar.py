@@ -7,8 +7,10 @@ import torch
 
 from xflux.align import months
 from xflux.temporal.calendar import MEAN_MONTH, MONTH_DAYS
+from xflux.temporal.steps import steps_of
 from xflux.train.constraints import MONTHS, RegionalTarget, training_target
-from xflux.train.data import GridRows, Setting
+from xflux.train.data import Setting
+from xflux.train.grid import GridRows
 from xflux.train.network import generator
 
 LONGEST_MONTH = 31.5  # d; longer steps are no parts of months
@@ -140,7 +142,11 @@ class Slots:
         chosen = []
         for rng, (training, _) in zip(rngs, years, strict=True):
             parts = []
-            for year in _some_years(rng, training, at_once):
+            if at_once == 1:
+                picked = [rng.choice(training)]
+            else:
+                picked = training if at_once == "all" else np.sort(rng.permutation(training)[:at_once])
+            for year in picked:
                 slots = np.flatnonzero(self.year == year)
                 start = rng.integers(0, max(len(slots) - months, 0) + 1)
                 parts.append(slots[start : start + months])
@@ -199,12 +205,6 @@ class Slots:
         return SlotSteps(torch.as_tensor(steps, device=self.device), matrix, picked, numbers)
 
 
-def _some_years(rng: np.random.Generator, training: np.ndarray, at_once: int | str) -> np.ndarray:
-    if at_once == 1:
-        return np.array([rng.choice(training)])
-    return training if at_once == "all" else np.sort(rng.permutation(training)[:at_once])
-
-
 def _validation_years(years) -> list[np.ndarray]:
     """The years that judge each member: those held out, or where there are none those that train it."""
     return [held_out if len(held_out) else training for training, held_out in years]
@@ -232,8 +232,6 @@ def _table_of_months(rows: GridRows, month: np.ndarray, weight: np.ndarray) -> n
     if rows.axis != "dayofyear":
         table[np.arange(len(month)), month - 1] = weight
         return table
-    from xflux.temporal.steps import steps_of
-
     position, month, days = steps_of(rows.steps).split("month")
     np.add.at(table, (position, month - 1), days)
     return table

@@ -6,7 +6,13 @@ import numpy as np
 
 from xflux.train.network import ACTIVATIONS
 
-SCHEDULES = (None, "cosine")
+CHOICES = {
+    "schedule": (None, "cosine"),
+    "activation": sorted(ACTIVATIONS),
+    "dtype": ("float32", "float64"),
+    "missing_drivers": ("raise", "drop"),
+}
+WHOLE_NUMBERS = "folds seed batch max_epochs patience validation_years block_rows resample_inversions".split()
 
 
 @dataclass(frozen=True)
@@ -78,18 +84,12 @@ class TrainConfig:
         for name in ("hidden", "members"):
             if np.ndim(getattr(self, name)):
                 object.__setattr__(self, name, tuple(np.asarray(getattr(self, name)).tolist()))
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule is {self.schedule!r}; expected one of {SCHEDULES}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation is {self.activation!r}; expected one of {sorted(ACTIVATIONS)}")
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype is {self.dtype!r}; expected 'float32' or 'float64'")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {known}")
         if self.resample_inversions < 0:
             raise ValueError(f"resample_inversions is {self.resample_inversions}; expected True, False or a number")
-        if self.missing_drivers not in ("raise", "drop"):
-            raise ValueError(f"missing_drivers is {self.missing_drivers!r}; expected 'raise' or 'drop'")
-        check_whole_numbers(self, "folds", "seed", "batch", "max_epochs", "patience", "validation_years", "block_rows")
-        check_whole_numbers(self, "resample_inversions")
+        check_whole_numbers(self, *WHOLE_NUMBERS)
         for name in ("folds", "batch", "max_epochs", "block_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 import xarray as xr
 
-from xflux import temporal
+from xflux import temporal, units
+from xflux.cells import standardise
 from xflux.display import contents_of, described, sized
+from xflux.regions.weights import is_weights
 from xflux.temporal.calendar import MEAN_YEAR, MONTH_DAYS, mean_year
 from xflux.temporal.steps import stamped_at_starts
 from xflux.train.config import check_whole_numbers, plain_numbers
@@ -133,8 +135,6 @@ class RegionalConstraint:
 
     def __post_init__(self):
 
-        from xflux.cells import standardise
-
         plain_numbers(self)
         _check_types(self, target=xr.DataArray, drivers=xr.Dataset)
         if self.bridge is not None and not (hasattr(self.bridge, "pixels") and hasattr(self.bridge, "regions")):
@@ -246,8 +246,6 @@ class LinearConstraint:
 
     def __post_init__(self):
 
-        from xflux.cells import standardise
-
         plain_numbers(self)
         _check_types(self, operator=xr.DataArray, drivers=xr.Dataset)
         object.__setattr__(self, "drivers", standardise(temporal.standardise(self.drivers)))
@@ -300,8 +298,6 @@ def _check_types(constraint: RegionalConstraint | LinearConstraint, **expected: 
 
 def _check_basis(constraint: RegionalConstraint, kind: str) -> None:
     """The model's flux is per m2 of land: raise where the bridge or the regions' areas are those of whole cells."""
-    from xflux.regions.weights import is_weights
-
     regions = constraint.regions if is_weights(constraint.regions) else None
     parts = {"bridge": constraint.bridge if kind == "bridge" else None, "regions": regions}
     for name, part in parts.items():
@@ -426,22 +422,15 @@ def _per_month(target: xr.DataArray, of_year: np.ndarray | float) -> np.ndarray 
     text = target.attrs.get("units")
     if text is None:
         raise ValueError("the target has no units; expected an amount of carbon per time, e.g. 'PgC month-1'")
-    mass, per = _split_units(str(text))
-    return mass if per == "month" else mass * of_year
-
-
-def _split_units(text: str) -> tuple[float, str]:
-    """PgC in one unit of `text`, and whether it is per month or per year."""
-    from xflux import units
-
     expected = f"the target is in {text!r}; expected an amount of carbon per month or year, e.g. 'PgC month-1'"
     try:
-        given = units.parse(text)
+        given = units.parse(str(text))
     except ValueError as error:
         raise ValueError(f"{expected} ({error})") from error
     if given.per_area or given.time not in ("month", "year"):
         raise ValueError(expected)
-    return units.factor(f"{given.amount} yr-1", "PgC yr-1"), given.time
+    mass = units.factor(f"{given.amount} yr-1", "PgC yr-1")
+    return mass if given.time == "month" else mass * of_year
 
 
 def match_regions(target: tuple[str, ...], given: tuple[str, ...], what: str) -> np.ndarray:

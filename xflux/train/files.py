@@ -1,12 +1,11 @@
 """One file of named arrays with a JSON text in its header (safetensors): for models and checkpoints. Never pickle."""
 
-import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 
-from xflux.files import at_home, whole
+from xflux.files import at_home, digest, plain, whole
 from xflux.reading import blamed_on
 
 FORMAT = 1
@@ -17,8 +16,8 @@ def write(path: str | Path, kind: str, text: dict, arrays: dict[str, np.ndarray]
     from safetensors.numpy import save
 
     arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
-    body = json.dumps(text, default=_plain)
-    header = {"kind": kind, "format": str(FORMAT), "json": body, "sha256": _digest(body, arrays)}
+    body = json.dumps(text, default=plain)
+    header = {"kind": kind, "format": str(FORMAT), "json": body, "sha256": digest(body, arrays)}
     with whole(path, kind) as part:
         part.write_bytes(save(arrays, metadata=header))
     return at_home(path)
@@ -54,24 +53,5 @@ def _check_header(path: Path, kind: str, header: dict[str, str], arrays: dict[st
     version = header.get("format", "")
     if not version.isdigit() or int(version) > FORMAT:
         raise ValueError(f"{path} has format {version!r}; this xflux reads up to {FORMAT}: install a newer xflux")
-    if "sha256" in header and header["sha256"] != _digest(header.get("json", ""), arrays):
+    if "sha256" in header and header["sha256"] != digest(header.get("json", ""), arrays):
         raise ValueError(f"{path} is damaged: its contents do not have the checksum that was written; write it again")
-
-
-def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
-    """SHA-256 of the text and of every array with its name: safetensors itself notices lengths only."""
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _plain(value):
-    """JSON form of NumPy and pandas values."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return str(value)

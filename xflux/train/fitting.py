@@ -2,7 +2,6 @@
 
 import logging
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -25,6 +24,7 @@ from xflux.train.model import GPU_BLOCK, FluxModel
 from xflux.train.network import Network, generator
 from xflux.train.objective import loss_weight, mean_squared_error, total_loss
 from xflux.train.regional import RegionalTerm
+from xflux.values import warn
 
 log = logging.getLogger("xflux.train")
 
@@ -94,10 +94,8 @@ def fit(
         resample_inversions=config.resample_inversions,
         units={name: str(towers[name].attrs.get("units", "")) for name in targets if name in towers},
     )
-    rows = tower_rows(
-        towers, drivers, targets, config.folds, config.seed, config.block_distance, config.missing_drivers,
-        config.weights,
-    )  # fmt: skip
+    places = config.folds, config.seed, config.block_distance
+    rows = tower_rows(towers, drivers, targets, *places, config.missing_drivers, config.weights)
     terms = _terms(towers, constraints, rows, config, setting)
     run = Trainer(rows, terms, config, setting)
     with threads_for_kernels() if run.network.fused(run.x) else nullcontext():
@@ -151,9 +149,8 @@ class Trainer:
         self.term_names = _tower_terms(setting.targets) + [n for t in terms for n in t.names]
         weight = [1.0] * len(setting.targets) + [w for t in terms for w in t.weights]
         self.weight = torch.tensor(weight, dtype=torch.float64, device=device)
-        self.log_variance = torch.zeros(
-            len(self.members), len(self.term_names), dtype=torch.float64, device=device, requires_grad=True
-        )
+        shape = len(self.members), len(self.term_names)
+        self.log_variance = torch.zeros(shape, dtype=torch.float64, device=device, requires_grad=True)
         longest = max(len(rows.training(m)) for m in range(config.folds))
         self.batch = min(config.batch, longest)
         self.steps = -(-longest // self.batch)
@@ -193,10 +190,9 @@ class Trainer:
             term.finish()
         lost = [member for member, value in zip(self.members, self.best_value, strict=True) if not np.isfinite(value)]
         if lost and self.records:
-            warnings.warn(
+            warn(
                 f"the held-out loss of member {', '.join(map(str, lost))} was never finite, so that its weights are "
-                "those that it started with: take a smaller learning_rate, or look at the history",
-                stacklevel=3,
+                "those that it started with: take a smaller learning_rate, or look at the history"
             )
 
     def _epoch(self, epoch: int) -> None:
@@ -321,11 +317,7 @@ class Trainer:
                 "learning_rate": ("epoch", stack["rate"]),
                 "best_epoch": ("member", self.best_epoch + 1),
             },
-            coords={
-                "epoch": np.arange(1, len(self.records) + 1),
-                "member": self.members,
-                "term": self.term_names,
-            },
+            coords={"epoch": np.arange(1, len(self.records) + 1), "member": self.members, "term": self.term_names},
             attrs={"steps_per_epoch": self.steps, "batch": self.batch},
         )
         for term in self.terms:
@@ -335,18 +327,13 @@ class Trainer:
 
     def model(self, towers: xr.Dataset, constraints) -> FluxModel:
         """The trained model."""
-        rows = self.rows
+        rows, scaling = self.rows, self.rows.scaling
         sites, first = np.unique(rows.site, return_index=True)
         finite = all(np.isfinite(tensor).all() for tensor in self.last.values())
         return FluxModel(
-            drivers=list(rows.scaling.drivers),
-            mean=rows.scaling.mean,
-            scale=rows.scaling.scale,
-            target_names=list(self.setting.targets),
-            target_units=rows.units,
-            weights=self.best,
+            *(list(scaling.drivers), scaling.mean, scaling.scale, list(self.setting.targets), rows.units, self.best),
             activation=self.config.activation,
-            driver_units=rows.scaling.units,
+            driver_units=scaling.units,
             last_weights=self.last if finite else None,  # no model holds weights that ran away
             history=self.history(),
             folds={str(s): int(rows.fold[i]) for s, i in zip(sites, first, strict=True)},

@@ -1,7 +1,5 @@
 """A linear constraint made ready for training: the rows that it looks at, the operator and its transpose."""
 
-import warnings
-
 import numpy as np
 import torch
 import xarray as xr
@@ -9,8 +7,10 @@ import xarray as xr
 from xflux.cells import positions
 from xflux.train.checkpoint import fingerprint
 from xflux.train.constraints import LinearConstraint, plain_options
-from xflux.train.data import GridRows, Scaling, Setting, grid_rows
+from xflux.train.data import Scaling, Setting
+from xflux.train.grid import GridRows, grid_rows
 from xflux.train.network import Network, blocks, generator
+from xflux.values import warn
 
 
 class LinearTerm:
@@ -178,10 +178,9 @@ def _view(constraint: LinearConstraint, rows: GridRows, entries, device):
     if not there.any():
         raise ValueError(f"the operator of constraint {constraint.name} sees no cell that has all drivers")
     if lost > 0:
-        warnings.warn(
+        warn(
             f"constraint {constraint.name}: {lost:.1%} of the operator's weight lies on cells without drivers, whose "
-            "flux counts as zero",
-            stacklevel=6,
+            "flux counts as zero"
         )
     n_steps = len(rows.days)
     seen, column = np.unique(pixel[there] * n_steps + step[there], return_inverse=True)

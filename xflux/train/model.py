@@ -11,6 +11,7 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict
 
 from xflux.contents import contents
+from xflux.display import described, named_units
 from xflux.reading import blamed_on
 from xflux.train import files
 from xflux.train.fused import one_thread_after_fork, relu_network
@@ -19,6 +20,7 @@ from xflux.train.network import ACTIVATIONS, blocks
 KIND = "xflux model"
 BLOCK = 1024  # rows at once, so that the activations stay in cache
 GPU_BLOCK = 262_144
+_AS_THEY_ARE = ("driver_units", "target_units", "activation", "folds", "config", "attrs")  # in a model file
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -81,10 +83,7 @@ class FluxModel:
                 _check_layers(self, which)
 
     def __repr__(self) -> str:
-        facts = self._facts()
-        width = max(map(len, facts)) + 2
-        lines = [f"  {k + ':':{width}}{v}" for k, v in facts.items()]
-        return "\n".join([f"<xflux.FluxModel: {self._title()}>", *lines])
+        return described(f"xflux.FluxModel: {self._title()}", self._facts())
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -94,7 +93,7 @@ class FluxModel:
         return f"<div><b>xflux.FluxModel</b>: {escape(self._title())}<table>{''.join(rows)}</table></div>"
 
     def _title(self) -> str:
-        fluxes = ", ".join(f"{name} ({self.target_units.get(name, '')})" for name in self.target_names)
+        fluxes = named_units(self.target_names, self.target_units)
         return f"{self.members} members, {len(self.drivers)} drivers → {fluxes}"
 
     def _facts(self) -> dict[str, str]:
@@ -102,7 +101,7 @@ class FluxModel:
         layers = [self.weights[f"weight{i}"] for i in range(len(self.weights) // 2)]
         sizes = [len(self.drivers), *(w.shape[2] for w in layers)]
         found = {
-            "drivers": ", ".join(f"{n} ({u})" if (u := self.driver_units.get(n)) else n for n in self.drivers),
+            "drivers": named_units(self.drivers, self.driver_units),
             "network": f"{' → '.join(map(str, sizes))}, {self.activation}, {layers[0].dtype}",
         }
         if "epoch" in self.history.sizes:
@@ -192,18 +191,9 @@ class FluxModel:
         if self.last_weights is not None:
             arrays |= {f"last.{k}": v for k, v in self.last_weights.items()}
         arrays |= {"mean": np.asarray(self.mean), "scale": np.asarray(self.scale)}
-        text = {
-            "drivers": list(self.drivers),
-            "driver_units": self.driver_units,
-            "targets": list(self.target_names),
-            "target_units": self.target_units,
-            "activation": self.activation,
-            "folds": self.folds,
-            "config": self.config,
-            "attrs": self.attrs,
-            "history": self.history.to_dict(encoding=False),
-        }
-        return files.write(path, KIND, text, arrays)
+        names = {"drivers": list(self.drivers), "targets": list(self.target_names)}
+        rest = {name: getattr(self, name) for name in _AS_THEY_ARE}
+        return files.write(path, KIND, names | rest | {"history": self.history.to_dict(encoding=False)}, arrays)
 
 
 def load_model(path: str | Path) -> FluxModel:
@@ -221,21 +211,11 @@ def load_model(path: str | Path) -> FluxModel:
             {name.removeprefix(part): array for name, array in arrays.items() if name.startswith(part)}
             for part in ("best.", "last.")
         )
+        rest = {name: text[name] for name in _AS_THEY_ARE}
         return FluxModel(
-            drivers=text["drivers"],
-            mean=arrays["mean"],
-            scale=arrays["scale"],
-            target_names=text["targets"],
-            target_units=text["target_units"],
-            weights=best,
-            activation=text["activation"],
-            driver_units=text["driver_units"],
-            last_weights=last or None,
-            history=xr.Dataset.from_dict(text["history"]),
-            folds=text["folds"],
-            config=text["config"],
-            attrs=text["attrs"],
-        )
+            text["drivers"], arrays["mean"], arrays["scale"], text["targets"], weights=best, last_weights=last or None,
+            history=xr.Dataset.from_dict(text["history"]), **rest,
+        )  # fmt: skip
 
 
 class _Attributes(BaseModel):

@@ -7,9 +7,13 @@ import torch
 import xarray as xr
 
 from xflux.cells import cell_area, positions
+from xflux.regions import region_weights
+from xflux.regions.cover import WHOLE
 from xflux.temporal.calendar import MEAN_MONTH
-from xflux.train.constraints import RegionalConstraint, match_regions
-from xflux.train.data import GridRows, Scaling, Setting, grid_rows
+from xflux.train.constraints import RegionalConstraint, RegionalTarget, match_regions
+from xflux.train.data import Scaling, Setting
+from xflux.train.grid import GridRows, grid_rows
+from xflux.values import warn
 
 GRAM = 1e-15  # Pg
 
@@ -86,8 +90,6 @@ def _check_overlap(constraint: RegionalConstraint, weights: xr.DataArray, table)
 
 def region_weights_of(constraint: RegionalConstraint) -> xr.DataArray:
     """The weights of the constraint's regions on its drivers' grid ``(region, lat, lon)``, m2."""
-    from xflux.regions import region_weights
-
     return region_weights(
         constraint.drivers, constraint.regions, area_basis="land", land_fraction=constraint.land_fraction
     )
@@ -154,3 +156,31 @@ def whole_of_bridge(
     if regions is None:
         return None
     return regional_pixels(replace(constraint, regions=regions), names, scaling, config)[0]
+
+
+def share_of_land(constraint: RegionalConstraint, names: np.ndarray, share: np.ndarray) -> dict[str, float]:
+    """Share of each region's land on which there are drivers; warns where that is less than the target is of."""
+    part = [f"{name} ({100 * s:.2g} %)" for name, s in zip(names, share, strict=True) if s < WHOLE]
+    if part:
+        warn(
+            f"constraint {constraint.name}: the drivers cover a part of the land only of {', '.join(part)}, the target "
+            "is the whole region's. Land without drivers adds nothing to the integral, as if its flux were zero; where "
+            "it is not, give drivers for all of the region, land_fraction= where it is sea, or a target of the part ("
+            "attrs['constraints'] has them as modelled_share)."
+        )
+    return {str(name): round(float(s), 6) for name, s in zip(names, share, strict=True)}
+
+
+def modelled(constraint: RegionalConstraint, target: RegionalTarget, area: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Numbers of the regions that have modelled land and a target; the others are left out by name."""
+    there = np.isfinite(target.values).any((0, 2))
+    lost = [name for name, a, t in zip(target.regions, area, there, strict=True) if not (a > 0 and t)]
+    kept = np.flatnonzero((area > 0) & there)
+    if not len(kept):
+        raise ValueError(f"no region of the target has a cell with all drivers: {lost}")
+    if lost:
+        warn(
+            f"constraint {constraint.name}: no modelled land or no target in {', '.join(lost)}: left out of the loss "
+            "and of the total"
+        )
+    return kept, lost

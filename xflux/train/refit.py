@@ -7,9 +7,10 @@ import numpy as np
 import torch
 import xarray as xr
 
+from xflux.bridge import FitOptions, fit_bridge
 from xflux.train.calendar import Slots
 from xflux.train.constraints import MONTHS, RegionalTarget
-from xflux.train.data import GridRows
+from xflux.train.grid import GridRows
 from xflux.train.integral import Integral
 from xflux.train.network import Network
 
@@ -22,8 +23,6 @@ def fitted_anew(bridge, field: xr.DataArray, weights: xr.DataArray, seed: int):
     R² is asked of what is left without the mean seasonal cycle where there are several members. The cycle alone makes
     up most of the variance: a few pixels follow it well and the level badly, and training moves the level.
     """
-    from xflux.bridge import FitOptions, fit_bridge
-
     given = getattr(bridge, "attrs", {})
     options = {f.name: given[f.name] for f in fields(FitOptions) if f.name in given} | {"seed": seed}
     if field.sizes["member"] > 1:

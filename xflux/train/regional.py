@@ -1,13 +1,11 @@
 """A regional constraint made ready for training: each member's target, the integral, losses and validation."""
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
 import torch
 import xarray as xr
 
-from xflux.regions.extent import WHOLE
 from xflux.train import interannual
 from xflux.train.calendar import Slots, SlotSteps, held_out_years
 from xflux.train.checkpoint import fingerprint
@@ -21,11 +19,14 @@ from xflux.train.pixels import (
     Pixels,
     bridge_pixels,
     keep_regions,
+    modelled,
     region_weights_of,
     regional_pixels,
+    share_of_land,
     whole_of_bridge,
 )
 from xflux.train.refit import bridge_of, bridge_state, check_months, fitted_anew, path_field
+from xflux.values import warn
 
 CONTROL_LIMIT = 2e8  # numbers of a stored field (member × pixel × step) beyond which there is no control variate
 PATH = 3  # epochs whose fields the bridge is fitted anew on
@@ -43,8 +44,8 @@ class RegionalTerm:
         target = read_target(constraint.target)
         make = bridge_pixels if constraint.kind == "bridge" else regional_pixels
         pixels, area, share = make(constraint, target.regions, scaling, config)
-        self.kept, self.left_out = _modelled(constraint, target, area)
-        self.modelled_share = _share_of_land(constraint, np.array(target.regions)[self.kept], share[self.kept])
+        self.kept, self.left_out = modelled(constraint, target, area)
+        self.modelled_share = share_of_land(constraint, np.array(target.regions)[self.kept], share[self.kept])
         target = target.of_regions(self.kept)
         self.target, self.regions = target, target.regions
         self.integral = self._integral(pixels)
@@ -114,11 +115,10 @@ class RegionalTerm:
             return False
         size = len(self.members) * len(self.integral.pixels.area) * self.calendar.n_slots
         if size > CONTROL_LIMIT and wanted:
-            warnings.warn(
+            warn(
                 f"constraint {self.constraint.name}: no control variate: a field of {len(self.members)} members × "
                 f"{len(self.integral.pixels.area)} pixels × {self.calendar.n_slots} steps is more than the "
-                f"{CONTROL_LIMIT:.0e} numbers that are kept",
-                stacklevel=6,
+                f"{CONTROL_LIMIT:.0e} numbers that are kept"
             )
         return size <= CONTROL_LIMIT
 
@@ -359,32 +359,24 @@ class RegionalTerm:
 
     def describe(self) -> dict:
         """What the model's attributes say about the constraint."""
-        pixels = self.integral.pixels
-        return {
-            "name": self.constraint.name,
+        pixels, held_out = self.integral.pixels, zip(self.members, self.years, strict=True)
+        asked = ("name", "total", "refit_bridge", "years_per_step", "anomalies")
+        return {key: getattr(self.constraint, key) for key in asked} | {
             "integral": self.constraint.kind,
             "regions": list(self.regions),
             "regions_left_out": self.left_out,
             "modelled_share": self.modelled_share,
-            "total": self.constraint.total,
             "weights": self.weights,
-            "refit_bridge": self.constraint.refit_bridge,
             "pixels": len(pixels.area),
             "pixels_incomplete": pixels.rows.incomplete,
             "control_variate": self.controlled,
-            "years_per_step": self.constraint.years_per_step,
-            "anomalies": self.constraint.anomalies,
-            "held_out_years": {
-                str(member): [int(year) for year in held_out]
-                for member, (_, held_out) in zip(self.members, self.years, strict=True)
-            },
+            "held_out_years": {str(member): list(map(int, years)) for member, (_, years) in held_out},
         }
 
     def finish(self) -> None:
         """Warn where the draws are too few for the inversions' range, or for their annual anomalies."""
-        beside = {"sampling_error": "range at region-steps", "anomaly_error": "annual anomalies at region-years"}
-        for key, what in beside.items():
-            self._warn_of_noise(key, *what.split(" at "))
+        self._warn_of_noise("sampling_error", "range", "region-steps")
+        self._warn_of_noise("anomaly_error", "annual anomalies", "region-years")
 
     def _warn_of_noise(self, key: str, beside: str, places: str) -> None:
         limit = self.constraint.sampling_error
@@ -394,12 +386,11 @@ class RegionalTerm:
         over = np.nan_to_num(error) > limit
         if over.any():
             region, step = np.unravel_index(np.nanargmax(error), error.shape)
-            warnings.warn(
+            warn(
                 f"constraint {self.constraint.name}: at the last epoch the standard error of a step's estimate is more "
                 f"than {limit} of the inversions' {beside} at {over.sum()} of {over.size} {places}, most "
                 f"({error[region, step]:.2g}) in {[*self.regions, 'the total'][region]}, step {step + 1}: "
-                f"draw more than pixels={self.constraint.pixels}",
-                stacklevel=5,
+                f"draw more than pixels={self.constraint.pixels}"
             )
 
     def history(self, records: dict[str, np.ndarray], epochs: np.ndarray) -> xr.Dataset:
@@ -426,10 +417,7 @@ class RegionalTerm:
             )
         noise = {
             "sampling_error": ("step", "standard error of a step's estimate over the inversions' range, members' rms"),
-            "anomaly_error": (
-                "year",
-                "standard error of a step's annual sums over the inversions' anomalies, rms",
-            ),
+            "anomaly_error": ("year", "standard error of a step's annual sums over the inversions' anomalies, rms"),
         }
         for key, (dim, text) in noise.items():
             if key in records:
@@ -488,33 +476,3 @@ class RegionalTerm:
 
     def _bridge_regions(self) -> np.ndarray:
         return self.constraint.bridge.regions["region"].values
-
-
-def _share_of_land(constraint: RegionalConstraint, names: np.ndarray, share: np.ndarray) -> dict[str, float]:
-    """Share of each region's land on which there are drivers; warns where that is less than the target is of."""
-    part = [f"{name} ({100 * s:.2g} %)" for name, s in zip(names, share, strict=True) if s < WHOLE]
-    if part:
-        warnings.warn(
-            f"constraint {constraint.name}: the drivers cover a part of the land only of {', '.join(part)}, the target "
-            "is the whole region's. Land without drivers adds nothing to the integral, as if its flux were zero; where "
-            "it is not, give drivers for all of the region, land_fraction= where it is sea, or a target of the part ("
-            "attrs['constraints'] has them as modelled_share).",
-            stacklevel=5,
-        )
-    return {str(name): round(float(s), 6) for name, s in zip(names, share, strict=True)}
-
-
-def _modelled(constraint: RegionalConstraint, target: RegionalTarget, area: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Numbers of the regions that have modelled land and a target; the others are left out by name."""
-    there = np.isfinite(target.values).any((0, 2))
-    lost = [name for name, a, t in zip(target.regions, area, there, strict=True) if not (a > 0 and t)]
-    kept = np.flatnonzero((area > 0) & there)
-    if not len(kept):
-        raise ValueError(f"no region of the target has a cell with all drivers: {lost}")
-    if lost:
-        warnings.warn(
-            f"constraint {constraint.name}: no modelled land or no target in {', '.join(lost)}: left out of the loss "
-            "and of the total",
-            stacklevel=5,
-        )
-    return kept, lost

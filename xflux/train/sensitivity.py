@@ -82,13 +82,10 @@ def _subsets(n: int, sizes: Sequence[int], draws: int, seed: int) -> list[tuple[
         elif size < n:
             rng = generator(seed, 6, size)
             some = {tuple(sorted(rng.choice(n, size, replace=False).tolist())) for _ in range(20 * draws)}
-            found += sorted(some)[:draws] if len(some) <= draws else sorted(_some(some, draws, rng))
+            some = sorted(some)
+            drawn = range(len(some)) if len(some) <= draws else sorted(rng.choice(len(some), draws, replace=False))
+            found += [some[i] for i in drawn]
     return [*found, tuple(range(n))]
-
-
-def _some(subsets: set, draws: int, rng: np.random.Generator) -> list:
-    ordered = sorted(subsets)
-    return [ordered[i] for i in rng.choice(len(ordered), draws, replace=False)]
 
 
 def _labelled(model, own: RegionalConstraint, constraint: RegionalConstraint, subset: tuple[int, ...]) -> xr.Dataset:

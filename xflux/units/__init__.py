@@ -9,10 +9,10 @@ it is. The registry is private and made when first needed; the application regis
 arrays. Prefixes are written out, because pint would take "mtC" (metric tonnes) for milli.
 """
 
-from .convert import conversion, factor, same
-from .fluxes import amounts_left_out, flux_variables, is_flux
-from .quantity import CARBON_SUBSTANCES, Units, parse, usual_amount, usual_rate
-from .registry import CARBON_MOLAR_MASS, CO2_MOLAR_MASS, UnitsError
+from xflux.units.convert import conversion, factor, same
+from xflux.units.fluxes import amounts_left_out, flux_variables, is_flux
+from xflux.units.quantity import CARBON_SUBSTANCES, Units, parse, usual_amount, usual_rate
+from xflux.units.registry import CARBON_MOLAR_MASS, CO2_MOLAR_MASS, UnitsError
 
 __all__ = [
     "CARBON_MOLAR_MASS",

@@ -2,8 +2,8 @@
 
 import re
 
-from .quantity import CARBON_SUBSTANCES, Units, parse
-from .registry import CHARACTERS, UnitsError, measured, read
+from xflux.units.quantity import CARBON_SUBSTANCES, Units, parse
+from xflux.units.registry import CHARACTERS, UnitsError, measured, read
 
 
 def factor(source: str | Units, target: str | Units) -> float:

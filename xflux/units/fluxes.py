@@ -5,8 +5,8 @@ from collections.abc import Hashable, Mapping
 
 import xarray as xr
 
-from .quantity import CARBON_SUBSTANCES, parse
-from .registry import UnitsError
+from xflux.units.quantity import CARBON_SUBSTANCES, parse
+from xflux.units.registry import UnitsError
 
 
 def is_flux(text: str, attrs: Mapping | None = None, substances: tuple[str, ...] = CARBON_SUBSTANCES) -> bool:

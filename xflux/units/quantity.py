@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .registry import UnitsError, read, refuse
+from xflux.units.registry import UnitsError, read, refuse
 
 CARBON_SUBSTANCES = ("C", "CO2", "mol")
 _AMOUNTS = {"water": "PgH2O", "energy": "ZJ"}
