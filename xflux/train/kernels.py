@@ -236,15 +236,17 @@ def _bias_sums(dz, strips, n_out, sums, at):
 
 @njit()
 def _layers_backward(
-    sizes, strips, activations, place, turned, weight_at, dz, spare, zeros, weight_sums, bias_sums, bias_at
+    sizes, targets, strips, activations, place, turned, weight_at, dz, spare, zeros, weight_sums, bias_sums, bias_at
 ):
     """Back through all layers: adds to the sums of weights and biases; ``dz`` holds the output's slope."""
-    for layer in range(len(sizes) - 2, -1, -1):
+    last = len(sizes) - 2
+    for layer in range(last, -1, -1):
         n_in, n_out = sizes[layer], sizes[layer + 1]
+        used = n_out if layer < last else targets  # the others pad a tile
         ld_h, strip_h = (TILE, STRIP) if layer == 0 else (STRIP, STRIP * n_in)
         for i in range(0, n_in, OUTER):
             h = _address(activations, place[layer] + i * ld_h)
-            for o in range(0, n_out, OUTER):
+            for o in range(0, used, OUTER):
                 goal = _address(weight_sums, (weight_at[layer] + i * n_out + o) * LANES)
                 _outer(h, ld_h, strip_h, _address(dz, o * STRIP), STRIP, STRIP * n_out, strips, goal, n_out * LANES)
         _bias_sums(dz, strips, n_out, bias_sums, bias_at[layer] * LANES)
@@ -257,7 +259,7 @@ def _layers_backward(
                 out = _address(spare, strip * STRIP * n_in + i * STRIP)
                 mask = _address(activations, place[layer] + strip * STRIP * n_in + i * STRIP)
                 w = _address(turned, weight_at[layer] + i)
-                _dense_mask(w, n_in, right, STRIP, n_out, out, STRIP, none, mask)
+                _dense_mask(w, n_in, right, STRIP, used, out, STRIP, none, mask)
         dz, spare = spare, dz
 
 
@@ -315,8 +317,9 @@ def backward(
             for t in range(slope.shape[0]):
                 dz[((r // STRIP) * n_out + t) * STRIP + r % STRIP] = slope[t, first + r]
         _layers_backward(
-            sizes, strips, activations, place, turned, weight_at, dz, spare, zeros, weight_sums, bias_sums, bias_at
-        )
+            sizes, slope.shape[0], strips, activations, place, turned, weight_at, dz, spare, zeros, weight_sums,
+            bias_sums, bias_at,
+        )  # fmt: skip
     for k in range(len(weights)):
         weight_slope[k] += weight_sums[k * LANES : (k + 1) * LANES].astype(np.float64).sum()
     for k in range(len(biases)):
