@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from xflux import load_model
 from xflux.study import StudyError, check_study, interannual, load_study, run_study, table
 from xflux.study import inputs as study_inputs
 from xflux.study.base import study_base
@@ -234,7 +235,16 @@ def test_anomalies_are_scored_by_part_of_the_years(written):
 
 @pytest.mark.slow
 def test_a_study_by_years_from_end_to_end(written, tmp_path):
-    run = run_study(load_study(written), tmp_path / "run", say=lambda _: None)
+    even = xr.DataArray(np.ones((6, 12)), {"lat": LAT, "lon": LON}, ("lat", "lon"), attrs={"units": "gC m-2 yr-1"})
+    even.to_dataset(name="flux").to_netcdf(tmp_path / "even.nc")
+    changes = {
+        "evaluation.maps": [{"name": "even", "file": str(tmp_path / "even.nc"), "variable": "flux", "period": "-",
+                             "contains": "-"}],
+        "variant.months.means": {"even": "latitude-bands"}, "train.weights": "days",
+    }  # fmt: skip
+    run = run_study(load_study(written, changes), tmp_path / "run", say=lambda _: None)
+    terms = [load_model(run / "models" / f"ec_atm_{name}.safetensors").history for name in ("months", "anomalies")]
+    assert ["even" in history["term"].values for history in terms] == [True, False]
     scores = table(run, "interannual")
     assert set(scores["region"]) == {"globe", "north"} and set(scores["years"]) == {"training", "unseen"}
     assert {"EC", "EC-ATM months", "EC-ATM anomalies", "models", "unseen inversions' mean"} <= set(scores["product"])
