@@ -11,16 +11,14 @@ from xflux.plot.series import Products
 from xflux.plot.styling import (
     CM,
     COLUMN,
+    as_drawn,
     as_products,
-    axis_label,
     colours,
-    common_units,
     drawing,
     ensemble_dim,
     largest,
     mean_and_spread,
     new_axes,
-    quantity_of,
     region_words,
     style,
 )
@@ -75,10 +73,7 @@ def regions(
     ('Flux (PgC yr$^{-1}$)', ['EU', 'BRA', 'RUS'])
     >>> plt.close(ax.figure)
     """
-    products = as_products(data)
-    quantity = quantity or quantity_of(products)
-    products = {name: _by_region(da) for name, da in products.items()}
-    units, paint = common_units(products), colours(products, colour)
+    products, text, paint = as_drawn(data, _by_region, quantity, colour)
     kinds = {name: (kinds or {}).get(name) or _default_kind(da, products) for name, da in products.items()}
     wrong = {name: kind for name, kind in kinds.items() if kind not in KINDS}
     if wrong:
@@ -91,7 +86,7 @@ def regions(
     with style():
         own, ax = ax is None, _axes(ax, len(names) + 2 * len(globe), sum(k == "bar" for k in kinds.values()))
         _rows(ax, names, products, kinds, paint, spread)
-        _finish(ax, [words.get(n, n) for n in names], label or axis_label(quantity, units), "" if globe else title)
+        _finish(ax, [words.get(n, n) for n in names], label or text, "" if globe else title)
         if globe:  # beside the globe's sum, regions on the same axis would be squashed
             above = _above(ax, len(names))
             _rows(above, globe, products, kinds, paint, spread)

@@ -11,11 +11,9 @@ from xflux.plot.styling import (
     CM,
     COLUMN,
     PAGE,
-    as_products,
+    as_drawn,
     axis_label,
     called,
-    colours,
-    common_units,
     dash,
     drawing,
     ensemble_dim,
@@ -23,7 +21,6 @@ from xflux.plot.styling import (
     line_width,
     mean_and_spread,
     new_axes,
-    quantity_of,
     region_words,
     style,
     wrapped,
@@ -82,10 +79,7 @@ def seasonal_cycle(
     ('Flux (PgC month$^{-1}$)', ['EC', 'Inversions, range', 'Inversions, mean'])
     >>> plt.close(ax.figure)
     """
-    products = as_products(data)
-    quantity = quantity or quantity_of(products)
-    products = {name: by_month(da) for name, da in products.items()}
-    units, paint = common_units(products), colours(products, colour)
+    products, label, paint = as_drawn(data, by_month, quantity, colour)
     names, note = _region_names(products, regions)
     words = region_words(products)
     if ax is not None and len(names) > 1:
@@ -102,9 +96,9 @@ def seasonal_cycle(
             said = title if title is not None and len(names) == 1 else words.get(region, str(region or ""))
             panel.set_title(wrapped(said, 18 if len(names) > 1 else 52))
         if len(names) == 1:
-            axes[0].set_ylabel(axis_label(quantity, units))
+            axes[0].set_ylabel(label)
         else:
-            figure.supylabel(axis_label(quantity, units), fontsize=7.5)
+            figure.supylabel(label, fontsize=7.5)
             figure.suptitle(title or note.capitalize())
         if legend:
             draw_legend(figure, axes[0], own=ax is None)
@@ -210,10 +204,7 @@ def annual(
     ('Flux (PgC yr$^{-1}$)', ['EC-ATM', 'Budget'])
     >>> plt.close(ax.figure)
     """
-    products = as_products(data)
-    quantity = quantity or quantity_of(products)
-    products = {name: yearly(da) for name, da in products.items()}
-    units, paint = common_units(products), colours(products, colour)
+    products, label, paint = as_drawn(data, yearly, quantity, colour)
     with style():
         own, ax = ax is None, new_axes(ax)
         for name, da in products.items():
@@ -228,7 +219,7 @@ def annual(
                 mean, wide = np.asarray(mean_and_spread(da)[0]), np.asarray(errors[name], dtype="float64")
                 ax.fill_between(years, mean - wide, mean + wide, color=paint[name], alpha=0.15, linewidth=0)
         _year_axis(ax)
-        ax.set_ylabel(axis_label(quantity, units))
+        ax.set_ylabel(label)
         ax.set_title(title or "")
         if legend:
             draw_legend(ax.figure, ax, own)

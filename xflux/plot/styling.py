@@ -229,6 +229,19 @@ def as_products(data: xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray]) ->
     return products
 
 
+def as_drawn(
+    data: xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray],
+    convert: Callable[[xr.DataArray], xr.DataArray],
+    quantity: str | None,
+    colour: Mapping[str, str] | None,
+) -> tuple[dict[str, xr.DataArray], str, dict[str, str]]:
+    """Products in the form that a figure draws, the text of its axis, and a colour for each."""
+    products = as_products(data)
+    quantity = quantity or quantity_of(products)
+    products = {name: convert(da) for name, da in products.items()}
+    return products, axis_label(quantity, common_units(products)), colours(products, colour)
+
+
 def one_variable(data: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """A DataArray as it is, or the one flux variable of a Dataset; several raise."""
     products = as_products(data)

@@ -12,6 +12,21 @@ CONTENTS = ("fire", "rivers")
 """Models and products are compared on purpose with inversions that may contain more; the tables name the contents."""
 
 
+SCORES = {
+    "n": "months", "bias": "bias (PgC month-1)", "rmse": "RMSE (PgC month-1)", "r": "R", "nse": "NSE", "nnse": "nNSE",
+}  # fmt: skip
+SPREADS = {
+    "n": "months", "rmse": "RMSE of the mean (PgC month-1)", "spread": "spread (PgC month-1)",
+    "ratio": "spread / RMSE (1: reliable)", "coverage": "share of months within the members' range",
+    "coverage_expected": "expected share",
+}  # fmt: skip
+
+
+def headed(scores: xr.Dataset, headings: dict[str, str]) -> dict[str, float | int]:
+    """Numbers under the headings of a table."""
+    return {heading: scores[name].item() for name, heading in headings.items()}
+
+
 def products(results: Results) -> dict[str, xr.DataArray]:
     """Models, the constrained ones first as in the paper, and compared products: (member, month | time, region)."""
     order = [m for m in results.models if m != "ec"] + ["ec"]
@@ -80,21 +95,8 @@ def scores_by_region(results: Results) -> pd.DataFrame:
         parts = evaluate.decompose_mse(mean, target, dim, allow_contents=CONTENTS)
         for region in scores["region"].values:
             one, part = scores.sel(region=region), parts.sel(region=region)
-            rows.append(
-                {
-                    "model": model_label(model),
-                    "region": str(region),
-                    "months": int(one["n"]),
-                    "bias (PgC month-1)": float(one["bias"]),
-                    "RMSE (PgC month-1)": float(one["rmse"]),
-                    "R": float(one["r"]),
-                    "NSE": float(one["nse"]),
-                    "nNSE": float(one["nnse"]),
-                    "share of MSE: bias": float(part["bias"] / part["mse"]),
-                    "share of MSE: variance": float(part["variance"] / part["mse"]),
-                    "share of MSE: phase": float(part["phase"] / part["mse"]),
-                }
-            )
+            shares = {f"share of MSE: {k}": float(part[k] / part["mse"]) for k in ("bias", "variance", "phase")}
+            rows.append({"model": model_label(model), "region": str(region)} | headed(one, SCORES) | shares)
     return pd.DataFrame(rows)
 
 
@@ -109,17 +111,7 @@ def ensemble_table(results: Results) -> pd.DataFrame:
             continue
         both = [da.isel(region=np.flatnonzero(known)).sum("region", keep_attrs=True) for da in (ours, target)]
         skill = evaluate.spread_skill(*both, dim, allow_contents=CONTENTS)
-        rows.append(
-            {
-                "model": model_label(model),
-                "months": int(skill["n"]),
-                "RMSE of the mean (PgC month-1)": float(skill["rmse"]),
-                "spread (PgC month-1)": float(skill["spread"]),
-                "spread / RMSE (1: reliable)": float(skill["ratio"]),
-                "share of months within the members' range": float(skill["coverage"]),
-                "expected share": float(skill["coverage_expected"]),
-            }
-        )
+        rows.append({"model": model_label(model)} | headed(skill, SPREADS))
     return pd.DataFrame(rows)
 
 

@@ -15,6 +15,14 @@ from xflux.study import interannual, paper, truth, verdict
 from xflux.study.config import Comparison
 from xflux.study.results import Results, inversion_halves, model_label, open_flux
 
+AT_TOWERS = {"rmse": "RMSE (gC m-2 d-1)", "r2": "R2", "bias": "bias (gC m-2 d-1)", "n": "days", "sites": "sites"}
+DIFFERENCE = {
+    "rmse_a": "RMSE of EC", "rmse_b": "RMSE of model", "difference": "difference", "low": "2.5 %", "high": "97.5 %",
+    "sites": "sites",
+}  # fmt: skip
+POST_HOC = {"r2": "r2", "slope": "slope", "rmse": "rmse (PgC month-1)"}
+FITTED = {"n_pixels": "pixels", "r2": "r2 in training", "r2_cv": "r2 cross-validated"}
+
 
 def table(run: "str | Path | Results", name: str) -> pd.DataFrame:
     """One table of a run, made anew from the run folder's arrays: the line behind every number of ``tables/``.
@@ -277,18 +285,9 @@ def towers_by_fold(study: Results) -> pd.DataFrame:
             scores = evaluate.tower_scores(predictions["observed"], predictions[column], predictions["site"], by=by)
             for number in range(1 if by is None else scores.sizes["fold"]):
                 one = scores if by is None else scores.isel(fold=number)
-                rows.append(
-                    {
-                        "model": names.get(base, base),
-                        "epoch": "last" if column.endswith("_last") else "best",
-                        "fold": label or int(one["fold"]),
-                        "RMSE (gC m-2 d-1)": float(one["rmse"]),
-                        "R2": float(one["r2"]),
-                        "bias (gC m-2 d-1)": float(one["bias"]),
-                        "days": int(one["n"]),
-                        "sites": int(one["sites"]),
-                    }
-                )
+                epoch = "last" if column.endswith("_last") else "best"
+                about = {"model": names.get(base, base), "epoch": epoch, "fold": label or int(one["fold"])}
+                rows.append(about | paper.headed(one, AT_TOWERS))
     return pd.DataFrame(rows)
 
 
@@ -307,18 +306,8 @@ def paired(study: Results) -> pd.DataFrame:
         pair = evaluate.paired_difference(
             predictions["observed"], predictions[reference], predictions[column], predictions["site"], seed=seed
         )
-        rows.append(
-            {
-                "model": names.get(base, base),
-                "epoch": "last" if last else "best",
-                "RMSE of EC": float(pair["rmse_a"]),
-                "RMSE of model": float(pair["rmse_b"]),
-                "difference": float(pair["difference"]),
-                "2.5 %": float(pair["low"]),
-                "97.5 %": float(pair["high"]),
-                "sites": int(pair["sites"]),
-            }
-        )
+        about = {"model": names.get(base, base), "epoch": "last" if last else "best"}
+        rows.append(about | paper.headed(pair, DIFFERENCE))
     return pd.DataFrame(rows)
 
 
@@ -332,32 +321,14 @@ def bridge_table(study: Results) -> pd.DataFrame:
             bridged = study_inputs.seasonal(bridge.predict(flux).compute()).sum("month").mean("member")
             full = study.integrals[name, regions].sum("month").mean("member")
             scores = bridge.diagnose(flux, warn=False)
+            sums = xr.Dataset({"bridge (PgC yr-1)": bridged, "full (PgC yr-1)": full})
+            about = {"regions": regions, "region": "", "model": model_label(model)}
             for label in bridged["region"].values:
-                one = scores.sel(region=label)
-                rows.append(
-                    {
-                        "regions": regions,
-                        "region": str(label),
-                        "model": model_label(model),
-                        "bridge (PgC yr-1)": float(bridged.sel(region=label)),
-                        "full (PgC yr-1)": float(full.sel(region=label)),
-                        "r2": float(one["r2"]),
-                        "slope": float(one["slope"]),
-                        "rmse (PgC month-1)": float(one["rmse"]),
-                        "pixels": int(bridge.regions["n_pixels"].sel(region=label)),
-                        "r2 in training": float(bridge.regions["r2"].sel(region=label)),
-                        "r2 cross-validated": float(bridge.regions["r2_cv"].sel(region=label)),
-                    }
-                )
-            rows.append(
-                {
-                    "regions": regions,
-                    "region": "sum",
-                    "model": model_label(model),
-                    "bridge (PgC yr-1)": float(bridged.sum()),
-                    "full (PgC yr-1)": float(full.sum()),
-                }
-            )
+                found = paper.headed(scores.sel(region=label), POST_HOC)
+                found |= paper.headed(bridge.regions.sel(region=label), FITTED)
+                both = {name: float(sums[name].sel(region=label)) for name in sums}
+                rows.append(about | {"region": str(label)} | both | found)
+            rows.append(about | {"region": "sum"} | {name: float(sums[name].sum()) for name in sums})
     return pd.DataFrame(rows)
 
 
