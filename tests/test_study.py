@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from xflux.study import StudyError, check_study, load_study
 from xflux.study import inputs as study_inputs
-from xflux.study.config import parse_override
+from xflux.study.loading import parse_override
 from xflux.study.results import inversion_halves, slug
 from xflux.study.stages import RunFolder
 

@@ -95,7 +95,7 @@ def test_dry_run_names_what_is_there_and_what_is_missing(world, toml, tmp_path):
 
 
 def _parsed(arguments):
-    from xflux.study.config import parse_override
+    from xflux.study.loading import parse_override
 
     return dict(parse_override(text) for text in arguments[1::2])
 

@@ -115,7 +115,7 @@ def run(
     """The whole chain on your own data: read, train, predict, evaluate, draw, report."""
     from xflux import study as room
     from xflux.files import require_place
-    from xflux.study.config import parse_override
+    from xflux.study.loading import parse_override
     from xflux.study.stages import KIND
 
     config = room.load_study(study, dict(parse_override(text) for text in set_ or []))

@@ -6,7 +6,8 @@ file points at), :mod:`stages` (the run folder and what is done), :mod:`pipeline
 and :mod:`figures`.
 """
 
-from xflux.study.config import StudyConfig, StudyError, load_study
+from xflux.study.config import StudyConfig, StudyError
+from xflux.study.loading import load_study
 from xflux.study.pipeline import check_study, run_study
 from xflux.study.results import Results, integrals_of
 from xflux.study.tables import numbers, table

@@ -9,7 +9,7 @@ import xarray as xr
 
 from xflux.extras import require
 from xflux.files import claim, file_digest, read_json, whole, write_json
-from xflux.study.config import load_study
+from xflux.study.loading import load_study
 from xflux.study.pipeline import run_study
 from xflux.study.stages import KIND
 

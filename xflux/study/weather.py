@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from xflux import drivers, stores
-from xflux.study.config import Cover, Drivers, StudyError
+from xflux.study.config import Drivers, LandCover, StudyError
 
 ROWS = 8_000_000
 """Values of one variable that are worked on at once: whole series of a few rows of latitude, 64 MB in float64."""
@@ -49,7 +49,7 @@ def recipes(config: Drivers) -> list[dict[str, str]]:
     return [{"name": name, "formula": formula} for name, formula in config.recipes.items()]
 
 
-def _cover_field(cover: Cover, base: list[xr.Dataset]) -> xr.DataArray:
+def _cover_field(cover: LandCover, base: list[xr.Dataset]) -> xr.DataArray:
     found = next((part[cover.variable] for part in base if cover.variable in part), None)
     if found is None:
         raise StudyError(f"drivers.cover.variable = {cover.variable!r}: no base file has it")
