@@ -1,0 +1,230 @@
+"""The paper's study at its full size, on planted files in the published forms whose truth is known.
+
+    python benchmarks/full_study.py FOLDER                 0.5°, daily, 2001-2017, 200 towers: hours, 45 GB of disk
+    python benchmarks/full_study.py FOLDER --degrees 4 --years 2 --set train.epochs=2     a try in minutes
+
+Made once: weather by day from 2001 on (no 2000, which fills the paper's water balance) and composites of 8 days, netCDF
+by year; six inversions by month (1°), daily fires, a bottom-up product, FLUXNET files. Then ``xflux run`` on the
+template upton2024, with the variants ``bridge`` and ``sampled+total``. Stopped, it goes on: files and stages that are
+there are kept, and so are their figures. Every stage is told with its wall and CPU time, peak memory, bytes read and
+written, and its limit: reading these bytes at the machine's rate, or the arithmetic of the network at the rate of its
+kernels, whichever takes longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+import write_study as published
+
+import xflux
+from xflux import study, synthetic
+from xflux.study.config import parse_override
+from xflux.study.stages import RunFolder
+from xflux.synthetic.biosphere import Hidden, block
+
+CELLS = 2_000  # of which all days are in memory at once
+WEATHER = ["TAIR", "PREC", "RG"]
+SEEN = ["EVI", "NDVI", "NDWI", "FPAR", "LST_DAY", "LST_NIGHT", "BAND4"]
+FORWARD, STEP = 4_800, 18_560  # flop per row and member
+
+
+# --- the files ------------------------------------------------------------------------------------------------------
+def once(folder: Path, name: str, work: Callable[[], object]) -> None:
+    """Do it unless it was done before."""
+    done = folder / f".{name}"
+    if not done.exists():
+        start = time.perf_counter()
+        work()
+        done.touch()
+        print(f"made {name}: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def make_files(folder: Path, degrees: float, years: int, towers: int) -> None:
+    """Every file that the template names, a year or a few cells at a time."""
+    for name in ("fluxnet", "era5", "modis", "fluxcom", "inversions", "gfas", "budgets", "packed"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    if (folder / ".all").exists():
+        return
+    earth = synthetic.earth(resolution=degrees, years=years, seed=0, towers=towers)
+    once(folder, "fluxnet", lambda: published.write_fluxnet(earth, folder / "fluxnet"))
+    once(folder, "fluxcom", lambda: published.write_fluxcom(earth, folder / "fluxcom"))
+    once(folder, "inversions", lambda: published.write_gcp(coarser(earth), folder / "inversions"))
+    once(folder, "gfas", lambda: published.write_gfas(earth, folder / "gfas"))
+    truth = earth.nee_monthly.flux.aggregate_regions("reccap2", land_fraction=earth.land_fraction, units="PgC month-1")
+    truth.reset_coords(drop=True).rename("nee").to_netcdf(folder / "truth.nc")
+    once(folder, "packed", lambda: pack(earth, folder / "packed"))
+    days, land = pd.DatetimeIndex(earth.world.days), earth.world.land
+    for year in sorted(set(days.year)):
+        at = np.flatnonzero(days.year == year)
+        for name, write, names in (("era5", published.write_era5, WEATHER), ("modis", published.write_modis, SEEN)):
+            one = partial(year_of, land, days, at, folder, names)
+            once(folder, f"{name}_{year}", lambda one=one, write=write, to=folder / name: write(one(), to))
+    sink = -truth.sum("region").groupby("time.year").sum().to_series().rename_axis("Year")
+    pd.DataFrame({"E_FF": 9.0, "S_LAND_residual": sink}).to_csv(folder / "budgets" / "gcb2022_annual_GtC.csv")
+    shutil.rmtree(folder / "packed")
+    once(folder, "all", lambda: None)
+
+
+def pack(earth, folder: Path) -> None:
+    """Base variables (time, cell), on disk: all of them at once need more than a laptop's memory."""
+    world = earth.world
+    hidden = Hidden(np.zeros(world.land.size), np.ones(world.land.size))
+    shape, kept = (len(world.days), world.land.size), {}
+    for name in WEATHER + SEEN:
+        kept[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
+    units = {}
+    for first in range(0, world.land.size, CELLS):
+        base, _ = block(world.climate, world.shares, hidden, slice(first, first + CELLS))
+        for name, values in kept.items():
+            values[:, first : first + CELLS] = base[name].transpose("time", "cell").values
+            units[name] = base[name].attrs["units"]
+    for values in kept.values():
+        values.flush()
+    (folder / "units.json").write_text(json.dumps(units))
+
+
+def year_of(land, days, at: np.ndarray, folder: Path, names: list[str]) -> xr.Dataset:
+    """Base variables (time, lat, lon) of some days, NaN at sea."""
+    units, fields = json.loads((folder / "packed" / "units.json").read_text()), {}
+    for name in names:
+        full = np.full((at.size, land.grid.sizes["lat"], land.grid.sizes["lon"]), np.nan, np.float32)
+        full[:, land.row, land.col] = np.load(folder / "packed" / f"{name}.npy", mmap_mode="r")[at[0] : at[-1] + 1]
+        fields[name] = (("time", "lat", "lon"), full, {"units": units[name]})
+    return xr.Dataset(fields, {"time": days[at], "lat": land.grid["lat"], "lon": land.grid["lon"]})
+
+
+def coarser(earth) -> SimpleNamespace:
+    """Its inversions and land on 1°, with the same sums; as they are where the grid is no finer."""
+    step = round(1 / abs(float(earth.land_fraction["lat"].diff("lat")[0])))
+    if step < 2:
+        return earth
+    windows, cell = {"lat": step, "lon": step}, earth.land_fraction.flux.cell_area()
+    sums = {name: one.coarsen(windows).sum() for name, one in (("land", earth.land_area), ("cell", cell))}
+    coarse = {
+        name: (da.fillna(0) * earth.land_area).coarsen(windows).sum() / sums["land"].where(sums["land"] > 0)
+        for name, da in (("nbe", earth.inversions["nbe"]), ("fire", earth.fire))
+    }
+    inversions = xr.Dataset({"nbe": coarse["nbe"].assign_attrs(earth.inversions["nbe"].attrs)})
+    share = (sums["land"] / sums["cell"]).clip(0, 1)
+    return SimpleNamespace(inversions=inversions, land_fraction=share, fire=coarse["fire"])
+
+
+# --- the study ------------------------------------------------------------------------------------------------------
+def counted() -> dict[str, float]:
+    """Seconds and bytes of this process until now."""
+    io = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return {
+        "wall": time.perf_counter(),
+        "cpu": time.process_time(),
+        "read": int(io["rchar"]),
+        "written": int(io["wchar"]),
+    }
+
+
+def peak_gib() -> float:
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 2**20
+
+
+class Measured(RunFolder):
+    """A run folder that notes what each stage costs, of stages that an earlier call finished too."""
+
+    def stage(self, name: str, make: Callable[[], None], **options) -> None:
+        def measured() -> None:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak of memory begins anew
+            before = counted()
+            make()
+            cost = {key: value - before[key] for key, value in counted().items()} | {"peak": peak_gib()}
+            (notes / f"{name}.json").write_text(json.dumps(cost))
+
+        notes = self.path.parent / "costs"
+        notes.mkdir(exist_ok=True)
+        super().stage(name, measured, **options)
+
+
+def rates(folder: Path) -> tuple[float, float]:
+    """Bytes a second that the machine reads (cached), and the flop a second of the forward kernel on all cores."""
+    import forward
+
+    path = folder / ".read"
+    path.write_bytes(bytes(2**28))
+    read = forward.best(path.read_bytes)
+    path.unlink()
+    ds, net = forward.drivers(31, 1.0), forward.model()
+    seconds = forward.best(lambda: forward.predict(ds, net, members="all").compute(scheduler="threads"))
+    return 2**28 / read, forward.rows_of(ds) * net.members * forward.FLOP / seconds
+
+
+def flop_of(run: Path, name: str, config) -> float:
+    """Arithmetic of the network in a stage."""
+    results = study.Results(run)
+    grid, folds = results.inputs.driver_grid, config.train.folds
+    land = int((results.inputs.land_fraction > 0).sum())
+    if name.startswith("forward"):
+        return FORWARD * land * grid.sizes["time"] * folds
+    if name == "ec" or name.startswith("train-"):
+        steps = config.train.epochs * max(1, results.inputs.towers.sizes["sample"] // config.train.batch)
+        pixels = 0 if name == "ec" else config.train.pixels_per_step
+        if name.endswith("bridge"):
+            pixels = xflux.load_bridge(run / "bridge" / "reccap2.nc").pixels.sizes["pixel"]
+        return STEP * (config.train.batch + 365 * pixels) * steps * folds
+    return 0.0
+
+
+def told(run: Path, config) -> None:
+    """The table of stages."""
+    read_rate, flop_rate = rates(run.parent)
+    print(f"reading {read_rate / 1e9:.1f} GB/s, the network {flop_rate / 1e9:.0f} GFLOP/s")
+    heads = "".join(f"{h:>10}" for h in ("wall s", "CPU s", "peak GiB", "read GB", "write GB", "limit s", "of limit"))
+    print(f"{'stage':24}{heads}")
+    total = 0.0
+    for path in sorted((run.parent / "costs").glob("*.json"), key=lambda p: p.stat().st_mtime):
+        cost = json.loads(path.read_text())
+        limit = max(cost["read"] / read_rate, flop_of(run, path.stem, config) / flop_rate)
+        total += cost["wall"]
+        print(f"{path.stem:24}{cost['wall']:10.1f}{cost['cpu']:10.1f}{cost['peak']:10.2f}{cost['read'] / 1e9:10.2f}"
+              f"{cost['written'] / 1e9:10.2f}{limit:10.2f}{cost['wall'] / max(limit, 1e-9):9.1f}×")  # fmt: skip
+    print(f"all stages {total / 3600:.2f} h")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--degrees", type=float, default=0.5)
+    parser.add_argument("--years", type=int, default=17)
+    parser.add_argument("--towers", type=int, default=200)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of xflux run")
+    asked = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    data = asked.folder / "data"
+    make_files(data, asked.degrees, asked.years, asked.towers)
+    span = f"[2001, {2000 + asked.years}]"
+    settings = {"data": str(data), "variants": '["bridge", "sampled+total"]'}
+    settings |= dict.fromkeys(("drivers.years", "target.years", "evaluation.budget.years"), span)
+    if asked.degrees > 1:
+        settings |= {"towers.max_distance": str(120 * asked.degrees)}
+    pairs = [f"{key}={value}" for key, value in settings.items()] + asked.set
+    template = Path(study.__file__).parent.parent / "data" / "upton2024.toml"
+    config = study.load_study(template, dict(map(parse_override, pairs)))
+    sys.modules["xflux.study.pipeline"].RunFolder = Measured
+    run = study.run_study(config, asked.folder / "run")
+    told(run, config)
+
+
+if __name__ == "__main__":
+    main()
