@@ -39,14 +39,6 @@ def test_dtw_equals_its_definition(seed, steps, radius):
     np.testing.assert_allclose(dtw_distances(series[:3], series, window=radius), found[:3], atol=1e-12)
 
 
-def test_radius_is_that_of_tslearn():
-    tslearn = pytest.importorskip("tslearn.metrics")
-    a, b = np.random.default_rng(1).standard_normal((2, 40))
-    for radius in (1, 2, 5):
-        theirs = tslearn.dtw(a, b, global_constraint="sakoe_chiba", sakoe_chiba_radius=radius)
-        assert dtw_distances(np.stack([a, b]), window=radius)[0, 1] == pytest.approx(theirs)
-
-
 def test_blocks_of_dtw_join_without_a_seam(monkeypatch):
     series = np.random.default_rng(2).standard_normal((50, 12))
     whole = dtw_distances(series[:7], series)

@@ -191,6 +191,7 @@ def spread_skill(
     ensemble, reference = ensemble.astype("float64"), reference.astype("float64")
     count = ensemble.sizes[member]
     valid = ensemble.notnull().all(member) & reference.notnull()
+    ensemble, reference = ensemble.where(valid, 0.0), reference.where(valid, 0.0)
     mean, deviation = ensemble.mean(member), ensemble.std(member, ddof=1)
     inside = (reference >= ensemble.min(member)) & (reference <= ensemble.max(member))
     n = valid.sum(dims)
