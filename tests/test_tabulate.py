@@ -84,6 +84,7 @@ def test_what_a_product_says_decides(folder):
         budget(["A.nc", "D.nc"])
 
 
+@pytest.mark.filterwarnings("default:the flux does not say:UserWarning")  # which the command shows
 def test_refusals_name_the_options_of_the_command_line(folder, monkeypatch, capsys):
     xr.Dataset({"nee": made("nee"), "gpp": made("gpp")}).to_netcdf("two.nc")
     made().drop_attrs().assign_attrs(units="gC m-2 d-1").to_netcdf("basis.nc")
