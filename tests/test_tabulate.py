@@ -151,11 +151,3 @@ def test_version_and_a_table_of_tables(folder, monkeypatch, capsys):
 
     assert run(monkeypatch, capsys, "--version")[:2] == (0, f"xflux {xflux.__version__}\n")
     assert cli.summary_of(cli.versions) == "Versions of Python, xflux and the packages that shape its numbers"
-
-
-def test_progress_is_lines_in_a_log_and_a_bar_on_a_terminal(monkeypatch):
-    with cli.progress_of(True) as quiet, cli.progress_of(False) as lines:
-        assert (quiet, lines) == (False, True)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with cli.progress_of(False) as bar:
-        bar(1, 2, 0.5)
