@@ -1,8 +1,10 @@
-"""Check every link of built pages that stays within them: the file is there, and so is the anchor.
+"""Check every link of built pages that stays within them: the file is there, and so is the anchor; and that pages are
+whole without a network: scripts, styles, fonts and pictures are their own.
 
 ``python docs/check_links.py docs/_build`` prints what is broken and ends with 1 where anything is. No network.
 """
 
+import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +17,7 @@ class Page(HTMLParser):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.links: list[str] = []
+        self.fetched: list[str] = []
         self.anchors: set[str] = set()
         self.feed(path.read_text(encoding="utf-8"))
 
@@ -24,6 +27,8 @@ class Page(HTMLParser):
                 self.anchors.add(value or "")
             elif name in ("href", "src") and value:
                 self.links.append(value)
+                if (name == "src" or tag == "link") and urlsplit(value).netloc:
+                    self.fetched.append(value)
 
 
 def broken(root: Path) -> list[str]:
@@ -34,7 +39,11 @@ def broken(root: Path) -> list[str]:
     if not pages:
         raise FileNotFoundError(f"no HTML page under {root}: build them first")
     found = []
+    for sheet in sorted(root.rglob("*.css")):
+        away = re.findall(r"(?:@import|url\()\s*[\"']?((?:https?:)?//[^\"')]+)", sheet.read_text(encoding="utf-8"))
+        found += [f"{sheet.relative_to(root)}: {link}: is fetched from the network" for link in away]
     for path, page in pages.items():
+        found += [f"{path.relative_to(root)}: {link}: is fetched from the network" for link in page.fetched]
         for link in page.links:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:

@@ -1,6 +1,6 @@
-"""The README's lines from a fresh environment to a regional budget, run on a file as a user might have it.
+"""The README's lines from a fresh environment to a regional budget and to a figure, run on files as a user has them.
 
-.ci/run does the same in a fresh environment, with ``python tests/test_readme.py my_flux.nc`` for the file.
+.ci/run does the same in a fresh environment, with ``python tests/test_readme.py FOLDER`` for the files.
 """
 
 import re
@@ -29,9 +29,26 @@ def write_own_file(path: Path) -> None:
     xr.DataArray(flux, coords, ("time", "latitude", "longitude"), name="netflux", attrs=attrs).to_netcdf(path)
 
 
+def write_five_inversions(folder: Path) -> None:
+    """A file an inversion, as the script names them: two grids and units, stamps at start, middle or end."""
+    for k, name in enumerate(re.search(r"for name in \((.*?)\)", lines_of("script"))[1].replace('"', "").split(", ")):
+        time = xr.date_range("2010-01-01", periods=24, freq="ME" if k == 2 else "MS")
+        time = time + np.timedelta64(14 * (k == 1), "D")
+        lat, lon = np.arange(-88.0, 90, 4 if k < 3 else 8), np.arange(0.0, 360, 5)
+        units, rate = [("gC m-2 d-1", 1.0), ("kgC m-2 s-1", 1 / 86.4e6)][k % 2]
+        flux = np.full((24, lat.size, lon.size), -rate * (1 + k))
+        attrs = {"units": units, "area_basis": "cell"}
+        da = xr.DataArray(flux, {"time": time, "lat": lat, "lon": lon}, name="nbe", attrs=attrs)
+        da.to_netcdf(folder / f"{name}.nc")
+
+
+def lines_of(marker: str) -> str:
+    text = README.read_text(encoding="utf-8")
+    return re.search(rf"<!-- {marker} -->\n```\w+\n(.*?)```", text, flags=re.S)[1].strip()
+
+
 def budget_lines() -> list[str]:
-    block = re.search(r"<!-- budget -->\n```sh\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)[1]
-    return block.strip().splitlines()
+    return lines_of("budget").splitlines()
 
 
 def test_one_command_after_the_install():
@@ -53,5 +70,25 @@ def test_the_lines_give_the_budget_of_a_file(tmp_path):
     assert set(table) >= {"USA", "BRA", "EU", "RUS", "OCE"}
 
 
+def test_five_inversions_to_a_figure_with_their_spread_in_ten_lines(tmp_path, monkeypatch):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    script = lines_of("script")
+    assert len([line for line in script.splitlines() if line]) == 10
+    assert script in (README.parent / "docs" / "start.md").read_text(encoding="utf-8")
+    write_five_inversions(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(script, names)
+    panels = plt.gcf().axes
+    assert len(panels) == 4 and all(len(panel.collections) == 1 for panel in panels)  # a line and its shade
+    january = 31 * -np.arange(1, 6) * AREA / 1e15  # PgC, of -1 … -5 gC m-2 d-1 all over the globe
+    sums = [da.sel(region="GLOBAL").values[0] for da in names["sums"].values()]
+    assert sums == pytest.approx(january)
+    assert (tmp_path / "five_inversions.png").stat().st_size > 10_000
+    plt.close("all")
+
+
 if __name__ == "__main__":
-    write_own_file(Path(sys.argv[1]))
+    folder = Path(sys.argv[1])
+    write_own_file(folder / "my_flux.nc")
+    write_five_inversions(folder)

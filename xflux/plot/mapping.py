@@ -276,11 +276,22 @@ def _draw_geo(ax, borders, lat, columns, options, coast: bool | str):
 def region_map(
     regions: str | xr.DataArray = "reccap2", ax: "Axes | None" = None, *, title: str | None = None
 ) -> "Axes":
-    """Fig. A1: the regions in colours that differ from their neighbours', with their labels.
+    """Fig. A1: the regions in colours that differ from their neighbours', with their labels where there is room.
 
     Parameters
     ----------
-    regions : a shipped set by name, or a (region, lat, lon) array of weights or fractions.
+    regions : a set of regions by name, or a (region, lat, lon) array of weights (m2) or fractions (1).
+    ax : where to draw; by default a new figure of a column's width.
+    title : none by default.
+
+    Returns
+    -------
+    The Axes.
+
+    Raises
+    ------
+    ValueError
+        An unknown name.
 
     Examples
     --------
@@ -307,10 +318,22 @@ def region_map(
         paint = ListedColormap(["#7FB2D8", "#F2C27B", "#8FD3B6", "#E5A5C4", "#C9C9C9", "#D9D27A", "#B89FD6", "#E39A7B"])
         lines = regions if isinstance(regions, str) and regions.startswith(("reccap2", "countries")) else True
         draw_field(field, ax, "equal-earth", {"vmin": -0.5, "vmax": 7.5, "cmap": paint, "ground": "#F2F2F2"}, lines)
-        for number, name in enumerate(weights["region"].values):
-            _name_region(ax, str(name), label == number, field)
+        names = [_name_region(ax, str(name), label == k, field) for k, name in enumerate(weights["region"].values)]
         ax.set_title(title or "")
+        _thin_out(ax, [name for _, name in sorted(filter(None, names), key=lambda sized: -sized[0])])
     return ax
+
+
+def _thin_out(ax: "Axes", names: list) -> None:
+    """Without the names that would lie on one that comes before them."""
+    ax.figure.draw_without_rendering()
+    taken = []
+    for name in names:
+        box = name.get_window_extent().expanded(0.95, 0.8)
+        if box.count_overlaps(taken):
+            name.remove()
+        else:
+            taken.append(box)
 
 
 def _colour_classes(label: np.ndarray) -> np.ndarray:
@@ -331,13 +354,13 @@ def _colour_classes(label: np.ndarray) -> np.ndarray:
     return classes
 
 
-def _name_region(ax: "Axes", name: str, mask: np.ndarray, field: xr.DataArray) -> None:
-    """The label in the cell that lies farthest from the region's border; beside a region that is too small for it."""
+def _name_region(ax: "Axes", name: str, mask: np.ndarray, field: xr.DataArray):
+    """Cells and label, in the one farthest from the region's border; beside a region that is too small for it."""
     from matplotlib.patheffects import withStroke
     from scipy.ndimage import distance_transform_edt
 
     if not mask.any():
-        return
+        return None
     depth = distance_transform_edt(mask)
     row, column = np.unravel_index(depth.argmax(), mask.shape)
     tight = depth.max() * abs(float(field["lon"][1] - field["lon"][0])) < 3
@@ -345,4 +368,5 @@ def _name_region(ax: "Axes", name: str, mask: np.ndarray, field: xr.DataArray) -
     x, y = project(lon, np.array(float(field["lat"][row])), "equal-earth")
     halo = [withStroke(linewidth=1.5, foreground="white")]
     side = "left" if tight else "center"
-    ax.text(float(x), float(y), name, fontsize=6.5, ha=side, va="center", zorder=6, path_effects=halo)
+    text = ax.text(float(x), float(y), name, fontsize=6.5, ha=side, va="center", zorder=6, path_effects=halo)
+    return mask.sum(), text

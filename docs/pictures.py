@@ -1,0 +1,57 @@
+"""Pictures that the build cannot make: ``XFLUX_DATA=… python docs/pictures.py`` draws them anew.
+
+- ``five_inversions.png``: what the README's script draws, with inversions of the synthetic Earth;
+- ``transcom.png``: the published mask, which is not shipped, from ``$XFLUX_DATA``.
+"""
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+
+import xflux
+from xflux import plot, synthetic
+
+HERE = Path(__file__).parent
+
+
+def script() -> str:
+    """The ten lines of the README."""
+    text = (HERE.parent / "README.md").read_text(encoding="utf-8")
+    return re.search(r"<!-- script -->\n```python\n(.*?)```", text, flags=re.S)[1]
+
+
+def five_inversions(path: Path) -> None:
+    """Run the script where its five files are."""
+    earth = synthetic.earth(resolution=3, years=6)
+    names = re.search(r"for name in \((.*?)\)", script())[1].replace('"', "").split(", ")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, da in zip(names, earth.inversions["nbe"].transpose("inversion", ...), strict=True):
+            da = da.drop_vars("inversion").drop_attrs(deep=False)
+            da.assign_attrs(units="gC m-2 d-1", area_basis="land", long_name="NBE").to_netcdf(f"{folder}/{name}.nc")
+        os.chdir(folder)
+        plt.rcParams["savefig.dpi"] = 150
+        exec(script(), {})
+        Path("five_inversions.png").rename(path)
+
+
+def transcom(path: Path) -> None:
+    """The map, with numbers, and the names below it."""
+    globe = xr.Dataset(coords={"lat": np.arange(-89.5, 90), "lon": np.arange(-179.5, 180)})
+    weights = xflux.region_weights(globe, "transcom", area_basis="cell")
+    names = [name.replace("_", " ") for name in weights["region"].values]
+    figure, (ax, below) = plt.subplots(2, figsize=(7.2, 5), height_ratios=(4, 1), layout="constrained")
+    plot.region_map(weights.assign_coords(region=np.arange(1, len(names) + 1)), ax)
+    below.axis("off")
+    for k, name in enumerate(names):
+        below.text(k // 6 / 4, 1 - k % 6 / 6, f"{k + 1} {name}", fontsize=8, va="top")
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    five_inversions(HERE / "images" / "five_inversions.png")
+    transcom(HERE / "images" / "transcom.png")
