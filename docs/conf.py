@@ -62,6 +62,7 @@ nb_merge_streams = True
 nb_code_prompt_show = "Show the code that makes the files of this page"
 nb_code_prompt_hide = "Hide it"
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "xflux"
 html_static_path = ["_static"]

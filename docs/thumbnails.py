@@ -35,7 +35,7 @@ def fill(app, doctree: nodes.document, docname: str) -> None:
         image = picture(app.env.get_doctree(page))
         image["alt"] = title
         link += [image, nodes.inline(text=title)]
-        place.replace_self(link)
+        place.replace_self(nodes.paragraph("", "", link))
 
 
 def setup(app) -> dict:

@@ -32,6 +32,13 @@ def grid_bounds(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray]
 def cell_area(obj: xr.DataArray | xr.Dataset, radius: float = RADIUS) -> xr.DataArray:
     """Area of every cell in m2, dims (lat, lon): R² (sin φ_north − sin φ_south) (λ_east − λ_west).
 
+    Parameters
+    ----------
+    obj
+        With ``lat`` and ``lon``, in degrees; a Dataset's CF bounds are used.
+    radius
+        Of the Earth, m.
+
     Raises
     ------
     ValueError

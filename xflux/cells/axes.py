@@ -108,6 +108,11 @@ def standardise(obj: Data) -> Data:
 
     Coordinates are found by ``standard_name``, ``units``, ``axis`` or name, as cf-xarray knows them.
 
+    Parameters
+    ----------
+    obj
+        With latitude and longitude, in degrees, as two of its dims.
+
     Raises
     ------
     ValueError

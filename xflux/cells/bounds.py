@@ -176,6 +176,19 @@ def edges(
     Latitudes are clipped to ±90; longitudes are unwrapped, so that they run on beyond 180 or 360 instead of jumping.
     Parameters as in :func:`cell_bounds`.
 
+    Parameters
+    ----------
+    coord
+        Latitudes or longitudes, degrees.
+    bounds
+        Their CF bounds (n, 2), degrees.
+    step
+        Width of a single cell, degrees.
+
+    Returns
+    -------
+    Array (n + 1), degrees.
+
     Raises
     ------
     ValueError

@@ -29,6 +29,10 @@ def fill_nearest(grid: xr.Dataset, land: xr.DataArray, max_distance: float = 1.0
     ``attrs["land_cells_without_drivers"]`` (out of reach) say the same. Lazy variables stay lazy; finding out where
     drivers are missing reads them once.
 
+    Raises
+    ------
+    ValueError: no variable over lat and lon.
+
     Examples
     --------
     >>> lon = [-179.5, -178.5, 179.5]

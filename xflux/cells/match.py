@@ -61,6 +61,10 @@ def positions(
     of
         What to call ``source`` in the error.
 
+    Returns
+    -------
+    Two arrays of integers, (target lat) and (target lon).
+
     Raises
     ------
     ValueError

@@ -42,6 +42,23 @@ def running_mean(da: xr.DataArray, days: float) -> xr.DataArray:
 def running_sum(da: xr.DataArray, days: float) -> xr.DataArray:
     """Sum over the last ``days`` days of a rate per day, e.g. mm of mm d-1; as :func:`running_mean` times ``days``.
 
+    Parameters
+    ----------
+    da
+        (time | month | dayofyear, …), a rate per day.
+    days
+        Length of the window.
+
+    Returns
+    -------
+    DataArray like ``da``, in its units times days.
+
+    Raises
+    ------
+    ValueError: as :func:`running_mean`.
+
+    Examples
+    --------
     >>> da = xr.DataArray([1.0, 2.0, 6.0], {"time": xr.date_range("2001-01-01", periods=3)}, "time")
     >>> running_sum(da, 2).values
     array([2., 3., 8.])

@@ -79,6 +79,10 @@ def table_a2(
     ``dayofyear`` or ``month``. A proxy has its own name and says in ``attrs["proxy_for"]`` what it stands for. The
     Dataset's ``attrs["not_made"]`` lists what cannot be made and what it would need, ``attrs["proxies"]`` the proxies.
 
+    Raises
+    ------
+    ValueError: no driver can be made, units that do not fit, no time in common, a recipe that is none.
+
     Examples
     --------
     >>> months = {"month": range(1, 13), "lat": [10.0], "lon": [0.0]}
@@ -100,6 +104,23 @@ def make(
 ) -> xr.Dataset:
     """Drivers by any recipes; see ``table_a2``, which uses those of the paper.
 
+    Parameters
+    ----------
+    base, variant, within
+        As in ``table_a2``.
+    recipes
+        A list of mappings, as in ``table_a2``.
+
+    Returns
+    -------
+    Dataset of drivers, as from ``table_a2``.
+
+    Raises
+    ------
+    ValueError: as ``table_a2``; an unknown ``variant``.
+
+    Examples
+    --------
     >>> months = {"month": range(1, 13), "lat": [10.0], "lon": [0.0]}
     >>> ndvi = xr.DataArray(np.linspace(0.2, 0.75, 12).reshape(12, 1, 1), months, attrs={"units": "1"})
     >>> recipe = {"name": "NDVI_range", "formula": "amplitude(msc(NDVI))", "units": "1"}

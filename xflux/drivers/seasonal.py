@@ -28,6 +28,10 @@ def seasonal_cycle(da: xr.DataArray, period: tuple[str | int, str | int] | None 
     -------
     DataArray (dayofyear | month, …).
 
+    Raises
+    ------
+    ValueError: steps shorter than a day, or whose lengths nobody knows.
+
     Examples
     --------
     >>> time = xr.date_range("2003-01-01", "2004-12-31", freq="D")
@@ -53,6 +57,17 @@ def seasonal_cycle(da: xr.DataArray, period: tuple[str | int, str | int] | None 
 def amplitude(da: xr.DataArray) -> xr.DataArray:
     """Largest minus smallest value along time, month or dayofyear; NaN are left out.
 
+    Parameters
+    ----------
+    da
+        (time | month | dayofyear, …), any units.
+
+    Returns
+    -------
+    DataArray without that dim, in the same units.
+
+    Examples
+    --------
     >>> amplitude(xr.DataArray([[2.0, 7.0, np.nan], [1.0, 1.0, 1.0]], dims=("site", "month"))).values.tolist()
     [5.0, 0.0]
     """
@@ -84,6 +99,21 @@ def to_daily(da: xr.DataArray) -> xr.DataArray:
     Daily input is returned as it is. Composites last as ``temporal.time_bounds`` says: one that the end of the year
     cuts short (MODIS' 46th) ends there; one that is missing is bridged.
 
+    Parameters
+    ----------
+    da
+        (time, …), any units, steps of a day or more; lazy input stays lazy.
+
+    Returns
+    -------
+    DataArray (time, …), a step a day.
+
+    Raises
+    ------
+    ValueError: steps shorter than a day.
+
+    Examples
+    --------
     >>> time = xr.date_range("2001-01-01", periods=4, freq="8D")
     >>> ndvi = xr.DataArray(np.arange(4.0), {"time": time}, "time")
     >>> daily = to_daily(ndvi)
@@ -122,6 +152,10 @@ def fill_gaps(da: xr.DataArray, max_gap: int = 32, seasonal: bool = True) -> xr.
     Returns
     -------
     DataArray like ``da`` (lazy where it is); cells without any value stay missing.
+
+    Raises
+    ------
+    ValueError: steps shorter than a day.
 
     Examples
     --------
@@ -184,6 +218,23 @@ def mix_pfts(values: xr.DataArray, shares: xr.DataArray, dim: str = "pft") -> xr
 
     Types without a value leave their share to the others in proportion; a pixel where no type with a share has a value
     is missing. Labels are matched by name.
+
+    Parameters
+    ----------
+    values
+        (pft, …), any units.
+    shares
+        (pft, …), from 0 to 1.
+    dim
+        Name of the dim of types.
+
+    Returns
+    -------
+    DataArray without ``dim``, in the units of ``values``.
+
+    Raises
+    ------
+    ValueError: no ``dim``, labels that differ.
 
     Examples
     --------

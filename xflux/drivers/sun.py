@@ -31,10 +31,16 @@ def potential_radiation(
     time, month, dayofyear
         One of them: dates (any calendar), months 1–12 of a climatology, days of year 1–366. A DataArray named
         ``month`` or ``dayofyear`` may also be given as ``time``.
+    solar_constant
+        S0, W m-2.
 
     Returns
     -------
     DataArray (time | month | dayofyear, …lat's dims), W m-2.
+
+    Raises
+    ------
+    ValueError: latitudes beyond ±90, no dates or several.
 
     Examples
     --------

@@ -27,6 +27,10 @@ def potential_evapotranspiration(
     rg, rpot
         Global and potential radiation, W m-2, daily means.
 
+    Returns
+    -------
+    DataArray, mm d-1, not below 0.
+
     Examples
     --------
     >>> t, r = xr.DataArray(20.0), xr.DataArray(400.0)
@@ -76,6 +80,8 @@ def water_availability(
         rains runs off.
     initial
         Share of the capacities that is full at the start (default: half).
+    spinup_years
+        Runs through the first year of a series before it begins.
 
     Returns
     -------

@@ -42,6 +42,7 @@ def score(
     weights : DataArray of weights ≥ 0 on any of the dims (e.g. ``cell_area``); NaN or negative raises.
     allow_contents : names ("fire", "rivers") in which the two fluxes may differ; otherwise known
         differences of contents raise.
+    dim : the dims to score over; the scores keep the others.
 
     Returns
     -------
@@ -49,6 +50,10 @@ def score(
     and ``rmse`` in the units of ``da``, ``r`` (Pearson), ``nse`` = 1 − MSE / variance of the reference
     (Nash–Sutcliffe) and ``nnse`` = 1/(2 − nse). ``r`` is NaN where either series is constant or n < 2, ``nse`` and
     ``nnse`` where the reference is; everything but ``n`` is NaN where n = 0. No warnings are raised for these.
+
+    Raises
+    ------
+    ValueError: contents, signs, area basis or units that differ, labels or calendars that do not match, no such dim.
 
     Examples
     --------
@@ -82,11 +87,18 @@ def score_by(
     Parameters
     ----------
     by : a part of ``time``'s date, or a named DataArray of labels along one dim.
+    da, reference, dim, weights, allow_contents : as in ``score``.
 
     Returns
     -------
     The Dataset of ``score`` with one more dim, named as the part of the date or the labels.
 
+    Raises
+    ------
+    ValueError: labels without a name, of several dims or of another length; what ``score`` refuses.
+
+    Examples
+    --------
     >>> time = xr.date_range("2001-01", periods=24, freq="MS")
     >>> da = xr.DataArray(np.arange(24.0), dims="time", coords={"time": time})
     >>> score_by(da, da + 1, by="year").rmse.values.tolist()
@@ -122,10 +134,20 @@ def decompose_mse(
     J. 92, 345) and Gupta et al. (2009, J. Hydrol. 377, 80). The third term is 2 σ σ_ref (1 − r), the error of
     timing and shape; written with the covariance it holds for constant series too.
 
+    Parameters
+    ----------
+    da, reference, dim, weights, allow_contents : as in ``score``.
+
     Returns
     -------
     Dataset ``mse``, ``bias``, ``variance``, ``phase`` (all in units squared) and ``rmse``, ``n``.
 
+    Raises
+    ------
+    ValueError: what ``score`` refuses.
+
+    Examples
+    --------
     >>> parts = decompose_mse(xr.DataArray([1.0, 2.0, 6.0], dims="time"), xr.DataArray([1.0, 2.0, 3.0], dims="time"))
     >>> bool(np.isclose(parts.mse, parts.bias + parts.variance + parts.phase))
     True
@@ -165,6 +187,7 @@ def spread_skill(
     ----------
     ensemble : DataArray with the dim ``member`` (at least two members); a step with any member missing is left out.
     reference : DataArray without it.
+    dim, allow_contents : as in ``score``.
 
     Returns
     -------
@@ -173,6 +196,10 @@ def spread_skill(
     Hydrometeorol. 15, 1708); ``coverage`` = share of references within the members' range and
     ``coverage_expected`` = (m−1)/(m+1), its value where reference and members are exchangeable;
     ``coverage_sigma`` = share within the mean ± one standard deviation.
+
+    Raises
+    ------
+    ValueError: fewer than two members, a reference with the dim ``member``; what ``score`` refuses.
 
     Examples
     --------

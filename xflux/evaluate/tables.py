@@ -42,6 +42,7 @@ def annual_table(
     reference : the same for the reference (the inversions; their mean is used).
     second : (time | year) a second reference for the globe alone (the budget), the last row ``second_name``.
     metrics : names of ``score``'s variables, one block of columns each.
+    allow_contents : as in ``score``.
 
     Returns
     -------
@@ -49,6 +50,10 @@ def annual_table(
     PgC yr-1 (water PgH2O, energy ZJ). GLOBAL is the region of that name, else the sum of the regions and what lies
     in none (``unassigned``). Years are matched by number, whatever the stamps and calendars; ``attrs["period"]`` names
     those that all share.
+
+    Raises
+    ------
+    ValueError: no years in common; what ``score`` refuses.
 
     Examples
     --------
@@ -97,10 +102,18 @@ def monthly_table(
     the mean by month over the common months. Where a side has only a climatology (dim ``month``), the blocks of the
     monthly series are left out.
 
+    Parameters
+    ----------
+    products, reference, metrics, allow_contents : as in ``annual_table``, by month: (time | month, region [, …]).
+
     Returns
     -------
     DataFrame: rows GLOBAL and the regions; columns (metric, product), the monthly integrals first ("RMSE – monthly
     integrals"), then the MSC ("RMSE – MSC"), in PgC month-1 (water PgH2O, energy ZJ).
+
+    Raises
+    ------
+    ValueError: no months in common; what ``score`` refuses.
 
     Examples
     --------
@@ -148,11 +161,16 @@ def sink_table(
     ----------
     products : name → (time | year [, region] [, member | inversion]); with ``region``, GLOBAL or the sum is taken.
     years : restrict to these years; default all of each product (the column *Period* says which).
+    literature : whether the rows of recent studies stand below.
 
     Returns
     -------
     DataFrame by study: mean, its standard deviation over members (NaN without), IAV (standard deviation, n − 1, of
     the linearly detrended annual values of each member, then averaged; NaN below three years), period.
+
+    Raises
+    ------
+    ValueError: values that are neither annual nor can be summed to years, products of different kinds, no such years.
 
     Examples
     --------
@@ -189,6 +207,14 @@ def markdown(table: pd.DataFrame, digits: int = 3, best: bool = True) -> str:
 
     Best is the highest R, R², NSE or nNSE, the lowest RMSE, the bias nearest to zero.
 
+    Parameters
+    ----------
+    table : as ``annual_table``, ``monthly_table`` and ``tower_table`` give it.
+    digits : after the point.
+    best : whether the best of each row is bold.
+
+    Examples
+    --------
     >>> place = {"year": [2001, 2002, 2003], "region": ["EU", "BRA"]}
     >>> inversions = xr.DataArray([[-0.5, 0.2], [-0.3, 0.4], [-0.4, 0.6]], place, attrs={"units": "PgC yr-1"})
     >>> table = annual_table({"A": inversions + 0.2, "B": inversions + 0.1}, inversions, metrics=["rmse"])

@@ -70,6 +70,7 @@ def tower_scores(
     observed : (sample) measured flux. predicted : (…, sample) in the same units; other dims (member) are kept.
     site : (sample) site of each sample.
     by : (sample) labels to group by: ``site`` itself, the fold that held the sample out, ``igbp``, a climate.
+    dim : the dim of the samples.
 
     Returns
     -------
@@ -77,6 +78,12 @@ def tower_scores(
     (mean of predicted − observed) in the units of ``observed``, ``r2`` = 1 − SSE/SST (SST about the group's own
     mean; NaN where the observations are constant). NaN on either side leaves the sample out.
 
+    Raises
+    ------
+    ValueError: arrays of other samples, or without their dim.
+
+    Examples
+    --------
     >>> observed = xr.DataArray([0.0, 2.0, 4.0, 6.0], dims="sample")
     >>> site = xr.DataArray(["A", "A", "B", "B"], dims="sample", name="site")
     >>> scores = tower_scores(observed, observed + 1, site, by=site)
@@ -117,11 +124,23 @@ def paired_difference(
     Samples of one tower are not independent, so whole sites are drawn with replacement; both models see the same
     draws. Extra dims of the predictions (member) are averaged first.
 
+    Parameters
+    ----------
+    observed : (sample) measured flux.
+    predicted_a, predicted_b : (…, sample) two models' fluxes, in the same units.
+    site : (sample) site of each sample.
+    n_boot, seed : draws of the bootstrap, and where its random numbers start.
+    dim : the dim of the samples.
+
     Returns
     -------
     Dataset of scalars: ``rmse_a``, ``rmse_b``, ``difference`` (b − a; negative: b is better), ``low`` and ``high``
     (2.5th and 97.5th percentile of the difference over ``n_boot`` draws), ``share_below_zero`` of the draws, ``n``
     and ``sites``. The same seed gives the same numbers.
+
+    Raises
+    ------
+    ValueError: fewer than two sites with valid samples, ``n_boot`` below 1, arrays of other samples.
 
     Examples
     --------
@@ -159,6 +178,13 @@ def paired_difference(
 def site_means(values: xr.DataArray, site: xr.DataArray, dim: str = "sample") -> xr.DataArray:
     """Mean of (…, sample) by site, NaN left out: dims (…, site).
 
+    Parameters
+    ----------
+    values : (…, sample), any units.
+    site : (sample) site of each sample.
+
+    Examples
+    --------
     >>> nee = xr.DataArray([1.0, np.nan, 3.0, 5.0], dims="sample")
     >>> means = site_means(nee, xr.DataArray(["A", "A", "B", "B"], dims="sample"))
     >>> means.site.values.tolist(), means.values.tolist()
@@ -197,11 +223,19 @@ def tower_components(
     Parameters
     ----------
     by : (sample) labels, each scored by itself: plant type, climate. A site must not change its label.
+    observed, predicted, site : as in ``tower_scores``.
+    time : (sample) date of each sample.
+    dim : the dim of the samples.
+    min_days, min_months : samples that a month, and months that a site's cycle needs.
 
     Returns
     -------
     Dataset along ``component`` (daily, seasonal, anomalies, between_sites), and the dim of ``by``: ``n``, ``rmse``,
     ``r2``, ``bias``.
+
+    Raises
+    ------
+    ValueError: arrays of other samples, or without their dim.
 
     Examples
     --------
@@ -268,6 +302,15 @@ def tower_table(
     Parameters
     ----------
     predictions : model → (sample [, member]). groups : heading → (sample) labels (IGBP type, climate, fold).
+    observed, site, time, dim, metrics : as in ``tower_components``; ``metrics`` names its variables.
+
+    Returns
+    -------
+    DataFrame; *n* is the number of samples, RMSE and bias are in the units of ``observed``.
+
+    Raises
+    ------
+    ValueError: what ``tower_components`` refuses.
 
     Examples
     --------

@@ -62,6 +62,13 @@ def regions(
     kinds : how each product is drawn: "bar" (mean with an error bar over members), "range" (grey band from the
         lowest to the highest member, the mean as a line) or "point". Default: "range" for arrays with the dim
         ``inversion``, else "bar"; single values beside other bars with members are "point".
+    ax, title, colour, legend : where to draw; title; colours by product; whether there is a legend.
+    spread : "std" or "range", of a bar's error.
+    quantity, label : word of the axis, or all of its text.
+
+    Raises
+    ------
+    ValueError: units that differ, no dim region, amounts along a time axis, an unknown kind.
 
     Examples
     --------
@@ -191,6 +198,11 @@ def efficiency(
     Parameters
     ----------
     data : (region) ``score(…).nnse`` of every product. order_by : the product that orders; default the first.
+    ax, colour : where to draw; colours by product.
+
+    Raises
+    ------
+    ValueError: ``order_by`` is no product.
 
     Examples
     --------
@@ -231,6 +243,7 @@ def plant_types(
     Parameters
     ----------
     selected, available : (pft) counts or shares; both are scaled to sum to 1.
+    ax, title : where to draw; title.
 
     Examples
     --------
@@ -261,6 +274,7 @@ def composition(shares: xr.DataArray, ax: "Axes | None" = None, *, title: str | 
     Parameters
     ----------
     shares : (region, pft) counts or shares; every region is scaled to sum to 1.
+    ax, title : where to draw; title.
 
     Examples
     --------

@@ -66,10 +66,17 @@ def map(  # the accessor's name; the built-in is not used in this package
         as nee, nbe, difference), none for the rest.
     label : text of the colour bar; default the long name and the units.
     coast : coastlines (True), or the outlines of a shipped region set ("reccap2", "countries"); no network.
+    da : (lat, lon [, …]), any units.
+    ax, title : where to draw; the title, by default the name.
+    cmap, colourbar : matplotlib's colour map; whether a bar stands below.
 
     Returns
     -------
     The Axes.
+
+    Raises
+    ------
+    ValueError: no lat or lon, another projection.
 
     Examples
     --------
@@ -113,6 +120,18 @@ def maps(
 ) -> "Figure":
     """Several fields (a mapping title → field, or a ``product`` dim) with one colour scale and one colour bar.
 
+    Parameters
+    ----------
+    fields : title → (lat, lon [, …]), in the same units.
+    columns, figure : panels in a row; where to draw.
+    label, vmin, vmax, centre, cmap, projection, coast : as in ``map``, for all.
+
+    Raises
+    ------
+    ValueError: units that differ, no lat or lon.
+
+    Examples
+    --------
     >>> import matplotlib.pyplot as plt
     >>> place = {"lat": [-45.0, 45.0], "lon": [-90.0, 90.0]}
     >>> nee = xr.DataArray([[-1.0, 0.5], [0.2, -0.4]], place, attrs={"units": "gC m-2 d-1"})

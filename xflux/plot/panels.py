@@ -43,6 +43,17 @@ def global_flux(
     Parameters are those of ``annual``. Anomalies and variability (standard deviation, n − 1) are of the linearly
     detrended annual values of each member; bars show the mean over members and its standard deviation.
 
+    Parameters
+    ----------
+    data, errors, members, colour : as in ``annual``.
+    figure : where to draw.
+
+    Raises
+    ------
+    ValueError: units that differ, no year or time.
+
+    Examples
+    --------
     >>> import matplotlib.pyplot as plt
     >>> year = {"year": [2018, 2019, 2020, 2021]}
     >>> nee = xr.DataArray([-3.1, -2.8, -3.4, -3.0], year, "year", "nee", {"units": "PgC yr-1"})
@@ -100,6 +111,11 @@ def mean_and_variability(data: Products, *, figure: "Figure | None" = None) -> "
     ----------
     data : (year | time [, member | inversion], lat, lon); ensembles are averaged first (as in the paper, the second
         row is the variability of the ensemble's mean). Steps shorter than a year become annual means.
+    figure : where to draw.
+
+    Raises
+    ------
+    ValueError: units that differ, no year or time.
 
     Examples
     --------
@@ -136,6 +152,18 @@ def selected_months(
 ) -> "Figure":
     """Fig. 6: mean maps of two products in selected months, and their difference (second − first).
 
+    Parameters
+    ----------
+    first, second : (month | time [, member], lat, lon), in the same units.
+    months, names : the months, 1–12; titles of the two.
+    figure : where to draw.
+
+    Raises
+    ------
+    ValueError: units that differ, no month or time.
+
+    Examples
+    --------
     >>> import matplotlib.pyplot as plt
     >>> place = {"month": np.arange(1, 13), "lat": [-45.0, 45.0], "lon": [-135.0, -45.0, 45.0, 135.0]}
     >>> ec = xr.DataArray(np.random.default_rng(0).normal(size=(12, 2, 4)), place, attrs={"units": "gC m-2 d-1"})
@@ -165,6 +193,7 @@ def correlation_maps(
     ----------
     correlations : reference → model → (lat, lon) Pearson's R, e.g. ``score(model, reference).r``. With two models a
         third column is the difference first − second.
+    figure : where to draw.
 
     Examples
     --------

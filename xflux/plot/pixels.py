@@ -29,6 +29,11 @@ def bridge(
     ----------
     pixels : Dataset along ``pixel`` with ``lat``, ``lon``, ``weight`` and ``region``, as ``Bridge.pixels``.
     largest : area in points² of the marker of the largest weight.
+    ax, projection, title : as in ``map``.
+
+    Raises
+    ------
+    ValueError: a variable is missing from ``pixels``.
 
     Examples
     --------
@@ -75,6 +80,7 @@ def inclusion(
     Parameters
     ----------
     counts : (lat, lon) number of inclusions, e.g. ``bridge_stability(…).count``; zero and NaN are left blank.
+    ax, title, trials : where to draw; title; number of draws, for the label.
 
     Examples
     --------

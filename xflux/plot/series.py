@@ -64,10 +64,15 @@ def seasonal_cycle(
     spread : "std" (mean ± one standard deviation) or "range"; by default the range of inversions, "std" of members.
     dashed : products drawn with dotted lines (references).
     quantity : word of the axis; default the name that all arrays share (NEE, GPP, …), else "Flux".
+    columns, colour, title, legend : panels in a row; colours by product; title; whether there is a legend.
 
     Returns
     -------
     The Axes for one panel, the Figure for several.
+
+    Raises
+    ------
+    ValueError: units that differ, no month or time, a region that is not there, several on one ``ax``.
 
     Examples
     --------
@@ -194,6 +199,11 @@ def annual(
         year become annual values first; gridded input becomes the global integral in PgC yr-1. Any calendar.
     errors : published ± of a product without members (the budget), a number or an array by year.
     members : products whose single members are drawn as thin dotted lines instead of a shade.
+    ax, title, colour, legend, quantity, spread : as in ``seasonal_cycle``.
+
+    Raises
+    ------
+    ValueError: units that differ, no year or time, no whole year, further dims.
 
     Examples
     --------
@@ -251,6 +261,10 @@ def one_against_many(
     models, targets : the same names (an inversion, a pair, a triple) → (month | time [, member] [, region]); each
         name has one colour. options : those of ``seasonal_cycle``.
 
+    Raises
+    ------
+    ValueError: other names on either side; what ``seasonal_cycle`` refuses.
+
     Examples
     --------
     >>> import matplotlib.pyplot as plt
@@ -298,6 +312,11 @@ def history(history: xr.Dataset, figure: "Figure | None" = None, *, title: str |
         ``validation`` (epoch, member), which picks the best epoch (marked where ``best_epoch`` is there). Other
         variables along ``epoch`` or ``step`` [, member] do too: names that hold "val" are validation, the rest
         training, and the name without these words is the panel.
+    figure, title : where to draw; title.
+
+    Raises
+    ------
+    ValueError: no variable along epoch or step.
 
     Examples
     --------

@@ -113,6 +113,12 @@ def style():
 def colour(product: str, products: Iterable[str] = ()) -> str:
     """The colour of a product by its name, the same in every figure unless one of ``products`` before it has it.
 
+    Parameters
+    ----------
+    product, products : its name; all that are in the figure.
+
+    Examples
+    --------
     >>> colour("EC"), colour("EC-ATM sampled+total")
     ('#009E73', '#003D73')
     """
@@ -304,6 +310,23 @@ def save(figure: "Figure | Axes", stem: str | Path, formats: Iterable[str] = ("p
 
     Only an older figure of this function is replaced: anything else there, or a link, is a FileExistsError.
 
+    Parameters
+    ----------
+    figure : Figure or Axes.
+    stem : path without suffix; missing folders are made.
+    formats : suffixes that matplotlib writes.
+    close : whether the figure is closed.
+
+    Returns
+    -------
+    List of paths.
+
+    Raises
+    ------
+    FileExistsError: what stands there is no figure of this function.
+
+    Examples
+    --------
     >>> import tempfile, matplotlib.pyplot as plt
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     [path.name for path in save(plt.figure(), f"{folder}/figures/fig2")]

@@ -51,6 +51,12 @@ def scatter(
     limits : of both axes; default from the 0.1th and 99.9th percentile of the pairs. Values outside are counted in
         RMSE and R² (1 − SSE/SST) but not drawn.
     colourbar : by default only where ``ax`` is not given.
+    ax, title, quantity : where to draw; title; word of the axes.
+    gridsize, fit : hexagons in a row; whether the line of best fit is drawn.
+
+    Raises
+    ------
+    ValueError: units that differ, no valid pair.
 
     Examples
     --------
@@ -136,6 +142,19 @@ def tower_scatter(
     """Figs. 8 and C2: one density plot a model, and with ``by`` (plant types) one row a group, on the same axes and
     with the same colours of density.
 
+    Parameters
+    ----------
+    observed : (sample) measured flux.
+    predictions : model → (sample [, member]), in the same units.
+    by : (sample) labels of the rows.
+    figure : where to draw.
+
+    Raises
+    ------
+    ValueError: units that differ, no valid pair.
+
+    Examples
+    --------
     >>> import matplotlib.pyplot as plt
     >>> nee = xr.DataArray(np.random.default_rng(0).normal(size=100), dims="sample", attrs={"units": "gC m-2 d-1"})
     >>> igbp = xr.DataArray(np.repeat(["ENF", "GRA"], 50), dims="sample")
@@ -185,6 +204,17 @@ def site_scatter(
 ) -> "Figure":
     """Fig. 9: points and line of best fit of every model at single towers, one panel a tower.
 
+    Parameters
+    ----------
+    observed, predictions, figure : as in ``tower_scatter``.
+    site, sites : (sample) site of each sample; those that are drawn.
+
+    Raises
+    ------
+    ValueError: a site without samples.
+
+    Examples
+    --------
     >>> import matplotlib.pyplot as plt
     >>> nee = xr.DataArray(np.random.default_rng(0).normal(size=100), dims="sample", attrs={"units": "gC m-2 d-1"})
     >>> site = xr.DataArray(np.repeat(["DE-Tha", "US-Ha1"], 50), dims="sample")

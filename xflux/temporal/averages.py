@@ -53,6 +53,13 @@ def to_monthly(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = Non
     A step that straddles two months is shared between them by its days. Stamps are the starts of months. The share of
     the month with valid values comes back as the coordinate ``valid_fraction``.
 
+    Parameters
+    ----------
+    obj
+        Flux on (…, time | month | dayofyear), per time or an amount of each step; of a Dataset, all its fluxes.
+    bounds
+        (time, 2), where neither the stamps nor a Dataset's own bounds tell.
+
     Raises
     ------
     ValueError
@@ -80,6 +87,12 @@ def annual(obj: xr.DataArray | xr.Dataset, *, complete: bool = True) -> xr.DataA
     ----------
     complete
         False keeps the years of which the time axis covers a part.
+    obj
+        Flux on (…, time | month | dayofyear), per time or an amount of each step; of a Dataset, all its fluxes.
+
+    Raises
+    ------
+    ValueError: steps whose lengths nobody knows.
 
     Examples
     --------
@@ -126,6 +139,15 @@ def mean_seasonal_cycle(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dat
     time axis covers only in part are left out; a month without data is NaN. A climatology stays one (``dayofyear`` as
     months). ``valid_fraction`` is the mean over the years.
 
+    Parameters
+    ----------
+    obj
+        Flux on (…, time | month | dayofyear), per time or an amount of each step; of a Dataset, all its fluxes.
+
+    Raises
+    ------
+    ValueError: steps longer than a month, or whose lengths nobody knows.
+
     Examples
     --------
     >>> time = xr.date_range("2001-01-01", periods=24, freq="MS")
@@ -163,6 +185,17 @@ def annual_anomalies(obj: xr.DataArray | xr.Dataset, detrend: bool = True) -> xr
     As in Fig. 2c of the paper; ``attrs["detrended"]`` says which of the two (1 or 0). Years that the time axis does not
     cover from end to end are left out. A year is NaN where time is missing from its sum, or where the coordinate
     ``valid_fraction`` says that more is missing than in other years. Dims and units as in :func:`annual`.
+
+    Parameters
+    ----------
+    obj
+        Flux on (…, time), per time or an amount of each step; of a Dataset, all its fluxes.
+    detrend
+        Whether the trend of each series is taken out, not only its mean.
+
+    Raises
+    ------
+    ValueError: no ``time``, no year that the axis covers from end to end.
 
     Examples
     --------
@@ -240,6 +273,12 @@ def interannual_variability(
     ----------
     ddof
         Subtracted from the number of years in the divisor.
+    obj, detrend
+        As in :func:`annual_anomalies`.
+
+    Raises
+    ------
+    ValueError: no ``time``, no year that the axis covers from end to end.
 
     Examples
     --------

@@ -32,6 +32,8 @@ def standardise(obj: xr.DataArray | xr.Dataset, lengths: bool = True) -> xr.Data
     ----------
     lengths
         Whether the lengths of the steps matter; if not, bounds are not looked at.
+    obj
+        Any; what has no time axis comes back as it is.
 
     Raises
     ------

@@ -255,6 +255,11 @@ def time_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
     in them they sit, with gaps allowed where all stamps sit alike; daily stamps are calendar days, at whatever hour;
     other regular steps run from the stamp; 8-daily composites that restart each 1 January end there.
 
+    Parameters
+    ----------
+    obj
+        With the dim ``time`` (dates).
+
     Raises
     ------
     ValueError

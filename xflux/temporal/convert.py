@@ -352,6 +352,13 @@ def convert_units(obj: xr.DataArray | xr.Dataset, units: str) -> xr.DataArray | 
     "X month-1", with the share of valid time as the coordinate ``valid_fraction``; nothing else changes the axis.
     Floats keep their dtype and attributes stay; encoding and value ranges, which would be wrong, go. Lazy.
 
+    Parameters
+    ----------
+    obj
+        Flux on any dims, with ``attrs["units"]``.
+    units
+        As in :func:`to_amounts`.
+
     Raises
     ------
     UnitsError

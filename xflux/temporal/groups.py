@@ -12,6 +12,19 @@ def mean_by(da: xr.DataArray, groups: xr.DataArray | Hashable) -> xr.DataArray:
     xarray adds up single precision in an order that depends on chunks, on whether flox or bottleneck are there, and on
     its options, so that the seventh digit differs from run to run. In double precision these sums are exact.
 
+    Parameters
+    ----------
+    da
+        Values in any units.
+    groups
+        Labels along a dim, or their name, such as "time.year".
+
+    Returns
+    -------
+    DataArray with the labels in place of their dim.
+
+    Examples
+    --------
     >>> time = xr.date_range("2001-01-01", periods=4, freq="MS")
     >>> da = xr.DataArray(np.float32([1, 2, 3, np.nan]), {"time": time}, "time")
     >>> mean_by(da, "time.year").values

@@ -232,6 +232,16 @@ def step_days(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None
     ----------
     bounds
         (time, 2), where neither the stamps nor a Dataset's own bounds tell.
+    obj
+        With the dim ``time`` (dates), ``month`` or ``dayofyear``.
+
+    Returns
+    -------
+    DataArray (time | month | dayofyear), d.
+
+    Raises
+    ------
+    ValueError: a single step, or irregular ones, without bounds.
 
     Examples
     --------
@@ -247,6 +257,17 @@ def step_days(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None
 def same_calendar(*objs: xr.DataArray | xr.Dataset) -> None:
     """Raise where time axes are in different calendars: xarray would align them to nothing, without an error.
 
+    Parameters
+    ----------
+    objs
+        With or without the dim ``time``.
+
+    Raises
+    ------
+    ValueError: different calendars, or dates of cftime beside those of NumPy.
+
+    Examples
+    --------
     >>> a = xr.DataArray([0.0], {"time": xr.date_range("2001", periods=1)}, "time")
     >>> b = a.assign_coords(time=xr.date_range("2001", periods=1, calendar="noleap"))
     >>> same_calendar(a, b)
