@@ -6,13 +6,17 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
-README = Path(__file__).parents[1] / "README.md"
+import xflux
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
 AREA = 4 * np.pi * 6_371_000**2
 
 
@@ -86,6 +90,19 @@ def test_five_inversions_to_a_figure_with_their_spread_in_ten_lines(tmp_path, mo
     assert sums == pytest.approx(january)
     assert (tmp_path / "five_inversions.png").stat().st_size > 10_000
     plt.close("all")
+
+
+def test_version_and_requirements_are_the_same_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    recipe = (ROOT / "conda" / "meta.yaml").read_text()
+    assert f"version: {project['version']}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f'version = "{project["version"]}"' in recipe and xflux.__version__ == project["version"]
+    assert f"## {project['version']} " in (ROOT / "CHANGELOG.md").read_text()
+    conda = {"dask": "dask-core", "torch": "pytorch", "matplotlib": "matplotlib-base"}
+    extras = project["optional-dependencies"]
+    for line in [*project["dependencies"], *extras["train"], *extras["plot"]]:
+        name, least = re.fullmatch(r"([\w-]+)(?:\[.*\])?(>=.*)", line).groups()
+        assert f"    - {conda.get(name, name.lower())} {least}\n" in recipe
 
 
 if __name__ == "__main__":
