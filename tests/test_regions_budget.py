@@ -258,3 +258,26 @@ def test_the_share_that_is_covered(time):
     )
     share = table["valid_fraction"].isel(period=0)
     np.testing.assert_allclose(share.sel(region=["90S-80S", "80N-90N", "GLOBAL"]), [1, 0, 0.5], atol=1e-12)
+
+
+@pytest.mark.parametrize("given", ["maps", "integrals", "annual integrals"])
+def test_a_year_in_which_more_of_a_region_is_missing_is_left_out(given):
+    time, lon = xr.date_range("2001-01-01", periods=48, freq="MS"), np.arange(5.0, 360, 10)
+    coords = {"time": time, "lat": np.arange(-85.0, 90, 10), "lon": lon}
+    da = xr.DataArray(np.ones((48, 18, 36)), coords, list(coords), "nbe", {"units": "gC m-2 d-1", "area_basis": "cell"})
+    da = da * time.year.values[:, None, None] * (lon > 90)  # a quarter without a flux, which is not missing
+    da = da.where(da["lon"] > 50)
+    holed = da.where((da["time"] != np.datetime64("2002-03-01")) | (da["lat"] > 0) | (da["lon"] > 180))
+    options = {"maps": None, "integrals": {}, "annual integrals": {"units": "PgC yr-1", "freq": "YS"}}[given]
+    holed, da = (x.assign_attrs(units="gC m-2 d-1", area_basis="cell") for x in (holed, da))
+    if options is not None:
+        holed = holed.flux.aggregate_regions("latitude-bands", **options)
+    with pytest.warns(UserWarning) as said:
+        table = xflux.regional_budget(holed, "latitude-bands")
+    assert "in 2002 more is missing of 90S-80S" in str(said[0].message) and len(said) == 2
+    with pytest.warns(UserWarning, match="only 3 of its 4 years"):
+        kept = xflux.regional_budget(da.isel(time=time.year != 2002), "latitude-bands", periods=[(2001, 2004)])
+    np.testing.assert_allclose(table["mean"], kept["mean"], rtol=1e-12)
+    shares = (x["valid_fraction"].drop_sel(region="GLOBAL") for x in (table, kept))  # integrals have that of no globe
+    np.testing.assert_allclose(*shares, rtol=1e-12)
+    assert table["n_years"].item() == 3

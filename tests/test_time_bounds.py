@@ -145,13 +145,27 @@ def test_stamps_in_the_middle_of_steps(first, freq, count):
 
 
 @pytest.mark.parametrize(
-    ("step", "of"), [("1h", "15min"), ("6h", "1h"), ("1D", "6h"), ("2D", "12h"), ("4D", "1D"), ("6D", "3D")]
+    ("step", "of"),
+    [("1h", "15min"), ("6h", "1h"), ("1D", "6h"), ("2D", "12h"), ("4D", "1D"), ("5D", "1D"), ("6D", "3D")],
 )
 def test_stamps_that_are_means_of_finer_stamps(step, of):
     fine = pd.date_range("2001-01-01", periods=24 * (pd.Timedelta(step) // pd.Timedelta(of)), freq=of)
     coarse = flux(fine).coarsen(time=pd.Timedelta(step) // pd.Timedelta(of)).mean(keep_attrs=True)
     expected = pd.date_range("2001-01-01", periods=24, freq=step)
     np.testing.assert_array_equal(time_bounds(coarse)[:, 0], expected.to_numpy())
+
+
+def test_weeks_begin_at_their_stamps():
+    weeks = pd.date_range("2021-01-04", periods=52, freq="7D")
+    np.testing.assert_array_equal(time_bounds(flux(weeks))[:, 0], weeks)
+
+
+def test_a_single_step_with_bounds_is_as_long_as_they_say():
+    for start, stop in (("2001-01-30", "2001-01-31"), ("2001-01-31 18:00", "2001-01-31 21:00")):
+        start, stop = pd.DatetimeIndex([start]), pd.DatetimeIndex([stop])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert step_days(standardise(bounded(start, start, stop))).item() == (stop - start)[0] / DAY
 
 
 @pytest.mark.parametrize("calendar", ["standard", "360_day"])
@@ -406,6 +420,10 @@ def test_chains_of_operations_give_the_right_amount_or_an_error(kind, with_bound
 @pytest.mark.parametrize(
     ("operator", "freq", "days"),
     [
+        ("timmean", "3h end", [365]),
+        ("monmean", "3h end", [*COMMON, 0.125]),
+        ("yearmean -selmon,6,7,8", "1D", [92]),
+        ("yearmean -selmon,6,7,8", "ME", [92]),
         ("monmean", "1D", COMMON),
         ("monsum", "1D", COMMON),
         ("monmean", "6h", COMMON),
@@ -417,13 +435,16 @@ def test_chains_of_operations_give_the_right_amount_or_an_error(kind, with_bound
     ],
 )
 def test_files_of_cdo(tmp_path, operator, freq, days):
-    time = pd.date_range("2001-01-01", "2001-12-31 23:00", freq=freq)
+    freq, end = freq.partition(" ")[::2]
+    time = pd.date_range("2001-01-01", "2001-12-31 23:00", freq=freq) + pd.Timedelta(freq if end else 0)
     space = {
         "lat": ("lat", [-45.0, 45.0], {"units": "degrees_north"}),
         "lon": ("lon", [0.0, 180.0], {"units": "degrees_east"}),
     }
     flux(time).expand_dims(lat=2, lon=2).assign_coords(space).transpose("time", ...).to_netcdf(tmp_path / "in.nc")
-    subprocess.run(["cdo", "-s", operator, tmp_path / "in.nc", tmp_path / "out.nc"], check=True, capture_output=True)
+    subprocess.run(
+        ["cdo", "-s", *operator.split(), tmp_path / "in.nc", tmp_path / "out.nc"], check=True, capture_output=True
+    )
     with xr.open_dataset(tmp_path / "out.nc") as ds, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         np.testing.assert_array_equal(step_days(standardise(ds)), days)
@@ -441,6 +462,18 @@ def test_what_comes_back_is_written_without_a_warning(tmp_path, calendar):
             np.testing.assert_array_equal(step_days(standardise(again)), [31, 28])
 
 
+@pytest.mark.parametrize(("operator", "what"), [("seassum", "92 days"), ("ymonsum", "years"), ("ydaysum", "years")])
+def test_sums_of_which_only_the_history_tells(operator, what):
+    time = pd.date_range("2001-01-01", periods=4, freq="3MS")
+    ds = flux(time) if operator == "seassum" else flux(START)
+    ds = bounded(time, time, time + pd.DateOffset(months=3)) if operator == "seassum" else ds.to_dataset()
+    said = ds.assign_attrs(history=f"Sat Nov 28 2026: cdo -O {operator} in.nc out.nc\nFri: cdo monmean a b")
+    for convert in (lambda ds: ds.flux.convert_units("gC m-2"), lambda ds: ds.flux.annual(complete=False)):
+        with pytest.raises(ValueError, match=f"summed over .*{what} .* history"):
+            convert(said)
+        convert(said.assign_attrs(history=f"Sat: cdo divc,3 in.nc out.nc\n{said.history}"))
+
+
 def test_rates_that_were_added_up_are_refused():
     """As ``cdo monsum`` writes them; a sum over the unit's own time is a rate."""
     by_months = bounded(START, START, STOP)
@@ -456,3 +489,35 @@ def test_rates_that_were_added_up_are_refused():
         np.testing.assert_allclose(by_month(rate), 1.0)
     daily = flux(pd.date_range("2001-01-01", periods=365)).assign_attrs(cell_methods="time: sum")
     np.testing.assert_allclose(by_month(daily.flux.to_monthly()), COMMON)
+
+
+@pytest.mark.parametrize("calendar", ["noleap", "360_day", "all_leap", "julian", "standard"])
+def test_integrals_of_other_calendars_join_and_keep_their_months(calendar):
+    """Dates of the real calendar join by plain ``xr.concat``; the months are still as long as in the data's own."""
+    time = xr.date_range("2003-01-01", periods=36, freq="MS", calendar=calendar, use_cftime=True)
+    globe = {"lat": [0.0], "lon": [90.0, 270.0]}
+    values = np.random.default_rng(0).normal(size=(36, 1, 2))
+    attrs = {"units": "gC m-2 d-1", "area_basis": "cell"}
+    own = xr.DataArray(values, {"time": time} | globe, ("time", *globe), "nee", attrs)
+    real = own.assign_coords(time=pd.date_range("2003-01-01", periods=36, freq="MS"))
+    days = {"360_day": [30] * 36}.get(calendar, [t.daysinmonth for t in time])
+
+    amount, rate, other = (
+        x.flux.aggregate_regions("latitude-bands", units=units)
+        for x, units in ((own, "PgC month-1"), (own, "PgC d-1"), (real, "PgC month-1"))
+    )
+    for lengths in (amount / rate, rate.flux.convert_units("PgC month-1") / rate):
+        np.testing.assert_allclose(lengths.transpose("time", ...).max("region"), days)
+    year = np.array(days).reshape(3, 12, 1)
+    np.testing.assert_allclose(rate.flux.annual(), (rate.values.reshape(3, 12, -1) * year).sum(1) / year.sum(1))
+    per_year = {"noleap": 365, "360_day": 360, "all_leap": 366, "julian": 365.25, "standard": 365.2425}[calendar]
+    np.testing.assert_allclose(amount.flux.convert_units("PgC yr-1") / rate, per_year)
+
+    joined = xr.concat([amount, other], "inversion")
+    assert joined.sizes["time"] == 36
+    np.testing.assert_allclose(joined.isel(inversion=0).flux.annual(), amount.flux.annual())
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        np.testing.assert_allclose(joined.flux.convert_units("PgC d-1")[1], other.flux.convert_units("PgC d-1"))
+    assert [str(w.message)[:30] for w in said] == ["series of different calendars "] * (calendar != "standard")
+    assert rate.flux.score(rate.assign_coords(time=time).drop_vars("step_months"))["rmse"].max() == 0

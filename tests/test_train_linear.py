@@ -196,3 +196,25 @@ def test_nan_in_an_operator_is_no_entry_and_infinity_an_error(earth):
         assert torch.equal(term(earth, given, values).estimate(net), expected)
     with pytest.raises(ValueError, match="operator of constraint LINEAR has infinite entries"):
         term(earth, operator.where(operator < operator.max(), np.inf), values)
+
+
+def test_a_constraint_of_another_sign_or_unit_is_refused(earth):
+    operator = footprints(earth, 5)
+    observed = observe(operator, earth)
+    drivers = list(DRIVERS)
+
+    def fit(operator, observed):
+        constraint = train.LinearConstraint(operator, observed, 0.1, earth.grid)
+        return train.fit(earth.towers, drivers=drivers, constraints=[constraint], config=SMALL)
+
+    with pytest.raises(ValueError, match=r"opposite signs: the towers' flux .* downward"):
+        fit(operator, observed.assign_attrs(positive="down"))
+    for units in ("ppm / (umol m-2 s-1)", "ppm (umol m-2 s-1)-1", "ppm per umol m-2 s-1"):
+        with pytest.raises(ValueError, match=r"multiply the operator by 0\.963623"):
+            fit(operator.assign_attrs(units=units), observed)
+    for units in ("ppm / (gC m-2 d-1)", "ppm/s", "1"):
+        train.LinearConstraint(operator.assign_attrs(units=units), observed, 0.1, earth.grid).check_units(
+            earth.towers["nee"]
+        )
+    renamed = train.LinearConstraint(operator.rename(lat="latitude"), observed, 0.1, earth.grid.rename(lat="latitude"))
+    assert renamed.operator.dims == operator.dims

@@ -16,7 +16,7 @@ from xflux.cells import same_grid
 from xflux.contents import check_sign, riding
 from xflux.extras import require
 from xflux.temporal.calendar import MEAN_MONTH
-from xflux.temporal.riding import RIDING
+from xflux.temporal.riding import RIDING, in_real_dates
 from xflux.units import factor, usual_amount
 from xflux.values import checked
 
@@ -245,7 +245,8 @@ def _described(integral: xr.DataArray, rate: Rate) -> xr.DataArray:
     out = integral.transpose(*rate.samples, "region").rename(rate.field.name).drop_attrs(deep=False)
     out = out.assign_coords({name: rate.field[name].variable for name in RIDING if name in rate.field.coords})
     per = f"{usual_amount(rate.field.attrs)} {'month-1' if rate.months == 1 else 'yr-1'}"
-    return out.assign_attrs(units=per, long_name="regional integral through the bridge", **riding(rate.field))
+    attrs = {"units": per, "long_name": "regional integral through the bridge", **riding(rate.field)}
+    return in_real_dates(out.assign_attrs(attrs))
 
 
 def _known_labels(asked: Sequence[str], known: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from xflux.cells import grid_bounds, nearest, standardise
 from xflux.contents import area_basis
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.calendar import AXES, MEAN_MONTH
-from xflux.temporal.steps import carried, steps_of
+from xflux.temporal.steps import carried, known_steps, steps_of
 from xflux.values import decoded
 
 # States of a region's fit, in bridge.regions.status
@@ -104,7 +104,7 @@ def _to_months(
     if units_of is not None and units.parse(units_of, _field(obj, name).attrs).time in (None, "month"):
         obj = _as_rate(obj, name)  # amounts add up, rates average: a day that is missing is to count alike
     everywhere = xr.DataArray(np.ones(obj.sizes[axis]), {axis: obj[axis]} if axis in obj.coords else None, (axis,))
-    covered = temporal.to_monthly(everywhere, dataset_bounds(obj) if axis == "time" else None)["valid_fraction"]
+    covered = temporal.to_monthly(everywhere, known_steps(obj) if axis == "time" else None)["valid_fraction"]
     covered = covered.drop_vars("valid_fraction")
     covered = covered.where(abs(covered - 1) > 1e-9, 1.0)
     obj = temporal.to_monthly(obj)

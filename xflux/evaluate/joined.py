@@ -152,4 +152,4 @@ def _union(steps: dict[str, Steps]) -> Steps:
     """The steps of the joined axis."""
     ends = [np.concatenate([s.calendar.dates(getattr(s, end)) for s in steps.values()]) for end in ("start", "stop")]
     _, at = np.unique(ends[0], return_index=True)
-    return steps_between(*(dates[at] for dates in ends))
+    return steps_between(*(dates[at] for dates in ends), next(iter(steps.values())).calendar.name)

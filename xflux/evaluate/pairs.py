@@ -8,8 +8,8 @@ import xarray as xr
 from xflux.cells import locate, with_lat_lon
 from xflux.contents import check_alike, check_sign
 from xflux.temporal import standardise
-from xflux.temporal.bounds import dataset_bounds
-from xflux.temporal.steps import carried, stamped_at_starts, steps_of
+from xflux.temporal.riding import on_real_dates
+from xflux.temporal.steps import carried, known_steps, stamped_at_starts
 from xflux.units import factor, flux_variables
 from xflux.values import checked
 
@@ -30,7 +30,7 @@ def align_pair(
     reference = same_units(da, reference)
     stamps = [a.indexes["time"] for a in (da, reference) if "time" in a.indexes]
     if len(stamps) == 2 and not stamps[0].equals(stamps[1]):
-        da, reference = stamped_at_starts(da), stamped_at_starts(reference)
+        da, reference = on_real_dates(stamped_at_starts(da), stamped_at_starts(reference))
     dims = _scored_dims(da, reference, dim)
     for name in [d for d in da.dims if d in reference.dims]:
         reference = match_labels(da, reference, name, scored=name in dims)
@@ -47,8 +47,7 @@ def one_flux(obj: xr.DataArray | xr.Dataset, role: str) -> xr.DataArray:
     names = flux_variables(obj)
     if len(names) != 1:
         raise ValueError(f"{role} is a Dataset with the flux variables {names}: select one of them")
-    bounds, flux = dataset_bounds(obj), checked(obj[names[0]])
-    return flux if bounds is None else carried(flux, steps_of(flux, bounds))
+    return carried(checked(obj[names[0]]), known_steps(obj))
 
 
 def comparable(da: xr.DataArray, reference: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:

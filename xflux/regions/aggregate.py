@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
-from xflux import temporal
 from xflux.cells import cell_area, standardise
 from xflux.contents import after_sum, assumed_area_basis
 from xflux.contents import area_basis as basis_of
@@ -18,10 +17,11 @@ from xflux.regions.globe import GLOBAL, RIDING, check_labels, region_attrs
 from xflux.regions.kernel import CellLists, weighted_sums
 from xflux.regions.names import long_names
 from xflux.regions.weights import Weights, is_weights
-from xflux.temporal.bounds import dataset_bounds
+from xflux.temporal.axis import with_steps
 from xflux.temporal.calendar import AXES
 from xflux.temporal.convert import check_not_summed, to_amounts, valid_share, with_bounds
-from xflux.temporal.steps import stamped_at_starts, steps_of
+from xflux.temporal.riding import in_real_dates
+from xflux.temporal.steps import Steps, stamped_at_starts, steps_of
 from xflux.units import CARBON_SUBSTANCES, UnitsError, amounts_left_out, factor, flux_variables, parse, usual_amount
 from xflux.values import decoded, warn
 
@@ -93,13 +93,13 @@ def aggregate_regions(
     >>> total.dims, float(total.sel(region="GLOBAL")[0].round(3))
     (('time', 'region'), 15.812)
     """
-    obj = temporal.standardise(obj)
+    obj, steps = with_steps(obj)
     if isinstance(obj, xr.Dataset):
-        return _aggregate_dataset(obj, regions, units, freq, land_fraction, include_global, area_basis)
-    return integrate(obj, obj, regions, units, freq, land_fraction, include_global, area_basis)
+        return _aggregate_dataset(obj, regions, units, freq, land_fraction, include_global, area_basis, steps)
+    return integrate(obj, obj, regions, units, freq, land_fraction, include_global, area_basis, steps)
 
 
-def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global, area_basis) -> xr.Dataset:
+def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global, area_basis, steps) -> xr.Dataset:
     ds = standardise(ds)
     kinds = None if target is None else _substances(target)
     names = [name for name in flux_variables(ds, kinds) if {"lat", "lon"} <= set(ds[name].dims)]
@@ -118,7 +118,7 @@ def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global,
         assumed = any("area_basis_assumed" in other.attrs for other in results.values())
         quiet = [*["extent"] * bool(results), *["basis"] * assumed]
         try:
-            result = integrate(da, ds, regions, target, freq, land_fraction, include_global, area_basis, quiet)
+            result = integrate(da, ds, regions, target, freq, land_fraction, include_global, area_basis, steps, quiet)
         except UnitsError as error:
             raise UnitsError(f"{name!r}: {error}") from None
         own = [c for c in (*RIDING, "valid_fraction") if c in result.coords]
@@ -133,11 +133,12 @@ def _substances(target: str) -> tuple[str, ...]:
 
 
 def integrate(
-    da, source, regions, target, freq, land_fraction, include_global, area_basis=None, quiet=()
+    da, source, regions, target, freq, land_fraction, include_global, area_basis=None, steps=None, quiet=()
 ) -> xr.DataArray:
-    """Integrals of one flux; ``source`` (the flux, or its Dataset) has the bounds and the land fraction.
+    """Integrals of one flux; ``source`` (the flux, or its Dataset) has the cells and the land fraction.
 
-    ``quiet`` names the warnings, "basis" and "extent", that another flux of the Dataset has had.
+    ``steps`` are those that it carries, ``quiet`` names the warnings, "basis" and "extent", that another flux of the
+    Dataset has had.
     """
     da, source = decoded(standardise(da)), standardise(source)
     if "region" in da.dims:
@@ -154,11 +155,11 @@ def integrate(
         plan = plan.scaled(1 / cell_area(source).values.ravel())
     sums = _integrate(da, plan).assign_attrs(after_sum(da) | {"units": integrated})
     sums = sums.drop_vars(("valid_fraction", *RIDING), errors="ignore")  # the flux's own are not those of its integrals
-    bounds = dataset_bounds(source) if "time" in sums.dims else None
-    check_not_summed(da, bounds)
+    steps = steps if "time" in sums.dims else None
+    check_not_summed(da, steps)
     finish = partial(
         _finished, weights=weights.bare(), totals=plan.totals, include_global=include_global, scale=scale,
-        target=target, freq=freq, bounds=bounds,
+        target=target, freq=freq, steps=steps,
     )  # fmt: skip
     result = finish(sums) if sums.chunks is None else _in_one_task(finish, sums)
     result = result["integral"].assign_coords(result.drop_vars("integral").data_vars)
@@ -306,9 +307,9 @@ def _packed(block: np.ndarray, frame: xr.DataArray, finish: Callable[[xr.DataArr
     return np.concatenate([one.values for one in columns], axis=-1)
 
 
-def _finished(sums, *, weights: Weights, totals, include_global, scale, target, freq, bounds) -> xr.Dataset:
+def _finished(sums, *, weights: Weights, totals, include_global, scale, target, freq, steps) -> xr.Dataset:
     """``integral``, ``valid_fraction`` and, where it is known, the remainder in the units and steps asked for."""
-    result = _over_time(_labelled(sums, weights, totals, include_global, scale), bounds, target, freq)
+    result = _over_time(_labelled(sums, weights, totals, include_global, scale), steps, target, freq)
     extra = [name for name in ("valid_fraction", *RIDING) if name in result.coords]
     return result.rename("integral").reset_coords(extra)
 
@@ -348,23 +349,23 @@ def _named(regions: xr.DataArray, share: xr.DataArray, labels: np.ndarray) -> xr
     return result.assign_coords(valid_fraction=(result.dims, share.transpose(*regions.dims).data))
 
 
-def _over_time(sums: xr.DataArray, bounds: xr.DataArray | None, target: str, freq: str | None) -> xr.DataArray:
+def _over_time(sums: xr.DataArray, steps: Steps | None, target: str, freq: str | None) -> xr.DataArray:
     """Into the units asked for by the true lengths of the steps, with the share of valid area and time."""
-    result, share = to_amounts(sums, target, freq, bounds)
+    result, share = to_amounts(sums, target, freq, steps)
     valid, summed = sums["valid_fraction"], freq is not None
     # A single step without bounds is converted where that needs no length: it stays as it is.
-    if not summed and parse(target).time == "month" and (bounds is not None or sums.sizes.get("time") != 1):
-        steps = steps_of(sums, bounds)
-        summed = steps is not None and steps.kind != "month"
+    if not summed and parse(target).time == "month" and (steps is not None or sums.sizes.get("time") != 1):
+        own = steps_of(sums, steps)
+        summed = own is not None and own.kind != "month"
     if summed:
-        valid = valid_share(sums, share, bounds, "year" if (freq or "M")[0] == "Y" else "month")
+        valid = valid_share(sums, share, steps, "year" if (freq or "M")[0] == "Y" else "month")
     extra = {"valid_fraction": (result.dims, valid.transpose(*result.dims).data, _VALID)}
     for name in [name for name in RIDING if name in sums.coords]:
         rest = sums[name].drop_vars(("valid_fraction", *RIDING), errors="ignore").assign_attrs(sums.attrs)
-        rest, _ = to_amounts(rest, target, freq, bounds)
+        rest, _ = to_amounts(rest, target, freq, steps)
         extra[name] = (rest.dims, rest.data, {"units": target, "long_name": _REMAINDER[name]})
     result = result.drop_vars(("valid_fraction", *RIDING), errors="ignore").assign_coords(extra)
-    return result if summed else stamped_at_starts(result, bounds)
+    return in_real_dates(result if summed else stamped_at_starts(result, steps))
 
 
 def _attrs(weights: Weights, basis: str, assumed: bool, target: str, freq: str | None) -> dict:

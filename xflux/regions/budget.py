@@ -13,12 +13,12 @@ from xflux.regions.cache import plan_for
 from xflux.regions.covariance import spread_of_sum
 from xflux.regions.globe import check_labels, with_global
 from xflux.regions.names import long_names
-from xflux.temporal import standardise as standardise_time
 from xflux.temporal import to_amounts
-from xflux.temporal.bounds import dataset_bounds
+from xflux.temporal.averages import GAP
+from xflux.temporal.axis import with_steps
 from xflux.temporal.calendar import AXES
 from xflux.temporal.convert import own_riding, valid_share, variable_of
-from xflux.temporal.steps import steps_of
+from xflux.temporal.steps import known_steps, steps_of
 from xflux.units import UnitsError, flux_variables, parse, usual_amount
 from xflux.values import warn
 
@@ -87,10 +87,11 @@ def regional_budget(
     """
     if spread not in ("ensemble", "covariance"):
         raise ValueError(f"spread {spread!r} is unknown; expected 'ensemble' or 'covariance'.")
-    da, source = flux_of(standardise_time(obj), var)
+    obj, steps = with_steps(obj)
+    da, source = flux_of(obj, var)
     units = units_per_year(units, da)
     weighed = (regions, land_fraction, area_basis)
-    table = budget_of_years(yearly_integrals(da, source, units, *weighed), periods, ensemble)
+    table = budget_of_years(yearly_integrals(da, source, units, *weighed, steps=steps), periods, ensemble)
     if spread == "covariance":
         of_sum = spread_of_sum(covariance, table["mean"], da, source, units, weighed)
         table["spread"] = of_sum.transpose("period", "region").assign_attrs(units=units)
@@ -153,7 +154,7 @@ def units_per_year(units: str | None, da: xr.DataArray) -> str:
     return units or f"{usual_amount(da.attrs)} yr-1"
 
 
-def yearly_integrals(da, source, units: str, regions, land_fraction=None, area_basis=None) -> xr.Dataset:
+def yearly_integrals(da, source, units: str, regions, land_fraction=None, area_basis=None, steps=None) -> xr.Dataset:
     """In memory, by (…, year, region): ``flux``, amounts of whole calendar years, and ``valid``, what they cover.
 
     Years that the time axis covers in part are left out: ``attrs["partial"]`` lists them. Without a time axis it is the
@@ -161,33 +162,48 @@ def yearly_integrals(da, source, units: str, regions, land_fraction=None, area_b
     """
     timeless = not set(AXES) & set(da.dims)
     step_units = units if timeless else parse(units).amount
-    bounds = dataset_bounds(source) if "time" in da.dims else None
+    steps = (steps or known_steps(source)) if "time" in da.dims else None
     if "region" in da.dims:
-        sums, flux = da, to_amounts(with_global(da), step_units, None, bounds)[0]
+        sums, flux = da, to_amounts(with_global(da), step_units, None, steps)[0]
     else:
         whole = _has_globe(da, source, regions, land_fraction, area_basis)
-        sums = integrate(da, source, regions, step_units, None, land_fraction, whole, area_basis)
+        sums = integrate(da, source, regions, step_units, None, land_fraction, whole, area_basis, steps)
         check_labels(sums["region"].values[: -1 if whole else None])
         flux = with_global(sums)
     valid = sums.coords.get("valid_fraction")
     if not timeless:
-        flux, share = to_amounts(flux, step_units, "YS", bounds)
+        flux, share = to_amounts(flux, step_units, "YS", steps)
         # A year with missing steps is no year: its sum would be too small.
         flux = flux.where(share > 1 - 1e-9)
-        valid = None if valid is None else valid_share(sums, share, bounds, "year")
+        valid = None if valid is None else valid_share(sums, share, steps, "year")
     valid = xr.full_like(flux, np.nan) if valid is None else valid.reset_coords(drop=True)
     labels = flux["region"].astype(str).values
     valid = valid.assign_coords(region=valid["region"].astype(str)).reindex(region=labels)
     attrs = riding(da) | {"units": units, "regions": str(flux.attrs.get("regions", ""))}
     flux = flux.assign_coords(region=labels).assign_attrs(attrs)
     both = xr.Dataset({"flux": flux.reset_coords(drop=True), "valid": valid.reset_coords(drop=True)}).compute()
-    return _whole_years(both, steps_of(sums, bounds).covered("year")) if "time" in both.dims else both
+    return _whole_years(both, steps_of(sums, steps).covered("year")) if "time" in both.dims else both
 
 
 def _whole_years(both: xr.Dataset, covered: np.ndarray) -> xr.Dataset:
     years = both["time"].dt.year.values.astype(int)
     both = both.drop_vars("time").rename(time="year").assign_coords(year=years)
-    return both.isel(year=covered).assign_attrs(partial=years[~covered].tolist())
+    both = both.isel(year=covered).assign_attrs(partial=years[~covered].tolist())
+    return _without_gaps(both) if covered.any() else both
+
+
+def _without_gaps(both: xr.Dataset) -> xr.Dataset:
+    """Without the years of a member in one of whose regions more is missing than in other years: all regions of it."""
+    flux, valid = both["flux"], both["valid"]
+    short = (valid < (1 - GAP) * valid.max("year")) & flux.notnull()
+    if short.any():
+        years, regions = (flux[dim].values[short.any(set(short.dims) - {dim}).values] for dim in ("year", "region"))
+        named = [*regions[:4], *[f"{regions.size - 4} more"] * (regions.size > 4)]
+        warn(
+            f"in {', '.join(map(str, years))} more is missing of {', '.join(map(str, named))} than in other years "
+            f"(valid_fraction): left out of the budget. Drop the coordinate valid_fraction of integrals to keep them."
+        )
+    return both.assign(flux=flux.where(~short.any("region")))
 
 
 def _has_globe(da, source, regions, land_fraction, area_basis) -> bool:

@@ -5,7 +5,7 @@ import xarray as xr
 
 from xflux.contents import as_statistic
 from xflux.temporal.convert import each_flux, finish, grouped, integrals, restamped, to_amounts, valid_share
-from xflux.temporal.steps import Steps, carried_periods, needed_steps, of_years
+from xflux.temporal.steps import Given, Steps, needed_steps, of_years
 from xflux.units import UnitsError, parse
 from xflux.values import warn
 
@@ -28,26 +28,26 @@ def _summed_units(da: xr.DataArray, steps: Steps, period: str) -> str | None:
     return da.attrs["units"] if units.time is None else None
 
 
-def _by_period(da: xr.DataArray, bounds: xr.DataArray | None, period: str) -> tuple[xr.DataArray, xr.DataArray]:
+def _by_period(da: xr.DataArray, given: Given, period: str) -> tuple[xr.DataArray, xr.DataArray]:
     """Mean of rates or sum of amounts by period, and the share of the period's time that is valid."""
-    steps = needed_steps(da, bounds)
+    steps = needed_steps(da, given)
     if period == "month" and steps.days.max() > 31.5:
         raise ValueError(f"steps of {steps.days.max():g} days are longer than a month and cannot be brought to months.")
     units = _summed_units(da, steps, period)
     if units is not None:
-        return to_amounts(da, units, _FREQ[period], bounds)
+        return to_amounts(da, units, _FREQ[period], given)
     if steps.are(period):
         return finish(restamped(da, steps, period), da), restamped(da.notnull().astype("float64"), steps, period)
     total, covered, full = integrals(da, steps, period)
     return finish(total / covered.where(covered > 0), da), covered / full
 
 
-def _averaged(da: xr.DataArray, bounds: xr.DataArray | None, period: str) -> xr.DataArray:
-    result, share = _by_period(da, bounds, period)
-    return result.assign_coords(valid_fraction=valid_share(da, share, bounds, period))
+def _averaged(da: xr.DataArray, given: Given, period: str) -> xr.DataArray:
+    result, share = _by_period(da, given, period)
+    return result.assign_coords(valid_fraction=valid_share(da, share, given, period))
 
 
-def to_monthly(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None) -> xr.DataArray | xr.Dataset:
+def to_monthly(obj: xr.DataArray | xr.Dataset, bounds: Given = None) -> xr.DataArray | xr.Dataset:
     """Calendar months: time-weighted means of rates, sums of amounts; ``dayofyear`` becomes ``month``.
 
     A step that straddles two months is shared between them by its days. Stamps are the starts of months. The share of
@@ -102,7 +102,7 @@ def annual(obj: xr.DataArray | xr.Dataset, *, complete: bool = True) -> xr.DataA
     (12.0, 'PgC yr-1')
     """
     partial: set[int] = set()
-    result = each_flux(obj, lambda da, bounds: _annual(da, bounds, complete, partial))
+    result = each_flux(obj, lambda da, given: _annual(da, given, complete, partial))
     if partial:
         warn(
             f"the time axis covers {_listed(partial)} only in part: left out of the annual values "
@@ -111,16 +111,16 @@ def annual(obj: xr.DataArray | xr.Dataset, *, complete: bool = True) -> xr.DataA
     return result
 
 
-def _annual(da: xr.DataArray, bounds: xr.DataArray | None, complete: bool, partial: set[int]) -> xr.DataArray:
-    result = _averaged(da, bounds, "year")
+def _annual(da: xr.DataArray, given: Given, complete: bool, partial: set[int]) -> xr.DataArray:
+    result = _averaged(da, given, "year")
     if "time" not in result.dims:
         return result
     result = result.assign_coords(year=("time", _years(result)))
     if not complete:
         return result
-    covered = needed_steps(da, bounds).covered("year")
+    covered = needed_steps(da, given).covered("year")
     partial.update(result["year"].values[~covered].tolist())
-    return carried_periods(result.isel(time=covered), "year")
+    return result.isel(time=covered)
 
 
 def _years(da: xr.DataArray) -> np.ndarray:
@@ -158,11 +158,11 @@ def mean_seasonal_cycle(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dat
     return each_flux(obj, _seasonal)
 
 
-def _seasonal(da: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
-    monthly = _averaged(da, bounds, "month")
+def _seasonal(da: xr.DataArray, given: Given) -> xr.DataArray:
+    monthly = _averaged(da, given, "month")
     if "time" not in da.dims:
         return monthly
-    steps = needed_steps(da, bounds)
+    steps = needed_steps(da, given)
     month = monthly["time"].dt.month.reset_coords(drop=True).drop_vars("time").rename("month")
 
     def mean(x: xr.DataArray, function: str) -> xr.DataArray:
@@ -204,30 +204,30 @@ def annual_anomalies(obj: xr.DataArray | xr.Dataset, detrend: bool = True) -> xr
     >>> abs(annual_anomalies(da)).max().item() < 1e-12
     True
     """
-    return each_flux(obj, lambda da, bounds: _anomalies(da, bounds, detrend))
+    return each_flux(obj, lambda da, given: _anomalies(da, given, detrend))
 
 
-def whole_years(da: xr.DataArray, bounds: xr.DataArray | None, what: str) -> xr.DataArray:
+def whole_years(da: xr.DataArray, given: Given, what: str) -> xr.DataArray:
     """Annual values of the years that the time axis covers, with ``year``; NaN where time or area is missing."""
     if "time" not in da.dims:
         raise ValueError(
             f"{what} the dimension 'time' (a climatology has no years), not {tuple(da.dims)}{of_years(da)}."
         )
-    steps = needed_steps(da, bounds)
-    values, share = _by_period(da, bounds, "year")
+    steps = needed_steps(da, given)
+    values, share = _by_period(da, given, "year")
     if _summed_units(da, steps, "year") is not None:
         values = values.where(share > 1 - 1e-6)
-    whole = without_gaps(values, da, share, bounds)
+    whole = without_gaps(values, da, share, given)
     _name_gaps(values, whole)
     values = whole.assign_coords(year=("time", _years(values)))
-    values = carried_periods(values.isel(time=steps.covered("year")), "year")
+    values = values.isel(time=steps.covered("year"))
     if values.sizes["time"] == 0:
         raise ValueError("the time axis covers no year from end to end: there are no annual values.")
     return values
 
 
-def _anomalies(da: xr.DataArray, bounds: xr.DataArray | None, detrend: bool) -> xr.DataArray:
-    values = whole_years(da, bounds, "anomalies need")
+def _anomalies(da: xr.DataArray, given: Given, detrend: bool) -> xr.DataArray:
+    values = whole_years(da, given, "anomalies need")
     anomaly = values - values.mean("time")
     if detrend:
         year = values["year"].reset_coords(drop=True).where(values.notnull())
@@ -252,13 +252,11 @@ def _name_gaps(values: xr.DataArray, whole: xr.DataArray) -> None:
         )
 
 
-def without_gaps(
-    yearly: xr.DataArray, da: xr.DataArray, share: xr.DataArray, bounds: xr.DataArray | None
-) -> xr.DataArray:
+def without_gaps(yearly: xr.DataArray, da: xr.DataArray, share: xr.DataArray, given: Given) -> xr.DataArray:
     """Annual values, NaN where the ``valid_fraction`` of ``da`` is smaller than in other years."""
     if "valid_fraction" not in da.coords or "time" not in da["valid_fraction"].dims:
         return yearly
-    valid = valid_share(da, share, bounds, "year")
+    valid = valid_share(da, share, given, "year")
     return yearly.where((valid >= (1 - GAP) * valid.max("time")).reset_coords(drop=True))
 
 
@@ -288,8 +286,8 @@ def interannual_variability(
     1.0
     """
 
-    def variability(da: xr.DataArray, bounds: xr.DataArray | None) -> xr.DataArray:
-        anomaly = _anomalies(da, bounds, detrend)
+    def variability(da: xr.DataArray, given: Given) -> xr.DataArray:
+        anomaly = _anomalies(da, given, detrend)
         years = anomaly.notnull().sum("time")
         spread = np.sqrt((anomaly**2).sum("time") / (years - ddof).where(years > max(1 + detrend, ddof)))
         attrs = {k: v for k, v in anomaly.attrs.items() if k != "positive"}

@@ -6,18 +6,22 @@ from collections.abc import Hashable
 import numpy as np
 import xarray as xr
 
-from xflux.temporal.bounds import bounds_name, dataset_bounds, raw_bounds
+from xflux.temporal.bounds import as_bounds, bounds_name, raw_bounds
 from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_YEAR, Calendar
 from xflux.temporal.dates import decode, plain
-from xflux.temporal.riding import RIDING, STAMP, ridden
+from xflux.temporal.riding import RIDING, STAMP, ridden_edges, ridden_months
 from xflux.temporal.stamps import inferred_steps
+from xflux.temporal.steps import Steps, known_steps
 from xflux.values import warn
 
 _NAMES = re.compile(r"(valid_|forecast_|obs_)?(time|date)s?(_?(counter|axis|centered|instant))?|t|datetime", re.I)
 _UNITS = re.compile(r"^\s*\w+\s+since\s+\d|^\s*(day|month|year)s?\s+as\s+%", re.I)
 _YEARLY = ("month", "dayofyear")
-_DAYS_OF_CDO = re.compile(r"\bcdo\s+(-[fPbzkgt]\s*\S+\s+|-\w\s+|--\S+\s+)*-?yday(mean|avg)\b")
+_OPTIONS = r"\bcdo\s+(?:-[fPbzkgt]\s*\S+\s+|-\w\s+|--\S+\s+)*-?"
+_DAYS_OF_CDO = re.compile(_OPTIONS + r"yday(mean|avg)\b")
 """In a history: the first operator is one that writes the days of its last year, without bounds."""
+_SUM_OF_CDO = re.compile(_OPTIONS + r"(?:(y|dhour)\w*|hour|day|mon|year|seas|tim|timsel|run)sum\b")
+"""In the last line of a history, which is its first: a sum over time, of which ``cell_methods`` may not tell."""
 
 
 def standardise(obj: xr.DataArray | xr.Dataset, lengths: bool = True) -> xr.DataArray | xr.Dataset:
@@ -49,13 +53,23 @@ def standardise(obj: xr.DataArray | xr.Dataset, lengths: bool = True) -> xr.Data
     """
     if not isinstance(obj, xr.DataArray | xr.Dataset):
         return obj
+    obj, dates = _with_dates(obj)
+    return _bounded(obj)[0] if dates and lengths else obj
+
+
+def with_steps(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray | xr.Dataset, Steps | None]:
+    """As :func:`standardise`, with the steps along time that bounds or coordinates tell, to be handed on."""
+    obj, dates = _with_dates(obj)
+    return _bounded(obj) if dates else (obj, None)
+
+
+def _with_dates(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray | xr.Dataset, bool]:
+    """With a ``time``, and whether it is one of dates."""
     obj = _named(obj)
     if "time" not in obj.dims or "time" not in obj.coords or not obj.sizes["time"]:
-        return obj
-    obj = _dated(obj)
-    if not _is_date(obj["time"]):
-        return obj
-    return _bounded(obj) if lengths else obj
+        return obj, False
+    obj = _summed(_dated(obj))
+    return obj, _is_date(obj["time"])
 
 
 def _is_date(coord: xr.DataArray) -> bool:
@@ -135,18 +149,29 @@ def _replaced(ds: xr.Dataset, name: str, new: xr.DataArray) -> xr.Dataset:
     return ds.assign_coords({name: new.variable}) if name in ds.coords else ds.assign({name: new.variable})
 
 
+def _summed(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
+    """With ``cell_methods`` that say of a sum over time what only the history of a Dataset tells."""
+    found = _SUM_OF_CDO.search(str(obj.attrs.get("history", "")).strip().partition("\n")[0])
+    if found is None or isinstance(obj, xr.DataArray):
+        return obj
+    method = "time: sum over years" if found[1] else "time: sum"
+    methods = {name: str(da.attrs.get("cell_methods", "")) for name, da in obj.data_vars.items() if "time" in da.dims}
+    said = {name: f"{text} {method}".strip() for name, text in methods.items() if "time:" not in text}
+    return obj.assign({name: obj[name].assign_attrs(cell_methods=text) for name, text in said.items()})
+
+
 # --- its bounds ---
-def _bounded(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
+def _bounded(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray | xr.Dataset, Steps | None]:
     """With bounds that were checked and completed, or as a climatology, or with a word on bounds that are gone."""
     if (dim := _climatology(obj)) is not None:
-        return _as_climatology(obj, *dim)
-    own = dataset_bounds(obj)
-    if own is None:
-        return _without_bounds(obj)
-    raw = raw_bounds(obj)
-    if isinstance(obj, xr.DataArray) or ridden(obj) is not None or (own.values == raw.values).all():
-        return obj
-    return _replaced(obj, bounds_name(obj), own)
+        return _as_climatology(obj, *dim), None
+    found = known_steps(obj)
+    if found is None:
+        return _without_bounds(obj), None
+    if isinstance(obj, xr.DataArray) or ridden_edges(obj) is not None or ridden_months(obj) is not None:
+        return obj, found
+    raw, own = raw_bounds(obj), as_bounds(obj["time"], found.start, found.stop, found.calendar).values
+    return obj if (own == raw.values).all() else _replaced(obj, bounds_name(obj), raw.copy(data=own)), found
 
 
 def _without_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
@@ -181,6 +206,8 @@ def _say_what_is_open(time: xr.DataArray, name: str) -> None:
 def _climatology(obj: xr.DataArray | xr.Dataset) -> tuple[str, np.ndarray] | None:
     """("month" | "dayofyear", labels) where every step stands for one month or day of the year in several years."""
     time = obj["time"]
+    if time.size > LEAP_YEAR.sum() or ridden_months(obj) is not None:
+        return None
     said = bool(time.attrs.get("climatology") or time.encoding.get("climatology"))
     named = isinstance(obj, xr.Dataset) and bounds_name(obj) is not None
     raw = raw_bounds(obj) if named else None

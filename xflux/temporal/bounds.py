@@ -12,13 +12,13 @@ import xarray as xr
 
 from xflux.temporal.calendar import DAY, Calendar
 from xflux.temporal.dates import decode
-from xflux.temporal.riding import is_own, ridden
+from xflux.temporal.riding import is_own, ridden_edges, ridden_months
 from xflux.temporal.stamps import inferred_steps, sit_alike
 from xflux.values import warn
 
 _MINUTE = 60_000_000
 _NAME = re.compile(r"(time|valid|clim|date).*(bnd|bound)|(bnd|bound)s?_time", re.I)
-_DROP = "drop them where they are wrong: ds.drop_vars({name!r})"
+_DROP = "drop them where they are wrong: ds = ds.drop_vars({name!r}); ds['time'].attrs.pop('bounds', None)"
 
 
 def bounds_name(ds: xr.Dataset) -> str | None:
@@ -32,18 +32,29 @@ def bounds_name(ds: xr.Dataset) -> str | None:
 
 def dataset_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
     """The bounds (time, 2) that an object carries, as dates, checked and completed; None where it has none."""
+    steps = carried_steps(obj)
+    return None if steps is None else as_bounds(obj["time"], *steps)
+
+
+def carried_steps(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray, Calendar] | None:
+    """Start and stop in microseconds of the steps that an object carries, checked and completed; None without any."""
     if "time" not in obj.dims or "time" not in obj.coords or not obj.sizes["time"]:
         return None
+    if (months := ridden_months(obj)) is not None:
+        return months
     raw = raw_bounds(obj)
-    if raw is None:
-        return None
-    start, stop, calendar = given_steps(obj["time"], raw)
-    return raw.copy(data=np.stack([calendar.dates(start), calendar.dates(stop)], axis=1))
+    return None if raw is None else given_steps(obj["time"], raw)
+
+
+def as_bounds(time: xr.DataArray, start: np.ndarray, stop: np.ndarray, calendar: Calendar) -> xr.DataArray:
+    """Steps as bounds (time, bnds) in dates."""
+    values = np.stack([calendar.dates(start), calendar.dates(stop)], axis=1)
+    return xr.DataArray(values, {"time": time}, ("time", "bnds"), name="time_bnds")
 
 
 def raw_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
     """Bounds (time, 2) as they stand, decoded; None where there are none, or none that have a length."""
-    if (own := ridden(obj)) is not None:
+    if (own := ridden_edges(obj)) is not None:
         return own
     name = bounds_name(obj) if isinstance(obj, xr.Dataset) and not is_own(obj) else None
     if name is None:
@@ -136,8 +147,9 @@ def _completed(low, high, stamps, calendar: Calendar, name: str) -> tuple[np.nda
     width = high - low
     short = int(gaps.min()) if low.size > 1 else 0
     if low.size == 1 or short > 1.15 * width.max():
-        start, stop = _to_whole_months(low, high, 31 * DAY if _lack_december(low, high, calendar) else DAY, calendar)
-        if (stop > high).all():
+        slack = 31 * DAY if _run_from_month_to_month(low, high, calendar) else DAY
+        start, stop = _to_whole_months(low, high, slack, calendar)
+        if (width >= 27 * DAY).all() and ((stop > high) | (start < low)).all():
             return _told(low, high, start, stop, calendar, name)
         if low.size > 1:
             _check_not_coarser(low, high, stamps, calendar, name)
@@ -160,7 +172,9 @@ def _to_whole_months(low, high, slack: int, calendar: Calendar, unit: int = 1) -
     """Edges moved out to the starts of months (or years, of 12) within ``slack``: the input had no step in between."""
     first = calendar.start(calendar.month(low) // unit * unit)
     last = calendar.start((calendar.month(high) // unit + 1) * unit)
-    return np.where(low - first < slack, first, low), np.where(last - high <= slack, last, high)
+    # Sub-daily input may be stamped at its ends: then a month begins one step late.
+    late = (low - first < slack) | ((low - first == slack) & (slack < DAY))
+    return np.where(late, first, low), np.where(last - high <= slack, last, high)
 
 
 def _to_whole_days(start, stop, low, high, slack: int, calendar: Calendar) -> tuple[np.ndarray, np.ndarray]:
@@ -172,10 +186,15 @@ def _to_whole_days(start, stop, low, high, slack: int, calendar: Calendar) -> tu
     return start, np.where((stop == high) & (last - high <= slack), last, stop)
 
 
-def _lack_december(low, high, calendar: Calendar) -> bool:
-    """Whether steps run from a January to the same place in a December, as those of annual means of months do."""
+def _run_from_month_to_month(low, high, calendar: Calendar) -> bool:
+    """Whether steps run from months to the same place in later ones, as means of months do that were stamped alike.
+
+    That place is their middle or end; steps from start to start are whole months, unless they lack but a December.
+    """
     edges = np.stack([low, high])
-    return bool((calendar.month(edges) % 12 == [[0], [11]]).all()) and sit_alike(edges.ravel(), calendar)
+    month = calendar.month(edges)
+    inside = (calendar.start(month) != edges).all() or (month % 12 == [[0], [11]]).all()
+    return bool(inside and (month[0] < month[1]).all() and sit_alike(edges.ravel(), calendar))
 
 
 def _are_whole_months(low, high, calendar: Calendar) -> bool:
@@ -274,9 +293,4 @@ def time_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """
     if "time" not in obj.dims or "time" not in obj.coords:
         raise ValueError(f"there is no dimension 'time' with a coordinate; the dimensions are {tuple(obj.dims)}.")
-    given = dataset_bounds(obj)
-    if given is not None:
-        return given.rename({given.dims[1]: "bnds"}).rename("time_bnds").drop_vars(given.dims[1], errors="ignore")
-    start, stop, calendar = inferred_steps(obj["time"])
-    values = np.stack([calendar.dates(start), calendar.dates(stop)], axis=1)
-    return xr.DataArray(values, {"time": obj["time"]}, ("time", "bnds"), name="time_bnds")
+    return as_bounds(obj["time"], *(carried_steps(obj) or inferred_steps(obj["time"])))

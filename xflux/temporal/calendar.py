@@ -65,7 +65,7 @@ class Calendar:
     Attributes
     ----------
     name
-        CF name; datetime64 is "proleptic_gregorian".
+        CF name; datetime64 is "proleptic_gregorian", unless its months are said to count as in another calendar.
     dtype
         Of the times it was made from: datetime64 or object (cftime).
     first_month
@@ -80,13 +80,16 @@ class Calendar:
     starts: np.ndarray
 
     @classmethod
-    def of(cls, times: np.ndarray) -> "Calendar":
-        """The calendar of an array of dates, with a year to spare on either side."""
+    def of(cls, times: np.ndarray, name: str | None = None) -> "Calendar":
+        """The calendar of an array of dates, with a year to spare on either side.
+
+        ``name``: that in which the months of datetime64 count, where it is not the real one.
+        """
         flat = np.ravel(times)
         if flat.size == 0:
             raise ValueError("the time axis is empty: there are no steps to measure.")
         if flat.dtype.kind == "M":
-            return cls._of_datetime64(flat)
+            return cls._of_datetime64(flat, name)
         import cftime
 
         if flat.dtype != object or not all(isinstance(t, cftime.datetime) for t in flat):
@@ -98,25 +101,36 @@ class Calendar:
         if len(names) > 1 or "" in names:
             raise ValueError(f"the time axis mixes the calendars {sorted(names)}: use convert_calendar on the parts.")
         name, zero = flat[0].calendar, flat[0].has_year_zero
-        years = [y for y in range(min(flat).year - 1, max(flat).year + 3) if y != 0 or zero]
-        dates = [cftime.datetime(y, m, 1, calendar=name, has_year_zero=zero) for y in years for m in range(1, 13)]
-        return cls(name, flat.dtype, years[0] * 12, _microseconds(np.array(dates), name))
+        first, starts = _month_starts(name, min(flat).year - 1, max(flat).year + 2, zero)
+        return cls(name, flat.dtype, first, starts)
 
     @classmethod
-    def _of_datetime64(cls, flat: np.ndarray) -> "Calendar":
+    def _of_datetime64(cls, flat: np.ndarray, name: str | None) -> "Calendar":
         if np.isnat(flat).any():
             raise ValueError("the time axis holds missing dates (NaT): drop them first.")
         low, high = (int(t.astype("M8[Y]").astype(int)) + 1970 for t in (flat.min(), flat.max()))
+        if name is not None and not in_gregorian_years(name):
+            return cls(name, flat.dtype, *_month_starts(name, low - 1, high + 2))
         months = np.arange((low - 1) * 12, (high + 3) * 12)
-        starts = (months - 1970 * 12).astype("M8[M]").astype("M8[us]").astype("int64")
-        return cls("proleptic_gregorian", flat.dtype, int(months[0]), starts)
+        return cls("proleptic_gregorian", flat.dtype, int(months[0]), _real_start(months))
+
+    @property
+    def counts_otherwise(self) -> bool:
+        """Whether dates are those of the real calendar while months are as long as in another one."""
+        return self.dtype.kind == "M" and not in_gregorian_years(self.name)
 
     def ticks(self, times: np.ndarray) -> np.ndarray:
         """Dates as microseconds."""
-        return _microseconds(times, self.name)
+        if not self.counts_otherwise:
+            return _microseconds(times, self.name)
+        month = times.astype("M8[M]").astype("int64") + 1970 * 12
+        return self.start(month) + _microseconds(times, self.name) - _real_start(month)
 
     def dates(self, ticks: np.ndarray) -> np.ndarray:
         """Microseconds as dates of the dtype that the calendar was made from."""
+        if self.counts_otherwise:
+            month = self.month(ticks)
+            ticks = _real_start(month) + ticks - self.start(month)
         if self.dtype.kind == "M":
             return ticks.astype("M8[us]").astype(self.dtype)
         import cftime
@@ -140,6 +154,21 @@ class Calendar:
     def family(self) -> str:
         """One name for the calendars that agree since 1582."""
         return _SAME.get(self.name, self.name)
+
+
+def _month_starts(calendar: str, first: int, last: int, zero: bool | None = None) -> tuple[int, np.ndarray]:
+    """Number of January of the ``first`` year, and the starts of all months from there to the end of the ``last``."""
+    import cftime
+
+    options = {"calendar": calendar} if zero is None else {"calendar": calendar, "has_year_zero": zero}
+    years = [y for y in range(first, last + 1) if y != 0 or zero is not False]
+    dates = [cftime.datetime(y, m, 1, **options) for y in years for m in range(1, 13)]
+    return years[0] * 12, _microseconds(np.array(dates), calendar)
+
+
+def _real_start(month: np.ndarray) -> np.ndarray:
+    """Start of numbered months in the real calendar, in microseconds."""
+    return (np.asarray(month) - 1970 * 12).astype("M8[M]").astype("M8[us]").astype("int64")
 
 
 def _microseconds(times: np.ndarray, calendar: str) -> np.ndarray:

@@ -8,13 +8,13 @@ import numpy as np
 import xarray as xr
 
 from xflux.contents import without_units
-from xflux.temporal.axis import standardise
-from xflux.temporal.bounds import dataset_bounds, time_bounds
+from xflux.temporal.axis import standardise, with_steps
+from xflux.temporal.bounds import carried_steps, time_bounds
 from xflux.temporal.calendar import MEAN_YEAR
-from xflux.temporal.riding import MONTHS, STAMP
-from xflux.temporal.steps import Steps, carried, needed_steps, of_years, steps_of
+from xflux.temporal.riding import MONTHS, STAMP, of_several_calendars
+from xflux.temporal.steps import Given, Steps, carried, needed_steps, of_years, steps_of
 from xflux.units import CARBON_SUBSTANCES, Units, UnitsError, amounts_left_out, factor, flux_variables, parse
-from xflux.values import RANGES, checked
+from xflux.values import RANGES, checked, warn
 
 _PERIODS = {"MS": "month", "ME": "month", "M": "month", "YS": "year", "YE": "year", "Y": "year"}
 RIDING_ALONG = (
@@ -100,26 +100,31 @@ def _is_amount(attrs: Mapping) -> bool:
         return False
 
 
-def check_not_summed(da: xr.DataArray, bounds: xr.DataArray | None) -> None:
+def check_not_summed(da: xr.DataArray, given: Given) -> None:
     """Refuse a rate that was added up, as by ``monsum`` of CDO: its units and ``cell_methods`` cannot both be true.
 
-    A sum over one unit of time is that rate: of the hours of a day in "gC m-2 d-1", of a month in "gC m-2 month-1".
+    A sum over one unit of time is that rate: of the hours of a day in "gC m-2 d-1", of a month in "gC m-2 month-1". A
+    sum over years ("ymonsum") is nothing of one year.
     """
     methods = str(da.attrs.get("cell_methods", ""))
-    if "time" not in da.dims or not _SUMMED.search(methods):
+    if not _SUMMED.search(methods):
+        return
+    over_years = "sum over years" in methods
+    if not over_years and "time" not in da.dims:
         return
     try:
-        units, steps = parse(da.attrs.get("units", ""), da.attrs), needed_steps(da, bounds)
+        units, steps = parse(da.attrs.get("units", ""), da.attrs), needed_steps(da, given)
     except ValueError:  # without units, or without known lengths, there is nothing to compare
         return
-    if units.time is None:
+    if units.time is None and not over_years:
         return
     unit = {"month": 31, "year": 366}.get(units.time) or 1 / factor(_amount(units), units.amount)
-    if steps.days.max() > 1.5 * unit:
+    if over_years or steps.days.max() > 1.5 * unit:
         raise UnitsError(
-            f"{da.name or 'the flux'} is in {units.text!r}, a rate, but was summed over steps of {steps.days.max():g} "
-            f"days (cell_methods {methods!r}), as by monsum or yearsum of CDO. Take means (monmean), or divide by the "
-            f"number of values in each sum; drop cell_methods if they are means already."
+            f"{da.name or 'the flux'} is in {units.text!r} but was summed over "
+            f"{'several years' if over_years else f'steps of {steps.days.max():g} days'} (cell_methods {methods!r}, or "
+            f"the history), as by {'ymonsum' if over_years else 'monsum or yearsum'} of CDO. Take means (monmean), or "
+            f"divide by the number of values in each sum; drop cell_methods and history if they are means already."
         )
 
 
@@ -192,7 +197,7 @@ def _period(freq: str | None, target: Units, steps: Steps) -> str | None:
 
 
 def to_amounts(
-    da: xr.DataArray, units: str, freq: str | None = None, bounds: xr.DataArray | None = None
+    da: xr.DataArray, units: str, freq: str | None = None, bounds: Given = None
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Convert a flux to ``units`` by the true lengths of its steps, and say how much of the time was valid.
 
@@ -206,7 +211,7 @@ def to_amounts(
     freq
         "MS" or "YS": sum amounts, or average rates over valid time, to calendar months or years first.
     bounds
-        (time, 2), where the stamps do not tell.
+        (time, 2), or the steps, where the stamps do not tell.
 
     Returns
     -------
@@ -228,24 +233,24 @@ def to_amounts(
     return result, result.notnull().astype("float64") if share is None else share
 
 
-def _amounts(
-    da: xr.DataArray, units: str, freq: str | None, bounds: xr.DataArray | None
-) -> tuple[xr.DataArray, xr.DataArray | None]:
+def _amounts(da: xr.DataArray, units: str, freq: str | None, given: Given) -> tuple[xr.DataArray, xr.DataArray | None]:
     """As :func:`to_amounts`; no share where every step stays one, valid or not."""
     if "units" not in da.attrs:
         raise UnitsError(f"{da.name or 'the data'} has no units: set e.g. da.attrs['units'] = 'gC m-2 d-1'.")
     source, target = parse(da.attrs["units"], da.attrs), parse(units, da.attrs)
     _check_kinds(source, target)
-    lone = bounds is None and da.sizes.get("time") == 1
+    lone = given is None and da.sizes.get("time") == 1
     if freq is None and source.time == target.time and (source.time != "month" or lone):
         # No length is needed: nor are bounds, regular steps or even dates.
         return finish(da * factor(source, target), da, units), None
-    steps = steps_of(da, bounds)
+    steps = steps_of(da, given)
     if steps is None:
         if freq is not None:
             raise ValueError(f"freq={freq!r} needs a dimension time, month or dayofyear among {tuple(da.dims)}.")
         return finish(da * _timeless(source, target, of_years(da)), da, units), None
     period = _period(freq, target, steps)
+    if source.time != target.time:
+        _say_whose_months_count(da)
     if period is None:
         return finish(da * _ratio(source, target, steps), da, units), None
     if steps.are(period):
@@ -258,15 +263,23 @@ def _amounts(
     return finish(total / covered.where(covered > 0) * rate, da, units), covered / full
 
 
+def _say_whose_months_count(da: xr.DataArray) -> None:
+    if da.name not in RIDING_ALONG and of_several_calendars(da):  # once for a flux and what rides along
+        warn(
+            "series of different calendars were joined: their months are taken as long as in the real one. Convert the "
+            "units before joining to keep each one's own."
+        )
+
+
 # --- Datasets, and the coordinates that ride along ---
-def with_unassigned(da: xr.DataArray, function: Callable, bounds: xr.DataArray | None) -> xr.DataArray:
+def with_unassigned(da: xr.DataArray, function: Callable, given: Given) -> xr.DataArray:
     """Apply to a flux and to its coordinates ``unassigned`` and ``assigned``: what falls in no region, and in all."""
-    check_not_summed(da, bounds)
-    result = function(checked(da), bounds)
+    check_not_summed(da, given)
+    result = function(checked(da), given)
     for name in ("unassigned", "assigned"):
         if name in da.coords:
             rest = da[name].drop_vars(RIDING_ALONG, errors="ignore")  # what tells its steps stays
-            rest = function(rest.assign_attrs(units=rest.attrs.get("units", da.attrs.get("units"))), bounds)
+            rest = function(rest.assign_attrs(units=rest.attrs.get("units", da.attrs.get("units"))), given)
             result = result.assign_coords({name: rest.reset_coords(drop=True)})
     return result
 
@@ -284,10 +297,10 @@ def variable_of(ds: xr.Dataset, name: Hashable) -> xr.DataArray:
     return da.drop_vars([*others, *own.values()], errors="ignore").rename(own)
 
 
-def _of_array(da: xr.DataArray, function: Callable) -> xr.DataArray:
-    """``function(da, None)``; what rides under the name of a variable that was taken from a Dataset rides on."""
+def _of_array(da: xr.DataArray, given: Given, function: Callable) -> xr.DataArray:
+    """``function(da, given)``; what rides under the name of a variable that was taken from a Dataset rides on."""
     own = {name: c for name, c in own_riding(da).items() if c not in da.coords}
-    result = with_unassigned(da.rename(own), function, None)
+    result = with_unassigned(da.rename(own), function, given)
     return result.rename({c: name for name, c in own.items() if c in result.coords})
 
 
@@ -296,10 +309,10 @@ def _described(ds: xr.Dataset) -> str:
 
 
 def each_flux(obj: xr.DataArray | xr.Dataset, function: Callable) -> xr.DataArray | xr.Dataset:
-    """``function(da, bounds)`` of a DataArray, or of every flux of a Dataset with a time axis; bounds are kept."""
-    obj = standardise(obj)
+    """``function(da, steps)`` of a DataArray, or of every flux of a Dataset with a time axis, whose bounds are kept."""
+    obj, given = with_steps(obj)
     if isinstance(obj, xr.DataArray):
-        return _of_array(obj, function)
+        return _of_array(obj, given, function)
     names = flux_variables(obj)
     names = [n for n in names if {"time", "month", "dayofyear"} & set(obj[n].dims)]
     if not names:
@@ -307,10 +320,10 @@ def each_flux(obj: xr.DataArray | xr.Dataset, function: Callable) -> xr.DataArra
             f"no variable of this Dataset is a flux (e.g. 'gC m-2 d-1') with a time: {_described(obj)}{of_years(obj)}."
             + amounts_left_out(obj)
         )
-    bounds, results = dataset_bounds(obj), {}
+    results = {}
     for name in names:
         da = variable_of(obj, name)
-        result = with_unassigned(da, function, bounds if "time" in da.dims else None)
+        result = with_unassigned(da, function, given if "time" in da.dims else None)
         results[name] = result.rename({c: f"{name}_{c}" for c in RIDING_ALONG if c in result.coords})
     return with_bounds(xr.Dataset(results, attrs=obj.attrs), obj)
 
@@ -322,7 +335,7 @@ def with_bounds(ds: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
     """
     if "region" in ds.dims or "time" not in ds.dims or ds.sizes["time"] == 0:
         return ds
-    if MONTHS not in ds.coords and dataset_bounds(source) is None:
+    if MONTHS not in ds.coords and carried_steps(source) is None:
         return ds
     ds = ds.assign_coords(time_bnds=time_bounds(ds).drop_attrs())
     ds["time"].attrs |= {"bounds": "time_bnds", "stamp": STAMP}
@@ -330,9 +343,9 @@ def with_bounds(ds: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
     return ds
 
 
-def valid_share(da: xr.DataArray, share: xr.DataArray, bounds: xr.DataArray | None, period: str) -> xr.DataArray:
+def valid_share(da: xr.DataArray, share: xr.DataArray, given: Given, period: str) -> xr.DataArray:
     """Valid share of a period: of its time, and of its area too where the data carry a ``valid_fraction``."""
-    steps = needed_steps(da, bounds)
+    steps = needed_steps(da, given)
     if "valid_fraction" in da.coords and steps.dim in da["valid_fraction"].dims:
         area = da["valid_fraction"].reset_coords(drop=True).where(da.notnull(), 0.0)
         total, _, full = integrals(area, steps, period)
@@ -371,8 +384,8 @@ def convert_units(obj: xr.DataArray | xr.Dataset, units: str) -> xr.DataArray | 
     365.2425
     """
     if isinstance(obj, xr.DataArray):
-        obj = standardise(obj, _needs_lengths(obj, units))
-        return _of_array(obj, lambda da, bounds: _converted(da, units, bounds))
+        obj, given = with_steps(obj) if _needs_lengths(obj, units) else (standardise(obj, lengths=False), None)
+        return _of_array(obj, given, lambda da, given: _converted(da, units, given))
     fluxes = flux_variables(obj)  # which say what a bare mass is of
     substance = parse(units, obj[fluxes[0]].attrs if fluxes else None).substance
     names = flux_variables(obj, CARBON_SUBSTANCES if substance in CARBON_SUBSTANCES else (substance,))
@@ -381,11 +394,12 @@ def convert_units(obj: xr.DataArray | xr.Dataset, units: str) -> xr.DataArray | 
             f"no variable of this Dataset is a flux that converts to {units!r}: {_described(obj)}."
             + amounts_left_out(obj)
         )
-    obj = standardise(obj, any(_needs_lengths(obj[name], units) for name in names))
-    bounds, converted = dataset_bounds(obj) if any(_needs_lengths(obj[name], units) for name in names) else None, {}
+    needed = any(_needs_lengths(obj[name], units) for name in names)
+    obj, given = with_steps(obj) if needed else (standardise(obj, lengths=False), None)
+    converted = {}
     for name in names:
         da = variable_of(obj, name)
-        own = bounds if "time" in da.dims else None
+        own = given if "time" in da.dims else None
         try:
             result = with_unassigned(da, lambda da, own: _converted(da, units, own), own)
         except UnitsError as error:
@@ -413,8 +427,8 @@ def _on_the_same_axes(a: xr.DataArray, b: xr.DataArray) -> bool:
     return a.dims == b.dims and a.sizes == b.sizes and all(a.indexes[d].equals(b.indexes[d]) for d in a.indexes)
 
 
-def _converted(da: xr.DataArray, units: str, bounds: xr.DataArray | None) -> xr.DataArray:
-    result, share = _amounts(da, units, None, bounds)
+def _converted(da: xr.DataArray, units: str, given: Given) -> xr.DataArray:
+    result, share = _amounts(da, units, None, given)
     if share is not None:
-        return result.assign_coords(valid_fraction=valid_share(da, share, bounds, "month"))
+        return result.assign_coords(valid_fraction=valid_share(da, share, given, "month"))
     return result.astype(da.dtype, copy=False) if da.dtype.kind == "f" else result

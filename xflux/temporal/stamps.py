@@ -81,15 +81,20 @@ def _regular(ticks: np.ndarray, calendar: Calendar) -> tuple[np.ndarray, np.ndar
 def _past_whole_steps(ticks: np.ndarray, step: int, calendar: Calendar) -> int:
     """How far stamps sit past the starts of their steps, which are whole ones of the day, or begin at midnight.
 
-    Steps of several days are counted from 1 January: stamps in the middle sit half a step past that. Stamps at another
-    hour than midnight sit where means of finer stamps do: in the middle, or before it.
+    Steps of several days are counted from 1 January: stamps in the middle sit half a step past that; the middle of an
+    odd number of days is a midnight too, where the first step begins on 1 January (but of weeks, which begin on any
+    day). Stamps at another hour than midnight sit where means of finer stamps do: in the middle, or before it.
     """
     since = int(ticks[0] - calendar.start(calendar.month(ticks[:1]) // 12 * 12)[0])
     if step < DAY:
         return since % step if DAY % step == 0 else 0
     hour, past, half = since % DAY, since % step, step // 2
-    if step % DAY or past == half:
-        return 0 if step % DAY else half
+    if step % DAY:  # such steps come of coarsening: the first begins on 1 January if it can
+        return since if since <= half else 0
+    if past == half:
+        return half
+    if since == half - DAY // 2 and step != 7 * DAY:
+        return since
     if hour and (past < DAY or step // 4 <= past <= half):
         return past
     return hour + (half - hour) // DAY * DAY if hour else 0

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from xflux.temporal.bounds import dataset_bounds, given_steps
+from xflux.temporal.bounds import carried_steps, given_steps
 from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_SHARE, LEAP_YEAR, MEAN_YEAR, MONTH_DAYS, Calendar
-from xflux.temporal.riding import EDGES, MONTHS, MOST_MONTHS, RIDING
+from xflux.temporal.riding import EDGES, MONTHS, MOST_MONTHS, RIDING, counted
 from xflux.temporal.stamps import inferred_steps
 
 _UNITS = {"month": 1, "year": 12}
@@ -139,15 +139,28 @@ def _climatology(obj: xr.DataArray | xr.Dataset, dim: str) -> Steps:
     return Steps(dim, days, "other", MONTH_DAYS[months], MEAN_YEAR, labels=labels)
 
 
-def steps_of(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None) -> Steps | None:
+Given = Steps | xr.DataArray | None
+"""What a caller knows of the steps along time: themselves, or bounds (time, 2)."""
+
+
+def steps_of(obj: xr.DataArray | xr.Dataset, given: Given = None) -> Steps | None:
     """The steps of an object; None where it has no dimension time, month or dayofyear."""
     if "time" not in obj.dims:
         found = [dim for dim in ("month", "dayofyear") if dim in obj.dims]
         return _climatology(obj, found[0]) if found else None
+    if isinstance(given, Steps):
+        return given
     if "time" not in obj.coords:
         raise ValueError("dimension 'time' has no coordinate: assign its dates.")
-    bounds = dataset_bounds(obj) if bounds is None else bounds
-    return _on_axis(*(inferred_steps(obj["time"]) if bounds is None else given_steps(obj["time"], bounds)))
+    if given is not None:
+        return _on_axis(*given_steps(obj["time"], given))
+    return known_steps(obj) or _on_axis(*inferred_steps(obj["time"]))
+
+
+def known_steps(obj: xr.DataArray | xr.Dataset) -> Steps | None:
+    """The steps along time that an object carries, in bounds or as coordinates, to be handed on; None without any."""
+    found = carried_steps(obj)
+    return None if found is None else _on_axis(*found)
 
 
 def _on_axis(start: np.ndarray, stop: np.ndarray, calendar: Calendar) -> Steps:
@@ -159,9 +172,9 @@ def _on_axis(start: np.ndarray, stop: np.ndarray, calendar: Calendar) -> Steps:
     return Steps("time", (stop - start) / DAY, kind, month_days, calendar.mean_year, start, stop, calendar)
 
 
-def steps_between(start: np.ndarray, stop: np.ndarray) -> Steps:
-    """The steps from dates to dates."""
-    calendar = Calendar.of(np.stack([start, stop]))
+def steps_between(start: np.ndarray, stop: np.ndarray, calendar: str | None = None) -> Steps:
+    """The steps from dates to dates, whose months count as in the calendar of this name."""
+    calendar = Calendar.of(np.stack([start, stop]), calendar)
     return _on_axis(calendar.ticks(start), calendar.ticks(stop), calendar)
 
 
@@ -179,7 +192,7 @@ def carried(da: xr.DataArray, steps: Steps | None, restamp: bool = False) -> xr.
         beside = {c: da[c].variable for c in da.coords if "time" in da[c].dims and c != "time"}
         da = da.drop_vars([*beside, "time"]).assign_coords(time=("time", dates[0])).assign_coords(beside)
     if (months := steps.whole_months()) is not None and np.array_equal(dates[0], da["time"].values):
-        return da.assign_coords({MONTHS: ("time", months)})
+        return da.assign_coords({MONTHS: ("time", counted(months, steps.calendar))})
     try:
         start, stop, _ = inferred_steps(da["time"])
     except ValueError:
@@ -189,27 +202,17 @@ def carried(da: xr.DataArray, steps: Steps | None, restamp: bool = False) -> xr.
     return da.assign_coords({name: ("time", x) for name, x in zip(EDGES, dates, strict=True)})
 
 
-def stamped_at_starts(da: xr.DataArray, bounds: xr.DataArray | None = None) -> xr.DataArray:
+def stamped_at_starts(da: xr.DataArray, given: Given = None) -> xr.DataArray:
     """Steps stamped at their start, so that differently stamped arrays meet; as they are where they are unknown."""
     try:
-        return carried(da, steps_of(da, bounds), restamp=True)
+        return carried(da, steps_of(da, given), restamp=True)
     except ValueError:
         return da
 
 
-def carried_periods(da: xr.DataArray, period: str) -> xr.DataArray:
-    """As :func:`carried`, of whole months or years stamped at their start, some of which were left out."""
-    if not da.sizes["time"]:
-        return da
-    calendar = Calendar.of(np.asarray(da["time"].values))
-    start = calendar.ticks(np.asarray(da["time"].values))
-    stop = calendar.start(calendar.month(start) + _UNITS[period])
-    return carried(da, _on_axis(start, stop, calendar))
-
-
-def needed_steps(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None) -> Steps:
+def needed_steps(obj: xr.DataArray | xr.Dataset, given: Given = None) -> Steps:
     """As :func:`steps_of`, but an error where there are none."""
-    steps = steps_of(obj, bounds)
+    steps = steps_of(obj, given)
     if steps is None:
         raise ValueError(
             f"no dimension 'time', 'month' or 'dayofyear' among {tuple(obj.dims)}: there are no steps{of_years(obj)}."

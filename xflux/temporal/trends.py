@@ -4,9 +4,9 @@ import numpy as np
 import xarray as xr
 
 from xflux.temporal.averages import whole_years
-from xflux.temporal.axis import standardise
-from xflux.temporal.bounds import dataset_bounds
+from xflux.temporal.axis import with_steps
 from xflux.temporal.convert import own_riding, variable_of
+from xflux.temporal.steps import Steps
 from xflux.units import flux_variables
 from xflux.values import checked
 
@@ -56,8 +56,8 @@ def trend(obj: xr.DataArray | xr.Dataset, method: str = "theil-sen", level: floa
         raise ValueError(f"method {method!r} is unknown; expected one of {', '.join(METHODS)}.")
     if not 0 < level < 1:
         raise ValueError(f"level={level}: expected a share such as 0.95.")
-    da, bounds = _one_series(standardise(obj))
-    yearly = whole_years(checked(da), bounds, "a trend needs")
+    da, given = _one_series(*with_steps(obj))
+    yearly = whole_years(checked(da), given, "a trend needs")
     beside = [c for c in yearly.coords if "time" in yearly[c].dims]
     years = yearly["year"].values.astype("float64")
     plain = yearly.drop_vars(beside).chunk(time=-1) if yearly.chunks is not None else yearly.drop_vars(beside)
@@ -74,16 +74,16 @@ def trend(obj: xr.DataArray | xr.Dataset, method: str = "theil-sen", level: floa
     return result.assign_attrs(kept | {"method": _SAID[method], "level": level, "flux": str(yearly.name or "")})
 
 
-def _one_series(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray, xr.DataArray | None]:
+def _one_series(obj: xr.DataArray | xr.Dataset, steps: Steps | None) -> tuple[xr.DataArray, Steps | None]:
     if isinstance(obj, xr.DataArray):
-        return obj.rename({name: c for name, c in own_riding(obj).items() if c not in obj.coords}), None
+        return obj.rename({name: c for name, c in own_riding(obj).items() if c not in obj.coords}), steps
     names = flux_variables(obj)
     if len(names) != 1:
         raise ValueError(
             f"a trend is of one flux, but the Dataset has {names or 'none'}: give one of them, as ds[name]."
         )
     da = variable_of(obj, names[0])
-    return da, dataset_bounds(obj) if "time" in da.dims else None
+    return da, steps if "time" in da.dims else None
 
 
 def _fit(years: np.ndarray, values: np.ndarray, method: str, level: float) -> tuple[float, ...]:

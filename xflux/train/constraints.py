@@ -1,5 +1,6 @@
 """Top-down constraints as the user states them: a regional target, or any linear view of the flux."""
 
+import re
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -9,11 +10,13 @@ from xflux import temporal, units
 from xflux.cells import standardise
 from xflux.display import contents_of, described, sized
 from xflux.regions.weights import is_weights
-from xflux.temporal.calendar import MEAN_YEAR, MONTH_DAYS, mean_year
+from xflux.temporal.calendar import DAY, MEAN_YEAR, MONTH_DAYS, mean_year
+from xflux.temporal.riding import ridden_months
 from xflux.temporal.steps import stamped_at_starts
 from xflux.train.config import check_whole_numbers, plain_numbers
 from xflux.values import checked
 
+_PER_FLUX = re.compile(r"(?:/|\bper\b)\s*\(?([^()]+?)\)?\s*$|\(([^()]+)\)\s*(?:\*\*|\^)?-1\s*$")
 INTEGRALS = ("bridge", "sampled", "full")
 MONTHS = 12
 
@@ -202,6 +205,7 @@ class LinearConstraint:
     operator
         ``(obs, time | month | dayofyear, lat, lon)`` or ``(obs, lat, lon)`` (a view of the mean flux), in the
         observations' unit per unit of the flux; dense or sparse (pydata sparse). Steps and cells are the drivers'.
+        ``attrs["units"]`` such as "ppm / (umol m-2 s-1)" is checked against the flux.
     observations
         ``(obs,)``, less all that the flux does not explain; NaN is no observation.
     sigma
@@ -249,7 +253,7 @@ class LinearConstraint:
         plain_numbers(self)
         _check_types(self, operator=xr.DataArray, drivers=xr.Dataset)
         object.__setattr__(self, "drivers", standardise(temporal.standardise(self.drivers)))
-        object.__setattr__(self, "operator", standardise(self.operator))
+        object.__setattr__(self, "operator", standardise(temporal.standardise(self.operator, lengths=False)))
         if "obs" not in self.operator.dims or {"lat", "lon"} - set(self.operator.dims):
             raise ValueError(
                 f"the operator has the dims {tuple(self.operator.dims)}; expected (obs, lat, lon) or "
@@ -274,6 +278,20 @@ class LinearConstraint:
         _check_weight(self.weight)
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}; expected a share of at least 0 and below 1")
+
+    def check_units(self, flux: xr.DataArray) -> None:
+        """Raise where the operator says that it is per another unit than the flux's."""
+        own, theirs = self.operator.attrs.get("units", ""), flux.attrs.get("units", "")
+        per = _PER_FLUX.search(str(own))
+        try:
+            number = units.factor(per[1] or per[2], theirs) if per and theirs else 1.0
+        except units.UnitsError:  # per something else, or no unit of a flux: it says nothing of it
+            return
+        if abs(number - 1) > 1e-6:
+            raise ValueError(
+                f"the operator of {self.name} is in {own!r}, the flux in {theirs!r}: multiply the operator by "
+                f"{1 / number:.6g} and set its units to 'per {theirs}'"
+            )
 
 
 def _drivers_of(drivers: xr.Dataset) -> str:
@@ -414,6 +432,8 @@ def _steps(target: xr.DataArray, dim: str) -> tuple[np.ndarray | None, np.ndarra
         return year, np.zeros(time.size, int), True, 1 / MONTHS
     if len(np.unique(year * MONTHS + month)) < time.size:
         raise ValueError("the target has several steps in a month: sum it to months first (freq='MS')")
+    if (own := ridden_months(target)) is not None:
+        return year, month, False, (own[1] - own[0]) / DAY / own[2].mean_year
     return year, month, False, time.dt.days_in_month.values / mean_year(time.dt.calendar)
 
 

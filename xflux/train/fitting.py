@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from xflux.contents import check_alike, riding
+from xflux.contents import check_alike, check_sign, riding
 from xflux.display import teller
 from xflux.files import stamp
 from xflux.train.checkpoint import Checkpoint
@@ -123,9 +123,12 @@ def _terms(
                 "LinearConstraint"
             )
         make = LinearTerm if isinstance(constraint, LinearConstraint) else RegionalTerm
+        flux = towers[setting.targets[setting.flux_number(constraint.flux)]]
         if isinstance(constraint, RegionalConstraint):
-            flux = setting.targets[setting.flux_number(constraint.flux)]
-            check_alike(towers[flux], constraint.target, constraint.allow)
+            check_alike(flux, constraint.target, constraint.allow)
+        else:
+            check_sign(flux, constraint.observations, ("the towers' flux", "what is observed"))
+            constraint.check_units(flux)
         terms.append(make(constraint, rows.scaling, config.trained, number, setting))
     names = [name for term in terms for name in term.names]
     if len(set(names) - set(_tower_terms(setting.targets))) < len(names):
