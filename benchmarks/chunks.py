@@ -110,7 +110,7 @@ def tile(folder: Path, members: int) -> None:
     blocks = predict(ds, model(members), members="mean").data.blocks[:, int(row), int(column)]
     before = bytes_read()
     assert np.isnan(blocks.compute(scheduler="synchronous")).all()
-    print(f"\na tile of ocean reads {(bytes_read() - before) / 1e6:.2f} MB; "
+    print(f"\na tile of ocean reads {(bytes_read() - before) / 1e3:.0f} kB; "
           f"the store has {sum(f.stat().st_size for f in store.rglob('*') if f.is_file()) / 1e6:.0f} MB")  # fmt: skip
 
 

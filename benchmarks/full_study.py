@@ -33,7 +33,7 @@ import write_study as published
 
 import xflux
 from xflux import study, synthetic
-from xflux.study.config import parse_override
+from xflux.study.loading import parse_override
 from xflux.study.stages import RunFolder
 from xflux.synthetic.biosphere import Hidden, block
 

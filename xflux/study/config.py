@@ -209,6 +209,8 @@ class BridgeProduct(_Section):
     r2: float = Field(0.95, gt=0, lt=1)
     fit: bool = True
     """False: no bridges, for a study whose variants need none (the post-hoc test of Sect. 3.5 is left out then)."""
+    stability: int = Field(0, ge=0)
+    """Random draws in which the choice of pixels is counted (Fig. B2)."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "BridgeProduct":
@@ -410,7 +412,8 @@ class StudyConfig(_Section):
     def smoke(self) -> "StudyConfig":
         """The same study, small: three members, two epochs, few pixels (used by tests and ``--smoke``)."""
         small = {"folds": 3, "epochs": 2, "batch": 4000, "pixels_per_step": 500}
-        update: dict[str, Any] = {}
+        bridge = self.bridge.model_copy(update={"stability": min(self.bridge.stability, 20)})
+        update: dict[str, Any] = {"bridge": bridge}
         if self.drivers.years and self.drivers.years[1] > self.drivers.years[0]:
             judged = self.evaluation.unseen_years is not None
             years = (self.drivers.years[0], min(self.drivers.years[0] + 1 + 2 * judged, self.drivers.years[1]))

@@ -165,10 +165,13 @@ def _months(study: Results, folder: Path) -> None:
 
 
 def _towers(study: Results, folder: Path) -> None:
-    """Figs. 8 and C2."""
+    """Figs. 8, 9 (the towers with the longest records) and C2."""
     p = study.predictions
     models = {model_label(model): p[name] for model, name in study.names.items()}
     _save(plot.tower_scatter(p["observed"], models), folder / "towers")
+    sites, days = np.unique(p["site"].values, return_counts=True)
+    longest = sites[np.argsort(-days, kind="stable")[:2]].tolist()
+    _save(plot.site_scatter(p["observed"], models, p["site"], longest), folder / "towers_longest")
     types = p["igbp"].astype(str)
     counts = {t: int((types == t).sum()) for t in np.unique(types) if t}
     often = [t for t, n in sorted(counts.items(), key=lambda c: -c[1]) if n >= 100][:6]
@@ -188,6 +191,11 @@ def _histories(study: Results, folder: Path) -> None:
 
 
 def _bridge(study: Results, folder: Path) -> None:
+    """Contributing pixels, and Fig. B2."""
+    if (study.run / "stability.nc").exists():
+        with xr.open_dataset(study.run / "stability.nc") as counted:
+            drawn = plot.inclusion(counted["count"], trials=study.config.bridge.stability)
+            _save(drawn, folder / "stability")
     for regions in study.sets if study.config.bridge.fit else ():
         bridge = load_bridge(study.run / "bridge" / f"{regions}.nc")
         _save(

@@ -337,18 +337,38 @@ def _fit_bridges(study: Study, files: study_inputs.Files, hashes: dict[str, str]
             )  # fmt: skip
             bridge.save(study.run.fresh(f"bridge/{name}.nc"))
 
+    settings = [
+        _asked(study, "bridge", "seed"),
+        {key: hashes[key] for key in hashes if key.startswith("bridge")},
+        region_sets(study.config),
+    ]
     study.run.stage(
         "bridges",
         make,
         after=("forward-ec",),
-        settings=[
-            _asked(study, "bridge", "seed"),
-            {key: hashes[key] for key in hashes if key.startswith("bridge")},
-            region_sets(study.config),
-        ],
+        settings=settings,
         outputs=[f"bridge/{name}.nc" for name in region_sets(study.config)],
         title="bridges",
     )
+    if study.config.bridge.stability:
+        study.run.stage(
+            "stability",
+            lambda: _count_pixels(study, files),
+            after=("forward-ec",),
+            settings=settings,
+            outputs=["stability.nc"],
+            title="stability of the bridges",
+        )
+
+
+def _count_pixels(study: Study, files: study_inputs.Files) -> None:
+    asked, kept = study.config.bridge, study.run.checkpoint("stability")
+    counted = bridge_field(study, files).flux.bridge_stability(
+        study.config.target.regions, trials=asked.stability, r2=asked.r2, seed=study.config.seed,
+        land_fraction=study.inputs.land_fraction, path=kept,
+    )  # fmt: skip
+    counted.to_netcdf(study.run.fresh("stability.nc"))
+    kept.unlink()
 
 
 def bridge_field(study: Study, files: study_inputs.Files) -> xr.DataArray:
@@ -415,6 +435,10 @@ def _extra_runs(study: Study) -> tuple[str, ...]:
     return tuple(stages)
 
 
+def _bridge_stages(config: StudyConfig) -> tuple[str, ...]:
+    return (*["bridges"] * config.bridge.fit, *["stability"] * bool(config.bridge.fit and config.bridge.stability))
+
+
 def _evaluate(study: Study, extra: tuple[str, ...], files: study_inputs.Files, hashes: dict[str, str]) -> None:
     """Everything that is compared, brought into the run folder; then the tables and figures, from the folder alone."""
     from xflux.study import figures, results, tables
@@ -424,7 +448,7 @@ def _evaluate(study: Study, extra: tuple[str, ...], files: study_inputs.Files, h
     study.run.stage(
         "results",
         lambda: results.write_results(study, files),
-        after=("inputs", *(("bridges",) if study.config.bridge.fit else ()), *forwards, *extra),
+        after=("inputs", *_bridge_stages(study.config), *forwards, *extra),
         settings=[_asked(study, "evaluation", "target", "towers", "drivers", "train"), compared],
         outputs=["integrals", "compared", "towers/held_out.nc"],
         title="regional integrals and towers",
