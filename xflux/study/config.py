@@ -328,6 +328,7 @@ class StudyConfig(_Section):
     """A study file. Paths are relative to ``data``, which may name an environment variable.
 
     >>> from importlib import resources
+    >>> from xflux.study import load_study
     >>> study = load_study(resources.files("xflux.data") / "upton2024.toml")
     >>> study.name, study.target.regions, study.drivers.years, study.train.folds
     ('upton2024', 'reccap2', (2001, 2017), 10)
