@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 
 from xflux import report
+from xflux.report import contents
 
 pytest.importorskip("matplotlib")
 VERDICT = "EC has −20.10 ± 1.20 PgC/yr & <EC-ATM> has −2.10."
@@ -45,6 +46,16 @@ def write_run(folder, offset=0.0):
         "verdict": VERDICT,
         "claims_not_allowed": ["Interannual variability.", "Daily weather."],
         "numbers": {"EC: annual": -20.1 + offset, "EC-ATM: annual": -2.1 + offset, "missing": float("nan")},
+        "headline": {
+            "heads": [
+                "",
+                "global flux\nPgC/yr",
+                "cycle off by\nPgC/month",
+                "tower RMSE\ngC m⁻² d⁻¹",
+                "regions\nin range",
+            ],
+            "rows": [["EC-ATM sampled+total", "−2.66 ± 0.11", "up to 0.03", "1.02", "13 of 18"]] * 6,
+        },
         "models": {"ec": {"label": "EC", "file": "ec"}, "bridge": {"label": "EC-ATM bridge", "file": "bridge"}},
     }
     (folder / "summary.json").write_text(json.dumps(summary))
@@ -62,10 +73,17 @@ def write_run(folder, offset=0.0):
     ).to_csv(folder / "tables" / "global_annual.csv", index=False)
     flux(0, -1.0 + offset).to_zarr(folder / "flux" / "ec.zarr")
     flux(1, 0.2 + offset).to_zarr(folder / "flux" / "bridge.zarr")
-    figure, ax = plt.subplots(figsize=(2, 1))
-    ax.plot([0, 1])
-    figure.savefig(folder / "figures" / "seasonal_cycle_global.png")
-    plt.close(figure)
+    sizes = {
+        "seasonal_cycle_global": (3.27, 2.4),
+        "map_pair": (3.27, 4.2),
+        "towers": (7, 2.5),
+        "annual_reccap2": (3, 6),
+    }
+    for name, size in sizes.items():
+        figure, ax = plt.subplots(figsize=size)
+        ax.plot([0, 1])
+        figure.savefig(folder / "figures" / f"{name}.png", dpi=160)
+        plt.close(figure)
     return folder
 
 
@@ -119,13 +137,12 @@ def unpack(text, kind):
 # ------------------------------------------------------------------ content
 def test_the_page_says_what_a_reader_asks_first(page):
     sections = outline(page).sections
-    parts = "verdict numbers limits what map tables figures provenance missing"
-    assert list(sections) == parts.split()
-    assert VERDICT in sections["verdict"]
+    assert list(sections) == "verdict limits the-global-sum regions maps towers provenance".split()
+    assert VERDICT in sections["verdict"] and "13 of 18" in sections["verdict"]
     assert "Interannual variability." in sections["limits"]
-    assert "abc123" in sections["what"] and "folds" in sections["what"]
-    assert "0.1" in sections["provenance"]
-    assert "None: the page shows everything" in sections["missing"]
+    assert "RECCAP2 regions" in sections["regions"] and "standard deviation" in sections["regions"]
+    assert "abc123" in sections["provenance"] and "folds" in sections["provenance"]
+    assert "None: the page shows everything" in sections["provenance"]
 
 
 def test_no_network_address_is_in_the_page(page):
@@ -133,10 +150,24 @@ def test_no_network_address_is_in_the_page(page):
     assert not re.search(r"https?://|@import|url\(", page)
 
 
-def test_numbers_stand_by_model(page):
-    part = page[page.index("id='numbers'") : page.index("id='limits'")]
-    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", part)]
-    assert ["EC", "−20.1"] in rows and ["EC-ATM", "−2.1"] in rows and ["missing", "–"] in rows
+def test_every_figure_and_table_stands_once_under_its_section(page):
+    assert page.count("src='data:image/") == 4 and page.count("<details id='table-global_annual'>") == 1
+    assert page.index("id='the-global-sum'") < page.index("id='table-global_annual'") < page.index("id='regions'")
+    names = {entry.figure for entry in contents.ENTRIES} | {t for entry in contents.ENTRIES for t in entry.tables}
+    found = contents.arranged(names, [*names, "own"])
+    assert sorted(e.figure for part in found.values() for e, _ in part if e.figure) == sorted(names)
+    assert sorted(t for part in found.values() for _, tables in part for t in tables) == sorted([*names, "own"])
+
+
+def test_a_smoke_run_says_so_and_others_do_not(run, page, tmp_path):
+    assert "mean nothing" not in page
+    folder = shutil.copytree(run, tmp_path / "smoke")
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"smoke": True}))
+    assert page.count("class='smoke'") == 0
+    assert ">Smoke run, the numbers mean nothing." in report.write_report(folder).read_text()
+    both = report.write_report([run, folder], tmp_path / "both.html").read_text()
+    assert ">smoke: Smoke run" in both
 
 
 def test_text_is_escaped(page):
@@ -160,6 +191,7 @@ def test_any_text_in_any_place_stays_text(run, tmp_path, text):
     plain = report.write_report(folder).read_text(encoding="utf-8")
     summary = {
         "title": text, "verdict": text, "claims_not_allowed": [text], "numbers": {f"{text}: {text}": 1.5, text: 2.5},
+        "headline": {"heads": [text], "rows": [[text]]},
         "units": {text: text}, "tables": {"global_annual": text}, "models": {text: {"label": text, "file": "ec"}},
     }  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(summary))
@@ -170,16 +202,23 @@ def test_any_text_in_any_place_stays_text(run, tmp_path, text):
         assert page.count(mark) == plain.count(mark), mark
     assert page[page.rindex("<script>") :] == plain[plain.rindex("<script>") :]
     sections = outline(page).sections
-    for part in ("verdict", "numbers", "limits", "what", "tables", "provenance"):
+    for part in ("verdict", "limits", "the-global-sum", "provenance"):
         assert shown.replace("\x00", "\ufffd") in sections[part].replace("\x00", "\ufffd"), part
     assert map_data(page)["layers"][0]["label"] == text and map_data(page)["runs"] == [text]
 
 
 def test_a_summary_of_other_shapes_does_not_cost_the_page(tmp_path):
-    summary = {"numbers": [1], "units": "PgC", "claims_not_allowed": "all", "models": [1], "verdict": {}}
+    summary = {
+        "numbers": [1],
+        "units": "PgC",
+        "claims_not_allowed": "all",
+        "models": [1],
+        "headline": {"rows": 3},
+        "verdict": {},
+    }
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     sections = outline(report.write_report(tmp_path).read_text(encoding="utf-8")).sections
-    assert "No numbers" in sections["numbers"] and "all" in sections["limits"]
+    assert "No verdict" in sections["verdict"] and "all" in sections["limits"]
 
 
 def test_every_number_of_a_table_is_the_files(run, page):
@@ -191,16 +230,18 @@ def test_every_number_of_a_table_is_the_files(run, page):
 
 def test_map_numbers_are_those_of_the_store(run, page):
     layer = map_data(page)["layers"][0]
-    assert layer["label"] == "EC" and layer["units"] == "gC m-2 d-1" and layer["members"] == ["0", "1", "2"]
-    values = unpack(layer["values"], "<i2").reshape(4, 13, layer["size"]) * layer["scale"]
+    assert layer["label"] == "EC" and layer["units"] == "gC m-2 d-1"
+    assert layer["shows"] == ["mean of 3 members", "standard deviation of members"]
+    values = unpack(layer["values"], "<i2").reshape(2, 13, layer["size"]) * layer["scale"]
     cells = unpack(layer["cells"], "<i4")
     with xr.open_zarr(run / "flux" / "ec.zarr") as store:
         nee = store["nee"].load()
     flat = nee.values.reshape(3, 12, -1)[:, :, cells]
-    np.testing.assert_allclose(values[1:, 1:], flat, atol=layer["scale"])
-    np.testing.assert_allclose(values[0, 1:], flat.mean(axis=0), atol=layer["scale"])
     days = np.array([31, 28.2425, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
-    np.testing.assert_allclose(values[2, 0], (flat[1] * days[:, None]).sum(axis=0) / days.sum(), atol=layer["scale"])
+    years = (flat * days[:, None]).sum(axis=1) / days.sum()
+    for number, of in enumerate((np.mean, lambda v, axis: np.std(v, axis, ddof=1))):
+        np.testing.assert_allclose(values[number, 1:], of(flat, axis=0), atol=layer["scale"])
+        np.testing.assert_allclose(values[number, 0], of(years, axis=0), atol=layer["scale"])
     assert np.isfinite(flat).all() and cells.size == np.isfinite(nee[0, 0]).sum()
     assert {"BRA", "NAF", "EU"} <= set(layer["regions"])
 
@@ -211,7 +252,7 @@ def test_a_flux_of_another_name_without_members_or_months_is_shown(tmp_path):
     turned = gpp.assign_coords(lon=gpp.lon % 360).sortby("lon").sortby("lat", ascending=False)
     turned.to_zarr(tmp_path / "flux" / "gpp.zarr")
     layer = map_data(report.write_report(tmp_path).read_text(encoding="utf-8"))["layers"][0]
-    assert layer["members"] == [] and layer["periods"] == ["year"] and layer["lon_edges"][0] == -180
+    assert layer["shows"] == ["the one member"] and layer["periods"] == ["year"] and layer["lon_edges"][0] == -180
     values = unpack(layer["values"], "<i2") * layer["scale"]
     expected = gpp.gpp.values.ravel()
     np.testing.assert_allclose(values, expected[np.isfinite(expected)], atol=layer["scale"])
@@ -221,10 +262,10 @@ def test_coarsening_keeps_the_global_integral(tmp_path):
     folder = write_run(tmp_path / "fine")
     page = report.write_report(folder, tmp_path / "coarse.html", resolution=6.0).read_text(encoding="utf-8")
     layer = map_data(page)["layers"][0]
-    values = unpack(layer["values"], "<i2").reshape(4, 13, layer["size"]) * layer["scale"]
+    values = unpack(layer["values"], "<i2").reshape(2, 13, layer["size"]) * layer["scale"]
     assert len(layer["lat_edges"]) == 31 and len(layer["lon_edges"]) == 61
     with xr.open_zarr(folder / "flux" / "ec.zarr") as store:
-        nee, land = store["nee"].isel(member=0, month=5).load(), store["land_fraction"].load()
+        nee, land = store["nee"].isel(month=5).mean("member").load(), store["land_fraction"].load()
     from xflux.cells import cell_area
 
     area = cell_area(nee) * land
@@ -232,7 +273,7 @@ def test_coarsening_keeps_the_global_integral(tmp_path):
     lat, lon = np.array(layer["lat_edges"]), np.array(layer["lon_edges"])
     cells = unpack(layer["cells"], "<i4")
     blocks = area.coarsen(lat=3, lon=3).sum().values.ravel()[cells]
-    np.testing.assert_allclose((values[1, 6] * blocks).sum() / blocks.sum(), expected, rtol=1e-3)
+    np.testing.assert_allclose((values[0, 6] * blocks).sum() / blocks.sum(), expected, rtol=1e-3)
     assert lat[0] == -90 and lon[-1] == 180
 
 
@@ -240,8 +281,8 @@ def test_missing_parts_are_named(tmp_path):
     (tmp_path / "summary.json").write_text('{"verdict": "Nothing else is here."}')
     sections = outline(report.write_report(tmp_path).read_text(encoding="utf-8")).sections
     for part in ("study.toml", "provenance.json", "tables/*.csv", "figures/*.png", "flux/*.zarr"):
-        assert part in sections["missing"]
-    assert "No map" in sections["map"] and "No tables" in sections["tables"] and "No figures" in sections["figures"]
+        assert part in sections["provenance"]
+    assert list(sections) == ["verdict", "limits", "provenance"]
 
 
 def test_broken_parts_do_not_cost_the_page(tmp_path):
@@ -250,8 +291,8 @@ def test_broken_parts_do_not_cost_the_page(tmp_path):
     (folder / "tables" / "empty.csv").write_text("")
     shutil.rmtree(folder / "flux" / "bridge.zarr" / "nee")
     sections = outline(report.write_report(folder).read_text(encoding="utf-8")).sections
-    assert "provenance.json (unreadable" in sections["missing"] and "empty.csv (unreadable" in sections["missing"]
-    assert "flux/bridge.zarr is not on the map" in sections["missing"]
+    assert "provenance.json (unreadable" in sections["provenance"] and "empty.csv (unreadable" in sections["provenance"]
+    assert "flux/bridge.zarr is not on the map" in sections["provenance"]
 
 
 def test_a_folder_that_is_no_run_raises(tmp_path):
@@ -268,8 +309,8 @@ def test_two_runs_stand_side_by_side_with_their_difference(run, tmp_path):
     out = report.write_report([run, other], tmp_path / "both.html")
     page = out.read_text(encoding="utf-8")
     sections = outline(page).sections
-    assert "two − one" in sections["numbers"] and "0.5" in sections["numbers"]
-    assert sections["verdict"].count(VERDICT) == 2 and page.count("data:image/png") == 2
+    assert "two − one" in sections["differences"] and "0.5" in sections["differences"]
+    assert sections["verdict"].count(VERDICT) == 2 and page.count("src='data:image/") == 8
     assert [layer["run"] for layer in map_data(page)["layers"]] == [0, 0, 1, 1]
 
 
@@ -337,15 +378,15 @@ def test_page_loads_without_errors_and_reads_cells(run, browser):
         nee = store["nee"].load()
     choose(window, "model", "EC")
     choose(window, "month", "July")
-    choose(window, "member", "member 2")
+    choose(window, "member", "standard deviation of members")
     text = read_at(window, 25.0, 1.0)
-    expected = float(nee.sel(member=2, month=7, lat=1.0, lon=25.0))
+    expected = float(nee.sel(month=7, lat=1.0, lon=25.0).std(ddof=1))
     assert "EQAF" in text and "gC m-2 d-1" in text
     value = float(re.search(r": (−?[\d.]+) ", text).group(1).replace("−", "-"))
     assert abs(value - expected) < 0.006
     choose(window, "minus", "EC-ATM bridge")
     with xr.open_zarr(run / "flux" / "bridge.zarr") as store:
-        other = float(store["nee"].sel(member=2, month=7, lat=1.0, lon=25.0))
+        other = float(store["nee"].sel(month=7, lat=1.0, lon=25.0).std(ddof=1))
     value = float(re.search(r": (−?[\d.]+) ", read_at(window, 25.0, 1.0)).group(1).replace("−", "-"))
     assert abs(value - (expected - other)) < 0.006
     assert "no value" in read_at(window, -150.0, 0.0)
@@ -365,6 +406,7 @@ def test_switching_redraws_the_map(run, browser):
 
 def test_tables_sort_by_full_numbers(run, browser):
     window = opened(browser, report.write_report(run))
+    window.find_element("css selector", "#table-global_annual summary").click()
     table = window.find_element("css selector", "#table-global_annual table")
 
     def column():
@@ -388,3 +430,66 @@ def test_page_of_two_runs_and_of_a_bare_folder_load(run, browser, tmp_path):
     (tmp_path / "bare" / "summary.json").write_text('{"verdict": "x"}')
     window = opened(browser, report.write_report(tmp_path / "bare"))
     assert [e for e in window.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
+
+
+# What a reader would see as wrong: text beyond the screen (or its own scrolled box), boxes over one another.
+LAYOUT = """
+const found = [], shown = e => e.checkVisibility();
+const page = document.documentElement;
+if (page.scrollWidth > page.clientWidth) found.push(`page ${page.scrollWidth} wide in ${page.clientWidth}`);
+const kinds = 'p, h1, h2, h3, h4, li, summary, td, th, dt, dd, img, canvas, label, nav a';
+const all = [...document.querySelectorAll(kinds)].filter(e => shown(e) && !e.closest('.smoke'));
+const boxes = all.map(e => e.getBoundingClientRect());
+const name = e => `${e.tagName} ${(e.textContent || e.alt).slice(0, 30)}`;
+all.forEach((e, i) => {
+  const beyond = boxes[i].right > page.clientWidth + 1 || boxes[i].left < -1;
+  if (beyond && !e.closest('.scroll')) found.push('outside: ' + name(e));
+  if (e.tagName !== 'CANVAS' && e.scrollWidth > e.clientWidth + 1 && e.clientWidth) found.push('cut: ' + name(e));
+  for (let k = i + 1; k < all.length; k++) {
+    if (e.contains(all[k]) || boxes[k].top > boxes[i].bottom + 2000) continue;
+    const wide = Math.min(boxes[i].right, boxes[k].right) - Math.max(boxes[i].left, boxes[k].left);
+    const high = Math.min(boxes[i].bottom, boxes[k].bottom) - Math.max(boxes[i].top, boxes[k].top);
+    const apart = e.closest('.scroll') !== all[k].closest('.scroll');  // what one box hides is not over another
+    if (wide > 1 && high > 1 && !apart) found.push(`over one another: ${name(e)} | ${name(all[k])}`);
+  }
+});
+return found;
+"""
+
+
+def sized(browser, width, height, media="screen"):
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+@pytest.mark.parametrize(
+    "width, height, media",
+    [(1280, 800, "screen"), (390, 844, "screen"), (680, 1000, "print")],
+    ids=["desk", "phone", "A4"],
+)
+@pytest.mark.parametrize("count", [1, 2])
+def test_nothing_is_cut_or_overlaps_on_a_desk_a_phone_and_paper(run, browser, tmp_path, width, height, media, count):
+    sized(browser, width, height, media)
+    runs = [run, shutil.copytree(run, tmp_path / "a_second_run_of_the_same_study_with_a_long_name")][:count]
+    try:
+        window = opened(browser, report.write_report(runs, tmp_path / "page.html"))
+        assert window.execute_script(LAYOUT) == []
+        if media == "screen":
+            window.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+            assert window.execute_script(LAYOUT) == []
+        window.execute_script("document.querySelector('.verdict').style = 'width: 1px; white-space: nowrap'")
+        assert window.execute_script(LAYOUT)  # the check itself can fail
+    finally:
+        sized(browser, 1300, 1000)
+
+
+def test_the_first_screen_has_verdict_table_maps_and_cycle(run, browser):
+    sized(browser, 1280, 800)
+    try:
+        window = opened(browser, report.write_report(run))
+        for what in (".verdict", "table.headline", "img[alt='Map pair']", "img[alt='Seasonal cycle global']"):
+            box = window.find_element("css selector", what).rect
+            assert box["y"] >= 0 and box["height"] > 20 and box["y"] + box["height"] <= 800, what
+    finally:
+        sized(browser, 1300, 1000)

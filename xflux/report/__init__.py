@@ -17,9 +17,11 @@ def write_report(
 ) -> Path:
     """Write the report of a run, or of two or more runs side by side, as one self-contained HTML file.
 
-    The page has the verdict and its numbers, what may not be claimed, the tables (a click on a heading sorts), the
-    figures, a map where model, month and member can be switched and cells read with the pointer, and the provenance.
-    It is made from the files of the run folder alone; parts that a folder lacks are named on the page.
+    The first screen has the verdict in a sentence, the table of the models, their maps and the seasonal cycle. Below:
+    what may not be claimed, the sections with each figure's tables folded under it (a click on a heading sorts), a map
+    where model, month, mean and spread can be switched and cells read with the pointer, inputs and provenance. Runs
+    side by side have the differences of their numbers too. A smoke run says so on every screen. It is made from the
+    files of the run folder alone; parts that a folder lacks are named on the page.
 
     Parameters
     ----------

@@ -16,8 +16,8 @@ MISSING = -32768
 def map_data(runs: list[Run], resolution: float) -> tuple[dict | None, list[str]]:
     """Everything that the page's map needs as JSON-able data, and what could not be read.
 
-    Every run's every model becomes a layer: 16-bit whole numbers times ``scale``, member 0 being the mean over
-    members and period 0 the mean over the year (months by their lengths), cells in the order of ``cells``.
+    Every run's every model becomes a layer: 16-bit whole numbers times ``scale`` along ``shows`` (mean of the members,
+    their standard deviation), periods (the mean over the year, months by their lengths, first) and cells.
     """
     layers, problems = [], []
     for number, run in enumerate(runs):
@@ -30,7 +30,7 @@ def map_data(runs: list[Run], resolution: float) -> tuple[dict | None, list[str]
         return None, problems
     from xflux.plot.coast import outlines
 
-    lines = [np.round(line[:, ::1] * 10).astype(int).ravel().tolist() for line in outlines("reccap2", 0.2, 0.8)]
+    lines = [np.round(line[:, ::1] * 10).astype(int).ravel().tolist() for line in outlines("reccap2", 0.35, 1.0)]
     return _plain({"layers": layers, "outlines": lines, "runs": [run.title for run in runs]}), problems
 
 
@@ -40,18 +40,18 @@ def _layer(path: Path, resolution: float) -> dict:
         weight = store.get("land_fraction")
         values, lat, lon = _coarse_cycle(flux, weight, resolution)
         units = str(flux.attrs.get("units", "unknown"))
-        members = [str(m) for m in store["member"].values] if "member" in flux.dims else []
+        count = flux.sizes.get("member", 1)
     known = np.isfinite(values).any(axis=(0, 1))
     cells = np.flatnonzero(known)
     if not cells.size:
         raise ValueError("no finite value in it (written half?)")
     chosen = values[:, :, cells]
     largest = np.nanmax(np.abs(chosen))
-    scale = float(largest) / 32000 or 1.0
+    scale = float(largest) / 2000 or 1.0  # finer than three digits would not be read, and is large
     whole = np.where(np.isfinite(chosen), np.round(chosen / scale), MISSING).astype("<i2")
     return {
         "units": units,
-        "members": members,
+        "shows": [f"mean of {count} members", "standard deviation of members"] if count > 1 else ["the one member"],
         "periods": ["year", *MONTH_NAMES][: values.shape[1]],
         "lat_edges": lat.round(6).tolist(),
         "lon_edges": lon.round(6).tolist(),
@@ -78,7 +78,7 @@ def _pack(values: np.ndarray) -> str:
 
 
 def _coarse_cycle(flux: xr.DataArray, weight: xr.DataArray | None, resolution: float):
-    """(1 + members, 13 | 1, cells) mean fluxes on a coarser grid, and its edges; lat and lon rising."""
+    """(2 | 1, 13 | 1, cells) mean and spread of the members on a coarser grid, its edges; lat and lon rising."""
     from xflux import temporal
     from xflux.cells import cell_area, edges
 
@@ -98,7 +98,7 @@ def _coarse_cycle(flux: xr.DataArray, weight: xr.DataArray | None, resolution: f
     days = np.asarray(temporal.step_days(flux)) if "month" in flux.dims else None
     members = range(flux.sizes["member"]) if "member" in flux.dims else [None]
     rows = [_member_rows(flux if m is None else flux.isel(member=m), np.asarray(area), steps, days) for m in members]
-    values = np.stack([np.mean(rows, axis=0), *(rows if len(rows) > 1 else [])])
+    values = np.stack([np.mean(rows, axis=0), *([np.std(rows, axis=0, ddof=1)] if len(rows) > 1 else [])])
     return values, edges(flux["lat"])[:: steps[0]], edges(flux["lon"])[:: steps[1]]
 
 

@@ -108,8 +108,7 @@ class FluxMap {
   choose() {
     const layer = this.layer();
     this.fill("month", layer.periods.map((p, i) => [i, p === "year" ? "mean of the year" : p]));
-    this.fill("member", [[0, layer.members.length > 1 ? `mean of ${layer.members.length} members` : "the one member"],
-      ...(layer.members.length > 1 ? layer.members.map((m, i) => [i + 1, `member ${m}`]) : [])]);
+    this.fill("member", layer.shows.map((name, i) => [i, name]));
   }
   chosen() { this.member = Number(this.controls.member.value); this.period = Number(this.controls.month.value); }
   layer() { return this.data.layers[Number(this.controls.model.value)]; }
@@ -129,7 +128,7 @@ class FluxMap {
   }
   number(layer, cell) {
     if (cell < 0) return NaN;
-    const member = Math.min(this.member, layer.members.length > 1 ? layer.members.length : 0);
+    const member = Math.min(this.member, layer.shows.length - 1);
     const period = Math.min(this.period, layer.periods.length - 1);
     const whole = layer.numbers[(member * layer.periods.length + period) * layer.size + cell];
     return whole === MISSING ? NaN : whole * layer.scale;
@@ -143,7 +142,7 @@ class FluxMap {
     const context = this.canvas.getContext("2d"), { width, height } = this.canvas, image = context.createImageData(width, height);
     const limit = Math.max(...this.data.layers.map(l => l.limit)) * Number(this.controls.range.value) / 100 || 1;
     const layer = this.layer(), other = this.minus(), paint = new Uint32Array(image.data.buffer);
-    const word = ([r, g, b]) => (255 << 24 | b << 16 | g << 8 | r) >>> 0, nothing = word([218, 224, 229]);
+    const word = ([r, g, b]) => (255 << 24 | b << 16 | g << 8 | r) >>> 0, nothing = word([196, 203, 208]);
     const shades = Array.from({ length: 513 }, (_, i) => word(colour(i / 256 - 1)));
     for (let i = 0; i < width * height; i++) {
       if (Number.isNaN(this.lonlat[2 * i])) continue;

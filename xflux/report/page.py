@@ -1,21 +1,23 @@
 """The page of one or more runs: what is on it, gathered here as plain values; ``page.html`` says how it looks."""
 
 import base64
+import io
 import math
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from xflux.report.contents import FIRST, MAPS, SECTIONS, arranged
 from xflux.report.mapdata import map_data
-from xflux.report.run import Run, heading
+from xflux.report.run import Run
 
 if TYPE_CHECKING:
     import jinja2
 
 LARGEST = 2**1000  # whole numbers beyond it are no numbers of a run, and no floats
 SUMMARY = "summary.json · made anew by: xflux.study.numbers(RUN)"
-LONG = 40  # rows above which a table starts folded
+WIDE = 450  # pixels above which a figure is scrolled on a phone, not shrunk
 
 
 def build(runs: list[Run], resolution: float) -> str:
@@ -23,14 +25,22 @@ def build(runs: list[Run], resolution: float) -> str:
     data, problems = map_data(runs, resolution)
     files = resources.files("xflux.report")
     style, script = (files.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    contents = arranged(_names(runs, "figures"), _names(runs, "tables"), lambda stem: _words(runs, stem))
+    if data:
+        contents.setdefault(MAPS, [])
     page = _template().render(
         title=" · ".join(dict.fromkeys(run.title for run in runs)),
-        runs=[_about(run) for run in runs],
-        number_tables=_numbers(runs),
+        runs=[_about(run, runs) for run in runs],
+        differences=_differences(runs) if len(runs) > 1 else None,
+        contents={
+            section: [
+                (entry, _images(runs, entry.figure) if entry.figure else [], [_tables(runs, name) for name in tables])
+                for entry, tables in entries
+            ]
+            for section, entries in sorted(contents.items(), key=lambda part: SECTIONS.index(part[0]))
+        },
         map_data=data,
         spacing=_spacing(data) if data else None,
-        tables_of_runs=[_tables(runs, name) for name in _names(runs, "tables")],
-        figures_of_runs=[_figures(runs, name) for name in _names(runs, "figures")],
         missing_parts=_missing(runs, problems),
         style=style,
         script=script,
@@ -52,13 +62,17 @@ def _mapping(value: object) -> dict:
     return value if isinstance(value, dict) else {}
 
 
-def _about(run: Run) -> dict[str, Any]:
-    """What the page says of one run in words."""
+def _about(run: Run, runs: list[Run]) -> dict[str, Any]:
+    """What the page says of one run in words and in its first table."""
     claims = run.summary.get("claims_not_allowed") or []
+    headline = _mapping(run.summary.get("headline"))
+    rows = headline.get("rows") or []
     return {
-        "name": run.path.name,
+        "name": run_name(run, runs),
         "smoke": run.provenance.get("smoke") or run.summary.get("smoke"),
         "verdict": run.summary.get("verdict"),
+        "headline": headline if isinstance(rows, list) and all(isinstance(row, list) for row in rows) else {},
+        "first": [image for name in FIRST if (image := _image(run, name, 1.05))],
         "claims": claims if isinstance(claims, list) else [claims],
         "study": run.study,
         "inputs": run.provenance.get("inputs"),
@@ -81,37 +95,17 @@ def numbers_of(run: Run) -> dict[str, float]:
     return {k: v for k, v in numbers.items() if isinstance(v, float) or abs(v) < LARGEST}
 
 
-def _numbers(runs: list[Run]) -> list[dict]:
+def _differences(runs: list[Run]) -> dict | None:
+    """The numbers of every run, and what each has more than the first."""
     units = {k: v for run in runs for k, v in _mapping(run.summary.get("units")).items()}
     found = {run_name(run, runs): numbers_of(run) for run in runs}
-    keys = list(dict.fromkeys(key for numbers in found.values() for key in numbers))
-    if not keys:
-        return []
-    if len(runs) == 1:
-        return _by_model(numbers_of(runs[0]), units)
     first, *others = found
     heads = ["quantity", *found, *(f"{name} − {first}" for name in others)]
     rows = []
-    for key in keys:
+    for key in dict.fromkeys(key for numbers in found.values() for key in numbers):
         values = [numbers.get(key, math.nan) for numbers in found.values()]
         rows.append([_with_units(key, units), *values, *(value - values[0] for value in values[1:])])
-    return [shown_table(heads, rows, SUMMARY)]
-
-
-def _by_model(numbers: dict[str, float], units: dict[str, str]) -> list[dict]:
-    """Keys "model: quantity" as a row a model and a column a quantity; the rest below one another."""
-    models: dict[str, dict[str, float]] = {}
-    for key, value in numbers.items():
-        model, colon, quantity = key.partition(": ")
-        if colon:
-            models.setdefault(model, {})[_with_units(quantity, units)] = value
-    rest = [(_with_units(key, units), value) for key, value in numbers.items() if ": " not in key]
-    tables = [shown_table(["quantity", "value"], rest, SUMMARY)] if rest else []
-    if models:
-        quantities = list(dict.fromkeys(quantity for row in models.values() for quantity in row))
-        rows = [[model, *(row.get(q, math.nan) for q in quantities)] for model, row in models.items()]
-        tables.append(shown_table(["model", *quantities], rows, SUMMARY))
-    return tables
+    return shown_table(heads, rows, SUMMARY) if rows else None
 
 
 def _with_units(quantity: str, units: dict[str, str]) -> str:
@@ -125,6 +119,12 @@ def _names(runs: list[Run], kind: str) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in getattr(run, kind)))
 
 
+def _words(runs: list[Run], stem: str) -> str:
+    """What a model's or a region set's file name says."""
+    label = next((run.label(stem) for run in runs if run.label(stem) != stem), stem)
+    return label if label != stem else stem.replace("reccap2", "RECCAP2 regions").replace("_", " ").replace("-", " ")
+
+
 def _tables(runs: list[Run], name: str) -> dict[str, Any]:
     """One table of every run, None where a run does not have it."""
     source = f"tables/{name}.csv · made anew by: xflux table RUN {name}"
@@ -135,7 +135,6 @@ def _tables(runs: list[Run], name: str) -> dict[str, Any]:
         "name": name,
         "title": next(run.heading(name) for run in runs if name in run.tables),
         "longest": longest,
-        "opened": longest <= LONG,
         "blocks": [(run_name(run, runs), table) for run, table in zip(runs, made, strict=True)],
     }
 
@@ -166,12 +165,31 @@ def shown(number: float) -> str:
     return text.replace("-", "−")
 
 
-def _figures(runs: list[Run], name: str) -> dict[str, Any]:
-    """One figure of every run as (caption, PNG in base64), None where a run does not have it."""
-    captions = [run_name(run, runs) if len(runs) > 1 else "" for run in runs]
-    files = [run.figures.get(name) for run in runs]
-    images = [file and base64.b64encode(file.read_bytes()).decode("ascii") for file in files]
-    return {"name": name, "title": heading(name), "images": list(zip(captions, images, strict=True))}
+def _images(runs: list[Run], name: str) -> list[tuple[str, dict | None]]:
+    """One figure of every run under the run's name, None where a run does not have it."""
+    return [(run_name(run, runs) if len(runs) > 1 else "", _image(run, name)) for run in runs]
+
+
+def _image(run: Run, name: str, zoom: float = 1.2) -> dict | None:
+    """A figure as an address of data, small (WebP, or the PNG itself without Pillow), and its width on the page.
+
+    Its letters are those of a journal's column, enlarged by ``zoom``.
+    """
+    if name not in run.figures:
+        return None
+    content, kind, width = run.figures[name].read_bytes(), "png", WIDE
+    try:
+        from PIL import Image
+
+        with Image.open(io.BytesIO(content)) as picture:
+            width = picture.width * 96 / (picture.info.get("dpi") or (96,))[0]
+            small = io.BytesIO()
+            picture.convert("RGB").save(small, "WEBP", quality=80, method=6)
+        content, kind = min((small.getvalue(), "webp"), (content, kind), key=lambda one: len(one[0]))
+    except (ImportError, OSError):  # no Pillow, or no picture: as it is
+        pass
+    address = f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    return {"name": name, "address": address, "width": round(width * zoom), "wide": width > WIDE}
 
 
 def _spacing(data: dict) -> str:

@@ -7,7 +7,7 @@ from xflux.study.results import Results, in_words, model_label
 
 
 def summary(study: Results, tables: dict[str, pd.DataFrame]) -> dict:
-    """Numbers of a study by key, the verdict in a paragraph, and what may not be claimed (all JSON-able)."""
+    """Numbers of a study by key, the verdict in a sentence, and what may not be claimed (all JSON-able)."""
     numbers = numbers_of(study, tables)
     half = {"half": {"label": study.labels["half"], "file": "half"}} if study.config.held_out_inversions else {}
     return {
@@ -16,6 +16,7 @@ def summary(study: Results, tables: dict[str, pd.DataFrame]) -> dict:
         "smoke": study.smoke,
         "numbers": numbers,
         "verdict": _verdict(study, numbers, tables),
+        "headline": headline(study, numbers, tables),
         "claims_not_allowed": study.config.limits,
         "models": {model: {"label": model_label(model), "file": name} for model, name in study.names.items()} | half,
         "units": UNITS,
@@ -47,76 +48,105 @@ def numbers_of(study: Results, tables: dict[str, pd.DataFrame]) -> dict[str, flo
 
 
 def _verdict(study: Results, numbers: dict[str, float], tables: dict[str, pd.DataFrame]) -> str:
-    text = [
-        f"EC, trained on towers alone, has a global land flux of {_pm(numbers, 'EC')} PgC/yr; the inversions say "
-        f"{numbers['inversions annual']:.2f} ± {numbers['inversions spread']:.2f} PgC/yr ({study.period})."
-    ]
-    for model in study.models[1:]:
+    """One sentence on the last model: the sum, the cycle, towers, the bridge, and what may not be claimed."""
+    label = model_label(study.models[-1])
+    said = [_sum_and_cycle(study, numbers, label), _at_towers(numbers, tables, label)]
+    said += [_bridge_holds(study, tables["bridge_post_hoc"])] if "bridge_post_hoc" in tables else []
+    heads = [claim.split(":")[0].rstrip(".") for claim in study.config.limits]
+    heads = [head if head[1:2].isupper() else head[:1].lower() + head[1:] for head in heads]
+    said += [f"not to be claimed: {', '.join(heads)}"] if heads else []
+    return "; ".join(part for part in said if part) + "."
+
+
+def _reach(study: Results) -> tuple[float, float]:
+    """How far a single inversion is from the inversions' mean, at most: in the annual sum, and RMS in its months."""
+    total = study.inversions.sum("region", skipna=False)
+    off = total - total.mean("inversion")
+    return float(abs(off.sum("month")).max()), float(np.sqrt((off**2).mean("month")).max())
+
+
+def _sum_and_cycle(study: Results, numbers: dict[str, float], label: str) -> str:
+    """Right is what is no farther from the inversions' mean than one of them, nearly so a tenth of EC's error."""
+    off, cycle = (abs(numbers[f"{label}: {key}"]) for key in ("annual difference", "seasonal-cycle RMSE"))
+    ec_off, ec_cycle = (abs(numbers[f"EC: {key}"]) for key in ("annual difference", "seasonal-cycle RMSE"))
+    most, widest = _reach(study)
+    flux = {name: pm(numbers[f"{name}: annual"], numbers[f"{name}: spread"]) for name in (label, "EC")}
+    beside, beside_cycle = (f", EC {flux['EC']}", f", EC {significant(ec_cycle)}") if label != "EC" else ("", "")
+    return (
+        f"The global sum of {label} is {_grade(off, most, ec_off)} ({flux[label]} PgC/yr, inversions "
+        f"{pm(numbers['inversions annual'], numbers['inversions spread'])}{beside}); its seasonal cycle is "
+        f"{_grade(cycle, widest, ec_cycle)} ({significant(cycle)} PgC per month off the inversions' mean, from which a "
+        f"single inversion is up to {significant(widest, 1)} off{beside_cycle})"
+    )
+
+
+def _grade(off: float, reach: float, of_ec: float) -> str:
+    return "right" if off <= reach else "nearly right" if off <= of_ec / 10 else "wrong"
+
+
+def _at_towers(numbers: dict[str, float], tables: dict[str, pd.DataFrame], label: str) -> str:
+    rmse = f"{numbers[f'{label}: tower RMSE, best epoch']:.2f}"
+    if label == "EC" or "paired" not in tables:
+        return f"at unseen towers its RMSE is {rmse} gC m⁻² d⁻¹"
+    pair = tables["paired"].set_index(["model", "epoch"]).loc[(label, "best")]
+    same = pair["2.5 %"] <= 0 <= pair["97.5 %"] or abs(pair["difference"]) < 0.005  # the digits that are shown
+    word = "no different from" if same else "better than" if pair["difference"] < 0 else "worse than"
+    return f"at unseen towers it is {word} EC (RMSE {rmse} against {pair['RMSE of EC']:.2f} gC\u00a0m⁻²\u00a0d⁻¹)"
+
+
+def _bridge_holds(study: Results, table: pd.DataFrame) -> str:
+    """The post-hoc test in words: broken where R² fell by more than 0.1, as ``Bridge.diagnose`` has it (Sect. 3.5)."""
+    rows = table[(table["regions"] == study.config.target.regions) & (table["model"] == model_label("bridge"))]
+    tested = rows[(rows["region"] != "sum") & rows["r2"].notna()]
+    if not len(tested):
+        return ""
+    broken = int((tested["r2"] < np.minimum(tested["r2 in training"], study.config.bridge.r2) - 0.1).sum())
+    return f"the bridge has broken in {broken} of {len(tested)} regions" if broken else "the bridge holds"
+
+
+def headline(study: Results, numbers: dict[str, float], tables: dict[str, pd.DataFrame]) -> dict:
+    """The first table of the page, at most six rows, with as many digits as mean something."""
+    heads = ["", "global flux\nPgC/yr", "cycle off by\nPgC/month", "tower RMSE\ngC m⁻² d⁻¹", "regions\nin range"]
+    inside = tables["within_inversion_range"].set_index("model")
+    rows = [["inversions", pm(numbers["inversions annual"], numbers["inversions spread"]),
+             f"up to {significant(_reach(study)[1], 1)}", "–", "–"]]  # fmt: skip
+    for model in [study.models[0], *study.models[1:][-3:]]:
         label = model_label(model)
-        text.append(
-            f"{label}: {_pm(numbers, label)} PgC/yr, seasonal-cycle RMSE "
-            f"{numbers[f'{label}: seasonal-cycle RMSE']:.3f} and region-month RMSE "
-            f"{numbers[f'{label}: region-month RMSE']:.3f} PgC per month, tower RMSE "
-            f"{numbers[f'{label}: tower RMSE, best epoch']:.3f} against EC's "
-            f"{numbers['EC: tower RMSE, best epoch']:.3f} gC m-2 d-1 "
-            f"(last epoch: {numbers[f'{label}: tower RMSE, last epoch']:.3f} against "
-            f"{numbers['EC: tower RMSE, last epoch']:.3f})."
-        )
-    text += _bridge_verdict(study, tables["bridge_post_hoc"]) if "bridge_post_hoc" in tables else []
-    text += _annual_verdict(study, tables)
+        rows.append([
+            label, pm(numbers[f"{label}: annual"], numbers[f"{label}: spread"]),
+            significant(numbers[f"{label}: seasonal-cycle RMSE"]), f"{numbers[f'{label}: tower RMSE, best epoch']:.2f}",
+            f"{inside.loc[label, 'regions inside']} of {inside.loc[label, 'regions']}",
+        ])  # fmt: skip
+    last = tables["global_annual"].iloc[-1]
     if "truth" in tables:
-        for _, row in tables["truth"].iterrows():
-            text.append(
-                f"Against the truth ({row['truth (PgC yr-1)']:.2f} PgC/yr) {row['model']} is off by "
-                f"{row['bias (PgC yr-1)']:+.2f} PgC/yr, its map by {row['map RMSE (gC m-2 d-1)']:.2f} gC m-2 d-1."
-            )
-    if "half_of_the_inversions" in tables:
-        row = tables["half_of_the_inversions"].iloc[0]
-        text.append(
-            "Trained on half of the inversion systems and scored on the other half, sampled+total is off by "
-            f"{row['annual difference (PgC yr-1)']:+.2f} PgC/yr, with a seasonal-cycle RMSE of "
-            f"{row['seasonal-cycle RMSE (PgC month-1)']:.3f} PgC per month."
-        )
-    return " ".join(text).replace(" -", " −")
+        rows.append(["truth", pm(float(tables["truth"].iloc[0]["truth (PgC yr-1)"])), "–", "–", "–"])
+    elif study.config.evaluation.budget:
+        rows.append([last["product"], pm(last["annual flux (PgC yr-1)"], last["± (PgC yr-1)"]), "–", "–", "–"])
+    return {"heads": heads, "rows": rows}
 
 
-def _bridge_verdict(study: Results, table: pd.DataFrame) -> list[str]:
-    """The post-hoc test in words: the sum, and the regions whose R² fell by more than 0.1 (as ``Bridge.diagnose``)."""
-    rows = table[
-        (table["regions"] == study.config.target.regions) & (table["model"] == model_label("bridge"))
-    ].set_index("region")
-    if not len(rows):
-        return []
-    total, by_region = rows.loc["sum"], rows.drop("sum")
-    tested = by_region[by_region["r2"].notna()]
-    broken = tested[tested["r2"] < np.minimum(tested["r2 in training"], study.config.bridge.r2) - 0.1]
-    return [
-        f"After training through the bridge it says {total['bridge (PgC yr-1)']:.2f} PgC/yr where the full integral is "
-        f"{total['full (PgC yr-1)']:.2f}; the link has broken (R² lower by more than 0.1, Sect. 3.5) in "
-        f"{len(broken)} of {len(tested)} regions{': ' if len(broken) else ''}{', '.join(broken.index)}."
-    ]
+def significant(value: float, digits: int = 2) -> str:
+    """
+    >>> significant(0.8033), significant(12.3), significant(0.0), significant(-2.998)
+    ('0.80', '12', '0', '−3.0')
+    """
+    if not value or not np.isfinite(value):
+        return "0" if value == 0 else "–"
+    decimals = max(digits - 1 - int(np.floor(np.log10(abs(value)))), 0)
+    return f"{value:.{decimals}f}".replace("-", "−")
 
 
-def _annual_verdict(study: Results, tables: dict[str, pd.DataFrame]) -> list[str]:
-    """Years, where the models have them: R and RMSE of the globe against the inversions and the budget (Table 2)."""
-    years = np.unique(study.inputs.target["time"].dt.year)
-    if "table_2_annual" not in tables or len(years) < 3:
-        return []
-    table = tables["table_2_annual"].set_index("region")
-    budget = study.config.evaluation.budget
-    words = []
-    for model in study.models:
-        label = model_label(model)
-        r, rmse = (table[f"{metric}: {label}"] for metric in ("Pearson's R", "RMSE (PgC yr-1)"))
-        beside = f", against {budget.name} {r[budget.name]:.2f} and {rmse[budget.name]:.2f}" if budget else ""
-        words.append(f"{label} R {r['GLOBAL']:.2f}, RMSE {rmse['GLOBAL']:.2f} PgC/yr{beside}")
-    return [f"Year by year, summed over the regions, against the inversions' mean: {'; '.join(words)}."]
+def pm(value: float, spread: float = np.nan) -> str:
+    """A value with its spread, to the digit that the spread leaves meaning (two where it begins with 1).
 
-
-def _pm(numbers: dict[str, float], label: str) -> str:
-    spread = numbers[f"{label}: spread"]
-    value = f"{numbers[f'{label}: annual']:.2f}"
-    return value if np.isnan(spread) else f"{value} ± {spread:.2f}"
+    >>> pm(-23.84, 2.82), pm(-2.657, 0.113), pm(-2.998)
+    ('−24 ± 3', '−2.66 ± 0.11', '−3.0')
+    """
+    if not np.isfinite(spread) or spread <= 0:
+        return significant(value)
+    first = int(np.floor(np.log10(spread)))
+    decimals = max((1 if spread < 2 * 10.0**first else 0) - first, 0)
+    return f"{value:.{decimals}f} ± {spread:.{decimals}f}".replace("-", "−")
 
 
 UNITS = {
