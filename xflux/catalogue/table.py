@@ -1,7 +1,8 @@
 """The table of products: what each published product calls, measures and omits, as data.
 
 A row of ``xflux/data/products.toml`` becomes a frozen :class:`Product`. Users add rows with a dict, a TOML file
-or ``$XFLUX_PRODUCTS``; a row is checked when it is read, so that a misspelt key is not a silent default.
+or ``$XFLUX_PRODUCTS``; a row is checked when it is read, so that a misspelt key is not a silent default. The rows are
+dataclasses, not models of pydantic, which ``import xflux`` would have to import.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""How to train: the settings of `fit`, checked when they are made."""
+"""How to train: the settings of `fit`, checked when they are made.
+
+A dataclass without pydantic: half of the checks are between fields, and what is given is kept, not made to fit.
+"""
 
 from dataclasses import dataclass, fields
 
