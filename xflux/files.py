@@ -22,6 +22,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -329,48 +330,39 @@ def kind_of(path: Path) -> str:
             file.seek(max(0, path.stat().st_size - _HEAD))
             found = _WORDS.search(head) or _WORDS.search(file.read())
         return found[1].decode() if found else ""
-    except (OSError, ValueError):  # unreadable or damaged: it does not say
+    except (OSError, ValueError, RuntimeError, BadZipFile):  # unreadable or damaged: it does not say
         return ""
 
 
 def _kind_of_folder(path: Path) -> str:
     if (path / MARK).is_file():
-        said = read_json(path / MARK)
-        return str(said.get("kind", "")) if isinstance(said, dict) else ""
+        return str(_object(read_json(path / MARK)).get("kind", ""))
     note = path / "zarr.json"
-    said = read_json(note) if note.is_file() else {}
-    attrs = said.get("attributes", {}) if isinstance(said, dict) else {}
-    return _marked(attrs) if isinstance(attrs, dict) else ""
+    return _marked(_object(_object(read_json(note)).get("attributes"))) if note.is_file() else ""
 
 
 def _kind_of_netcdf(path: Path) -> str:
     import netCDF4
 
     require_seal(path)
-    try:
-        with netCDF4.Dataset(path) as ds:
-            return _marked({name: ds.getncattr(name) for name in ds.ncattrs()})
-    except RuntimeError:  # of the HDF5 library, where it is damaged
-        return ""
+    with netCDF4.Dataset(path) as ds:
+        return _marked({name: ds.getncattr(name) for name in ds.ncattrs()})
 
 
 def _kind_of_npz(path: Path) -> str:
-    from zipfile import BadZipFile, ZipFile
-
-    try:
-        with ZipFile(path) as file:
-            return "xflux stability" if {"fingerprint.npy", "n_pixels.npy"} <= set(file.namelist()) else ""
-    except BadZipFile:
-        return ""
+    with ZipFile(path) as file:
+        return "xflux stability" if {"fingerprint.npy", "n_pixels.npy"} <= set(file.namelist()) else ""
 
 
 def _kind_of_safetensors(path: Path) -> str:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         text = file.read(length) if length < 2**27 else b""
-    header = parse_json(text, path)
-    said = header.get("__metadata__", {}) if isinstance(header, dict) else {}
-    return str(said.get("kind", "")) if isinstance(said, dict) else ""
+    return str(_object(_object(parse_json(text, path)).get("__metadata__")).get("kind", ""))
+
+
+def _object(said: Any) -> dict[str, Any]:
+    return said if isinstance(said, dict) else {}
 
 
 def _marked(attrs: Mapping[str, Any]) -> str:
