@@ -366,7 +366,7 @@ def test_dataset_gives_its_fluxes_and_nothing_else():
     out = aggregate_regions(ds, "reccap2", include_global=True)
     assert set(out.data_vars) == {"nee", "gpp"}
     np.testing.assert_array_equal(out.gpp_unassigned.values, aggregate_regions(ds.gpp, "reccap2").unassigned.values)
-    with pytest.raises(ValueError, match="has no gridded flux for 'PgC month-1'"):
+    with pytest.raises(ValueError, match="has no gridded flux: its variables and their units are"):
         aggregate_regions(ds[["lai"]], "reccap2")
     with pytest.raises(UnitsError, match=r"'nee': cannot convert .* without a dimension time"):
         aggregate_regions(ds.assign(nee=nee.isel(time=0, drop=True)), "reccap2")
