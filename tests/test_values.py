@@ -257,3 +257,9 @@ def test_a_land_fraction_is_read_in_shares(units):
 def test_a_land_fraction_in_percent_that_was_divided_already_is_told():
     with pytest.warns(UserWarning, match="has the units '%' but reaches to 1 only"):
         np.testing.assert_allclose(shares(LAND.assign_attrs(units="%")), [0.2, 1.0, 0.0])
+
+
+def test_a_warning_is_at_the_line_of_the_user_however_deep_it_is_given():
+    with pytest.warns(UserWarning, match="does not say whether it is per m2") as given:
+        flux(area_basis=None).drop_attrs().assign_attrs(units="gC m-2 d-1").flux.aggregate_regions("latitude-bands")
+    assert [one.filename for one in given] == [__file__]

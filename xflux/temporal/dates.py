@@ -1,6 +1,7 @@
 """Stamps as files have them, as dates: "days since", "months since 1661-01-01", "day as %Y%m%d.%f", 200101, text."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -106,14 +107,9 @@ def _absolute(values: np.ndarray, unit: str, calendar: str) -> np.ndarray:
         length = {"day": 1.0, "month": mean_year(calendar) / 12, "year": mean_year(calendar)}[unit] * float(fraction)
         seconds = round(length * 86400)
         start = date(year, month, day, calendar)
-        dates.append(start + (np.timedelta64(seconds, "s") if isinstance(start, np.datetime64) else _delta(seconds)))
+        later = np.timedelta64(seconds, "s") if isinstance(start, np.datetime64) else timedelta(seconds=seconds)
+        dates.append(start + later)
     return as_dates(dates).reshape(values.shape)
-
-
-def _delta(seconds: int):
-    import datetime
-
-    return datetime.timedelta(seconds=seconds)
 
 
 def plain(values: np.ndarray) -> np.ndarray | None:
