@@ -390,6 +390,13 @@ def test_nearest_cell_by_month_with_units():
     assert at.cell_distance.attrs["units"] == "km" and "nee" in at
 
 
+@pytest.mark.parametrize(("axis", "steps", "expected"), [("month", 12, [3, 12]), ("dayofyear", 365, [74, 365])])
+def test_a_climatology_without_labels_counts_from_one(axis, steps, expected):
+    values = np.arange(1.0, steps + 1).reshape(-1, 1, 1)
+    grid = xr.Dataset({"x": ((axis, "lat", "lon"), values)}, {"lat": [0.0], "lon": [0.0]})
+    assert colocate(towers_at([0.1], [0.1]), grid).x.values.tolist() == expected
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     lat=st.floats(-85, 85), lon=st.floats(-180, 360), flip=st.booleans(), shift=st.booleans(), seed=st.integers(0, 9)

@@ -10,6 +10,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xflux.temporal import mean_by
@@ -175,17 +176,6 @@ def by_month(da: xr.DataArray) -> xr.DataArray:
     return mean_by(da, groups).assign_attrs(da.attrs)
 
 
-def positions(have: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Index in ``have``, in any order, of every wanted label; −1 where there is none.
-
-    >>> positions(np.array([3, 1, 2]), np.array([1, 2, 4]))
-    array([ 1,  2, -1])
-    """
-    order = np.argsort(have)
-    at = np.searchsorted(have, wanted, sorter=order).clip(max=len(have) - 1)
-    return np.where(have[order[at]] == wanted, order[at], -1)
-
-
 def step_of(name: str, grid: xr.Dataset, own: str, axis: str, coord: xr.DataArray) -> np.ndarray:
     """Own step (month or day of year) of a driver at every step of ``axis``, whose dates or labels are ``coord``.
 
@@ -202,7 +192,7 @@ def _matched(name: str, have: np.ndarray, wanted: np.ndarray, own: str, axis: st
         raise ValueError(f"the {own} coordinate of driver {name!r} has duplicates: {have.tolist()}")
     if own == "dayofyear" and have.max() == 365:
         wanted = np.minimum(wanted, 365)
-    at = positions(have, wanted)
+    at = pd.Index(have).get_indexer(wanted)
     if lacking := sorted({int(v) for v in wanted[at < 0]}):
         raise ValueError(
             f"driver {name!r} has no {own} {', '.join(map(str, lacking[:12]))} (it has {int(have.min())} to "

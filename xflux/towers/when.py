@@ -18,16 +18,15 @@ def match_times(series: xr.DataArray, axis: str, grid: xr.Dataset, towers: xr.Da
     when, monthly = pd.DatetimeIndex(towers["time"].values), towers.attrs.get("time_step") == "month"
     if axis == "dayofyear" and monthly:
         series, axis = align.by_month(series).transpose("month", "site"), "month"
-    if axis == "month":
-        return series.values, align.positions(series["month"].values, when.month.to_numpy())
-    if axis == "dayofyear":
-        wanted, last = when.day_of_year.to_numpy(), int(series["dayofyear"].max())
-        wanted = np.minimum(wanted, last) if last in (360, 365) else wanted
-        return series.values, align.positions(series["dayofyear"].values, wanted)
+    if axis != "time":
+        own = pd.Index(align.labels(series.to_dataset(name="driver"), axis).values)
+        wanted = when.month if axis == "month" else when.day_of_year
+        wanted = np.minimum(wanted, own.max()) if own.max() in (360, 365) else wanted
+        return series.values, own.get_indexer(wanted)
     if monthly:
         series = series.astype("float64").assign_coords(time=_middles(series["time"], grid)).resample(time="MS").mean()
-        keys = series["time"].dt.year.values * 12 + series["time"].dt.month.values
-        return series.transpose("time", "site").values, align.positions(keys, (when.year * 12 + when.month).to_numpy())
+        keys = pd.Index(series["time"].dt.year.values * 12 + series["time"].dt.month.values)
+        return series.transpose("time", "site").values, keys.get_indexer(when.year * 12 + when.month)
     step = _step_of_day(series["time"], grid, when)
     if not (step >= 0).any():
         first, last = (str(series["time"].values[i])[:10] for i in (0, -1))
