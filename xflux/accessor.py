@@ -109,14 +109,29 @@ class FluxPlots:
         fit: bool = True,
         colourbar: bool | None = None,
     ) -> "Axes":
-        """Density of these values against a reference (the observed ones): :func:`xflux.plot.scatter`."""
+        """Density of these values against a ``reference`` (the observed ones).
+
+        ``ax``, ``title``, ``quantity``, ``limits``, ``gridsize``, ``fit`` and ``colourbar`` are those of
+        :func:`xflux.plot.scatter`, and so are the errors.
+
+        >>> import numpy as np, matplotlib.pyplot as plt
+        >>> nee = xr.DataArray(np.arange(9.0), dims="sample", name="nee", attrs={"units": "gC m-2 d-1"})
+        >>> ax = (nee + 0.5).assign_attrs(nee.attrs).flux.plot.scatter(nee)
+        >>> ax.texts[0].get_text().splitlines()[0]
+        'RMSE 0.50 gC m$^{-2}$ d$^{-1}$'
+        >>> plt.close(ax.figure)
+        """
         look = {"title": title, "quantity": quantity, "limits": limits, "gridsize": gridsize}
         return plot.scatter(reference, self._obj, ax, **look, fit=fit, colourbar=colourbar)
 
 
 @xr.register_dataarray_accessor("flux")
 class DataArrayFlux(FluxAccessor):
-    """``.flux`` of a DataArray: units, regions, time, scores, bridge and figures of one flux."""
+    """``.flux`` of a DataArray: units, regions, time, scores, bridge and figures of one flux.
+
+    >>> xr.DataArray(1.0, attrs={"units": "kgC m-2 d-1"}).flux.convert_units("gC m-2 d-1").item()
+    1000.0
+    """
 
 
 @xr.register_dataset_accessor("flux")
@@ -124,6 +139,10 @@ class DatasetFlux(FluxAccessor):
     """``.flux`` of a Dataset: the same for its flux variables, and the forward run of a model on its drivers.
 
     Where the Dataset has a variable named ``flux``, it acts for that variable too (:mod:`xflux.shadow`).
+
+    >>> ds = xr.Dataset({"nee": ((), 1.0, {"units": "kgC m-2 d-1"}), "tair": ((), 20.0, {"units": "degC"})})
+    >>> ds.flux.convert_units("gC m-2 d-1")["nee"].item()
+    1000.0
     """
 
     predict = method(forward.predict)

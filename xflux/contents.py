@@ -90,9 +90,10 @@ def check_contents(a: Flux, b: Flux, allow: Iterable[str] | str = (), option: st
 
 
 def check_alike(a: Flux, b: Flux, allow: Iterable[str] | str = (), option: str = "allow") -> dict[str, str]:
-    """Check that two fluxes may be compared or combined: contents, sign and what they are per m2 of.
+    """Check that ``a`` and ``b`` may be compared or combined: contents, sign and what they are per m2 of.
 
-    Returns what :func:`check_contents` returns; what one side does not say is unknown, never an error.
+    ``allow`` names contents that may differ; errors call it by the caller's ``option``. Returns what
+    :func:`check_contents` returns; what one side does not say is unknown, never an error.
 
     >>> check_alike({"positive": "up"}, {"positive": "down"})
     Traceback (most recent call last):

@@ -126,6 +126,11 @@ def checked(da: xr.DataArray) -> xr.DataArray:
     ------
     ValuesError
         −9999, 1e20, 9.96921e36 and the like in a flux.
+
+    Examples
+    --------
+    >>> checked(xr.DataArray([1.0, np.nan], dims="x")).values
+    array([ 1., nan])
     """
     da = decoded(da)
     if da.dtype.kind not in "fiu":

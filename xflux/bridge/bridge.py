@@ -68,7 +68,16 @@ class Bridge:
 
         Dataset with ``weight`` (region, pixel) PgC month-1 per gC m-2 d-1, ``intercept`` (region,) PgC month-1, and
         ``lat``, ``lon`` (pixel) without repetition: integral = (weight @ nee + intercept) · days / 30.436875 (the
-        last factor only where ``month_lengths``). ``regions`` chooses and orders the regions.
+        last factor only where ``month_lengths``). ``regions`` chooses and orders the regions; an unknown one raises
+        ValueError.
+
+        Examples
+        --------
+        >>> import xflux
+        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
+        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
+        >>> dict(bridge.operator(["BRA"])["weight"].sizes)
+        {'region': 1, 'pixel': 1}
         """
         order = list(self.regions["region"].values if regions is None else regions)
         _known_labels(order, self.regions["region"].values)
@@ -98,14 +107,22 @@ class Bridge:
         prediction of the mean month, intercept included, is multiplied by the month's true length / 30.436875.
         Of a month that a daily series covers in part only the days that are there count, as in ``aggregate_regions``.
         Annual steps give the amount of each year, in PgC yr-1; without a time dim the prediction is that of the mean
-        month. A pixel that is NaN makes its region NaN. ``area_basis`` says what the flux is per m2 of, where it does
-        not itself.
+        month. A pixel that is NaN makes its region NaN. Of a Dataset ``var`` is the flux, where it has several;
+        ``area_basis`` says what the flux is per m2 of, where it does not itself.
 
         Raises
         ------
         ValueError
             A pixel lies farther than half a cell (of either grid) from the nearest cell of ``da``; steps are longer
-            than a month and no years.
+            than a month and no years; the flux is of another kind, sign or area basis than the bridge.
+
+        Examples
+        --------
+        >>> import xflux
+        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
+        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
+        >>> bridge.predict(nee).dims, bridge.predict(nee).attrs["units"]
+        (('time', 'region'), 'PgC month-1')
         """
         rate = self._monthly(da, var, area_basis)
         return self._scaled(self._at_pixels(rate), rate)
@@ -161,7 +178,16 @@ class Bridge:
         They are those of ``aggregate_regions``: a day or month that a cell lacks adds nothing. Annual steps give
         PgC yr-1.
         On the grid of the fit nothing more is needed; on another one the named region set is drawn anew, and a mask
-        or ``land_fraction`` has to be given on that grid.
+        or ``land_fraction`` has to be given on that grid, as ``regions``, or ValueError says so. ``da``, ``var`` and
+        ``area_basis`` are as in :meth:`predict`.
+
+        Examples
+        --------
+        >>> import xflux
+        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
+        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
+        >>> bool((xr.corr(bridge.full(nee), bridge.predict(nee), "time") > 0.9).all())
+        True
         """
         rate = self._monthly(da, var, area_basis)
         length = MEAN_MONTH if rate.days is None else rate.days if rate.covered is None else rate.days * rate.covered
@@ -197,6 +223,15 @@ class Bridge:
     ) -> xr.Dataset:
         """Does the bridge still hold for a later field (the post-hoc test of Sect. 3.5)?
 
+        Parameters
+        ----------
+        da, var, regions, land_fraction, area_basis
+            As in :meth:`full`, with its errors.
+        threshold
+            The R² at which a link holds.
+        warn
+            Whether to warn of broken links.
+
         Returns
         -------
         xr.Dataset
@@ -210,27 +245,77 @@ class Bridge:
         -----
         UserWarning
             Where the link of a region is broken; the regions are named.
+
+        Examples
+        --------
+        >>> import xflux
+        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
+        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
+        >>> bridge.diagnose(nee)["holds"].values
+        array([ True,  True])
         """
         full = self.full(da, var, regions=regions, land_fraction=land_fraction, area_basis=area_basis)
         return diagnose(self.regions, self.attrs, self.predict(da, var, area_basis=area_basis), full, threshold, warn)
 
     def composition(self, pft: xr.DataArray) -> xr.Dataset:
-        """PFTs of the contributing pixels and of the land, by region and in all (Fig. B3, B4); see `composition`."""
+        """Plant types ``pft`` (lat, lon | pft, lat, lon) of the contributing pixels and of the land (Fig. B3, B4).
+
+        A Dataset by region and in all: :func:`xflux.bridge.composition`, with its errors.
+
+        Examples
+        --------
+        >>> import xflux
+        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
+        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
+        >>> pft = xr.ones_like(nee["nee"][0]).expand_dims(pft=["forest"])
+        >>> bridge.composition(pft)["land_share"].sel(region="EU").values
+        array([1.])
+        """
         return composition(self.pixels, self.weights, pft)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
-        """Map of the contributing pixels, sized by weight, on the regions' cells; returns the axes."""
+        """Map of the contributing pixels, sized by weight, on the regions' cells; returns the axes.
+
+        ``ax`` and ``kwargs`` go to :func:`xflux.plot.bridge`; ImportError without matplotlib.
+
+        Examples
+        --------
+        >>> import xflux
+        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
+        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
+        >>> bridge.plot().get_title()
+        '4 contributing pixels'
+        """
         from xflux import plot
 
         return plot.bridge(self.pixels, ax=ax, **kwargs)
 
     def plot_diagnosis(self, da: xr.DataArray | xr.Dataset, var: str | None = None, ax: Any = None) -> Any:
-        """Bridged against full integrals, a colour per region; returns the axes."""
+        """Bridged against full integrals of ``da`` (or its ``var``), a colour per region; returns the axes ``ax``.
+
+        Examples
+        --------
+        >>> import xflux
+        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
+        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
+        >>> bridge.plot_diagnosis(nee).get_xlabel()
+        'full integral (PgC month$^{-1}$)'
+        """
         require("plot", by="bridge.plot_diagnosis")
         return plot_diagnosis(self.diagnose(da, var, warn=False), self.predict(da, var), self.full(da, var), ax)
 
     def save(self, path: str | Path) -> None:
-        """Write the bridge to one netCDF file; :func:`load_bridge` reads it."""
+        """Write the bridge to one netCDF file, ``path``; :func:`load_bridge` reads it, and its example shows both.
+
+        Raises
+        ------
+        FileExistsError
+            Something else than a bridge is there.
+
+        Examples
+        --------
+        >>> bridge.save("bridge.nc")  # doctest: +SKIP
+        """
         save(path, self.pixels, self.regions, self.weights, self.attrs)
 
     def __repr__(self) -> str:

@@ -48,8 +48,8 @@ def bridge_stability(
 
     Parameters
     ----------
-    da, regions, r2, seed, land_fraction, var, area_basis, window, …
-        As in :func:`fit_bridge`.
+    da, regions, r2, seed, land_fraction, var, area_basis, window, normalise, candidates, clusters, landmarks
+        As in :func:`fit_bridge`, with its errors; so are ``positive``, ``target`` and ``month_lengths``.
     path
         A file that keeps what is done, rewritten after every batch: called again, the work goes on from there, also
         to a larger number of trials. A file of other data or options is refused.

@@ -182,6 +182,7 @@ def site_means(values: xr.DataArray, site: xr.DataArray, dim: str = "sample") ->
     ----------
     values : (…, sample), any units.
     site : (sample) site of each sample.
+    dim : name of the dim of samples.
 
     Examples
     --------

@@ -59,7 +59,7 @@ def regional_budget(
         the squared units of the flux; a dim ``period`` where periods differ. Matched by its coordinates.
     units
         Per year, e.g. "TgCO2 yr-1"; default "PgC yr-1", of water "PgH2O yr-1", of energy "ZJ yr-1".
-    area_basis
+    land_fraction, area_basis
         As in :func:`aggregate_regions`.
     ensemble
         Dims of the ensemble; default: all but time, lat, lon and region.
@@ -120,6 +120,8 @@ def budget_of_years(yearly: xr.Dataset, periods: Periods | None = None, ensemble
 
 def budget_table(table: xr.Dataset, digits: int = 2):
     """The budget as text, "−3.14 ± 1.75" a ``pandas.DataFrame`` of regions by periods; "−3.14" without a spread.
+
+    ``table`` is what :func:`regional_budget` gives, ``digits`` are decimals.
 
     >>> da = xr.DataArray([[1.0], [2.0]], dims=("member", "region"), coords={"region": ["A"]})
     >>> budget_table(regional_budget(da.assign_attrs(units="PgC yr-1"))).loc["A", "all"]

@@ -35,6 +35,10 @@ def with_global(sums: xr.DataArray) -> xr.DataArray:
     no longer that of these numbers: ``assigned``, which rides with it, is the sum of the regions that it belongs to,
     and arithmetic, means and selections of regions change the one but not the other. Regions of other origin, without
     ``unassigned``, are taken as all there is.
+
+    >>> sums = xr.DataArray([1.0, 2.0], {"region": ["EU", "BRA"], "unassigned": 0.5, "assigned": 3.0}, ("region",))
+    >>> with_global(sums).sel(region="GLOBAL").item()
+    3.5
     """
     sums = sums.rename({name: c for name, c in own_riding(sums).items() if c not in sums.coords})
     rest, said = sums.coords.get("unassigned"), sums["region"].attrs

@@ -148,6 +148,8 @@ def integrals(run: Path, regions: str, land_fraction: xr.DataArray, names: list[
 def integrals_of(run: str | Path, name: str, regions: str | None = None) -> xr.DataArray:
     """Regional integrals of one forward run, anew from its Zarr store: (member, month | time, region) PgC month-1.
 
+    ``name`` is that of the forward run, ``regions`` default to the target's; there is no such run: FileNotFoundError.
+
     >>> integrals_of("runs/absent", "ec")
     Traceback (most recent call last):
         ...

@@ -43,6 +43,11 @@ def expanded(pattern: str) -> list[str]:
     ------
     FileNotFoundError
         There is none.
+
+    Examples
+    --------
+    >>> expanded(__file__) == [__file__]
+    True
     """
     if "://" in pattern or Path(pattern).exists():
         return [pattern]

@@ -86,7 +86,10 @@ def _number(value: float, digits: int) -> str:
 
 
 def text(budget: Budget, period: str) -> "Group":
-    """A period's table under its caption for a terminal (``rich``), GLOBAL below a line."""
+    """The table of a ``period`` of the budget under its caption for a terminal (``rich``), GLOBAL below a line.
+
+    >>> text(found, "2001–2002")  # doctest: +SKIP
+    """
     from rich.console import Group
     from rich.text import Text
 
@@ -96,7 +99,11 @@ def text(budget: Budget, period: str) -> "Group":
 
 
 def aligned(heads: list[str], rows: list[list[str]], left: int = 1) -> "Table":
-    """Text in columns for a terminal: the first ``left`` to the left, numbers to the right; GLOBAL below a line."""
+    """``rows`` under ``heads`` for a terminal: the first ``left`` columns to the left, the rest to the right.
+
+    >>> aligned(["region", "mean"], [["EU", "−0.2"]]).row_count
+    1
+    """
     from rich.box import HORIZONTALS
     from rich.table import Table
     from rich.text import Text
@@ -122,7 +129,7 @@ def markdown(budget: Budget) -> str:
 
 
 def check_places(out: str | Path | None = None, plot: str | Path | None = None) -> None:
-    """An error where a table or a figure could not be written, before anything is worked out.
+    """An error where a table (``out``) or a figure (``plot``) could not be written, before anything is worked out.
 
     Raises
     ------
@@ -132,6 +139,13 @@ def check_places(out: str | Path | None = None, plot: str | Path | None = None) 
         Something else is there, or the folder may only be read.
     ImportError
         A figure is wanted without matplotlib.
+
+    Examples
+    --------
+    >>> check_places(plot="table.xlsx")
+    Traceback (most recent call last):
+        ...
+    ValueError: plot='table.xlsx': expected a name that ends in .png, .pdf, .svg
     """
     if plot is not None:
         require("plot", by="a figure of the budget")
@@ -144,12 +158,16 @@ def check_places(out: str | Path | None = None, plot: str | Path | None = None) 
 
 
 def write(budget: Budget, path: str | Path) -> Path:
-    """Write the table by its suffix: .csv and .nc with all digits, .md as it is shown; only an older one is replaced.
+    """Write the table to ``path``, .csv and .nc with all digits, .md as it is shown; only an older one is replaced.
 
     Raises
     ------
     ValueError, FileExistsError, PermissionError
         As :func:`check_places`.
+
+    Examples
+    --------
+    >>> write(found, "table.csv")  # doctest: +SKIP
     """
     check_places(out=path)
     path = Path(path)
@@ -166,12 +184,16 @@ def write(budget: Budget, path: str | Path) -> Path:
 
 
 def draw(budget: Budget, path: str | Path) -> Path:
-    """Write :func:`figure` as .png, .pdf or .svg; only an older figure is replaced.
+    """Write :func:`figure` to ``path`` as .png, .pdf or .svg; only an older figure is replaced.
 
     Raises
     ------
     ValueError, FileExistsError, PermissionError
         As :func:`check_places`.
+
+    Examples
+    --------
+    >>> draw(found, "budget.png")  # doctest: +SKIP
     """
     from xflux.plot.styling import save
 

@@ -31,6 +31,11 @@ class Budget:
         ``flux`` and ``valid`` by ([product], [member], [year], region).
     products
         Names of what was read.
+
+    Examples
+    --------
+    >>> Budget(xr.Dataset(), xr.Dataset(), ["CTE"]).products
+    ['CTE']
     """
 
     table: xr.Dataset
@@ -63,6 +68,10 @@ def budget(
         Per year; default "PgC yr-1", "PgH2O yr-1" or "ZJ yr-1", by what the flux is of.
     periods
         As :func:`xflux.regional_budget`.
+    area_basis
+        "land" or "cell": what the flux is per m2 of; default: as the files say.
+    land_fraction
+        netCDF file with the land share of the cells.
     var
         Name of the flux, where a file has several.
     product

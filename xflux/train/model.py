@@ -135,11 +135,23 @@ class FluxModel:
         return replace(self, weights=self.last_weights)
 
     def to(self, device: str) -> "FluxModel":
-        """The same model, whose `predict` computes on `device` ("cpu", "cuda")."""
+        """The same model, whose `predict` computes on `device` ("cpu", "cuda"); another raises RuntimeError.
+
+        >>> layer = {"weight0": np.array([[[2.0]], [[4.0]]]), "bias0": np.array([[[-1.0]], [[0.0]]])}
+        >>> model = FluxModel(["tair"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, layer)
+        >>> model.to("cpu").device
+        'cpu'
+        """
         return replace(self, device=str(torch.device(device)))
 
     def select(self, members: Sequence[int]) -> "FluxModel":
-        """A model of some members only."""
+        """A model of some `members` only, by number; one that is not there raises IndexError.
+
+        >>> layer = {"weight0": np.array([[[2.0]], [[4.0]]]), "bias0": np.array([[[-1.0]], [[0.0]]])}
+        >>> model = FluxModel(["tair"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, layer)
+        >>> model.select([1]).members
+        1
+        """
         picked = list(members)
 
         def some(weights):
@@ -151,7 +163,12 @@ class FluxModel:
     def predict(self, rows: np.ndarray, members: Sequence[int] | slice | int | None = None) -> np.ndarray:
         """Flux of rows of drivers ``(row, driver)`` → ``(member, row)``; several targets: ``(target, member, row)``.
 
-        Thread-safe; a NaN in a row gives NaN.
+        Thread-safe; a NaN in a row gives NaN. `members` chooses some; rows of another shape raise ValueError.
+
+        >>> layer = {"weight0": np.array([[[2.0]], [[4.0]]]), "bias0": np.array([[[-1.0]], [[0.0]]])}
+        >>> model = FluxModel(["tair"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, layer)
+        >>> model.predict(np.array([[3.0]])).tolist()
+        [[5.0], [12.0]]
         """
         rows = np.asarray(rows)
         if rows.ndim != 2 or rows.shape[1] != len(self.drivers):
@@ -186,7 +203,12 @@ class FluxModel:
         return out
 
     def save(self, path: str | Path) -> Path:
-        """Write the model to one file: tensors, and all the rest as JSON in its header (safetensors)."""
+        """Write the model to one file: tensors, and all the rest as JSON in its header (safetensors).
+
+        Returns `path`; only an older model is replaced, anything else there raises FileExistsError.
+
+        >>> model.save("ec.safetensors")  # doctest: +SKIP
+        """
         arrays = {f"best.{k}": v for k, v in self.weights.items()}
         if self.last_weights is not None:
             arrays |= {f"last.{k}": v for k, v in self.last_weights.items()}
@@ -197,7 +219,7 @@ class FluxModel:
 
 
 def load_model(path: str | Path) -> FluxModel:
-    """Read a model that `FluxModel.save` wrote. Nothing in it is ever run as code.
+    """Read a model that `FluxModel.save` wrote to `path`. Nothing in it is ever run as code.
 
     Raises
     ------

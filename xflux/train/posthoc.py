@@ -27,6 +27,8 @@ def regional_integrals(model: FluxModel, constraint: RegionalConstraint, draws: 
     draws
         For ``integral="sampled"``: also that many fresh draws of ``constraint.pixels`` pixels, without control
         variate.
+    seed
+        Of these draws.
 
     Returns
     -------

@@ -30,6 +30,8 @@ def one_against_many(
 
     Parameters
     ----------
+    towers, drivers, target, config, progress
+        As in :func:`xflux.train.fit`, with its errors.
     constraint
         The constraint with all inversions (at least two); subsets are drawn from its target.
     sizes, draws

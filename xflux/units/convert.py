@@ -86,7 +86,7 @@ def conversion(source: str, target: str) -> tuple[float, float]:
 
 
 def same(given: str, expected: str) -> bool:
-    """Whether values in one unit can stand for values in the other; unknown spellings are compared as text.
+    """Whether values in a ``given`` unit are those in the ``expected`` one; unknown spellings are compared as text.
 
     >>> same("K", "degC"), same("W m-2", "W/m2"), same("C", "degC"), same("kg m-2 d-1", "mm d-1")
     (False, True, True, True)

@@ -12,6 +12,8 @@ from xflux.units.registry import UnitsError
 def is_flux(text: str, attrs: Mapping | None = None, substances: tuple[str, ...] = CARBON_SUBSTANCES) -> bool:
     """Whether the unit is an amount per time, with or without per area; carbon only unless ``substances`` says more.
 
+    The ``attrs`` beside it may say what a bare mass is of.
+
     >>> is_flux("gC m-2 d-1"), is_flux("PgC"), is_flux("W m-2"), is_flux("W m-2", substances=("energy",))
     (True, False, False, True)
     """
@@ -24,6 +26,8 @@ def is_flux(text: str, attrs: Mapping | None = None, substances: tuple[str, ...]
 
 def flux_variables(ds: xr.Dataset, substances: tuple[str, ...] | None = None) -> list[Hashable]:
     """Names of a Dataset's fluxes by their units: of carbon, or, where it has none, of water and energy.
+
+    ``substances`` ("C", "CO2", "mol", "water", "energy") names others.
 
     An amount without a time ("gC m-2") is a flux, the amount of each step, where CF says "time: sum", or says nothing
     of time and the variable is named as a flux (nee, gpp, "… exchange"); otherwise it is a stock. Cell areas and
@@ -87,7 +91,11 @@ def _is_amount(da: xr.DataArray, substances: tuple[str, ...]) -> bool:
 
 
 def amounts_left_out(ds: xr.Dataset, substances: tuple[str, ...] = CARBON_SUBSTANCES) -> str:
-    """What to say where a Dataset has amounts without a time that may be stocks; "" where it has none."""
+    """What to say where a Dataset has amounts of ``substances`` without a time, maybe stocks; "" where it has none.
+
+    >>> amounts_left_out(xr.Dataset({"csoil": ((), 1.0, {"units": "gC m-2"})}))[:41]
+    " 'csoil' is an amount without a time, a s"
+    """
     names = [n for n, da in ds.data_vars.items() if "units" in da.attrs and _is_amount(da, substances)]
     if not names:
         return ""
