@@ -214,9 +214,8 @@ def _check_not_coarser(low, high, stamps, calendar: Calendar, name: str) -> None
     """Refuse bounds much shorter than the regular steps of their axis: they are those of a finer axis."""
     if _are_whole_months(low, high, calendar):
         return
-    spacing = np.diff(stamps)
-    apart = np.diff(calendar.month(stamps))
-    regular = np.ptp(spacing) <= 0.1 * spacing.min() or (np.ptp(apart) == 0 and apart[0] > 0)
+    spacing, apart = np.diff(stamps), np.diff(calendar.month(stamps))
+    regular = np.median(spacing) <= 1.1 * spacing.min() or np.median(apart) == apart.min() > 0  # with gaps, too
     if regular and (spacing > 1.15 * (high - low)[:-1]).all():
         raise ValueError(
             f"the time bounds {name!r} cover {(high - low).max() / DAY:g} d of steps that are "
