@@ -1,14 +1,10 @@
 """Integrals by region as a plain table."""
 
-from typing import TYPE_CHECKING
-
+import pandas as pd
 import xarray as xr
 
 from xflux.regions.globe import RIDING
 from xflux.temporal.riding import RIDING as STEPS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def to_dataframe(obj: xr.DataArray | xr.Dataset) -> "pd.DataFrame":

@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from xflux.cells import cell_area, edges
+from xflux.plot.coast import outlines
 from xflux.plot.panels import MONTH_NAMES
+from xflux.regions import region_weights
 from xflux.report.run import Run
+from xflux.units import flux_variables
 
 MISSING = -32768
 
@@ -28,8 +32,6 @@ def map_data(runs: list[Run], resolution: float) -> tuple[dict | None, list[str]
                 problems.append(f"{run.path.name}/flux/{path.name} is not on the map: {type(error).__name__}: {error}")
     if not layers:
         return None, problems
-    from xflux.plot.coast import outlines
-
     lines = [np.round(line[:, ::1] * 10).astype(int).ravel().tolist() for line in outlines("reccap2", 0.35, 1.0)]
     return _plain({"layers": layers, "outlines": lines, "runs": [run.title for run in runs]}), problems
 
@@ -65,8 +67,6 @@ def _layer(path: Path, resolution: float) -> dict:
 
 
 def _only_flux(store: xr.Dataset) -> str:
-    from xflux.units import flux_variables
-
     names = flux_variables(store)
     if len(names) != 1:
         raise ValueError(f"the map shows one flux; this store has {names or 'none'} among {list(store.data_vars)}")
@@ -80,7 +80,6 @@ def _pack(values: np.ndarray) -> str:
 def _coarse_cycle(flux: xr.DataArray, weight: xr.DataArray | None, resolution: float):
     """(2 | 1, 13 | 1, cells) mean and spread of the members on a coarser grid, its edges; lat and lon rising."""
     from xflux import temporal
-    from xflux.cells import cell_area, edges
 
     if "time" in flux.dims:
         flux = temporal.mean_seasonal_cycle(flux)
@@ -127,8 +126,6 @@ def _member_rows(flux: xr.DataArray, area: np.ndarray, steps: list[int], days: n
 
 def _regions(lat: np.ndarray, lon: np.ndarray, cells: np.ndarray) -> list[str]:
     """The RECCAP2 region with most land in every cell, "" for none."""
-    from xflux.regions import region_weights
-
     grid = xr.DataArray(
         np.zeros((lat.size - 1, lon.size - 1)),
         dims=("lat", "lon"),

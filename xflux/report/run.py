@@ -5,13 +5,12 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from xflux.files import at_home, read_json
 from xflux.reading import blamed_on
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PARTS = ("study.toml or study.json", "summary.json", "provenance.json", "tables/*.csv", "figures/*.png", "flux/*.zarr")
 
@@ -100,8 +99,6 @@ def _toml(path: Path, missing: list[str]) -> dict:
 
 
 def _tables(folder: Path, missing: list[str]) -> "dict[str, pd.DataFrame]":
-    import pandas as pd
-
     found = {p.stem: _readable(p, f"tables/{p.name}", missing, pd.read_csv) for p in sorted(folder.glob("*.csv"))}
     return {name: table for name, table in found.items() if table is not None}
 

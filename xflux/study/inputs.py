@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from xflux import drivers, temporal, towers
+from xflux.cells import regrid
 from xflux.reading import blamed_on, matching, netcdf
 from xflux.study import published
 from xflux.study.base import land_share, study_base
@@ -269,8 +270,6 @@ def make_grid(config: StudyConfig, files: Files, folder: Path) -> xr.Dataset:
 
 def read_land_fraction(config: StudyConfig, files: Files, grid: xr.Dataset) -> xr.DataArray:
     """Land share (lat, lon), 0–1, on the cells of ``grid``; an error where the cells are others."""
-    from xflux.cells import regrid
-
     share = land_share(config.drivers, files)
     if config.drivers.resolution:
         return regrid(share, grid)

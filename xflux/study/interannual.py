@@ -7,6 +7,8 @@ import pandas as pd
 import xarray as xr
 
 from xflux import evaluate
+from xflux.plot import annual
+from xflux.plot.styling import CM, PAGE, style
 from xflux.study import inputs as study_inputs
 from xflux.study.config import StudyConfig
 from xflux.study.published import by_year
@@ -188,9 +190,6 @@ def years_table(results: Results) -> pd.DataFrame:
 def draw(results: Results):
     """Detrended annual anomalies of globe and groups: models, the inversions' range and mean; unseen years shaded."""
     import matplotlib.pyplot as plt
-
-    from xflux.plot import annual
-    from xflux.plot.styling import CM, PAGE, style
 
     products = {"inversions": _anomalies(grouped(results.config, inversions(results)))}
     products |= {n: _anomalies(grouped(results.config, da.mean("member"))) for n, da in models(results).items()}

@@ -9,6 +9,7 @@ from xflux.cells import cell_area
 from xflux.study import inputs as study_inputs
 from xflux.study.results import Results, model_label, open_flux
 from xflux.synthetic.observe import monthly
+from xflux.temporal import step_days
 
 
 def truth_table(study: Results) -> pd.DataFrame:
@@ -79,7 +80,5 @@ def monthly_drivers_table(study: Results) -> pd.DataFrame:
 
 
 def _mean(flux: xr.DataArray) -> xr.DataArray:
-    from xflux.temporal import step_days
-
     axis = "month" if "month" in flux.dims else "time"
     return flux.weighted(step_days(flux)).mean(axis).assign_attrs(units=flux.attrs.get("units", "gC m-2 d-1"))

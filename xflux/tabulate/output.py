@@ -4,15 +4,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xflux.extras import require
 from xflux.files import require_place, whole
+from xflux.plot import annual, regions
+from xflux.plot.styling import CM, PAGE, save, style
 from xflux.regions.globe import GLOBAL
 from xflux.tabulate.table import Budget
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.console import Group
     from rich.table import Table
 
@@ -195,8 +197,6 @@ def draw(budget: Budget, path: str | Path) -> Path:
     --------
     >>> draw(found, "budget.png")  # doctest: +SKIP
     """
-    from xflux.plot.styling import save
-
     check_places(plot=path)
     path = Path(path)
     (saved,) = save(figure(budget), path.with_suffix(""), (path.suffix[1:],))
@@ -206,9 +206,6 @@ def draw(budget: Budget, path: str | Path) -> Path:
 def figure(budget: Budget):
     """Bars of the largest regions of the first period and, below, the years of the globe or of the largest region."""
     import matplotlib.pyplot as plt
-
-    from xflux.plot import annual, regions
-    from xflux.plot.styling import CM, PAGE, style
 
     name = _quantity(budget)
     period = str(budget.table["period"].values[0])
