@@ -59,8 +59,8 @@ nb_execution_in_temp = True
 nb_execution_timeout = 180
 nb_execution_raise_on_error = True
 nb_merge_streams = True
-nb_code_prompt_show = "Show the code that makes the files of this page"
-nb_code_prompt_hide = "Hide it"
+nb_code_prompt_show = "Show the hidden {type}"
+nb_code_prompt_hide = "Hide the {type}"
 
 html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
@@ -69,14 +69,14 @@ html_static_path = ["_static"]
 html_css_files = ["xflux.css"]
 html_show_sourcelink = False
 html_theme_options = {
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 8,
     "show_prev_next": True,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"start": [], "changelog": []}
+html_sidebars = {"start": [], "regions": [], "changelog": []}
 
 
 def setup(app):

@@ -40,15 +40,11 @@ def five_inversions(path: Path) -> None:
 
 
 def transcom(path: Path) -> None:
-    """The map, with numbers, and the names below it."""
+    """The map, with numbers in place of names."""
     globe = xr.Dataset(coords={"lat": np.arange(-89.5, 90), "lon": np.arange(-179.5, 180)})
     weights = xflux.region_weights(globe, "transcom", area_basis="cell")
-    names = [name.replace("_", " ") for name in weights["region"].values]
-    figure, (ax, below) = plt.subplots(2, figsize=(7.2, 5), height_ratios=(4, 1), layout="constrained")
-    plot.region_map(weights.assign_coords(region=np.arange(1, len(names) + 1)), ax)
-    below.axis("off")
-    for k, name in enumerate(names):
-        below.text(k // 6 / 4, 1 - k % 6 / 6, f"{k + 1} {name}", fontsize=8, va="top")
+    figure, ax = plt.subplots(figsize=(5.2, 2.8), layout="compressed")
+    plot.region_map(weights.assign_coords(region=np.arange(1, weights.sizes["region"] + 1)), ax)
     figure.savefig(path, dpi=150)
 
 

@@ -133,13 +133,13 @@ def plot_diagnosis(
     """Bridged against full integrals (PgC month-1), a colour per region and the line of equality; broken ones named."""
     import matplotlib.pyplot as plt
 
-    ax = plt.subplots(figsize=(5, 4.5), layout="constrained")[1] if ax is None else ax
+    ax = plt.subplots(figsize=(6, 3.8), layout="constrained")[1] if ax is None else ax
     colours = plt.get_cmap("tab20")
     for k, label in enumerate(diagnosis["region"].values):
         row = diagnosis.sel(region=label)
         if not int(row["n"]):
             continue
-        mark = "" if bool(row["holds"]) else " BROKEN"
+        mark = "" if bool(row["holds"]) else ", broken"
         values = [obj.sel(region=label).values.ravel() for obj in (full, bridged)]
         ax.plot(*values, ".", color=colours(k % 20), markersize=3, label=f"{label} R² {float(row['r2']):.2f}{mark}")
     ends = ax.get_xlim()
@@ -147,7 +147,7 @@ def plot_diagnosis(
     units = full.attrs["units"].replace("-1", "$^{-1}$")
     ax.set_xlabel(f"full integral ({units})")
     ax.set_ylabel(f"through the bridge ({units})")
-    ax.legend(fontsize="xx-small", ncols=2, markerscale=2)
+    ax.legend(fontsize="x-small", markerscale=2, loc="upper left", bbox_to_anchor=(1.02, 1.02), frameon=False)
     return ax
 
 

@@ -221,9 +221,8 @@ def draw_field(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, c
     lat, lon = edges(field["lat"]), edges(field["lon"])
     options = {k: limits[k] for k in ("vmin", "vmax", "cmap", "norm") if limits.get(k) is not None}
     is_geo = hasattr(ax, "projection") and hasattr(ax, "set_global")
-    span = abs(lon[-1] - lon[0])
-    everywhere = bool(np.isclose(span, 360.0, atol=1e-3)) or span > 300
-    central = 0.0 if everywhere or is_geo else float((lon[0] + lon[-1]) / 2)
+    everywhere = abs(lon[-1] - lon[0]) > 300
+    central = 0.0 if is_geo else central_longitude(lon)
     borders, index = split_cells(lon, central)
     values = np.asarray(field, dtype="float64")
     columns = np.where(index >= 0, values[:, index], np.nan)
@@ -241,6 +240,11 @@ def draw_field(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, c
         lines = outlines("coast" if coast is True else coast, *((0.2, 1.0) if small else ()))
         draw_lines(ax, lines, projection, central, clip=frame, colour="#404040", width=0.2 if small else 0.3)
     return mesh
+
+
+def central_longitude(lon: np.ndarray) -> float:
+    """Of a map of these columns: 0 where they reach around the globe."""
+    return 0.0 if abs(lon[-1] - lon[0]) > 300 else float((lon[0] + lon[-1]) / 2)
 
 
 def southern_edge(fields: Iterable[xr.DataArray]) -> float:
@@ -382,9 +386,11 @@ def _name_region(ax: "Axes", name: str, mask: np.ndarray, field: xr.DataArray):
         return None
     depth = distance_transform_edt(mask)
     row, column = np.unravel_index(depth.argmax(), mask.shape)
-    tight = depth.max() * abs(float(field["lon"][1] - field["lon"][0])) < 3
-    lon = np.array(float(field["lon"][column]) + (4 if tight else 0))
-    x, y = project(lon, np.array(float(field["lat"][row])), "equal-earth")
+    lon = field["lon"].values
+    degree = abs(lon[-1] - lon[0]) / 360  # on the paper, of a map of the globe
+    tight = depth.max() * abs(lon[1] - lon[0]) < 3 * degree
+    place = np.array(lon[column] + 4 * degree * tight), np.array(field["lat"].values[row])
+    x, y = project(*place, "equal-earth", central_longitude(lon))
     halo = [withStroke(linewidth=1.5, foreground="white")]
     side = "left" if tight else "center"
     text = ax.text(float(x), float(y), name, fontsize=6.5, ha=side, va="center", zorder=6, path_effects=halo)
