@@ -587,3 +587,15 @@ def test_the_axis_of_anomalies_says_that_they_are_detrended():
         ax = nbe.flux.annual_anomalies(detrend).flux.plot.annual()
         assert ax.get_ylabel() == label
         plt.close(ax.figure)
+
+
+def test_regions_of_a_map_are_named_where_they_are_and_without_overlap():
+    lat, lon = np.arange(55, 60, 0.25), np.arange(100.5, 130)
+    field = np.zeros((4, 20, 30))
+    field[0, :13, :14], field[1, :13, 14:], field[2, 18, :], field[3, 19, 1:] = 1, 1, 1, 1
+    coords = {"region": ["West", "East", "Strip", "Shorter"], "lat": lat, "lon": lon}
+    ax = plot.region_map(xr.DataArray(field, coords))
+    places = {text.get_text(): text.get_position()[0] for text in ax.texts}
+    assert set(places) == {"West", "East", "Strip"}
+    assert ax.get_xlim()[0] < places["West"] < 0 < places["East"] < ax.get_xlim()[1]
+    plt.close(ax.figure)

@@ -349,10 +349,10 @@ def region_map(
 
 def _thin_out(ax: "Axes", names: list) -> None:
     """Without the names that would lie on one that comes before them."""
-    ax.figure.draw_without_rendering()
+    ax.apply_aspect()
     taken = []
     for name in names:
-        box = name.get_window_extent().expanded(0.95, 0.8)
+        box = name.get_window_extent().expanded(0.8, 0.65)  # the layout, yet to come, makes the map larger
         if box.count_overlaps(taken):
             name.remove()
         else:
@@ -394,4 +394,5 @@ def _name_region(ax: "Axes", name: str, mask: np.ndarray, field: xr.DataArray):
     halo = [withStroke(linewidth=1.5, foreground="white")]
     side = "left" if tight else "center"
     text = ax.text(float(x), float(y), name, fontsize=6.5, ha=side, va="center", zorder=6, path_effects=halo)
+    text.set_in_layout(False)
     return mask.sum(), text
