@@ -143,7 +143,7 @@ def test_errors_say_what_is_missing():
         regional_budget(
             flux(axes(10.0), steps=5).expand_dims(m=2).assign_attrs(units="gC m-2 d-1", area_basis="cell"), "reccap2"
         )
-    with pytest.raises(ValueError, match="periods need the dim 'time'"):
+    with pytest.raises(ValueError, match="periods= needs the dim 'time'"):
         regional_budget(members([[1.0, 2.0], [1.0, 2.0]]), periods=[(2001, 2002)])
 
 

@@ -237,7 +237,7 @@ def test_basis_comes_from_the_argument_then_the_grid_then_land():
     assert region_weights(g, "reccap2").attrs["area_basis"] == "land"
     assert region_weights(g.assign_attrs(area_basis="cell"), "reccap2").attrs["area_basis"] == "cell"
     assert region_weights(g.assign_attrs(area_basis="cell"), "reccap2", "land").attrs["area_basis"] == "land"
-    with pytest.raises(ValueError, match="area_basis 'ocean' is unknown; expected 'land' or 'cell'"):
+    with pytest.raises(ValueError, match="area_basis='ocean' is unknown; expected 'land' or 'cell'"):
         region_weights(g, "reccap2", "ocean")
 
 

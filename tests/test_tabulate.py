@@ -151,3 +151,13 @@ def test_version_and_a_table_of_tables(folder, monkeypatch, capsys):
 
     assert run(monkeypatch, capsys, "--version")[:2] == (0, f"xflux {xflux.__version__}\n")
     assert cli.summary_of(cli.versions) == "Versions of Python, xflux and the packages that shape its numbers"
+
+
+def test_a_file_of_several_masks_is_told_which_one(tmp_path):
+    cells = {"lat": [0.0, 10.0], "lon": [0.0, 10.0, 20.0]}
+    one = xr.DataArray(np.array([[0, 0, 1], [1, 1, 1]]), cells, ("lat", "lon"))
+    path = tmp_path / "masks.nc"
+    xr.Dataset({"biome": one, "zone": one * 0}).to_netcdf(path)
+    assert regions_of(f"{path}:zone").values.max() == 0
+    with pytest.raises(ValueError, match="no variable 'zones', but biome, zone"):
+        regions_of(f"{path}:zones")

@@ -200,7 +200,7 @@ def budget(
         str,
         typer.Option(
             help='A set (reccap2, countries, latitude-bands, transcom, srex …), regions or countries ("EU,USA"), a box '
-            '"west,south,east,north", a netCDF mask or a file of shapes.'
+            '"west,south,east,north", a netCDF mask (FILE:VARIABLE where it has several) or a file of shapes.'
         ),
     ] = "reccap2",
     units: Annotated[

@@ -218,7 +218,7 @@ def _by_period(yearly: xr.Dataset, dims: list[Hashable], periods: Periods | None
     """``mean`` and ``valid`` (…, period, region) of members that have all years, ``sd_years``, ``n_years``."""
     if "year" not in yearly.dims:
         if periods is not None:
-            raise ValueError(f"periods need the dim 'time'; there is {tuple(yearly['flux'].dims)}.")
+            raise ValueError(f"periods= needs the dim 'time'; there is {tuple(yearly['flux'].dims)}.")
         once = yearly.rename(flux="mean").expand_dims(period=["all"])
         return once.assign(sd_years=once["mean"].mean(dims) * np.nan, n_years=("period", [1]))
     if yearly.sizes["year"] == 0:

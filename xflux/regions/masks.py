@@ -123,6 +123,7 @@ def the_mask(ds: xr.Dataset) -> xr.DataArray:
         listed = ", ".join(f"{name!r} {da.dims}" for name, da in ds.data_vars.items())
         raise ValueError(
             f"which variable is the mask? Expected one on (lat, lon) or (region, lat, lon), found "
-            f"{masks or 'none'} among {listed or 'no variables'}: give one of them, as in ds[name]."
+            f"{masks or 'none'} among {listed or 'no variables'}: give one of them, as in ds[name] (on the "
+            f"command line FILE:NAME)."
         )
     return ds[masks[0]]

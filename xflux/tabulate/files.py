@@ -137,13 +137,19 @@ def _hint(files: dict[str, list[str]]) -> None:
 def regions_of(text: str):
     """What ``--regions`` says: a set, regions or countries "EU,USA", a box "west,south,east,north", a file.
 
-    A file is a netCDF mask or shapes (GeoJSON, GeoPackage, shapefile).
+    A file is a netCDF mask, FILE:VARIABLE where it has several, or shapes (GeoJSON, GeoPackage, shapefile).
 
     >>> regions_of("-10,35,30,60"), regions_of("EU, USA"), regions_of("reccap2")
     ((-10.0, 35.0, 30.0, 60.0), ['EU', 'USA'], 'reccap2')
     """
     if Path(text).is_file():
         return _regions_in(text)
+    path, _, name = text.rpartition(":")
+    if Path(path).is_file():
+        mask = _regions_in(path)
+        if name not in mask:
+            raise ValueError(f"--regions {text!r}: {path} has no variable {name!r}, but {', '.join(map(str, mask))}")
+        return mask[name]
     parts = [part.strip() for part in text.split(",") if part.strip()]
     try:
         box = tuple(map(float, parts))

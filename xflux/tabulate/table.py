@@ -95,8 +95,8 @@ def budget(
     land = None if land_fraction is None or product else _land_in(land_fraction)
     regions = regions_of(regions) if isinstance(regions, str) else regions
     fluxes = {name: _flux_in(ds, var, name) for name, ds in opened.items()}
-    first, *others = fluxes.values()
-    for other in others:
+    first = next(iter(fluxes.values()))
+    for other in fluxes.values():
         check_sign(first[0], other[0])
         check_contents(first[0], other[0], allow_contents, "allow_contents")
     units = units_per_year(units, first[0])
@@ -114,7 +114,10 @@ def budget(
 
 def _flux_in(ds: xr.Dataset, var: str | None, product: str) -> tuple[xr.DataArray, xr.Dataset]:
     """The one flux of a product on (…, lat, lon), and its Dataset."""
-    ds = standardise(ds)
+    try:
+        ds = standardise(ds)
+    except ValueError as error:
+        raise ValueError(f"{product}: {error}") from error
     found = [name for name in flux_variables(ds) if {"lat", "lon"} <= set(ds[name].dims)]
     if var is not None and var not in ds.variables:
         raise ValueError(f"{product} has no variable {var!r}; its fluxes are {_listed(ds, found)}. Give var=.")
