@@ -350,8 +350,8 @@ def save(figure: "Figure | Axes", stem: str | Path, formats: Iterable[str] = ("p
 def largest(products: Mapping[str, xr.DataArray]) -> tuple[list, str]:
     """Labels of the regions that a figure has room for, GLOBAL among them, and words where some are left out.
 
-    The regions of the first product, then those that only others have; of more than 30 the largest, by their largest
-    absolute value in the first product that knows them.
+    The regions of the first product, then those that only others have; of more than 30 the largest, in falling order of
+    their largest absolute value in the first product that knows them.
     """
     labels = list(dict.fromkeys(r for da in products.values() for r in da["region"].values.tolist()))
     if len(labels) <= MOST:
@@ -361,8 +361,8 @@ def largest(products: Mapping[str, xr.DataArray]) -> tuple[list, str]:
         mean = abs(da.mean(ensemble_dim(da)) if ensemble_dim(da) else da)
         one = mean.max([d for d in mean.dims if d != "region"]).dropna("region")
         size = dict(zip(one["region"].values.tolist(), one.values.tolist(), strict=True)) | size
-    chosen = {GLOBAL, *sorted(set(size) - {GLOBAL}, key=lambda r: -size[r])[:MOST]}
-    return [r for r in labels if r in chosen], f"the largest {MOST} of {len(set(labels) - {GLOBAL})}"
+    chosen = sorted((r for r in size if r != GLOBAL), key=lambda r: -size[r])[:MOST]
+    return [*(r for r in labels if r == GLOBAL), *chosen], f"the largest {MOST} of {len(set(labels) - {GLOBAL})}"
 
 
 def region_words(products: Mapping[str, xr.DataArray]) -> dict:

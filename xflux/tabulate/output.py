@@ -10,7 +10,7 @@ import xarray as xr
 from xflux.extras import require
 from xflux.files import require_place, whole
 from xflux.plot import annual, regions
-from xflux.plot.styling import CM, PAGE, save, style
+from xflux.plot.styling import CM, MOST, PAGE, save, style
 from xflux.regions.globe import GLOBAL
 from xflux.tabulate.table import Budget
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 KIND, FIGURE = "xflux budget", "xflux figure"
 _SIGN = {"up": "positive into the atmosphere", "down": "positive into the land"}
 TABLES, FIGURES = (".csv", ".md", ".nc"), (".png", ".pdf", ".svg")
-MOST = 30
-"""Regions in a figure: of countries, the largest."""
 
 
 def frame(budget: Budget) -> "pd.DataFrame":
@@ -209,9 +207,12 @@ def figure(budget: Budget):
 
     name = _quantity(budget)
     period = str(budget.table["period"].values[0])
-    means = _largest(_members(budget, period))
+    means = _members(budget, period)
+    means = means.sel(region=means["region"] != GLOBAL).dropna("region", how="all")  # the globe has its own panel
+    if "region_name" in budget.table.coords:
+        means = means.assign_coords(region_name=budget.table["region_name"].sel(region=means["region"]))
     years = _series(budget)
-    height = max(6.0, 3.0 + 0.42 * means.sizes["region"]) * CM
+    height = max(6.0, 3.0 + 0.42 * min(means.sizes["region"], MOST)) * CM
     with style():
         fig, axes = plt.subplots(
             1, 1 if years is None else 2, figsize=(PAGE / (2 if years is None else 1), height), layout="constrained",
@@ -221,9 +222,6 @@ def figure(budget: Budget):
         regions(
             {name: means}, axes[0, 0], kinds={name: "bar"}, title=f"{label} mean".strip().capitalize(), legend=False
         )
-        if "region_name" in budget.table.coords:
-            names = budget.table["region_name"].sel(region=means["region"].values).values.tolist()
-            axes[0, 0].set_yticks(axes[0, 0].get_yticks(), names)
         if years is not None:
             annual({name: years}, axes[0, 1], title=str(years.attrs.pop("where")))
         fig.suptitle(caption(budget, period))
@@ -248,16 +246,6 @@ def _years_of(flux: xr.DataArray, period: str) -> slice:
     first, _, last = period.partition("–")
     known = flux["year"].values
     return slice(int(first), int(last)) if first.isdigit() and last.isdigit() else slice(known.min(), known.max())
-
-
-def _largest(means: xr.DataArray) -> xr.DataArray:
-    """Without GLOBAL, beside which regions are small, and without regions of which nothing is known."""
-    over = [d for d in means.dims if d != "region"]
-    size = abs(means.mean(over))
-    kept = means["region"].values[(size.notnull() & (size["region"] != GLOBAL)).values]
-    if len(kept) > MOST:
-        kept = size.sel(region=kept).sortby(size.sel(region=kept), ascending=False)["region"].values[:MOST]
-    return means.sel(region=kept)
 
 
 def _series(budget: Budget) -> xr.DataArray | None:
