@@ -390,6 +390,26 @@ def test_what_the_user_put_into_a_store_or_copied_from_it_is_left_alone(tmp_path
         forward.run(GRID, MODEL, own, progress=False, overwrite=True)
 
 
+@pytest.mark.parametrize("address", ["file://{}/mine", "memory://{}/mine"])
+def test_what_is_not_xfluxs_own_at_an_address_is_left_alone(address, tmp_path):
+    import fsspec
+
+    out = address.format(tmp_path)
+    system, folder = fsspec.core.url_to_fs(out)
+    system.makedirs(folder)
+    system.pipe(f"{folder}/thesis.tex", b"years of work")
+    for overwrite in (True, False):
+        with pytest.raises(FileExistsError, match="mine' exists and is no xflux store"):
+            forward.run(GRID, MODEL, out, progress=False, overwrite=overwrite)
+    assert system.cat(f"{folder}/thesis.tex") == b"years of work"
+    for overwrite in (False, True):
+        forward.run(GRID, MODEL, f"{out}/a.zarr", progress=False, overwrite=overwrite)
+    system.pipe(f"{folder}/a.zarr/notes.txt", b"mine")
+    with pytest.raises(FileExistsError, match=r"holds notes\.txt, which no xflux store has"):
+        forward.run(GRID, MODEL, f"{out}/a.zarr", progress=False, overwrite=True)
+    assert system.cat(f"{folder}/a.zarr/notes.txt") == b"mine"
+
+
 def test_a_link_beside_is_not_followed(tmp_path, bridge):
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "b.nc.part").symlink_to(tmp_path / "victim")

@@ -117,23 +117,35 @@ def read_mark(path: str) -> dict[str, Any] | None:
     try:
         attrs = dict(zarr.open_group(path, mode="r", use_consolidated=False).attrs)
     except FileNotFoundError:
-        return None
+        if not _inside(path):
+            return None
+        attrs = {}
     if MARK not in attrs:
         raise FileExistsError(f"{path!r} exists and is no {KIND}: give another path")
     mark = parse_json(str(attrs[MARK]), path)
-    if local and mark.get("state") != "new":
-        _require_nothing_else(Path(path), mark.get("arrays"))
+    if mark.get("state") != "new":
+        _require_nothing_else(path, mark.get("arrays"))
     return mark
 
 
-def _require_nothing_else(path: Path, arrays: list[str] | None) -> None:
+def _inside(path: str) -> list[str]:
+    """Names in a folder here or far away, and in its folders, as "nee/c"."""
+    import fsspec
+
+    fs, root = fsspec.core.url_to_fs(path)
+    found = fs.find(root, maxdepth=2, withdirs=True) if fs.exists(root) else []
+    return [name for one in found if (name := one.removeprefix(root).strip("/"))]
+
+
+def _require_nothing_else(path: str, arrays: list[str] | None) -> None:
     """A store may have been copied, attributes and all, into one of the user's, or the user's files into the store."""
-    known = {"zarr.json", *(arrays or [])}
-    others = [p for p in path.iterdir() if arrays and p.name not in known]
-    others += [p for p in path.glob("*/*") if p.name not in ("zarr.json", "c")]
-    names = sorted(str(p.relative_to(path)) for p in others if p.suffix not in (".part", ".partial"))
-    if names:
-        raise FileExistsError(f"{str(path)!r} holds {', '.join(names[:5])}, which no {KIND} has: give another path")
+    names = [name for name in _inside(path) if not name.endswith((".part", ".partial"))]
+    others = [n for n in names if arrays and "/" not in n and n not in ("zarr.json", *arrays)]
+    inner = [n.split("/") for n in names if "/" in n]
+    others += [f"{of}/{name}" for of, name in inner if of not in others and name not in ("zarr.json", "c")]
+    if others:
+        said = ", ".join(sorted(others)[:5])
+        raise FileExistsError(f"{path!r} holds {said}, which no {KIND} has: give another path")
 
 
 def check_whole(path: str, names: tuple[str, ...], mark: dict[str, Any]) -> None:

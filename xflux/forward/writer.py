@@ -87,7 +87,7 @@ def run(
     >>> dict(nee.sizes), float(nee.mean())
     ({'month': 12, 'lat': 2, 'lon': 3}, -1.0)
     """
-    path = os.path.expanduser(out)
+    path = os.path.expanduser(out).removeprefix("file://")
     stores.read_mark(path)  # nothing else is there
     _require_other(path, grid)
     laid = plan(grid, model, time, interpolate)
