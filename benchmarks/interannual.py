@@ -3,7 +3,7 @@
 Runs `examples/interannual/study.toml` once a seed into OUT/seed_N (what is done there is kept) and prints, as mean and
 range over the seeds: annual anomalies against the inversions' mean, and means, seasonal cycles and towers, in the years
 of training and in those that no model saw. Then what must hold of the best variant in the unseen years, with what came
-out. What it means is in docs/interannual.md. A seed takes about five minutes of one core, and two for the variant years.
+out. What it means is in docs/interannual.md. A seed takes about seven minutes of one core.
 
 At last, why one region is harder than another: how far the inversions agree on its years, two by two, and how likely
 four years are to give an r of 0.5 where a long series would give 0.5 to 0.8.
