@@ -571,7 +571,7 @@ def test_what_cannot_be_regridded_is_refused_and_an_unknown_basis_is_said():
     coarse = a_flux(20.0, 20.0)
     with pytest.raises(ValueError, match="an amount of each cell, which has no mean: divide it by"):
         a_flux().assign_attrs(units="gC d-1").flux.regrid(coarse)
-    with pytest.raises(ValueError, match="area_basis 'sea'"):
+    with pytest.raises(ValueError, match="area_basis='sea'"):
         regrid(a_flux(), coarse, area_basis="sea")
     bare = a_flux().assign_attrs(area_basis=None)
     with pytest.warns(UserWarning, match="area_basis 'cell' is assumed"):
