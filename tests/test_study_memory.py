@@ -109,6 +109,7 @@ def peak_of(work) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the grid covers only a part")
 def test_memory_does_not_grow_with_the_years(tmp_path, monkeypatch):
     """Three times the years, three times the data: the peak of the whole way stays."""
     monkeypatch.setattr(weather, "ROWS", 80_000)
