@@ -491,5 +491,7 @@ def test_the_first_screen_has_verdict_table_maps_and_cycle(run, browser):
         for what in (".verdict", "table.headline", "img[alt='Map pair']", "img[alt='Seasonal cycle global']"):
             box = window.find_element("css selector", what).rect
             assert box["y"] >= 0 and box["height"] > 20 and box["y"] + box["height"] <= 800, what
+        table = "const box = document.querySelector('.first .scroll'); return box.scrollWidth - box.clientWidth"
+        assert window.execute_script(table) <= 0  # no column is behind its edge
     finally:
         sized(browser, 1300, 1000)
