@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from forward_world import assert_close
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xflux.forward import predict
@@ -46,6 +46,7 @@ def plain_slopes(layers, weights, slope):
     return found[::-1]
 
 
+@example([1, 1], 1, 17, 2, 1000, "float32", "C")  # more outputs than a hidden layer has units
 @settings(max_examples=20, deadline=None)
 @given(
     hidden=st.lists(st.integers(1, 40), max_size=3),

@@ -100,10 +100,14 @@ class Packed:
             self.biases[:, self.bias_at[layer] : self.bias_at[layer] + n_out] = bias[:, 0]
 
     def two_places(self) -> np.ndarray:
-        """Places for a pass that needs no activations afterwards: layers in turn write over those before the last."""
+        """Places for a pass that needs no activations afterwards: two for the hidden layers in turn, one for the last.
+
+        The outputs stay until all strips are done, so that no hidden layer may write over them.
+        """
         first, widest = self.sizes[0], self.sizes[1:].max()
-        inner = [first + widest * (layer % 2) for layer in range(len(self.shapes))]
-        return np.array([0, *inner, first + 2 * widest], np.int64) * compiled().TILE
+        hidden = [first + widest * (layer % 2) for layer in range(len(self.shapes) - 1)]
+        last = first + 2 * widest
+        return np.array([0, *hidden, last, last + self.sizes[-1]], np.int64) * compiled().TILE
 
     def turned(self) -> np.ndarray:
         """The weights with every layer transposed."""
