@@ -76,9 +76,11 @@ def test_slopes_of_any_shape(hidden, pixels, steps):
     values = rng.normal(size=(90, 5, steps)).astype("float32")
     at = rng.integers(0, 90, (1, pixels))
     slope = rng.normal(size=(2, 3, pixels * steps)).astype("float32")
+    _, layers = plain(values[at[0]].transpose(0, 2, 1).reshape(-1, 5), np.zeros(5), np.ones(5), weights, biases)
+    for h, w, b in zip(layers, weights[:-1], biases, strict=False):  # rounding may switch a unit at its kink
+        slope[:, (np.abs(h @ w.astype(float) + b) < 1e-5).any(-1)] = 0
     packed = fused.Packed(list(zip(weights, biases, strict=True)))
     found = fused.backward(packed, values, at, np.ascontiguousarray(slope.transpose(1, 0, 2)))
-    _, layers = plain(values[at[0]].transpose(0, 2, 1).reshape(-1, 5), np.zeros(5), np.ones(5), weights, biases)
     for own, expected in zip(found, plain_slopes(layers, weights, slope), strict=True):
         for a, b in zip(own, expected, strict=True):
             assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b) + 1e-6

@@ -42,6 +42,17 @@ def test_initial_weights_have_torch_linears_bounds_and_depend_on_the_member_alon
     assert not torch.equal(a.layers[0][0][0], a.layers[0][0][1])
 
 
+def at_a_kink(network, member, x):
+    """Rows of which a hidden unit is so near its kink that rounding may switch it, and with it the slopes."""
+    near = torch.zeros(len(x), dtype=torch.bool)
+    h = x.double()
+    for weight, bias in network.layers[:-1]:
+        z = h @ weight[member].detach() + bias[member].detach()
+        near |= (z.abs() < 1e-5).any(1)
+        h = z.relu()
+    return near
+
+
 @settings(max_examples=8, deadline=None)
 @given(
     members=st.integers(1, 3),
@@ -53,7 +64,10 @@ def test_initial_weights_have_torch_linears_bounds_and_depend_on_the_member_alon
 )
 def test_fused_kernels_equal_autograd(members, drivers, hidden, steps, pixels, targets):
     values, at = rows(90, drivers, steps), torch.randint(0, 90, (members, pixels), generator=torch.manual_seed(1))
-    slope = torch.randn(members, targets, pixels * steps)
+    slope = torch.randn(members, targets, pixels * steps, generator=torch.manual_seed(2))
+    exact = Network((drivers, *hidden, targets), [(0, m) for m in range(members)], dtype=torch.float64)
+    for member in range(members):
+        slope[member, :, at_a_kink(exact, member, values[at[member]].transpose(1, 2).flatten(0, 1))] = 0
     found = {}
     for fuse, dtype in ((True, torch.float32), (False, torch.float64)):
         sizes = (drivers, *hidden, targets)
