@@ -1,6 +1,6 @@
 """A lazy forward run with regional sums, by the chunks of its drivers and by the number of processes.
 
-    python benchmarks/chunks.py                 a year of days at 0.5°: about 10 minutes on 2 idle cores, 5 GB of disk
+    python benchmarks/chunks.py                 a year of days at 0.5°: minutes, 5 GB of disk
     python benchmarks/chunks.py --days 30 --degrees 2     a try in a minute; its figures mean little
 
 First table: every chunking of the same drivers (two daily, eight monthly, Zarr), each in a process of its own on two

@@ -1,6 +1,6 @@
 """``predict``: the lazy forward run. One task per block; the model is one key of the graph.
 
-The graph is made by hand: ``apply_ufunc`` would write out climatologies along time, and took up to 1.5 times as long.
+The graph is made by hand: ``apply_ufunc`` would write out climatologies along time.
 """
 
 import json
