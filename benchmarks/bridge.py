@@ -8,7 +8,7 @@ given:
 3. the literal recipe where it is feasible (regions of at most --literal pixels): the full DTW matrix in the same band,
    scikit-learn's spectral clustering, the same number of candidates, scikit-learn's Lasso with α lowered by 0.9 until
    R² ≥ 0.95; and what the landmarks lose there: adjusted Rand index of the clusters, pixels, R² of held-out years;
-4. stability trials (limit: 1000 in 15 minutes after the clustering), timed on --trials of them and scaled.
+4. `bridge_stability` with --trials draws (limit: 1000 in 15 minutes); `--only-stability` runs this alone.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from sklearn.cluster import SpectralClustering
 from sklearn.linear_model import Lasso
 from sklearn.metrics import adjusted_rand_score
 
-from xflux.bridge import FitOptions, lasso
+from xflux.bridge import FitOptions, bridge_stability, lasso
 from xflux.bridge.candidates import default_clusters, dtw_distances, stratified_draw, z_normalised
-from xflux.bridge.fit import clusters_of, draw_candidates, fit_bridge, fit_candidates, prepare
+from xflux.bridge.fit import clusters_of, fit_bridge, fit_candidates, prepare
 
 
 def stepwise(x: np.ndarray, y: np.ndarray, r2: float, tol: float = 1e-4) -> tuple[np.ndarray, float]:
@@ -75,7 +75,9 @@ def counts(parts, steps: int, opts: FitOptions) -> pd.DataFrame:
     """Pixels and time of the exact stop and of stepwise α on the same candidates."""
     rows = []
     for region in parts:
-        chosen = draw_candidates(region, steps, opts)
+        chosen = np.arange(region.pixels.size)
+        if chosen.size > opts.candidates:
+            chosen = stratified_draw(clusters_of(region, steps, opts), opts.candidates, region.seed(opts.seed, 1))
         x = region.x[:, chosen]
         start = time.perf_counter()
         fit = fit_candidates(region, chosen, opts)
@@ -86,36 +88,36 @@ def counts(parts, steps: int, opts: FitOptions) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("region")
 
 
-def trials(parts, steps: int, opts: FitOptions, number: int) -> float:
-    """Seconds of 1000 trials of all regions after the clustering, from ``number`` of them, on dask's threads."""
-    import dask
+def stability(nee, trials: int) -> None:
+    """All trials of all regions, clustering included, through the public door."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = bridge_stability(nee, "reccap2", trials=trials)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(found[["n_pixels", "n_pixels_std", "reached"]].to_dataframe().round(2).to_string())
+    print(f"bridge_stability, {trials} trials of {found.sizes['region']} regions, clustering included: {wall / 60:.1f} "
+          f"min, CPU {cpu / 60:.1f} min, peak memory {peak_gib():.2f} GiB", flush=True)  # fmt: skip
 
-    from xflux.bridge.stability import _trials
 
-    labels = [np.arange(part.pixels.size) % 10 for part in parts]  # any clusters: they cost a trial the same
-    work = [
-        dask.delayed(_trials)(part, label, list(some), opts)
-        for part, label in zip(parts, labels, strict=True)
-        for some in np.array_split(np.arange(number), 4)
-    ]
-    start = time.perf_counter()
-    dask.compute(*work)
-    return (time.perf_counter() - start) * 1000 / number
+def peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--months", type=int, default=MONTHS)
     parser.add_argument("--resolution", type=float, default=0.5)
-    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--only-stability", action="store_true")
     parser.add_argument("--literal", type=int, default=1200)
     args = parser.parse_args()
     nee = bottom_up(args.months, args.resolution)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if args.only_stability:
+        return stability(nee, args.trials)
+    before = peak_gib()
     start = time.perf_counter()
     bridge = fit_bridge(nee, "reccap2")
     fitted = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_gib()
     print(bridge)
     opts = FitOptions()
     start_ = prepare(nee, "reccap2", None, opts)
@@ -143,8 +145,8 @@ def main() -> None:
     pairs = np.array([p.pixels.size for p in parts], float)
     few = np.minimum(pairs, opts.landmarks)
     print(f"DTW pairs: literal {(pairs * (pairs - 1) / 2).sum():.2e}, with landmarks {(few * pairs).sum():.2e}")
-    seconds = trials(parts, steps, opts, args.trials)
-    print(f"\n1000 stability trials of all regions after the clustering: {seconds:.0f} s")
+    print()
+    stability(nee, args.trials)
 
 
 if __name__ == "__main__":

@@ -33,10 +33,14 @@ import write_study as published
 
 import xflux
 from xflux import study, synthetic
+from xflux.cells import cell_area
 from xflux.study.loading import parse_override
 from xflux.study.stages import RunFolder
-from xflux.synthetic.biosphere import Hidden, block
+from xflux.synthetic.biosphere import TYPES, Hidden, block, pft_shares
+from xflux.synthetic.climate import Land, make_climate, make_land
+from xflux.synthetic.fields import smooth_fields
 
+SEED = 0
 CELLS = 2_000  # of which all days are in memory at once
 WEATHER = ["TAIR", "PREC", "RG"]
 SEEN = ["EVI", "NDVI", "NDWI", "FPAR", "LST_DAY", "LST_NIGHT", "BAND4"]
@@ -60,45 +64,62 @@ def make_files(folder: Path, degrees: float, years: int, towers: int) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
     if (folder / ".all").exists():
         return
-    earth = synthetic.earth(resolution=degrees, years=years, seed=0, towers=towers)
-    once(folder, "fluxnet", lambda: published.write_fluxnet(earth, folder / "fluxnet"))
-    once(folder, "fluxcom", lambda: published.write_fluxcom(earth, folder / "fluxcom"))
-    once(folder, "inversions", lambda: published.write_gcp(coarser(earth), folder / "inversions"))
-    once(folder, "gfas", lambda: published.write_gfas(earth, folder / "gfas"))
-    truth = earth.nee_monthly.flux.aggregate_regions("reccap2", land_fraction=earth.land_fraction, units="PgC month-1")
-    truth.reset_coords(drop=True).rename("nee").to_netcdf(folder / "truth.nc")
-    once(folder, "packed", lambda: pack(earth, folder / "packed"))
-    days, land = pd.DatetimeIndex(earth.world.days), earth.world.land
+    once(folder, "observed", lambda: make_observed(folder, degrees, years, towers))
+    land, days = make_land(degrees), pd.date_range("2001", f"{2000 + years}-12-31")
+    pack(land, days, years, folder / "packed")
     for year in sorted(set(days.year)):
         at = np.flatnonzero(days.year == year)
         for name, write, names in (("era5", published.write_era5, WEATHER), ("modis", published.write_modis, SEEN)):
             one = partial(year_of, land, days, at, folder, names)
             once(folder, f"{name}_{year}", lambda one=one, write=write, to=folder / name: write(one(), to))
-    sink = -truth.sum("region").groupby("time.year").sum().to_series().rename_axis("Year")
-    pd.DataFrame({"E_FF": 9.0, "S_LAND_residual": sink}).to_csv(folder / "budgets" / "gcb2022_annual_GtC.csv")
     shutil.rmtree(folder / "packed")
     once(folder, "all", lambda: None)
 
 
-def pack(earth, folder: Path) -> None:
+def make_observed(folder: Path, degrees: float, years: int, towers: int) -> None:
+    """What is seen of an Earth of 1° at the finest, as inversions are: a finer one would fill the memory."""
+    earth = synthetic.earth(resolution=max(degrees, 1.0), years=years, seed=SEED, towers=towers)
+    once(folder, "fluxnet", lambda: published.write_fluxnet(earth, folder / "fluxnet"))
+    once(folder, "inversions", lambda: published.write_gcp(earth, folder / "inversions"))
+    once(folder, "gfas", lambda: published.write_gfas(earth, folder / "gfas"))
+    once(folder, "fluxcom", lambda: published.write_fluxcom(finer(earth, make_land(degrees)), folder / "fluxcom"))
+    truth = earth.nee_monthly.flux.aggregate_regions("reccap2", land_fraction=earth.land_fraction, units="PgC month-1")
+    truth.reset_coords(drop=True).rename("nee").to_netcdf(folder / "truth.nc")
+    sink = -truth.sum("region").groupby("time.year").sum().to_series().rename_axis("Year")
+    pd.DataFrame({"E_FF": 9.0, "S_LAND_residual": sink}).to_csv(folder / "budgets" / "gcb2022_annual_GtC.csv")
+
+
+def finer(earth, land: Land) -> SimpleNamespace:
+    """Its monthly flux between the centres of its cells, on the land of a finer grid."""
+    share = xr.zeros_like(cell_area(land.grid))
+    share.values[land.row, land.col] = land.fraction
+    nee = earth.nee_monthly.ffill("lon").bfill("lon")  # the sea's cells take their land's value
+    nee = nee.interp(lat=land.grid["lat"], lon=land.grid["lon"], kwargs={"fill_value": "extrapolate"})
+    return SimpleNamespace(nee_monthly=nee.where(share > 0), land_fraction=share)
+
+
+def pack(land: Land, days: pd.DatetimeIndex, years: int, folder: Path) -> None:
     """Base variables (time, cell), on disk: all of them at once need more than a laptop's memory."""
-    world = earth.world
-    hidden = Hidden(np.zeros(world.land.size), np.ones(world.land.size))
-    shape, kept = (len(world.days), world.land.size), {}
-    for name in WEATHER + SEEN:
-        kept[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
-    units = {}
-    for first in range(0, world.land.size, CELLS):
-        base, _ = block(world.climate, world.shares, hidden, slice(first, first + CELLS))
-        for name, values in kept.items():
-            values[:, first : first + CELLS] = base[name].transpose("time", "cell").values
-            units[name] = base[name].attrs["units"]
-    for values in kept.values():
-        values.flush()
-    (folder / "units.json").write_text(json.dumps(units))
+    streams = np.random.SeedSequence(SEED).spawn(6)  # the same world as the Earth that is seen
+    climate = make_climate(land, years, np.random.default_rng(streams[0]))
+    shares = pft_shares(climate, smooth_fields(land.lat, land.lon, 0.15, len(TYPES), np.random.default_rng(streams[1])))
+    hidden = Hidden(np.zeros(land.size), np.ones(land.size))
+
+    def part(first: int) -> None:
+        base, _ = block(climate, shares, hidden, slice(first, first + CELLS))
+        for name in WEATHER + SEEN:
+            path, values = folder / f"{name}.npy", base[name].transpose("time", "cell").values
+            options = {} if path.exists() else {"dtype": np.float32, "shape": (len(days), land.size)}
+            kept = np.lib.format.open_memmap(path, "w+" if options else "r+", **options)
+            kept[:, first : first + CELLS] = values
+            kept.flush()
+        (folder / "units.json").write_text(json.dumps({name: base[name].attrs["units"] for name in WEATHER + SEEN}))
+
+    for first in range(0, land.size, CELLS):
+        once(folder, f"cells_{first}", partial(part, first))
 
 
-def year_of(land, days, at: np.ndarray, folder: Path, names: list[str]) -> xr.Dataset:
+def year_of(land: Land, days: pd.DatetimeIndex, at: np.ndarray, folder: Path, names: list[str]) -> xr.Dataset:
     """Base variables (time, lat, lon) of some days, NaN at sea."""
     units, fields = json.loads((folder / "packed" / "units.json").read_text()), {}
     for name in names:
@@ -106,22 +127,6 @@ def year_of(land, days, at: np.ndarray, folder: Path, names: list[str]) -> xr.Da
         full[:, land.row, land.col] = np.load(folder / "packed" / f"{name}.npy", mmap_mode="r")[at[0] : at[-1] + 1]
         fields[name] = (("time", "lat", "lon"), full, {"units": units[name]})
     return xr.Dataset(fields, {"time": days[at], "lat": land.grid["lat"], "lon": land.grid["lon"]})
-
-
-def coarser(earth) -> SimpleNamespace:
-    """Its inversions and land on 1°, with the same sums; as they are where the grid is no finer."""
-    step = round(1 / abs(float(earth.land_fraction["lat"].diff("lat")[0])))
-    if step < 2:
-        return earth
-    windows, cell = {"lat": step, "lon": step}, earth.land_fraction.flux.cell_area()
-    sums = {name: one.coarsen(windows).sum() for name, one in (("land", earth.land_area), ("cell", cell))}
-    coarse = {
-        name: (da.fillna(0) * earth.land_area).coarsen(windows).sum() / sums["land"].where(sums["land"] > 0)
-        for name, da in (("nbe", earth.inversions["nbe"]), ("fire", earth.fire))
-    }
-    inversions = xr.Dataset({"nbe": coarse["nbe"].assign_attrs(earth.inversions["nbe"].attrs)})
-    share = (sums["land"] / sums["cell"]).clip(0, 1)
-    return SimpleNamespace(inversions=inversions, land_fraction=share, fire=coarse["fire"])
 
 
 # --- the study ------------------------------------------------------------------------------------------------------
@@ -208,11 +213,14 @@ def main() -> None:
     parser.add_argument("--degrees", type=float, default=0.5)
     parser.add_argument("--years", type=int, default=17)
     parser.add_argument("--towers", type=int, default=200)
+    parser.add_argument("--only-files", action="store_true", help="make the files and stop")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of xflux run")
     asked = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     data = asked.folder / "data"
     make_files(data, asked.degrees, asked.years, asked.towers)
+    if asked.only_files:
+        return
     span = f"[2001, {2000 + asked.years}]"
     settings = {"data": str(data), "variants": '["bridge", "sampled+total"]'}
     settings |= dict.fromkeys(("drivers.years", "target.years", "evaluation.budget.years"), span)
