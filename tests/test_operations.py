@@ -161,7 +161,7 @@ def check(ds, plain, exact):
     st.booleans(),
     st.lists(st.sampled_from(sorted(SAFE)), max_size=4, unique=True),
 )
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None)
 def test_an_integral_after_harmless_operations_is_right_without_a_word(kind, bounds, lazy, chain):
     ds, plain = world(kind, bounds, lazy)
     chain.sort(key=["units", "names"].__contains__)  # the others are written for one unit and one name
@@ -179,7 +179,7 @@ def test_an_integral_after_harmless_operations_is_right_without_a_word(kind, bou
     st.sampled_from(sorted(COARSE)),
     st.lists(st.sampled_from([*sorted(SAFE.keys() - {"names", "units"}), *COARSE]), max_size=3, unique=True),
 )
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None)
 def test_an_integral_on_another_axis_is_right_or_says_what_is_not_known(kind, bounds, lazy, first, chain):
     ds, plain = world(kind, bounds, lazy)
     averages = [name for name in (first, *chain) if name in AVERAGES]  # a second one, or one of parts of months, parts

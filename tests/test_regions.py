@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xflux.cells import RADIUS, cell_area
-from xflux.regions import aggregate_regions, latitude_band_limits, region_labels, region_weights
+from xflux.regions import aggregate_regions, latitude_band_limits, region_labels, region_weights, regional_budget
 from xflux.regions.kernel import CellLists, weighted_sums
 from xflux.units import UnitsError
 
@@ -498,3 +498,21 @@ def test_what_rides_on_the_flux_is_not_taken_for_the_integrals_own():
     xr.testing.assert_identical(
         aggregate_regions(riding.chunk(time=2), "reccap2", include_global=True).compute(), expected
     )
+
+
+@pytest.mark.parametrize("form", ["array", "lazy", "Dataset"])
+def test_cells_of_which_a_part_of_the_time_is_valid_count_for_that_part(form):
+    lat, lon = {"lat": [-45.0, 45.0]}, {"lon": [90.0, 270.0]}
+    values = np.ones((12, 2, 2))
+    values[:2, 0, 0] = np.nan
+    time = xr.date_range("2001-01-01", periods=12, freq="MS")
+    da = xr.DataArray(values, {"time": time, **lat, **lon}, ("time", "lat", "lon"), "nee")
+    da = da.assign_attrs(units="gC m-2 d-1", area_basis="cell")
+    obj = {"array": da, "lazy": da.chunk(time=5, lat=1), "Dataset": da.to_dataset()}[form].flux.annual()
+    mask = xr.DataArray([[0, 0], [1, 1]], {**lat, **lon}, ("lat", "lon"))
+    found = obj.flux.aggregate_regions(mask, units="PgC yr-1", include_global=True)
+    share = found["nee_valid_fraction" if form == "Dataset" else "valid_fraction"]
+    there = (365 - 31 - 28) / 365
+    np.testing.assert_allclose(share[0], [(1 + there) / 2, 1, (3 + there) / 4])
+    of_year = regional_budget(obj, mask)["valid_fraction"].sel(region=["0", "1"])
+    np.testing.assert_allclose(of_year[0], share[0, :2])

@@ -19,7 +19,7 @@ from xflux.regions.names import long_names
 from xflux.regions.weights import Weights, is_weights
 from xflux.temporal.axis import with_steps
 from xflux.temporal.calendar import AXES
-from xflux.temporal.convert import check_not_summed, to_amounts, valid_share, with_bounds
+from xflux.temporal.convert import check_not_summed, to_amounts, valid_share, variable_of, with_bounds
 from xflux.temporal.riding import in_real_dates
 from xflux.temporal.steps import Steps, stamped_at_starts, steps_of
 from xflux.units import CARBON_SUBSTANCES, UnitsError, amounts_left_out, factor, flux_variables, parse, usual_amount
@@ -114,7 +114,7 @@ def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global,
     inherited = {key: ds.attrs[key] for key in ("area_basis",) if key in ds.attrs}
     results = {}
     for name in names:
-        da = ds[name].assign_attrs(inherited | ds[name].attrs)
+        da = variable_of(ds, name).assign_attrs(inherited | ds[name].attrs)
         assumed = any("area_basis_assumed" in other.attrs for other in results.values())
         quiet = [*["extent"] * bool(results), *["basis"] * assumed]
         try:
@@ -153,7 +153,7 @@ def integrate(
         _warn_of_extent(weights)
     if per_cell:
         plan = plan.scaled(1 / cell_area(source).values.ravel())
-    sums = _integrate(da, plan).assign_attrs(after_sum(da) | {"units": integrated})
+    sums = _with_own_share(_integrate(da, plan), da, plan).assign_attrs(after_sum(da) | {"units": integrated})
     sums = sums.drop_vars(("valid_fraction", *RIDING), errors="ignore")  # the flux's own are not those of its integrals
     steps = steps if "time" in sums.dims else None
     check_not_summed(da, steps)
@@ -241,6 +241,17 @@ def _integrate(da: xr.DataArray, plan: CellLists) -> xr.DataArray:
     coords = {name: coord for name, coord in da.coords.items() if not {"lat", "lon"} & set(coord.dims)}
     coords = {name: coord for name, coord in coords.items() if name not in ("lat", "lon", "region")}
     return xr.DataArray(sums, coords, (*lead, "_stat", "_group"))
+
+
+def _with_own_share(sums: xr.DataArray, da: xr.DataArray, plan: CellLists) -> xr.DataArray:
+    """A cell of which only a part of the time is valid, as in a map of annual means, counts for that part."""
+    share = da.coords.get("valid_fraction")
+    if share is None or not {"lat", "lon"} <= set(share.dims):
+        return sums
+    own = _integrate(share.reset_coords(drop=True).where(da.notnull()).transpose(*da.dims), plan)
+    return xr.concat([sums.isel(_stat=0), own.isel(_stat=0)], "_stat", coords="minimal", compat="override").transpose(
+        *sums.dims
+    )
 
 
 def _lazy(data, plan: CellLists):

@@ -8,7 +8,7 @@ import xarray as xr
 
 from xflux.temporal.bounds import as_bounds, bounds_name, raw_bounds
 from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_YEAR, Calendar
-from xflux.temporal.dates import decode, plain
+from xflux.temporal.dates import decode, plain, written
 from xflux.temporal.riding import RIDING, STAMP, ridden_edges, ridden_months
 from xflux.temporal.stamps import inferred_steps
 from xflux.temporal.steps import Steps, known_steps
@@ -196,9 +196,10 @@ def _say_what_is_open(time: xr.DataArray, name: str) -> None:
     if ((past > 0.2) & (past < 0.8)).all():
         return
     warn(
-        f"time says that its bounds are in {name!r}, which is not here (a DataArray cannot carry it): {time.values[0]} "
-        f"is taken for the step from {calendar.dates(start[:1])[0]} to {calendar.dates(stop[:1])[0]}. Use the Dataset "
-        f"with its bounds (ds.flux, or ds[['x', {name!r}]]), or delete time.attrs['bounds'] if that is right."
+        f"time says that its bounds are in {name!r}, which is not here (a DataArray cannot carry it): "
+        f"{written(time.values[0])} is taken for the step from {written(calendar.dates(start[:1])[0])} to "
+        f"{written(calendar.dates(stop[:1])[0])}. Use the Dataset with its bounds (ds.flux, or "
+        f"ds[['x', {name!r}]]), or delete time.attrs['bounds'] if that is right."
     )
 
 

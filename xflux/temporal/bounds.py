@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.temporal.calendar import DAY, Calendar
-from xflux.temporal.dates import decode
+from xflux.temporal.dates import decode, written
 from xflux.temporal.riding import is_own, ridden_edges, ridden_months
 from xflux.temporal.stamps import inferred_steps, sit_alike
 from xflux.values import warn
@@ -118,7 +118,9 @@ def given_steps(time: xr.DataArray, bounds: xr.DataArray | np.ndarray) -> tuple[
 
 
 def _empty(i: int, values: np.ndarray) -> ValueError:
-    return ValueError(f"time bounds must increase: step {i} runs from {values[i, 0]} to {values[i, 1]}.")
+    return ValueError(
+        f"time bounds must increase: step {i} runs from {written(values[i, 0])} to {written(values[i, 1])}."
+    )
 
 
 def _filled(time: xr.DataArray, values: np.ndarray, name: str) -> np.ndarray:
@@ -226,20 +228,24 @@ def _check_not_coarser(low, high, stamps, calendar: Calendar, name: str) -> None
 
 def _told(low, high, start, stop, calendar: Calendar, name: str) -> tuple[np.ndarray, np.ndarray]:
     i = int((stop - high).argmax())
-    was, now = (calendar.dates(np.array(pair)) for pair in ((low[i], high[i]), (start[i], stop[i])))
+    was, now = (_span(pair, calendar) for pair in ((low[i], high[i]), (start[i], stop[i])))
     warn(
         f"the time bounds {name!r} stop short of the next step, as CDO's do, which are the first and last stamp of its "
-        f"input: the step {was[0]} to {was[1]} is taken for {now[0]} to {now[1]}, and so on. Write the bounds that are "
+        f"input: the step {was} is taken for {now}, and so on. Write the bounds that are "
         f"meant into the Dataset to say otherwise."
     )
     return start, stop
+
+
+def _span(ticks: tuple[int, int], calendar: Calendar) -> str:
+    return " to ".join(map(written, calendar.dates(np.array(ticks))))
 
 
 def _check_overlap(start, stop, calendar: Calendar, name: str) -> None:
     if (start[1:] >= stop[:-1]).all():
         return
     i = int((start[1:] < stop[:-1]).argmax())
-    pair = [" to ".join(str(d)[:19] for d in calendar.dates(np.array([start[k], stop[k]]))) for k in (i, i + 1)]
+    pair = [_span((start[k], stop[k]), calendar) for k in (i, i + 1)]
     raise ValueError(
         f"the time bounds {name!r} overlap: {pair[0]}, and {pair[1]}. A step that is there twice goes with "
         f"drop_duplicates('time'); of running means take every n-th; a climatology of other steps than months or days "
@@ -252,8 +258,9 @@ def _check_stamps(stamps, start, stop, values, time: xr.DataArray, name: str) ->
     if out.any():
         i = int(out.argmax())
         raise ValueError(
-            f"the time bounds {name!r} do not hold their stamps: {time.values[i]} is not in {values[i, 0]} to "
-            f"{values[i, 1]}, as after resample, interp or a change of the axis: {_DROP.format(name=name)}."
+            f"the time bounds {name!r} do not hold their stamps: {written(time.values[i])} is not in "
+            f"{written(values[i, 0])} to {written(values[i, 1])}, as after resample, interp or a change of "
+            f"the axis: {_DROP.format(name=name)}."
         )
 
 

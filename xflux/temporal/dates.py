@@ -59,6 +59,15 @@ def date(year: int, month: int, day: int, calendar: str):
     return cftime.datetime(year, month, day, calendar=calendar)
 
 
+def written(time: Any) -> str:
+    """A date as people write it, with the hour where it is not midnight.
+
+    >>> written(np.datetime64("2001-01-01T00:00:00.000000000")), written(np.datetime64("2001-01-01T12:30:00", "ns"))
+    ('2001-01-01', '2001-01-01 12:30')
+    """
+    return str(time)[:19].replace("T", " ").removesuffix(":00").removesuffix(" 00:00")
+
+
 def as_dates(values: Any) -> np.ndarray:
     """datetime64 in nanoseconds where they can hold it, as xarray has it; cftime as it is."""
     dates = np.asarray(values)

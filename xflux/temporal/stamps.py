@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.temporal.calendar import DAY, Calendar
+from xflux.temporal.dates import written
 
 _HOUR = DAY // 24
 
@@ -15,7 +16,7 @@ def inferred_steps(time: xr.DataArray) -> tuple[np.ndarray, np.ndarray, Calendar
     ticks = calendar.ticks(values)
     if ticks.size == 1:
         raise ValueError(
-            f"a single time step ({values[0]}) has no length: put it in a Dataset with time_bnds (time, 2)."
+            f"a single time step ({written(values[0])}) has no length: put it in a Dataset with time_bnds (time, 2)."
         )
     if np.diff(ticks).min() <= 0:
         raise ValueError("time must increase without repeats: use sortby('time') and drop_duplicates('time') first.")

@@ -98,7 +98,7 @@ class Slots:
         if not own:
             raise ValueError(
                 f"no step of the target ({min(target.year)} … {max(target.year)}) is covered by the drivers, whose "
-                f"time is {rows.steps.values[0]} … {rows.steps.values[-1]}"
+                f"time is {str(rows.steps.values[0])[:10]} … {str(rows.steps.values[-1])[:10]}"
             )
         column = np.array(column, int)
         return cls(False, None, tuple(own), year=target.year[column], column=column, n_slots=len(own), **common)
