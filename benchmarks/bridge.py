@@ -24,7 +24,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from xflux.bridge import FitOptions, bridge_stability, lasso
 from xflux.bridge.candidates import default_clusters, dtw_distances, stratified_draw, z_normalised
-from xflux.bridge.fit import clusters_of, fit_bridge, fit_candidates, prepare
+from xflux.bridge.fit import clusters_of, draw_candidates, fit_bridge, fit_candidates, prepare
 
 
 def stepwise(x: np.ndarray, y: np.ndarray, r2: float, tol: float = 1e-4) -> tuple[np.ndarray, float]:
@@ -75,9 +75,7 @@ def counts(parts, steps: int, opts: FitOptions) -> pd.DataFrame:
     """Pixels and time of the exact stop and of stepwise α on the same candidates."""
     rows = []
     for region in parts:
-        chosen = np.arange(region.pixels.size)
-        if chosen.size > opts.candidates:
-            chosen = stratified_draw(clusters_of(region, steps, opts), opts.candidates, region.seed(opts.seed, 1))
+        chosen = draw_candidates(region, steps, opts)
         x = region.x[:, chosen]
         start = time.perf_counter()
         fit = fit_candidates(region, chosen, opts)

@@ -35,6 +35,7 @@ SAID = {
     "units": "factors",
     "values": "packing, fills",
     "files": "written whole",
+    "provenance": "digests, versions",
     "reading": "names the file",
     "compile": "loops, by numba",
     "extras": "not installed",

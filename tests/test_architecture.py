@@ -12,9 +12,9 @@ PACKAGE = Path(__file__).parents[1] / "xflux"
 
 # Rooms by level, from the bottom; a room imports only what stands lower. The first level is for all to use.
 LEVELS = [
-    {"display", "compile", "extras", "files", "forks", "reading", "shadow", "data", "units", "values"},
-    {"contents", "stores"},
-    {"temporal", "cells"},
+    {"display", "compile", "extras", "forks", "provenance", "reading", "shadow", "data", "units", "values"},
+    {"contents", "files"},
+    {"temporal", "cells", "stores"},
     {"align", "regions", "adjust", "catalogue"},
     {"towers", "evaluate", "plot"},
     {"drivers", "forward", "bridge", "report", "tabulate"},

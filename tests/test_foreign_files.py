@@ -22,7 +22,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 import xflux
-from xflux import files, forward, plot, stores
+from xflux import files, forward, plot, provenance, stores
 from xflux.cli import app
 from xflux.report import write_report
 from xflux.study.stages import RunFolder
@@ -535,8 +535,8 @@ def test_the_world_of_the_demo_is_the_same_to_the_byte(tmp_path):
     for name in ("a", "b"):
         write_world(tmp_path / name, resolution=10.0, years=2, seed=0)
     names = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert [files.file_digest(tmp_path / "a" / n) for n in names] == [
-        files.file_digest(tmp_path / "b" / n) for n in names
+    assert [provenance.file_digest(tmp_path / "a" / n) for n in names] == [
+        provenance.file_digest(tmp_path / "b" / n) for n in names
     ]
 
 

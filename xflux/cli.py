@@ -332,9 +332,9 @@ def products() -> None:
 @app.command()
 def versions() -> None:
     """Versions of Python, xflux and the packages that shape its numbers."""
-    from xflux import files
+    from xflux import provenance
 
-    for name, version in files.versions().items():
+    for name, version in provenance.versions().items():
         typer.echo(f"{name:<14} {version}")
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import xarray as xr
 
 from xflux.files import KIND_OF_STORE as KIND
-from xflux.files import digest, parse_json, require_place, write_json
+from xflux.files import require_place, write_json
+from xflux.provenance import digest, parse_json
 from xflux.reading import blamed_on
 
 Region = tuple[slice, ...]  # over the dims of one plane

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xflux.files import at_home, require_seal, seal, whole
+from xflux.files import at_home, whole
+from xflux.provenance import require_seal, seal
 from xflux.reading import blamed_on, check_size
 
 FORMAT = "xflux bridge 1"

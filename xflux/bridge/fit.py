@@ -25,7 +25,7 @@ from xflux.bridge.samples import (
 )
 from xflux.contents import sign
 from xflux.display import teller
-from xflux.files import stamp
+from xflux.provenance import stamp
 from xflux.regions.aggregate import weighing_basis
 from xflux.regions.weights import is_weights
 from xflux.units import usual_amount, usual_rate
@@ -227,6 +227,13 @@ def clusters_of(region: RegionSamples, steps: int, opts: FitOptions) -> np.ndarr
     )
 
 
+def draw_candidates(region: RegionSamples, steps: int, opts: FitOptions) -> np.ndarray:
+    """The pixels of a region that the Lasso chooses from: all, or where they are too many a draw over the clusters."""
+    if region.pixels.size <= opts.candidates:
+        return np.arange(region.pixels.size)
+    return stratified_draw(clusters_of(region, steps, opts), opts.candidates, region.seed(opts.seed, 1))
+
+
 def fit_candidates(region: RegionSamples, chosen: np.ndarray, opts: FitOptions) -> lasso.LassoFit:
     """The Lasso on the ``chosen`` pixels of a region."""
     groups = region.month if opts.target == "anomalies" else None
@@ -238,9 +245,7 @@ def _fit_region(region: RegionSamples, steps: int, opts: FitOptions) -> _RegionF
         return _without_pixels(region, EMPTY, np.nan)
     if not np.isfinite(lasso.r_squared(region.y, region.y)):
         return _without_pixels(region, CONSTANT, float(region.y.mean()))
-    chosen = np.arange(region.pixels.size)
-    if chosen.size > opts.candidates:
-        chosen = stratified_draw(clusters_of(region, steps, opts), opts.candidates, region.seed(opts.seed, 1))
+    chosen = draw_candidates(region, steps, opts)
     fit = fit_candidates(region, chosen, opts)
     if not fit.reached and chosen.size < region.pixels.size:
         chosen = np.arange(region.pixels.size)

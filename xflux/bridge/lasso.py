@@ -4,7 +4,7 @@ Minimise ‖y − Xβ − b‖² + α Σ|β| (Eq. 1: a *sum* of squares, not sci
 piecewise linear in α (the LARS–Lasso path), so on every segment the sum of squared errors is a quadratic in α and
 the largest α that reaches the target is the root of that quadratic: no grid of α, no tolerance.
 
-scikit-learn's ``lars_path`` goes the same way, but copied columns and ties led it astray, and it was slower.
+scikit-learn's ``lars_path`` goes the same way, but copied columns and ties led it astray.
 """
 
 from collections.abc import Iterator

@@ -12,7 +12,8 @@ import xarray as xr
 from xflux.bridge.candidates import ALL_PIXELS, LANDMARKS, stratified_draw
 from xflux.bridge.fit import FitOptions, clusters_of, fit_candidates, prepare
 from xflux.bridge.samples import RegionSamples, Samples
-from xflux.files import require_place, stamp, whole
+from xflux.files import require_place, whole
+from xflux.provenance import stamp
 from xflux.reading import blamed_on
 
 KIND = "xflux stability"

@@ -15,7 +15,7 @@ import xarray as xr
 from xflux.catalogue.fractions import with_land_fraction
 from xflux.catalogue.joining import combine, labels_of
 from xflux.catalogue.table import Product, ProductError, find_product, load_table
-from xflux.files import stamp
+from xflux.provenance import stamp
 from xflux.reading import matching
 from xflux.temporal.riding import STAMP
 from xflux.values import warn

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xflux.files import stamp
 from xflux.forward.block import predict_block
 from xflux.forward.land import LandSeen, require_land
 from xflux.forward.model import Model, Outputs, outputs
 from xflux.forward.plan import Driver, Plan, plan
+from xflux.provenance import stamp
 from xflux.values import in_memory
 
 CELLS = 2**22  # cells × steps of a block, at most: 16 MiB a plane

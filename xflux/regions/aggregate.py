@@ -10,7 +10,7 @@ import xarray as xr
 from xflux.cells import cell_area, standardise
 from xflux.contents import after_sum, assumed_area_basis
 from xflux.contents import area_basis as basis_of
-from xflux.files import stamp
+from xflux.provenance import stamp
 from xflux.regions.cache import plan_for
 from xflux.regions.cover import WHOLE
 from xflux.regions.globe import GLOBAL, RIDING, check_labels, region_attrs
@@ -249,9 +249,7 @@ def _with_own_share(sums: xr.DataArray, da: xr.DataArray, plan: CellLists) -> xr
     if share is None or not {"lat", "lon"} <= set(share.dims):
         return sums
     own = _integrate(share.reset_coords(drop=True).where(da.notnull()).transpose(*da.dims), plan)
-    return xr.concat([sums.isel(_stat=0), own.isel(_stat=0)], "_stat", coords="minimal", compat="override").transpose(
-        *sums.dims
-    )
+    return xr.concat([sums.isel(_stat=[0]), own.isel(_stat=[0])], "_stat", coords="minimal", compat="override")
 
 
 def _lazy(data, plan: CellLists):

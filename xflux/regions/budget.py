@@ -7,7 +7,7 @@ import xarray as xr
 
 from xflux.cells import standardise
 from xflux.contents import riding
-from xflux.files import stamp
+from xflux.provenance import stamp
 from xflux.regions.aggregate import integrate, integrated_units, weighing_basis
 from xflux.regions.cache import plan_for
 from xflux.regions.covariance import spread_of_sum

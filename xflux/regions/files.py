@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xflux.files import at_home, digest, inside, require_place, require_seal, seal, whole
+from xflux.files import at_home, require_place, whole
+from xflux.provenance import digest, inside, require_seal, seal
 
 _KIND = "xflux region weights"
 _FORMATS = (f"{_KIND} 1", f"{_KIND} 2")

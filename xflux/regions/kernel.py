@@ -1,8 +1,8 @@
 """Weighted sums over cells: one pass over the data gives every region, the remainder and what was valid.
 
 A plan lists, region after region, the cells and their weights. The loop is compiled, releases the interpreter and
-accumulates in float64; threads share the leading axis, so the result does not depend on their number. flox,
-``bincount`` and ``weighted`` with a mask took longer (``benchmarks/regions.py``), and none carries rounding along.
+accumulates in float64; threads share the leading axis, so the result does not depend on their number. A mask
+with ``weighted`` takes longer (``benchmarks/regions.py``); it, flox and ``bincount`` carry no rounding along.
 """
 
 import os

@@ -8,7 +8,7 @@ import xarray as xr
 from xflux.cells import Cells, locate, points_of, standardise
 from xflux.contents import area_basis as basis_of
 from xflux.contents import check_basis
-from xflux.files import stamp
+from xflux.provenance import stamp
 from xflux.regions.cover import Cover, globe_share, rounded
 from xflux.regions.kernel import CellLists
 from xflux.regions.land import land_on, own_land

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from xflux.files import at_home, read_json
+from xflux.files import at_home
+from xflux.provenance import read_json
 from xflux.reading import blamed_on
 
 PARTS = ("study.toml or study.json", "summary.json", "provenance.json", "tables/*.csv", "figures/*.png", "flux/*.zarr")

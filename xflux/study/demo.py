@@ -8,7 +8,8 @@ import pandas as pd
 import xarray as xr
 
 from xflux.extras import require
-from xflux.files import claim, file_digest, read_json, whole, write_json
+from xflux.files import claim, whole, write_json
+from xflux.provenance import file_digest, read_json
 from xflux.study.loading import load_study
 from xflux.study.pipeline import run_study
 from xflux.study.stages import KIND

@@ -10,7 +10,8 @@ import xarray as xr
 from xflux import forward, report, stores
 from xflux.bridge import load_bridge
 from xflux.extras import require
-from xflux.files import alone, require_place, versions
+from xflux.files import alone, require_place
+from xflux.provenance import versions
 from xflux.reading import netcdf
 from xflux.study import inputs as study_inputs
 from xflux.study import published

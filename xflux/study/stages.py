@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from xflux.files import claim, digest, file_digest, inside, read_json, replace, versions, write_json
+from xflux.files import claim, replace, write_json
+from xflux.provenance import digest, file_digest, inside, read_json, versions
 
 KIND = "xflux run"
 

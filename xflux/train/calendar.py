@@ -7,6 +7,7 @@ import torch
 
 from xflux.align import months
 from xflux.temporal.calendar import MEAN_MONTH, MONTH_DAYS
+from xflux.temporal.dates import written
 from xflux.temporal.steps import steps_of
 from xflux.train.constraints import MONTHS, RegionalTarget, training_target
 from xflux.train.data import Setting
@@ -98,7 +99,7 @@ class Slots:
         if not own:
             raise ValueError(
                 f"no step of the target ({min(target.year)} … {max(target.year)}) is covered by the drivers, whose "
-                f"time is {str(rows.steps.values[0])[:10]} … {str(rows.steps.values[-1])[:10]}"
+                f"time is {written(rows.steps.values[0])} … {written(rows.steps.values[-1])}"
             )
         column = np.array(column, int)
         return cls(False, None, tuple(own), year=target.year[column], column=column, n_slots=len(own), **common)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from xflux.files import at_home, digest, plain, whole
+from xflux.files import at_home, whole
+from xflux.provenance import digest, plain
 from xflux.reading import blamed_on
 
 FORMAT = 1

@@ -13,7 +13,7 @@ import xarray as xr
 
 from xflux.contents import check_alike, check_sign, riding
 from xflux.display import teller
-from xflux.files import stamp
+from xflux.provenance import stamp
 from xflux.train.checkpoint import Checkpoint
 from xflux.train.config import TrainConfig
 from xflux.train.constraints import LinearConstraint, RegionalConstraint
