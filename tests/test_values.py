@@ -198,6 +198,15 @@ def test_a_driver_with_equal_values_far_outside_all_others_is_named(fill):
         warn_of_fills(values, "driver 'x'")
 
 
+@pytest.mark.parametrize("others", [[5.0], [0.0, 1.0], [-3.0, 2.5, 7.0], [280.0, 280.0 + 1e-9]])
+@pytest.mark.parametrize("fills", [[-9999.0], [1e20], [-9999.0, 1e20], [float(np.float32(-999.9))]])
+def test_a_well_known_fill_value_is_named_beside_few_other_values(fills, others):
+    values = np.array(fills + 4 * others)
+    with pytest.warns(UserWarning, match="far outside") as told:
+        warn_of_fills(values, "driver 'x'")
+    assert all(f"1 of {values.size} values are {fill:g}" in str(w.message) for fill, w in zip(fills, told, strict=True))
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -206,6 +215,11 @@ def test_a_driver_with_equal_values_far_outside_all_others_is_named(fill):
         np.r_[np.zeros(300), np.random.default_rng(0).gamma(0.5, 4, 100)],
         np.full(50, 3.0),
         np.r_[np.full(50, 3.0), [4.0, 4.0, 4.0]],
+        np.r_[np.full(50, 3.0), [3.0 + 1e-9, 4.0, 4.0, 4.0]],  # constant but for rounding
+        np.repeat([1.0, 2.0, 3.0], 50),
+        np.repeat([1.0, 2.0, 3.0, 16.0], 50),
+        np.r_[np.full(50, 0.2), np.linspace(0.25, 0.26, 9)],
+        np.linspace(-9999, 9999, 50),
         np.full(5, np.nan),
     ],
 )

@@ -173,23 +173,28 @@ def found_fill(values: np.ndarray) -> float | None:
 
 
 def warn_of_fills(values: np.ndarray, name: str) -> None:
-    """Warn of values of a driver that are equal, several and far outside all others: any finite value may be real."""
+    """Warn of a driver's fill values, and of others that are several, equal and far outside: any may be real."""
     values = values[np.isfinite(values)]
-    if values.size < 4:
-        return
-    low, high = values.min(), values.max()
-    others = values[(values != low) & (values != high)]
-    if not others.size:
-        return
-    first, last = others.min(), others.max()
-    for value, gap in ((low, first - low), (high, high - last)):
-        count = int((values == value).sum())
-        if count >= 3 and gap > 10 * max(last - first, 1e-3 * abs(first)) > 0:
+    ends = {float(end): values == end for end in (values.min(), values.max())} if values.size else {}
+    inside = ~np.logical_or.reduce(list(ends.values())) if ends else ()
+    for value, there in ends.items():
+        others = values[inside if np.any(inside) else ~there]
+        if others.size and _far_outside(value, int(there.sum()), others):
             warn(
-                f"{name}: {count} of {values.size} values are {value:g}, far outside all others ({first:g} to "
-                f"{last:g}); they are used as they are. If that is a fill value, mask it first or set "
-                f"attrs['missing_value'] = {value:g}."
+                f"{name}: {there.sum()} of {values.size} values are {value:g}, far outside all others "
+                f"({others.min():g} to {others.max():g}); they are used as they are. If that is a fill value, mask it "
+                f"first or set attrs['missing_value'] = {value:g}."
             )
+
+
+def _far_outside(value: float, count: int, others: np.ndarray) -> bool:
+    """Whether a value is no neighbour of the others; a well-known fill value needs to be less far off."""
+    first, last = float(others.min()), float(others.max())
+    gap = max(first - value, value - last)
+    if found_fill(np.array([value])) is not None:
+        return gap > 10 * (last - first)
+    classes = 100 if (others == np.round(others)).all() else 0
+    return count >= 3 and last > first and gap > max(10 * (last - first), max(abs(first), abs(last)) / 2, classes)
 
 
 def warn_of_fill(fill: float | None, name: str) -> None:
