@@ -48,7 +48,8 @@ def remove_fire(flux: xr.DataArray | xr.Dataset, fire: xr.DataArray | xr.Dataset
 
     Returns
     -------
-    DataArray like ``flux``, ``includes_fire`` 0, ``adjusted_for`` with "fire".
+    xr.DataArray or xr.Dataset
+        Like ``flux``, ``includes_fire`` 0, ``adjusted_for`` with "fire".
 
     Raises
     ------
@@ -69,7 +70,12 @@ def remove_fire(flux: xr.DataArray | xr.Dataset, fire: xr.DataArray | xr.Dataset
 
 
 def add_fire(flux: xr.DataArray | xr.Dataset, fire: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
-    """``flux + fire``: NEE with fire, which is comparable with NBE. Parameters as :func:`remove_fire`.
+    """``flux + fire``: NEE with fire, which is comparable with NBE.
+
+    Parameters
+    ----------
+    flux, fire
+        As in :func:`remove_fire`, with its other errors.
 
     Raises
     ------
@@ -89,11 +95,16 @@ def add_fire(flux: xr.DataArray | xr.Dataset, fire: xr.DataArray | xr.Dataset) -
 
 
 def remove_rivers(flux: xr.DataArray | xr.Dataset, rivers: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
-    """``flux − rivers``: without the land uptake that rivers export to the ocean.
+    """``flux − rivers``: without the land uptake that rivers export to the ocean, a smaller sink.
 
-    ``rivers`` is what rivers add to the flux between land and atmosphere, positive into the atmosphere as everything
-    here: an uptake, about −0.65 PgC yr-1 for the globe (``rivers`` of the product "gcp-inversions"). It may be constant
-    in time. Taking it out leaves a smaller sink.
+    Parameters
+    ----------
+    flux
+        As in :func:`remove_fire`, with its other errors.
+    rivers
+        What rivers add to the flux between land and atmosphere, positive into the atmosphere as everything here: an
+        uptake, about −0.65 PgC yr-1 for the globe (``rivers`` of the product "gcp-inversions"). In units per area, as
+        fire; it may be constant in time.
 
     Raises
     ------
@@ -114,6 +125,18 @@ def remove_rivers(flux: xr.DataArray | xr.Dataset, rivers: xr.DataArray | xr.Dat
 def add_rivers(flux: xr.DataArray | xr.Dataset, rivers: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
     """``flux + rivers``; the inverse of :func:`remove_rivers`.
 
+    Parameters
+    ----------
+    flux, rivers
+        As in :func:`remove_rivers`, with its other errors.
+
+    Raises
+    ------
+    ContentsError
+        The flux includes what rivers export already.
+
+    Examples
+    --------
     >>> axes = {"lat": [-45.0, 45.0], "lon": [-90.0, 90.0]}
     >>> nee = xr.DataArray(np.full((2, 2), -1.0), axes, attrs={"units": "gC m-2 yr-1", "includes_rivers": 0})
     >>> rivers = xr.DataArray(np.full((2, 2), -0.25), axes, attrs={"units": "gC m-2 yr-1"})
@@ -128,9 +151,16 @@ def adjust_fossil(
     prescribed: xr.DataArray | xr.Dataset,
     reference: xr.DataArray | xr.Dataset,
 ) -> xr.DataArray | xr.Dataset:
-    """The land flux had the inversion prescribed ``reference`` fossil emissions: ``flux + prescribed − reference``.
+    """The land flux had the inversion prescribed other fossil emissions: ``flux + prescribed − reference``.
 
     The atmosphere sees land + fossil, so what an inversion prescribes too much of one it finds too little of the other.
+
+    Parameters
+    ----------
+    flux
+        As in :func:`remove_fire`, with its other errors.
+    prescribed, reference
+        Fossil emissions that the inversion had, and that it is to have; each as the fire there.
 
     Raises
     ------

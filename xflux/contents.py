@@ -36,6 +36,13 @@ class ContentsError(ValueError):
 def contents(obj: Flux) -> dict[str, bool | None]:
     """What a flux contains by its attributes: {"fire": True | False | None, "rivers": …}; None is unknown.
 
+    Parameters
+    ----------
+    obj
+        A flux (a Dataset needs exactly one), or its attributes.
+
+    Examples
+    --------
     >>> contents({"includes_fire": 1})
     {'fire': True, 'rivers': None}
     """
@@ -63,7 +70,7 @@ def check_contents(a: Flux, b: Flux, allow: Iterable[str] | str = (), option: st
     Raises
     ------
     ContentsError
-        A difference that is not allowed; it says which side has what, and the adjustment that repairs it.
+        A difference that is not allowed: which side has what, and the adjustment that repairs it. An unknown ``allow``.
 
     Examples
     --------
@@ -90,11 +97,22 @@ def check_contents(a: Flux, b: Flux, allow: Iterable[str] | str = (), option: st
 
 
 def check_alike(a: Flux, b: Flux, allow: Iterable[str] | str = (), option: str = "allow") -> dict[str, str]:
-    """Check that ``a`` and ``b`` may be compared or combined: contents, sign and what they are per m2 of.
+    """Check that two fluxes may be compared or combined: contents, sign and what they are per m2 of.
 
-    ``allow`` names contents that may differ; errors call it by the caller's ``option``. Returns what
-    :func:`check_contents` returns; what one side does not say is unknown, never an error.
+    What one side does not say is unknown, never an error.
 
+    Parameters
+    ----------
+    a, b, allow, option
+        As in :func:`check_contents`, and so is what is returned.
+
+    Raises
+    ------
+    ContentsError
+        Contents, signs or area bases differ, or one flux contradicts itself.
+
+    Examples
+    --------
     >>> check_alike({"positive": "up"}, {"positive": "down"})
     Traceback (most recent call last):
         ...
@@ -183,6 +201,11 @@ def sign(obj: Flux) -> str | None:
     ``long_name``, ``comment`` and the like ("positive = uptake"), else its name: the field writes nee, nbe, ter and
     reco into the atmosphere, nbp and nep into the land.
 
+    Parameters
+    ----------
+    obj
+        A flux, or its attributes.
+
     Raises
     ------
     ContentsError
@@ -219,6 +242,18 @@ def check_upward(obj: Flux, role: str) -> None:
 def turned(flux: xr.DataArray) -> xr.DataArray:
     """``−flux``, with the sign that is then true in ``positive`` and without the names that were true before.
 
+    Parameters
+    ----------
+    flux
+        Any dims and units, which it keeps.
+
+    Raises
+    ------
+    ContentsError
+        Its ``standard_name`` and ``positive`` contradict each other.
+
+    Examples
+    --------
     >>> down = "surface_net_downward_mass_flux_of_carbon_dioxide_expressed_as_carbon_due_to_all_land_processes"
     >>> nbp = xr.DataArray([1.0], dims="x", name="nbp", attrs={"units": "gC m-2 d-1", "standard_name": down})
     >>> turned(nbp).values, turned(nbp).attrs, turned(nbp).name

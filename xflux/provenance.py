@@ -139,6 +139,15 @@ def versions() -> dict[str, str]:
 def stamp(call: str, inputs: dict | None = None) -> str:
     """JSON text for ``attrs["provenance"]``: the call, its inputs and the versions (no clock, so that runs repeat).
 
+    Parameters
+    ----------
+    call
+        What was called, as one would write it.
+    inputs
+        What it was given, by name; JSON as far as it goes, else text.
+
+    Examples
+    --------
     >>> json.loads(stamp("aggregate_regions(regions='reccap2')"))["call"]
     "aggregate_regions(regions='reccap2')"
     """

@@ -36,6 +36,11 @@ class ValuesError(ValueError):
 def decoded(da: xr.DataArray) -> xr.DataArray:
     """Real numbers in the machine's byte order, NaN where the attributes declare a value missing. Lazy.
 
+    Parameters
+    ----------
+    da
+        Any dims and type.
+
     Raises
     ------
     ValuesError
@@ -121,6 +126,11 @@ def in_memory(da: xr.DataArray) -> bool:
 
 def checked(da: xr.DataArray) -> xr.DataArray:
     """:func:`decoded`, and refuse fill values that nobody declared: at once in memory, at compute where it is lazy.
+
+    Parameters
+    ----------
+    da
+        As in :func:`decoded`, with its errors.
 
     Raises
     ------

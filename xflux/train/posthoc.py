@@ -34,11 +34,10 @@ def regional_integrals(model: FluxModel, constraint: RegionalConstraint, draws: 
     -------
     xarray.Dataset
         ``full (member, region, step)`` in PgC month-1 (an annual step: of its mean month), the steps' ``year`` and
-        ``month`` as far as the target has them, with ``bridge`` for a
-        constraint by bridge (its own, also where training has fitted it anew: ``history`` has that one's gap),
-        ``sampled`` (mean of the draws) and ``sampled_std`` (of one draw), and
-        ``strata_std (member, region, step)``, the area-weighted spatial standard deviation of the monthly amount
-        within the regions, gC m-2.
+        ``month`` as far as the target has them, and ``strata_std (member, region, step)``, the area-weighted spatial
+        standard deviation of the monthly amount within the regions, gC m-2; for a constraint by bridge ``bridge`` (its
+        own, also where training has fitted it anew: ``history`` has that one's gap); with ``draws`` ``sampled`` (their
+        mean) and ``sampled_std`` (of one draw).
 
     Examples
     --------

@@ -9,10 +9,16 @@ from xflux.units.registry import CHARACTERS, UnitsError, measured, read
 def factor(source: str | Units, target: str | Units) -> float:
     """The number that turns values in ``source`` into values in ``target``.
 
+    Parameters
+    ----------
+    source, target
+        Units as :func:`parse` reads them.
+
     Raises
     ------
     UnitsError
-        Different kinds of quantity (gC and gram, per area and not), or a month or year against anything but itself.
+        An unknown unit, different kinds of quantity (gC and gram, per area and not), or a month or year against
+        anything but itself.
 
     Examples
     --------
@@ -54,10 +60,13 @@ _WATER = ("1", "g / gH2O", "gH2O / g", "m**3 / (1e6 * g)", "1e6 * g / m**3", "m*
 
 
 def conversion(source: str, target: str) -> tuple[float, float]:
-    """(scale, offset) that turn values of a driver in ``source`` into values in ``target``.
+    """(scale, offset) that turn values of a driver in ``source`` into values in ``target``: values · scale + offset.
 
-    Drivers are what :func:`parse` knows, and temperatures, pressures, fractions and percent; a mass of water per area
-    is its depth.
+    Parameters
+    ----------
+    source, target
+        What :func:`parse` knows, and temperatures, pressures, fractions and percent; a mass of water per area is its
+        depth.
 
     Raises
     ------
@@ -86,8 +95,15 @@ def conversion(source: str, target: str) -> tuple[float, float]:
 
 
 def same(given: str, expected: str) -> bool:
-    """Whether values in a ``given`` unit are those in the ``expected`` one; unknown spellings are compared as text.
+    """Whether values in one unit are those in another; unknown spellings are compared as text.
 
+    Parameters
+    ----------
+    given, expected
+        Units as in :func:`conversion`.
+
+    Examples
+    --------
     >>> same("K", "degC"), same("W m-2", "W/m2"), same("C", "degC"), same("kg m-2 d-1", "mm d-1")
     (False, True, True, True)
     """

@@ -10,10 +10,19 @@ from xflux.units.registry import UnitsError
 
 
 def is_flux(text: str, attrs: Mapping | None = None, substances: tuple[str, ...] = CARBON_SUBSTANCES) -> bool:
-    """Whether the unit is an amount per time, with or without per area; carbon only unless ``substances`` says more.
+    """Whether a unit is an amount per time, with or without per area.
 
-    The ``attrs`` beside it may say what a bare mass is of.
+    Parameters
+    ----------
+    text
+        The unit; one that cannot be read is none of a flux.
+    attrs
+        Of its variable: they may say what a bare mass is of.
+    substances
+        What counts: "C", "CO2", "mol" (carbon all three), "water", "energy".
 
+    Examples
+    --------
     >>> is_flux("gC m-2 d-1"), is_flux("PgC"), is_flux("W m-2"), is_flux("W m-2", substances=("energy",))
     (True, False, False, True)
     """
@@ -27,13 +36,20 @@ def is_flux(text: str, attrs: Mapping | None = None, substances: tuple[str, ...]
 def flux_variables(ds: xr.Dataset, substances: tuple[str, ...] | None = None) -> list[Hashable]:
     """Names of a Dataset's fluxes by their units: of carbon, or, where it has none, of water and energy.
 
-    ``substances`` ("C", "CO2", "mol", "water", "energy") names others.
-
     An amount without a time ("gC m-2") is a flux, the amount of each step, where CF says "time: sum", or says nothing
     of time and the variable is named as a flux (nee, gpp, "… exchange"); otherwise it is a stock. Cell areas and
     fractions are none, nor are uncertainties: by name (``*_sd``, ``*_unc``, ``sigma_*``, …), by long name, by CF's
     ``standard_error``, ``cell_methods`` or ``ancillary_variables``.
 
+    Parameters
+    ----------
+    ds
+        Any Dataset.
+    substances
+        Others, as in :func:`is_flux`.
+
+    Examples
+    --------
     >>> ds = xr.Dataset({"nee": ((), 1.0, {"units": "gC m-2 d-1"}), "nee_sd": ((), 1.0, {"units": "gC m-2 d-1"})})
     >>> flux_variables(ds)
     ['nee']
@@ -91,8 +107,15 @@ def _is_amount(da: xr.DataArray, substances: tuple[str, ...]) -> bool:
 
 
 def amounts_left_out(ds: xr.Dataset, substances: tuple[str, ...] = CARBON_SUBSTANCES) -> str:
-    """What to say where a Dataset has amounts of ``substances`` without a time, maybe stocks; "" where it has none.
+    """What to say where a Dataset has amounts without a time, maybe stocks; "" where it has none.
 
+    Parameters
+    ----------
+    ds, substances
+        As in :func:`flux_variables`.
+
+    Examples
+    --------
     >>> amounts_left_out(xr.Dataset({"csoil": ((), 1.0, {"units": "gC m-2"})}))[:41]
     " 'csoil' is an amount without a time, a s"
     """

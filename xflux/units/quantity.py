@@ -8,9 +8,9 @@ from functools import lru_cache
 from xflux.units.registry import UnitsError, read, refuse
 
 CARBON_SUBSTANCES = ("C", "CO2", "mol")
+"""The substances that count as carbon."""
 _AMOUNTS = {"water": "PgH2O", "energy": "ZJ"}
 _DENSITIES = {"PgC": "gC m-2", "PgH2O": "gH2O m-2", "ZJ": "MJ m-2"}
-"""The substances that count as carbon."""
 
 
 def usual_amount(attrs: Mapping) -> str:
