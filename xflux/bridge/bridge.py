@@ -66,10 +66,22 @@ class Bridge:
     def operator(self, regions: Sequence[str] | None = None) -> xr.Dataset:
         """The bridge as arrays, for a program that runs a model at the pixels only (Eq. 7).
 
-        Dataset with ``weight`` (region, pixel) PgC month-1 per gC m-2 d-1, ``intercept`` (region,) PgC month-1, and
-        ``lat``, ``lon`` (pixel) without repetition: integral = (weight @ nee + intercept) · days / 30.436875 (the
-        last factor only where ``month_lengths``). ``regions`` chooses and orders the regions; an unknown one raises
-        ValueError.
+        Parameters
+        ----------
+        regions
+            Which, and in what order; None: all.
+
+        Returns
+        -------
+        xr.Dataset
+            ``weight`` (region, pixel) PgC month-1 per gC m-2 d-1, ``intercept`` (region,) PgC month-1, and ``lat``,
+            ``lon`` (pixel) without repetition: integral = (weight @ nee + intercept) · days / 30.436875 (the last
+            factor only where ``month_lengths``).
+
+        Raises
+        ------
+        ValueError
+            A region that the bridge has not.
 
         Examples
         --------
@@ -101,14 +113,26 @@ class Bridge:
     def predict(
         self, da: xr.DataArray | xr.Dataset, var: str | None = None, *, area_basis: str | None = None
     ) -> xr.DataArray:
-        """Regional integrals from the contributing pixels alone: (…, time, region), PgC month-1 (PgH2O, ZJ); lazy.
+        """Regional integrals from the contributing pixels alone; lazy.
 
-        ``da`` is the same kind of flux in any unit per area and time, monthly or finer (averaged to months first); the
-        prediction of the mean month, intercept included, is multiplied by the month's true length / 30.436875.
-        Of a month that a daily series covers in part only the days that are there count, as in ``aggregate_regions``.
-        Annual steps give the amount of each year, in PgC yr-1; without a time dim the prediction is that of the mean
-        month. A pixel that is NaN makes its region NaN. Of a Dataset ``var`` is the flux, where it has several;
-        ``area_basis`` says what the flux is per m2 of, where it does not itself.
+        The prediction of the mean month, intercept included, is multiplied by the month's true length / 30.436875. Of a
+        month that a daily series covers in part only the days that are there count, as in ``aggregate_regions``. A
+        pixel that is NaN makes its region NaN.
+
+        Parameters
+        ----------
+        da
+            (…, time, lat, lon): the same kind of flux in any unit per area and time, monthly or finer (averaged to
+            months first), or annual; without a time dim it is the mean month's.
+        var
+            The flux of a Dataset that has several.
+        area_basis
+            "land" or "cell", what the flux is per m2 of, where it does not say so itself.
+
+        Returns
+        -------
+        xr.DataArray
+            (…, time, region) PgC month-1 (PgH2O, ZJ); of annual steps the amount of each year, PgC yr-1.
 
         Raises
         ------
@@ -173,13 +197,23 @@ class Bridge:
         land_fraction: xr.DataArray | None = None,
         area_basis: str | None = None,
     ) -> xr.DataArray:
-        """The full integrals that :meth:`predict` approximates, from every pixel: (…, time, region) in PgC month-1.
+        """The full integrals that :meth:`predict` approximates, from every pixel.
 
-        They are those of ``aggregate_regions``: a day or month that a cell lacks adds nothing. Annual steps give
-        PgC yr-1.
-        On the grid of the fit nothing more is needed; on another one the named region set is drawn anew, and a mask
-        or ``land_fraction`` has to be given on that grid, as ``regions``, or ValueError says so. ``da``, ``var`` and
-        ``area_basis`` are as in :meth:`predict`.
+        They are those of ``aggregate_regions``: a day or month that a cell lacks adds nothing.
+
+        Parameters
+        ----------
+        da, var, area_basis
+            As in :meth:`predict`, and so are the dims and units of what is returned.
+        regions, land_fraction
+            On another grid than the fit's: those of the fit on that grid, where they were arrays. A named set is drawn
+            anew.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`predict`, but for the distance of pixels; another grid, and no ``regions`` or ``land_fraction``
+            for it.
 
         Examples
         --------
@@ -228,7 +262,7 @@ class Bridge:
         da, var, regions, land_fraction, area_basis
             As in :meth:`full`, with its errors.
         threshold
-            The R² at which a link holds.
+            The R² at which a link holds; None: 0.1 below what the fit reached (at most the R² asked for).
         warn
             Whether to warn of broken links.
 
@@ -237,9 +271,8 @@ class Bridge:
         xr.Dataset
             By region, over all months and members: ``r2`` (1 − SSE/SST, so that an offset counts), ``slope`` of
             bridged against full, ``bias`` and ``rmse`` of bridged − full (PgC month-1), ``full`` and ``bridged``
-            means, ``n``, and ``holds``: r2 ≥ ``threshold``, by default 0.1 below the R² that the fit reached (at most
-            the R² asked for). A constant region holds while it stays within 1 % of its integral; a region without
-            pixels has nothing that could hold: False, without a warning.
+            means, ``n``, and ``holds``: r2 ≥ ``threshold``. A constant region holds while it stays within 1 % of its
+            integral; a region without pixels has nothing that could hold: False, without a warning.
 
         Warns
         -----
@@ -258,9 +291,22 @@ class Bridge:
         return diagnose(self.regions, self.attrs, self.predict(da, var, area_basis=area_basis), full, threshold, warn)
 
     def composition(self, pft: xr.DataArray) -> xr.Dataset:
-        """Plant types ``pft`` (lat, lon | pft, lat, lon) of the contributing pixels and of the land (Fig. B3, B4).
+        """Plant types of the contributing pixels and of the land (Fig. B3, B4).
 
-        A Dataset by region and in all: :func:`xflux.bridge.composition`, with its errors.
+        Parameters
+        ----------
+        pft
+            Classes (lat, lon), or shares (pft, lat, lon).
+
+        Returns
+        -------
+        xr.Dataset
+            By region and in all, as of :func:`xflux.bridge.composition`.
+
+        Raises
+        ------
+        ValueError
+            Other dims; pixels farther than half a cell from the map's nearest cell.
 
         Examples
         --------
@@ -276,7 +322,15 @@ class Bridge:
     def plot(self, ax: Any = None, **kwargs: Any) -> Any:
         """Map of the contributing pixels, sized by weight, on the regions' cells; returns the axes.
 
-        ``ax`` and ``kwargs`` go to :func:`xflux.plot.bridge`; ImportError without matplotlib.
+        Parameters
+        ----------
+        ax, **kwargs
+            Those of :func:`xflux.plot.bridge`.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
 
         Examples
         --------
@@ -291,7 +345,19 @@ class Bridge:
         return plot.bridge(self.pixels, ax=ax, **kwargs)
 
     def plot_diagnosis(self, da: xr.DataArray | xr.Dataset, var: str | None = None, ax: Any = None) -> Any:
-        """Bridged against full integrals of ``da`` (or its ``var``), a colour per region; returns the axes ``ax``.
+        """Bridged against full integrals, a colour per region; returns the axes.
+
+        Parameters
+        ----------
+        da, var
+            As in :meth:`full`, with its errors.
+        ax
+            Axes to draw on; by default new ones.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
 
         Examples
         --------
@@ -305,7 +371,12 @@ class Bridge:
         return plot_diagnosis(self.diagnose(da, var, warn=False), self.predict(da, var), self.full(da, var), ax)
 
     def save(self, path: str | Path) -> None:
-        """Write the bridge to one netCDF file, ``path``; :func:`load_bridge` reads it, and its example shows both.
+        """Write the bridge to one netCDF file; the example of :func:`load_bridge` shows both.
+
+        Parameters
+        ----------
+        path
+            A new file, or that of a bridge, which is replaced.
 
         Raises
         ------
@@ -345,8 +416,20 @@ def _extent(da: xr.DataArray) -> str:
 
 
 def load_bridge(path: str | Path) -> Bridge:
-    """Read a bridge that :meth:`Bridge.save` wrote.
+    """Read a bridge.
 
+    Parameters
+    ----------
+    path
+        A file that :meth:`Bridge.save` wrote.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No file; a damaged one, of another version, or of something else.
+
+    Examples
+    --------
     >>> import tempfile
     >>> from xflux.bridge import fit_bridge
     >>> scale = xr.DataArray([[9.0, 0.1], [0.1, 0.1]], {"lat": [5.0, -5.0], "lon": [0.0, 10.0]})

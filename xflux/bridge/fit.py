@@ -36,8 +36,21 @@ _log = logging.getLogger("xflux.bridge")
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How a bridge is fitted; the fields are the keyword arguments of :func:`fit_bridge`.
+    """How a bridge is fitted.
 
+    Parameters
+    ----------
+    r2, seed, window, normalise, candidates, clusters, landmarks, positive, refit, target, month_lengths, folds
+        As in :func:`fit_bridge`.
+
+    Raises
+    ------
+    ValueError
+        ``r2`` is not between 0 and 1, ``target`` is unknown, ``window`` is negative, or there are fewer than 2
+        ``candidates``, ``landmarks`` or ``folds``.
+
+    Examples
+    --------
     >>> FitOptions().r2, FitOptions().candidates
     (0.95, 300)
     >>> FitOptions(r2=1.0)
@@ -96,12 +109,12 @@ def fit_bridge(
 
     Parameters
     ----------
-    da
+    da, var
         A gridded flux of carbon, water or energy per area and time; every dim but lat and lon is a sample (time,
         member × month, …). Shorter than monthly steps are averaged to months first. A Dataset: one flux, or ``var``.
-    regions
-        A name, mask, fractions, polygons or weights, as in :func:`xflux.regions.aggregate_regions`, of which the target
-        is made, with ``land_fraction`` and ``area_basis``.
+    regions, land_fraction, area_basis
+        A name, mask, fractions, polygons or weights, of which the target is made; all three as in
+        :func:`xflux.regions.aggregate_regions`.
     r2
         The training R² (1 − SSE/SST) at which α stops.
     seed
@@ -118,7 +131,8 @@ def fit_bridge(
     refit
         Least squares on the selected pixels, without the Lasso's shrinkage (``r2`` is then above the target).
     target
-        "anomalies": R² of the deseasonalised fluxes has to reach ``r2``, since a seasonal cycle alone may pass.
+        "anomalies": R² of the deseasonalised fluxes has to reach ``r2``, since a seasonal cycle alone ("flux") may
+        pass.
     month_lengths
         True: integrals and pixels as mean rates, predictions times the month's length. False: the paper's literal form,
         the integral of a month regressed on its mean rate.
@@ -131,6 +145,12 @@ def fit_bridge(
     Returns
     -------
     Bridge
+
+    Raises
+    ------
+    ValueError
+        No flux, or several and no ``var``; no dim of samples; samples that are no months; too few years for
+        "anomalies"; an option as in :class:`FitOptions`; regions as in :func:`xflux.regions.aggregate_regions`.
 
     Warns
     -----

@@ -41,7 +41,7 @@ def bridge_stability(
     target: str = "flux",
     month_lengths: bool = True,
 ) -> xr.Dataset:
-    """Fit the bridge on ``trials`` random stratified draws and count how often every pixel is selected.
+    """Fit the bridge on random stratified draws and count how often every pixel is selected.
 
     Clusters are found once; a trial draws candidates within them (the number of :func:`fit_bridge`, at most half of
     the region's pixels, so that small regions vary too) and follows the Lasso path to ``r2``. A trial's draw depends on
@@ -49,8 +49,12 @@ def bridge_stability(
 
     Parameters
     ----------
-    da, regions, r2, seed, land_fraction, var, area_basis, window, normalise, candidates, clusters, landmarks
-        As in :func:`fit_bridge`, with its errors; so are ``positive``, ``target`` and ``month_lengths``.
+    da, regions, r2, seed, land_fraction, var, area_basis
+        As in :func:`fit_bridge`, with its errors.
+    window, normalise, candidates, clusters, landmarks, positive, target, month_lengths
+        These too.
+    trials
+        Draws for each region.
     path
         A file that keeps what is done, rewritten after every batch: called again, the work goes on from there, also
         to a larger number of trials. A file of other data or options is refused.
@@ -63,6 +67,13 @@ def bridge_stability(
         ``count`` and ``drawn`` (lat, lon): trials in which the pixel was selected, and in which it was a candidate
         (cells of several regions add up; NaN where no region has a usable pixel); ``frequency`` = count / drawn; by
         ``region``: ``n_pixels`` (mean), ``n_pixels_std``, ``reached`` (share of the trials that reached ``r2``).
+
+    Raises
+    ------
+    ValueError
+        Fewer than one trial or batch; a file of other data or options, or with more trials.
+    FileExistsError
+        Something else is at ``path``.
 
     Examples
     --------
