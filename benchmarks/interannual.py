@@ -4,7 +4,7 @@ Runs `examples/interannual/study.toml` once a seed into OUT/seed_N (what is done
 range over the seeds: annual anomalies against the inversions' mean, and means, seasonal cycles and towers, in the years
 of training and in those that no model saw. Then what must hold of the best variant in the unseen years, with what came
 out: of the mean over seeds, and of each seed. At the towers it is said twice: by the epoch that each member was
-delivered with, which held-out towers helped to choose, and by an epoch that the other members chose. What it means is in
+delivered with, which held-out towers helped to choose, and by one that the other members chose. What it means is in
 docs/interannual.md. A seed takes about seven minutes of one core.
 
 At last, why one region is harder than another: how far the inversions agree on its years, two by two, and how likely
