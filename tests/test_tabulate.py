@@ -13,6 +13,17 @@ from xflux.tabulate import budget
 from xflux.tabulate.files import expanded, named_files, regions_of
 
 
+def test_a_flux_without_units_is_what_is_said_to_be_missing(folder):
+    ds = made().to_dataset().assign(orography=made()[0].drop_attrs(), nbe_sd=made().drop_attrs())
+    del ds["nbe"].attrs["units"]
+    ds.to_netcdf("mine.nc")
+    with pytest.raises(ValueError, match=r"'nbe' has no units: if it is the flux, say them, as ds\['nbe'\]"):
+        budget("mine.nc")
+    for call in (lambda: ds.flux.aggregate_regions("reccap2"), ds.flux.annual, ds.flux.trend):
+        with pytest.raises(ValueError, match="'nbe' has no units"):
+            call()
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

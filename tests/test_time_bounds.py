@@ -463,11 +463,30 @@ def test_what_comes_back_is_written_without_a_warning(tmp_path, calendar):
             np.testing.assert_array_equal(step_days(standardise(again)), [31, 28])
 
 
-@pytest.mark.parametrize(("operator", "what"), [("seassum", "92 days"), ("ymonsum", "years"), ("ydaysum", "years")])
+@pytest.mark.parametrize("months", [[7], [1, 7], [2, 3, 9]])
+def test_months_that_cdo_picked_out_of_every_year_are_no_years(months):
+    time = pd.date_range("2001-01-01", periods=48, freq="MS") + pd.Timedelta("14D")
+    ds = flux(time).to_dataset().sel(time=time.month.isin(months))
+    said = ds.assign_attrs(history=f"Sun: cdo -O -selmon,{','.join(map(str, months))} in.nc out.nc\nSat: made")
+    np.testing.assert_array_equal(step_days(standardise(said)), ds.time.dt.days_in_month)
+    daily = flux(pd.date_range("2001-07-01", periods=31)).to_dataset().assign_attrs(said.attrs)
+    np.testing.assert_array_equal(step_days(standardise(daily)), 1)
+
+
+def test_one_month_a_year_whose_bounds_are_gone_is_told():
+    da = flux(pd.date_range("2001-07-16", periods=3, freq="12MS") + pd.Timedelta("15D"))
+    da["time"].attrs["bounds"] = "time_bnds"
+    with pytest.warns(UserWarning, match="2001-08-16 is taken for the step from 2001-01-01 to 2002-01-01"):
+        standardise(da)
+
+
+@pytest.mark.parametrize(
+    ("operator", "what"), [("yearsum", "92 days"), ("seassum", "92 days"), ("ymonsum", "years"), ("ydaysum", "years")]
+)
 def test_sums_of_which_only_the_history_tells(operator, what):
     time = pd.date_range("2001-01-01", periods=4, freq="3MS")
-    ds = flux(time) if operator == "seassum" else flux(START)
-    ds = bounded(time, time, time + pd.DateOffset(months=3)) if operator == "seassum" else ds.to_dataset()
+    ds = flux(time) if what == "92 days" else flux(START)
+    ds = bounded(time, time, time + pd.DateOffset(months=3)) if what == "92 days" else ds.to_dataset()
     said = ds.assign_attrs(history=f"Sat Nov 28 2026: cdo -O {operator} in.nc out.nc\nFri: cdo monmean a b")
     for convert in (lambda ds: ds.flux.convert_units("gC m-2"), lambda ds: ds.flux.annual(complete=False)):
         with pytest.raises(ValueError, match=f"summed over .*{what} .* history"):

@@ -16,6 +16,7 @@ import xarray as xr
 from xflux.temporal import mean_by
 from xflux.temporal.bounds import dates_within
 from xflux.temporal.calendar import AXES, month_lengths, month_of_day
+from xflux.temporal.dates import written
 from xflux.units import same
 
 FINEST = ("time", "dayofyear", "month")
@@ -102,7 +103,7 @@ def _counted(coord: xr.DataArray, axis: str) -> xr.DataArray:
     last = max(_LENGTHS[axis])
     if coord.dtype.kind not in "iuf" or not bool(((coord >= 1) & (coord <= last) & (coord % 1 == 0)).all()):
         raise ValueError(
-            f"the coordinate {axis!r} goes from {coord.values[0]} to {coord.values[-1]}; expected whole "
+            f"the coordinate {axis!r} goes from {' to '.join(map(written, coord.values[[0, -1]]))}; expected whole "
             f"numbers from 1 to {last}: set it with grid.assign_coords({axis}=…)"
         )
     return coord
@@ -136,8 +137,8 @@ def requested(grid: xr.Dataset, time: Any, has_time: bool) -> xr.DataArray:
         try:
             coord = grid["time"].sel(time=time)
         except KeyError as error:
-            ends = grid["time"].values[[0, -1]]
-            raise ValueError(f"predict: time={time!r} is not in the drivers' time, {ends[0]} to {ends[1]}") from error
+            ends = " to ".join(map(written, grid["time"].values[[0, -1]]))
+            raise ValueError(f"predict: time={time!r} is not in the drivers' time, {ends}") from error
         coord = coord if coord.ndim else coord.expand_dims("time")
     elif isinstance(time, xr.DataArray):
         coord = time if time.ndim else time.expand_dims("time")

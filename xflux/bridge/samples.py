@@ -31,7 +31,7 @@ def flux_variable(obj: xr.DataArray | xr.Dataset, var: str | None = None) -> str
     if len(found) != 1:
         raise ValueError(
             f"a bridge needs exactly one flux variable; the Dataset has {found or 'none'} among {list(obj.data_vars)}. "
-            "Give var=, or pass the DataArray."
+            "Give var=, or pass the DataArray." + units.left_out(obj)
         )
     return found[0]
 

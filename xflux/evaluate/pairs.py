@@ -10,7 +10,7 @@ from xflux.contents import check_alike, check_sign
 from xflux.temporal import standardise
 from xflux.temporal.riding import on_real_dates
 from xflux.temporal.steps import carried, known_steps, stamped_at_starts
-from xflux.units import factor, flux_variables
+from xflux.units import factor, flux_variables, left_out
 from xflux.values import checked
 
 SNAP = 1e-4  # labels of other dims than lat and lon that are this close are the same (float32 files)
@@ -46,7 +46,7 @@ def one_flux(obj: xr.DataArray | xr.Dataset, role: str) -> xr.DataArray:
     obj = standardise(obj)
     names = flux_variables(obj)
     if len(names) != 1:
-        raise ValueError(f"{role} is a Dataset with the flux variables {names}: select one of them")
+        raise ValueError(f"{role} is a Dataset with the flux variables {names}: select one of them." + left_out(obj))
     return carried(checked(obj[names[0]]), known_steps(obj))
 
 

@@ -22,7 +22,7 @@ from xflux.temporal.calendar import AXES
 from xflux.temporal.convert import check_not_summed, to_amounts, valid_share, variable_of, with_bounds
 from xflux.temporal.riding import in_real_dates
 from xflux.temporal.steps import Steps, stamped_at_starts, steps_of
-from xflux.units import CARBON_SUBSTANCES, UnitsError, amounts_left_out, factor, flux_variables, parse, usual_amount
+from xflux.units import CARBON_SUBSTANCES, UnitsError, factor, flux_variables, left_out, parse, usual_amount
 from xflux.values import decoded, warn
 
 _VALID = {"units": "1", "long_name": "share of the region's weight and of the step's time that is valid"}
@@ -107,7 +107,7 @@ def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global,
         listed = {name: da.attrs.get("units") for name, da in ds.data_vars.items()}
         raise ValueError(
             f"the Dataset has no gridded flux{f' for {target!r}' if target else ''}: its variables and their units are "
-            f"{listed}." + amounts_left_out(ds, kinds or CARBON_SUBSTANCES)
+            f"{listed}." + left_out(ds, kinds or CARBON_SUBSTANCES)
         )
     if "region" in names:
         raise ValueError("the flux 'region' has the name of the result's dim: rename it, e.g. ds.rename(region='nee').")

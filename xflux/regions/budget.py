@@ -19,7 +19,7 @@ from xflux.temporal.axis import with_steps
 from xflux.temporal.calendar import AXES
 from xflux.temporal.convert import own_riding, valid_share, variable_of
 from xflux.temporal.steps import known_steps, steps_of
-from xflux.units import UnitsError, flux_variables, parse, usual_amount
+from xflux.units import UnitsError, flux_variables, left_out, parse, usual_amount
 from xflux.values import warn
 
 Periods = Iterable[tuple[int, int]] | Mapping[str, tuple[int, int]]
@@ -143,7 +143,7 @@ def flux_of(obj: xr.DataArray | xr.Dataset, var: Hashable | None) -> tuple[xr.Da
         return obj.rename({name: c for name, c in own_riding(obj).items() if c not in obj.coords}), obj
     names = [var] if var is not None else flux_variables(obj)
     if len(names) != 1:
-        raise ValueError(f"a budget is of one flux, but the Dataset has {names or 'none'}; give var=.")
+        raise ValueError(f"a budget is of one flux, but the Dataset has {names or 'none'}; give var=." + left_out(obj))
     inherited = {key: value for key, value in obj.attrs.items() if key == "area_basis"}
     da = variable_of(obj, names[0])
     return da.assign_attrs(inherited | da.attrs), obj

@@ -13,7 +13,7 @@ from xflux.cells import standardise
 from xflux.contents import check_contents, check_sign, sign
 from xflux.regions.budget import Periods, budget_of_years, flux_of, units_per_year, yearly_integrals
 from xflux.tabulate.files import named_files, open_named, regions_of
-from xflux.units import flux_variables
+from xflux.units import flux_variables, left_out
 
 _MEMBERS = re.compile(
     r"member|inversion|reali[sz]ation|ensemble|model|number|site_fold|version|product|experiment", re.IGNORECASE
@@ -123,7 +123,8 @@ def _flux_in(ds: xr.Dataset, var: str | None, product: str) -> tuple[xr.DataArra
         raise ValueError(f"{product} has no variable {var!r}; its fluxes are {_listed(ds, found)}. Give var=.")
     if var is None and len(found) != 1:
         listed = _listed(ds, found or list(ds.data_vars))
-        raise ValueError(f"{product} has {len(found) or 'no'} fluxes, of {listed}: name the one that is meant, var=.")
+        what = ": name the one that is meant, var=." if found else "." + left_out(ds)
+        raise ValueError(f"{product} has {len(found) or 'no'} fluxes, of {listed}{what}")
     da, source = flux_of(ds, var if var is not None else found[0])
     da = da.squeeze([d for d in da.dims if da.sizes[d] == 1 and not _MEMBERS.search(str(d)) and d not in _AXES])
     strange = [d for d in da.dims if d not in _AXES and not _MEMBERS.search(str(d))]

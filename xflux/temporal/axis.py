@@ -11,7 +11,7 @@ from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_YEAR, Calendar
 from xflux.temporal.dates import decode, plain, written
 from xflux.temporal.riding import RIDING, STAMP, ridden_edges, ridden_months
 from xflux.temporal.stamps import inferred_steps
-from xflux.temporal.steps import Steps, known_steps
+from xflux.temporal.steps import Steps, carried, known_steps, steps_between
 from xflux.values import warn
 
 _NAMES = re.compile(r"(valid_|forecast_|obs_)?(time|date)s?(_?(counter|axis|centered|instant))?|t|datetime", re.I)
@@ -20,8 +20,9 @@ _YEARLY = ("month", "dayofyear")
 _OPTIONS = r"\bcdo\s+(?:-[fPbzkgt]\s*\S+\s+|-\w\s+|--\S+\s+)*-?"
 _DAYS_OF_CDO = re.compile(_OPTIONS + r"yday(mean|avg)\b")
 """In a history: the first operator is one that writes the days of its last year, without bounds."""
-_SUM_OF_CDO = re.compile(_OPTIONS + r"(?:(y|dhour)\w*|hour|day|mon|year|seas|tim|timsel|run)sum\b")
+_SUM_OF_CDO = re.compile(_OPTIONS + r"(?:(y(?!ear)|dhour)\w*|hour|day|mon|year|seas|tim|timsel|run)sum\b")
 """In the last line of a history, which is its first: a sum over time, of which ``cell_methods`` may not tell."""
+_MONTHS_OF_CDO = re.compile(r"\bcdo\b.*\bsel(?:mon|month),([\d,]+)")
 
 
 def standardise(obj: xr.DataArray | xr.Dataset, lengths: bool = True) -> xr.DataArray | xr.Dataset:
@@ -167,7 +168,8 @@ def _bounded(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray | xr.Dataset,
         return _as_climatology(obj, *dim), None
     found = known_steps(obj)
     if found is None:
-        return _without_bounds(obj), None
+        obj = _without_bounds(obj)
+        return obj, known_steps(obj)
     if isinstance(obj, xr.DataArray) or ridden_edges(obj) is not None or ridden_months(obj) is not None:
         return obj, found
     raw, own = raw_bounds(obj), as_bounds(obj["time"], found.start, found.stop, found.calendar).values
@@ -180,20 +182,31 @@ def _without_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset
         obj = obj.drop_vars(name)
     elif (name := obj["time"].attrs.get("bounds")) and obj["time"].attrs.get("stamp") != STAMP:
         _say_what_is_open(obj["time"], name)
+    obj = carried(obj, _picked_months(obj))
     if "bounds" not in obj["time"].attrs:
         return obj
     attrs = {key: value for key, value in obj["time"].attrs.items() if key != "bounds"}
     return obj.assign_coords(time=obj["time"].drop_attrs().assign_attrs(attrs))
 
 
+def _picked_months(obj: xr.DataArray | xr.Dataset) -> Steps | None:
+    """The months that CDO picked out of every year, as the history says, where the stamps alone would be years."""
+    picked = [set(map(int, re.findall(r"\d+", text))) for text in _MONTHS_OF_CDO.findall(str(obj.attrs.get("history")))]
+    calendar = Calendar.of(np.asarray(obj["time"].values)) if picked else None
+    number = calendar.month(calendar.ticks(obj["time"].values)) if picked else np.array([])
+    if number.size < 2 or set((number % 12 + 1).tolist()) not in picked or np.diff(number).min() < 1:
+        return None
+    return steps_between(calendar.dates(calendar.start(number)), calendar.dates(calendar.start(number + 1)))
+
+
 def _say_what_is_open(time: xr.DataArray, name: str) -> None:
-    """Warn where a stamp on the edge of its step could be its start or its end."""
+    """Warn where a stamp on the edge of its step could be its start or its end; one a year could be a month's too."""
     try:
         start, stop, calendar = inferred_steps(time)
     except ValueError:
         return
     past = (calendar.ticks(np.asarray(time.values)) - start) / (stop - start)
-    if ((past > 0.2) & (past < 0.8)).all():
+    if (abs(past - 0.5) < (0.02 if (stop - start).min() > 300 * DAY else 0.3)).all():
         return
     warn(
         f"time says that its bounds are in {name!r}, which is not here (a DataArray cannot carry it): "

@@ -13,7 +13,7 @@ from xflux.temporal.bounds import carried_steps, time_bounds
 from xflux.temporal.calendar import MEAN_YEAR
 from xflux.temporal.riding import MONTHS, STAMP, of_several_calendars
 from xflux.temporal.steps import Given, Steps, carried, needed_steps, of_years, steps_of
-from xflux.units import CARBON_SUBSTANCES, Units, UnitsError, amounts_left_out, factor, flux_variables, parse
+from xflux.units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_variables, left_out, parse
 from xflux.values import RANGES, checked, warn
 
 _PERIODS = {"MS": "month", "ME": "month", "M": "month", "YS": "year", "YE": "year", "Y": "year"}
@@ -318,7 +318,7 @@ def each_flux(obj: xr.DataArray | xr.Dataset, function: Callable) -> xr.DataArra
     if not names:
         raise ValueError(
             f"no variable of this Dataset is a flux (e.g. 'gC m-2 d-1') with a time: {_described(obj)}{of_years(obj)}."
-            + amounts_left_out(obj)
+            + left_out(obj)
         )
     results = {}
     for name in names:
@@ -391,8 +391,7 @@ def convert_units(obj: xr.DataArray | xr.Dataset, units: str) -> xr.DataArray | 
     names = flux_variables(obj, CARBON_SUBSTANCES if substance in CARBON_SUBSTANCES else (substance,))
     if not names:
         raise UnitsError(
-            f"no variable of this Dataset is a flux that converts to {units!r}: {_described(obj)}."
-            + amounts_left_out(obj)
+            f"no variable of this Dataset is a flux that converts to {units!r}: {_described(obj)}." + left_out(obj)
         )
     needed = any(_needs_lengths(obj[name], units) for name in names)
     obj, given = with_steps(obj) if needed else (standardise(obj, lengths=False), None)

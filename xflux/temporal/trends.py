@@ -7,7 +7,7 @@ from xflux.temporal.averages import whole_years
 from xflux.temporal.axis import with_steps
 from xflux.temporal.convert import own_riding, variable_of
 from xflux.temporal.steps import Steps
-from xflux.units import flux_variables
+from xflux.units import flux_variables, left_out
 from xflux.values import checked
 
 METHODS = ("theil-sen", "least-squares", "ar1")
@@ -81,6 +81,7 @@ def _one_series(obj: xr.DataArray | xr.Dataset, steps: Steps | None) -> tuple[xr
     if len(names) != 1:
         raise ValueError(
             f"a trend is of one flux, but the Dataset has {names or 'none'}: give one of them, as ds[name]."
+            + left_out(obj)
         )
     da = variable_of(obj, names[0])
     return da, steps if "time" in da.dims else None

@@ -10,7 +10,7 @@ arrays. Prefixes are written out, because pint would take "mtC" (metric tonnes) 
 """
 
 from xflux.units.convert import conversion, factor, same
-from xflux.units.fluxes import amounts_left_out, flux_variables, is_flux
+from xflux.units.fluxes import flux_variables, is_flux, left_out
 from xflux.units.quantity import CARBON_SUBSTANCES, Units, parse, usual_amount, usual_rate
 from xflux.units.registry import CARBON_MOLAR_MASS, CO2_MOLAR_MASS, UnitsError
 
@@ -20,11 +20,11 @@ __all__ = [
     "CO2_MOLAR_MASS",
     "Units",
     "UnitsError",
-    "amounts_left_out",
     "conversion",
     "factor",
     "flux_variables",
     "is_flux",
+    "left_out",
     "parse",
     "same",
     "usual_amount",

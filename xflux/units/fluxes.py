@@ -106,8 +106,8 @@ def _is_amount(da: xr.DataArray, substances: tuple[str, ...]) -> bool:
     return units.substance in substances and units.time is None
 
 
-def amounts_left_out(ds: xr.Dataset, substances: tuple[str, ...] = CARBON_SUBSTANCES) -> str:
-    """What to say where a Dataset has amounts without a time, maybe stocks; "" where it has none.
+def left_out(ds: xr.Dataset, substances: tuple[str, ...] = CARBON_SUBSTANCES) -> str:
+    """What to say where a Dataset has no flux but fields without units, or amounts without a time; "" without these.
 
     Parameters
     ----------
@@ -116,9 +116,14 @@ def amounts_left_out(ds: xr.Dataset, substances: tuple[str, ...] = CARBON_SUBSTA
 
     Examples
     --------
-    >>> amounts_left_out(xr.Dataset({"csoil": ((), 1.0, {"units": "gC m-2"})}))[:41]
+    >>> left_out(xr.Dataset({"csoil": ((), 1.0, {"units": "gC m-2"})}))[:41]
     " 'csoil' is an amount without a time, a s"
     """
+    bare = [n for n, da in ds.data_vars.items() if "units" not in da.attrs and {"lat", "lon"} <= set(da.dims)]
+    bare = [n for n in bare if not _is_uncertainty(str(n), ds[n].attrs)]
+    if bare and not flux_variables(ds):
+        name = next((n for n in bare if _FLUX_NAME.search(str(n)) or _FLUX_WORD.search(str(n))), bare[0])
+        return f" {name!r} has no units: if it is the flux, say them, as ds[{name!r}].attrs['units'] = 'gC m-2 d-1'."
     names = [n for n, da in ds.data_vars.items() if "units" in da.attrs and _is_amount(da, substances)]
     if not names:
         return ""
