@@ -50,7 +50,7 @@ autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_param = False
 napoleon_use_rtype = False
-napoleon_custom_sections = [("Attributes", "params_style"), *(f"{title}:" for title in docstrings.PROSE)]
+napoleon_custom_sections = [("Attributes", "params_style"), "Returns:"]
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "attrs_inline"]
 myst_heading_anchors = 3

@@ -1,8 +1,7 @@
 """Docstrings on their way to napoleon: what ours mean where its rules would read them otherwise.
 
 - ``name : what it is`` is a parameter with its description, not with its type.
-- A section *Returns*, *Raises* or *Warns* whose lines are not indented is a sentence, not a list of types. The line of
-  a property or attribute is its description too.
+- *Returns* of one line is what it is, not its type. The line of a property or attribute is its description too.
 - ``:func:`` and the like name an object as its own module does: it is linked where the reference has it. What there is
   but has no page becomes plain code; what there is not stays as it is, and the build warns.
 - ``|x|`` is an absolute value.
@@ -15,7 +14,6 @@ import re
 from functools import cache
 from pathlib import Path
 
-PROSE = ("Returns", "Raises", "Warns", "Yields")
 NAMES = re.compile(r"^([*\w]+(?:, ?[*\w…]+)*) : (.+)$")
 TYPES = re.compile(r"^[\w.]+(?:Error|Warning)(?:, [\w.]+(?:Error|Warning))*$")
 
@@ -34,24 +32,14 @@ def sections(lines: list[str]) -> list[tuple[str | None, list[str]]]:
     return found
 
 
-def is_prose(title: str, body: list[str]) -> bool:
-    """Whether a section is a sentence or more, rather than types with indented descriptions."""
-    full = [line for line in body if line.strip()]
-    flat = [line for line in full if not line.startswith(" ")]
-    if title in ("Raises", "Warns"):
-        return not all(TYPES.match(line) for line in flat)
-    return len(flat) == len(full)
-
-
 def rewritten(lines: list[str]) -> list[str]:
     """The docstring in the form that napoleon takes as it is meant."""
     out: list[str] = []
     for title, body in sections(lines):
         if title is None:
             out += body
-        elif title in PROSE and is_prose(title, body):
-            heading = f"{title}:"  # a section of free text to napoleon, by conf.py
-            out += [heading, "-" * len(heading), *body]
+        elif title == "Returns" and sum(map(bool, body)) == 1:
+            out += ["Returns:", "--------", *body]  # a section of free text to napoleon, by conf.py
         else:
             out += [title, "-" * len(title)]
             for line in body:

@@ -73,6 +73,13 @@ class FluxAccessor(Shadow):
 class FluxPlots:
     """``.flux.plot``: the figures of :mod:`xflux.plot`; all else is xarray's own ``.plot`` of the data.
 
+    Parameters
+    ----------
+    data
+        A DataArray, or a Dataset with one flux.
+
+    Examples
+    --------
     >>> import matplotlib.pyplot as plt
     >>> nee = xr.DataArray([-0.4, 0.1], {"region": ["EU", "BRA"]}, name="nee", attrs={"units": "PgC yr-1"})
     >>> ax = nee.flux.plot.regions()
@@ -109,11 +116,17 @@ class FluxPlots:
         fit: bool = True,
         colourbar: bool | None = None,
     ) -> "Axes":
-        """Density of these values against a ``reference`` (the observed ones).
+        """Density of these values against observed ones.
 
-        ``ax``, ``title``, ``quantity``, ``limits``, ``gridsize``, ``fit`` and ``colourbar`` are those of
-        :func:`xflux.plot.scatter`, and so are the errors.
+        Parameters
+        ----------
+        reference
+            The observed values, as ``observed`` of :func:`xflux.plot.scatter`; its errors too.
+        ax, title, quantity, limits, gridsize, fit, colourbar
+            Those of that function.
 
+        Examples
+        --------
         >>> import numpy as np, matplotlib.pyplot as plt
         >>> nee = xr.DataArray(np.arange(9.0), dims="sample", name="nee", attrs={"units": "gC m-2 d-1"})
         >>> ax = (nee + 0.5).assign_attrs(nee.attrs).flux.plot.scatter(nee)

@@ -111,6 +111,18 @@ def open_product(
 def products(table: Mapping | str | Path | None = None) -> pd.DataFrame:
     """The table of products, one row each: what they hold, their traps, and how their reading was checked.
 
+    Parameters
+    ----------
+    table
+        Rows of your own, a dict or a TOML file as for :func:`open_product`; default those that xflux has.
+
+    Raises
+    ------
+    ProductError
+        No file, or none of products; a row with an unknown key.
+
+    Examples
+    --------
     >>> products().loc["gfas", "sign"]
     'positive into the atmosphere'
     """

@@ -25,13 +25,15 @@ def fill_nearest(grid: xr.Dataset, land: xr.DataArray, max_distance: float = 1.0
 
     Returns
     -------
-    (the filled Dataset, the number of land cells that were filled). The Dataset's ``attrs["filled_cells"]`` and
-    ``attrs["land_cells_without_drivers"]`` (out of reach) say the same. Lazy variables stay lazy; finding out where
-    drivers are missing reads them once.
+    tuple[xr.Dataset, int]
+        (the filled Dataset, the number of land cells that were filled). The Dataset's ``attrs["filled_cells"]`` and
+        ``attrs["land_cells_without_drivers"]`` (out of reach) say the same. Lazy variables stay lazy; finding out where
+        drivers are missing reads them once.
 
     Raises
     ------
-    ValueError: no variable over lat and lon.
+    ValueError
+        No variable over lat and lon.
 
     Examples
     --------

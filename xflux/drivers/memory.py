@@ -55,7 +55,8 @@ def running_sum(da: xr.DataArray, days: float) -> xr.DataArray:
 
     Raises
     ------
-    ValueError: as :func:`running_mean`.
+    ValueError
+        As :func:`running_mean`.
 
     Examples
     --------

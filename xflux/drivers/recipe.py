@@ -75,13 +75,16 @@ def table_a2(
 
     Returns
     -------
-    Dataset of drivers with ``units``, ``long_name`` and ``formula``; daily ones keep ``time``, seasonal cycles have
-    ``dayofyear`` or ``month``. A proxy has its own name and says in ``attrs["proxy_for"]`` what it stands for. The
-    Dataset's ``attrs["not_made"]`` lists what cannot be made and what it would need, ``attrs["proxies"]`` the proxies.
+    xr.Dataset
+        Of drivers with ``units``, ``long_name`` and ``formula``; daily ones keep ``time``, seasonal cycles have
+        ``dayofyear`` or ``month``. A proxy has its own name and says in ``attrs["proxy_for"]`` what it stands for. The
+        Dataset's ``attrs["not_made"]`` lists what cannot be made and what it would need, ``attrs["proxies"]`` the
+        proxies.
 
     Raises
     ------
-    ValueError: no driver can be made, units that do not fit, no time in common, a recipe that is none.
+    ValueError
+        No driver can be made, units that do not fit, no time in common, a recipe that is none.
 
     Examples
     --------
@@ -117,7 +120,8 @@ def make(
 
     Raises
     ------
-    ValueError: as ``table_a2``; an unknown ``variant``.
+    ValueError
+        As ``table_a2``; an unknown ``variant``.
 
     Examples
     --------

@@ -30,7 +30,8 @@ def seasonal_cycle(da: xr.DataArray, period: tuple[str | int, str | int] | None 
 
     Raises
     ------
-    ValueError: steps shorter than a day, or whose lengths nobody knows.
+    ValueError
+        Steps shorter than a day, or whose lengths nobody knows.
 
     Examples
     --------
@@ -65,6 +66,11 @@ def amplitude(da: xr.DataArray) -> xr.DataArray:
     Returns
     -------
     DataArray without that dim, in the same units.
+
+    Raises
+    ------
+    ValueError
+        No such axis.
 
     Examples
     --------
@@ -110,7 +116,8 @@ def to_daily(da: xr.DataArray) -> xr.DataArray:
 
     Raises
     ------
-    ValueError: steps shorter than a day.
+    ValueError
+        Steps shorter than a day.
 
     Examples
     --------
@@ -155,7 +162,8 @@ def fill_gaps(da: xr.DataArray, max_gap: int = 32, seasonal: bool = True) -> xr.
 
     Raises
     ------
-    ValueError: steps shorter than a day.
+    ValueError
+        Steps shorter than a day.
 
     Examples
     --------
@@ -234,7 +242,8 @@ def mix_pfts(values: xr.DataArray, shares: xr.DataArray, dim: str = "pft") -> xr
 
     Raises
     ------
-    ValueError: no ``dim``, labels that differ.
+    ValueError
+        No ``dim``, labels that differ.
 
     Examples
     --------

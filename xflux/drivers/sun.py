@@ -40,7 +40,8 @@ def potential_radiation(
 
     Raises
     ------
-    ValueError: latitudes beyond ±90, no dates or several.
+    ValueError
+        Latitudes beyond ±90, no dates or several.
 
     Examples
     --------

@@ -85,9 +85,15 @@ def water_availability(
 
     Returns
     -------
-    Dataset with the dims of ``rain``: ``wai`` (storage / capacity at the end of the day, mean over the step, 0–1),
-    ``storage`` (mm, at the end of the step), ``et`` and ``runoff`` (mm d-1, mean of the step); and ``storage_before``
-    (mm, without the time dim): what was there before the first step.
+    xr.Dataset
+        With the dims of ``rain``: ``wai`` (storage / capacity at the end of the day, mean over the step, 0–1),
+        ``storage`` (mm, at the end of the step), ``et`` and ``runoff`` (mm d-1, mean of the step); and
+        ``storage_before`` (mm, without the time dim): what was there before the first step.
+
+    Raises
+    ------
+    ValueError
+        No time axis, or not the same one, and months that are not 1 to 12.
 
     Examples
     --------

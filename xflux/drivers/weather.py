@@ -49,9 +49,10 @@ def at_towers(
 
     Returns
     -------
-    The towers that have a cell, with every driver that can be made, ``cell_lat``, ``cell_lon``, ``cell_distance`` (km),
-    and in ``attrs["<base variable>_from_cell"]`` the share of samples whose value is the cell's. A tower variable with
-    the name of a driver becomes ``<name>_tower``.
+    xr.Dataset
+        The towers that have a cell, with every driver that can be made, ``cell_lat``, ``cell_lon``, ``cell_distance``
+        (km), and in ``attrs["<base variable>_from_cell"]`` the share of samples whose value is the cell's. A tower
+        variable with the name of a driver becomes ``<name>_tower``.
 
     Raises
     ------

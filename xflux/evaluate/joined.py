@@ -37,8 +37,9 @@ def ensemble(
 
     Returns
     -------
-    DataArray (inversion, …), with the attributes that all share. ``valid_fraction`` and ``unassigned`` ride along where
-    all have them.
+    xr.DataArray
+        (inversion, …), with the attributes that all share. ``valid_fraction`` and ``unassigned`` ride along where all
+        have them.
 
     Raises
     ------

@@ -46,14 +46,16 @@ def score(
 
     Returns
     -------
-    Dataset with the remaining dims: ``n`` (valid pairs, of positive weight), ``bias`` (mean of da − reference)
-    and ``rmse`` in the units of ``da``, ``r`` (Pearson), ``nse`` = 1 − MSE / variance of the reference
-    (Nash–Sutcliffe) and ``nnse`` = 1/(2 − nse). ``r`` is NaN where either series is constant or n < 2, ``nse`` and
-    ``nnse`` where the reference is; everything but ``n`` is NaN where n = 0. No warnings are raised for these.
+    xr.Dataset
+        With the remaining dims: ``n`` (valid pairs, of positive weight), ``bias`` (mean of da − reference) and ``rmse``
+        in the units of ``da``, ``r`` (Pearson), ``nse`` = 1 − MSE / variance of the reference (Nash–Sutcliffe) and
+        ``nnse`` = 1/(2 − nse). ``r`` is NaN where either series is constant or n < 2, ``nse`` and ``nnse`` where the
+        reference is; everything but ``n`` is NaN where n = 0. No warnings are raised for these.
 
     Raises
     ------
-    ValueError: contents, signs, area basis or units that differ, labels or calendars that do not match, no such dim.
+    ValueError
+        Contents, signs, area basis or units that differ, labels or calendars that do not match, no such dim.
 
     Examples
     --------
@@ -95,7 +97,8 @@ def score_by(
 
     Raises
     ------
-    ValueError: labels without a name, of several dims or of another length; what ``score`` refuses.
+    ValueError
+        Labels without a name, of several dims or of another length; what ``score`` refuses.
 
     Examples
     --------
@@ -144,7 +147,8 @@ def decompose_mse(
 
     Raises
     ------
-    ValueError: what ``score`` refuses.
+    ValueError
+        What ``score`` refuses.
 
     Examples
     --------
@@ -185,21 +189,24 @@ def spread_skill(
 
     Parameters
     ----------
-    ensemble : DataArray with the dim ``member`` (at least two members); a step with any member missing is left out.
-    reference : DataArray without it.
+    ensemble : with the dim ``member`` (at least two members); a step with any member missing is left out.
+    reference : without it, in the same units.
+    member : the dim of the members.
     dim, allow_contents : as in ``score``.
 
     Returns
     -------
-    Dataset: ``n``; ``rmse`` of the ensemble's mean; ``spread`` = root of the mean variance over members (n − 1);
-    ``ratio`` = spread · √((m+1)/m) / rmse, 1 for a reliable ensemble of m members (Fortin et al. 2014, J.
-    Hydrometeorol. 15, 1708); ``coverage`` = share of references within the members' range and
-    ``coverage_expected`` = (m−1)/(m+1), its value where reference and members are exchangeable;
-    ``coverage_sigma`` = share within the mean ± one standard deviation.
+    xr.Dataset
+        ``n``; ``rmse`` of the ensemble's mean; ``spread`` = root of the mean variance over members (n − 1); ``ratio`` =
+        spread · √((m+1)/m) / rmse, 1 for a reliable ensemble of m members (Fortin et al. 2014, J. Hydrometeorol. 15,
+        1708); ``coverage`` = share of references within the members' range and ``coverage_expected`` = (m−1)/(m+1), its
+        value where reference and members are exchangeable; ``coverage_sigma`` = share within the mean ± one standard
+        deviation.
 
     Raises
     ------
-    ValueError: fewer than two members, a reference with the dim ``member``; what ``score`` refuses.
+    ValueError
+        Fewer than two members, a reference with the dim ``member``; what ``score`` refuses.
 
     Examples
     --------

@@ -40,20 +40,23 @@ def annual_table(
     products : name → (time | year, region [, member | inversion]) regional integrals, PgC per month or year; steps
         shorter than a year are summed first. The mean over an ensemble's dim is scored.
     reference : the same for the reference (the inversions; their mean is used).
-    second : (time | year) a second reference for the globe alone (the budget), the last row ``second_name``.
+    second : (time | year) a second reference for the globe alone (the budget), the last row.
+    second_name : what that row is called.
     metrics : names of ``score``'s variables, one block of columns each.
     allow_contents : as in ``score``.
 
     Returns
     -------
-    DataFrame: rows GLOBAL, the regions in the reference's order, then ``second_name``; columns (metric, product), in
-    PgC yr-1 (water PgH2O, energy ZJ). GLOBAL is the region of that name, else the sum of the regions and what lies
-    in none (``unassigned``). Years are matched by number, whatever the stamps and calendars; ``attrs["period"]`` names
-    those that all share.
+    pd.DataFrame
+        Rows GLOBAL, the regions in the reference's order, then ``second_name``; columns (metric, product), in PgC yr-1
+        (water PgH2O, energy ZJ). GLOBAL is the region of that name, else the sum of the regions and what lies in none
+        (``unassigned``). Years are matched by number, whatever the stamps and calendars; ``attrs["period"]`` names
+        those that all share.
 
     Raises
     ------
-    ValueError: no years in common; what ``score`` refuses.
+    ValueError
+        No years in common; what ``score`` refuses.
 
     Examples
     --------
@@ -108,12 +111,14 @@ def monthly_table(
 
     Returns
     -------
-    DataFrame: rows GLOBAL and the regions; columns (metric, product), the monthly integrals first ("RMSE – monthly
-    integrals"), then the MSC ("RMSE – MSC"), in PgC month-1 (water PgH2O, energy ZJ).
+    pd.DataFrame
+        Rows GLOBAL and the regions; columns (metric, product), the monthly integrals first ("RMSE – monthly
+        integrals"), then the MSC ("RMSE – MSC"), in PgC month-1 (water PgH2O, energy ZJ).
 
     Raises
     ------
-    ValueError: no months in common; what ``score`` refuses.
+    ValueError
+        No months in common; what ``score`` refuses.
 
     Examples
     --------
@@ -165,12 +170,14 @@ def sink_table(
 
     Returns
     -------
-    DataFrame by study: mean, its standard deviation over members (NaN without), IAV (standard deviation, n − 1, of
-    the linearly detrended annual values of each member, then averaged; NaN below three years), period.
+    pd.DataFrame
+        By study: mean, its standard deviation over members (NaN without), IAV (standard deviation, n − 1, of the
+        linearly detrended annual values of each member, then averaged; NaN below three years), period.
 
     Raises
     ------
-    ValueError: values that are neither annual nor can be summed to years, products of different kinds, no such years.
+    ValueError
+        Values that are neither annual nor can be summed to years, products of different kinds, no such years.
 
     Examples
     --------

@@ -67,20 +67,23 @@ def tower_scores(
 
     Parameters
     ----------
-    observed : (sample) measured flux. predicted : (…, sample) in the same units; other dims (member) are kept.
+    observed : (sample) measured flux.
+    predicted : (…, sample) in the same units; other dims (member) are kept.
     site : (sample) site of each sample.
     by : (sample) labels to group by: ``site`` itself, the fold that held the sample out, ``igbp``, a climate.
     dim : the dim of the samples.
 
     Returns
     -------
-    Dataset with the dim of ``by`` (its name, else "group") or none: ``n`` samples, ``sites``, ``rmse`` and ``bias``
-    (mean of predicted − observed) in the units of ``observed``, ``r2`` = 1 − SSE/SST (SST about the group's own
-    mean; NaN where the observations are constant). NaN on either side leaves the sample out.
+    xr.Dataset
+        With the dim of ``by`` (its name, else "group") or none: ``n`` samples, ``sites``, ``rmse`` and ``bias`` (mean
+        of predicted − observed) in the units of ``observed``, ``r2`` = 1 − SSE/SST (SST about the group's own mean; NaN
+        where the observations are constant). NaN on either side leaves the sample out.
 
     Raises
     ------
-    ValueError: arrays of other samples, or without their dim.
+    ValueError
+        Arrays of other samples, or without their dim.
 
     Examples
     --------
@@ -134,13 +137,15 @@ def paired_difference(
 
     Returns
     -------
-    Dataset of scalars: ``rmse_a``, ``rmse_b``, ``difference`` (b − a; negative: b is better), ``low`` and ``high``
-    (2.5th and 97.5th percentile of the difference over ``n_boot`` draws), ``share_below_zero`` of the draws, ``n``
-    and ``sites``. The same seed gives the same numbers.
+    xr.Dataset
+        Of scalars: ``rmse_a``, ``rmse_b``, ``difference`` (b − a; negative: b is better), ``low`` and ``high`` (2.5th
+        and 97.5th percentile of the difference over ``n_boot`` draws), ``share_below_zero`` of the draws, ``n`` and
+        ``sites``. The same seed gives the same numbers.
 
     Raises
     ------
-    ValueError: fewer than two sites with valid samples, ``n_boot`` below 1, arrays of other samples.
+    ValueError
+        Fewer than two sites with valid samples, ``n_boot`` below 1, arrays of other samples.
 
     Examples
     --------
@@ -183,6 +188,11 @@ def site_means(values: xr.DataArray, site: xr.DataArray, dim: str = "sample") ->
     values : (…, sample), any units.
     site : (sample) site of each sample.
     dim : name of the dim of samples.
+
+    Raises
+    ------
+    ValueError
+        Arrays of other samples, or without their dim.
 
     Examples
     --------
@@ -231,12 +241,14 @@ def tower_components(
 
     Returns
     -------
-    Dataset along ``component`` (daily, seasonal, anomalies, between_sites), and the dim of ``by``: ``n``, ``rmse``,
-    ``r2``, ``bias``.
+    xr.Dataset
+        Along ``component`` (daily, seasonal, anomalies, between_sites), and the dim of ``by``: ``n``, ``rmse``, ``r2``,
+        ``bias``.
 
     Raises
     ------
-    ValueError: arrays of other samples, or without their dim.
+    ValueError
+        Arrays of other samples, or without their dim.
 
     Examples
     --------
@@ -302,7 +314,8 @@ def tower_table(
 
     Parameters
     ----------
-    predictions : model → (sample [, member]). groups : heading → (sample) labels (IGBP type, climate, fold).
+    predictions : model → (sample [, member]).
+    groups : heading → (sample) labels (IGBP type, climate, fold).
     observed, site, time, dim, metrics : as in ``tower_components``; ``metrics`` names its variables.
 
     Returns
@@ -311,7 +324,8 @@ def tower_table(
 
     Raises
     ------
-    ValueError: what ``tower_components`` refuses.
+    ValueError
+        What ``tower_components`` refuses.
 
     Examples
     --------

@@ -53,8 +53,9 @@ def applicability(
 
     Returns
     -------
-    Dataset: ``dissimilarity`` (time, lat, lon) float32, NaN where a driver is missing, with the attribute
-    ``threshold``, and ``applicable`` (the same dims) bool, False where a driver is missing.
+    xr.Dataset
+        ``dissimilarity`` (time, lat, lon) float32, NaN where a driver is missing, with the attribute ``threshold``, and
+        ``applicable`` (the same dims) bool, False where a driver is missing.
 
     Examples
     --------

@@ -57,9 +57,10 @@ def predict(
 
     Returns
     -------
-    DataArray (member, time | month | dayofyear, lat, lon) float32 in the model's units, NaN where any driver is
-    not finite; a Dataset where there are several targets or "mean+std". A day of year d takes the value of day d
-    of the climatology, by the grid's own calendar; day 366 takes 365 where there is none.
+    xr.DataArray
+        (member, time | month | dayofyear, lat, lon) float32 in the model's units, NaN where any driver is not finite; a
+        Dataset where there are several targets or "mean+std". A day of year d takes the value of day d of the
+        climatology, by the grid's own calendar; day 366 takes 365 where there is none.
 
     Examples
     --------

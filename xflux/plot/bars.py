@@ -68,7 +68,8 @@ def regions(
 
     Raises
     ------
-    ValueError: units that differ, no dim region, amounts along a time axis, an unknown kind.
+    ValueError
+        Units that differ, no dim region, amounts along a time axis, an unknown kind.
 
     Examples
     --------
@@ -197,12 +198,14 @@ def efficiency(
 
     Parameters
     ----------
-    data : (region) ``score(…).nnse`` of every product. order_by : the product that orders; default the first.
+    data : (region) ``score(…).nnse`` of every product.
+    order_by : the product that orders; default the first.
     ax, colour : where to draw; colours by product.
 
     Raises
     ------
-    ValueError: ``order_by`` is no product.
+    ValueError
+        ``order_by`` is no product.
 
     Examples
     --------

@@ -76,7 +76,8 @@ def map(  # the accessor's name; the built-in is not used in this package
 
     Raises
     ------
-    ValueError: no lat or lon, another projection.
+    ValueError
+        No lat or lon, another projection.
 
     Examples
     --------
@@ -128,7 +129,8 @@ def maps(
 
     Raises
     ------
-    ValueError: units that differ, no lat or lon.
+    ValueError
+        Units that differ, no lat or lon.
 
     Examples
     --------

@@ -50,7 +50,8 @@ def global_flux(
 
     Raises
     ------
-    ValueError: units that differ, no year or time.
+    ValueError
+        Units that differ, no year or time.
 
     Examples
     --------
@@ -115,7 +116,8 @@ def mean_and_variability(data: Products, *, figure: "Figure | None" = None) -> "
 
     Raises
     ------
-    ValueError: units that differ, no year or time.
+    ValueError
+        Units that differ, no year or time.
 
     Examples
     --------
@@ -160,7 +162,8 @@ def selected_months(
 
     Raises
     ------
-    ValueError: units that differ, no month or time.
+    ValueError
+        Units that differ, no month or time.
 
     Examples
     --------
@@ -194,6 +197,11 @@ def correlation_maps(
     correlations : reference → model → (lat, lon) Pearson's R, e.g. ``score(model, reference).r``. With two models a
         third column is the difference first − second.
     figure : where to draw.
+
+    Raises
+    ------
+    ValueError
+        No lat or lon.
 
     Examples
     --------

@@ -33,7 +33,8 @@ def bridge(
 
     Raises
     ------
-    ValueError: a variable is missing from ``pixels``.
+    ValueError
+        A variable is missing from ``pixels``.
 
     Examples
     --------

@@ -64,7 +64,8 @@ def seasonal_cycle(
     spread : "std" (mean ± one standard deviation) or "range"; by default the range of inversions, "std" of members.
     dashed : products drawn with dotted lines (references).
     quantity : word of the axis; default the name that all arrays share (NEE, GPP, …), else "Flux".
-    columns, colour, title, legend : panels in a row; colours by product; title; whether there is a legend.
+    ax, columns, colour, title, legend : where to draw one panel; panels in a row; colours by product; title; whether
+    there is a legend.
 
     Returns
     -------
@@ -72,7 +73,8 @@ def seasonal_cycle(
 
     Raises
     ------
-    ValueError: units that differ, no month or time, a region that is not there, several on one ``ax``.
+    ValueError
+        Units that differ, no month or time, a region that is not there, several on one ``ax``.
 
     Examples
     --------
@@ -203,7 +205,8 @@ def annual(
 
     Raises
     ------
-    ValueError: units that differ, no year or time, no whole year, further dims.
+    ValueError
+        Units that differ, no year or time, no whole year, further dims.
 
     Examples
     --------
@@ -259,11 +262,13 @@ def one_against_many(
     Parameters
     ----------
     models, targets : the same names (an inversion, a pair, a triple) → (month | time [, member] [, region]); each
-        name has one colour. options : those of ``seasonal_cycle``.
+        name has one colour.
+    **options : those of ``seasonal_cycle``.
 
     Raises
     ------
-    ValueError: other names on either side; what ``seasonal_cycle`` refuses.
+    ValueError
+        Other names on either side; what ``seasonal_cycle`` refuses.
 
     Examples
     --------
@@ -316,7 +321,8 @@ def history(history: xr.Dataset, figure: "Figure | None" = None, *, title: str |
 
     Raises
     ------
-    ValueError: no variable along epoch or step.
+    ValueError
+        No variable along epoch or step.
 
     Examples
     --------

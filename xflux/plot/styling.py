@@ -323,7 +323,8 @@ def save(figure: "Figure | Axes", stem: str | Path, formats: Iterable[str] = ("p
 
     Raises
     ------
-    FileExistsError: what stands there is no figure of this function.
+    FileExistsError
+        What stands there is no figure of this function.
 
     Examples
     --------

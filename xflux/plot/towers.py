@@ -56,7 +56,8 @@ def scatter(
 
     Raises
     ------
-    ValueError: units that differ, no valid pair.
+    ValueError
+        Units that differ, no valid pair.
 
     Examples
     --------
@@ -151,7 +152,8 @@ def tower_scatter(
 
     Raises
     ------
-    ValueError: units that differ, no valid pair.
+    ValueError
+        Units that differ, no valid pair.
 
     Examples
     --------
@@ -211,7 +213,8 @@ def site_scatter(
 
     Raises
     ------
-    ValueError: a site without samples.
+    ValueError
+        A site without samples.
 
     Examples
     --------

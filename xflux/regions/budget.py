@@ -42,7 +42,7 @@ def regional_budget(
 
     Parameters
     ----------
-    obj
+    obj, var
         A flux on (…, lat, lon), or integrals by region from ``aggregate_regions``. Of a Dataset its only flux, or
         ``var``. Years that the time axis covers only in part are left out.
     regions
@@ -121,8 +121,15 @@ def budget_of_years(yearly: xr.Dataset, periods: Periods | None = None, ensemble
 def budget_table(table: xr.Dataset, digits: int = 2):
     """The budget as text, "−3.14 ± 1.75" a ``pandas.DataFrame`` of regions by periods; "−3.14" without a spread.
 
-    ``table`` is what :func:`regional_budget` gives, ``digits`` are decimals.
+    Parameters
+    ----------
+    table
+        What :func:`regional_budget` gives, in any units.
+    digits
+        Decimals.
 
+    Examples
+    --------
     >>> da = xr.DataArray([[1.0], [2.0]], dims=("member", "region"), coords={"region": ["A"]})
     >>> budget_table(regional_budget(da.assign_attrs(units="PgC yr-1"))).loc["A", "all"]
     '1.50 ± 0.71'

@@ -83,6 +83,13 @@ def by_cell(share) -> np.ndarray:
 def latitude_band_limits(width: float = 10.0) -> dict[str, tuple[float, float]]:
     """Southern and northern limit of every band, in degrees: "90S-80S" … "10S-EQ", "EQ-10N" … "80N-90N".
 
+    Parameters
+    ----------
+    width
+        Of a band, degrees; a divisor of 90.
+
+    Examples
+    --------
     >>> latitude_band_limits()["EQ-10N"]
     (0.0, 10.0)
     """

@@ -81,10 +81,15 @@ def _checksum(ds: xr.Dataset) -> str:
 def load_weights(path: str | Path) -> xr.DataArray:
     """Read what :func:`save_weights` wrote: the same weights, sparse, with the same attributes.
 
+    Parameters
+    ----------
+    path
+        Of that file.
+
     Raises
     ------
-    FileNotFoundError
-        Nothing there. ``ValueError``: not a file of region weights, or a damaged one.
+    FileNotFoundError, ValueError
+        Nothing there; not a file of region weights, or a damaged one.
 
     Examples
     --------

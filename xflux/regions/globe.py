@@ -36,6 +36,18 @@ def with_global(sums: xr.DataArray) -> xr.DataArray:
     and arithmetic, means and selections of regions change the one but not the other. Regions of other origin, without
     ``unassigned``, are taken as all there is.
 
+    Parameters
+    ----------
+    sums
+        (…, region), of ``aggregate_regions``, in any units.
+
+    Warns
+    -----
+    UserWarning
+        GLOBAL is unknown.
+
+    Examples
+    --------
     >>> sums = xr.DataArray([1.0, 2.0], {"region": ["EU", "BRA"], "unassigned": 0.5, "assigned": 3.0}, ("region",))
     >>> with_global(sums).sel(region="GLOBAL").item()
     3.5

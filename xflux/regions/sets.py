@@ -130,6 +130,18 @@ def _shares(rings: Rings, cells: Cells, groups: int):
 def region_labels(name: str) -> tuple[str, ...]:
     """Labels of a named set that xflux ships, in their order.
 
+    Parameters
+    ----------
+    name
+        "reccap2", "countries", "latitude-bands" …
+
+    Raises
+    ------
+    ValueError
+        A set that xflux does not ship.
+
+    Examples
+    --------
     >>> region_labels("reccap2")[:3], len(region_labels("latitude-bands"))
     (('USA', 'CAN', 'CAM'), 18)
     """
@@ -147,6 +159,11 @@ def as_regionmask(regions: str | Sequence[str]):
     ----------
     regions
         A set that xflux ships ("reccap2", "countries", "latitude-bands" …), or names of regions or countries.
+
+    Raises
+    ------
+    ValueError
+        An unknown region, or a set without polygons.
 
     Examples
     --------

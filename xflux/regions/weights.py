@@ -198,6 +198,11 @@ def region_weights(
         With the coordinates ``cell_weight`` (lat, lon), m2 of the whole cell on the basis, assigned or not, and
         ``whole_weight`` (region), m2 of the whole region, on this grid or not (NaN: nothing of it is).
 
+    Raises
+    ------
+    ValueError
+        No latitude or longitude, an unknown region or basis, a mask or land fraction that does not fit the grid.
+
     Examples
     --------
     >>> grid = xr.Dataset(coords={"lat": np.arange(-85.0, 90, 10), "lon": np.arange(5.0, 360, 10)})

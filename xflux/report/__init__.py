@@ -36,8 +36,10 @@ def write_report(
 
     Raises
     ------
-    FileNotFoundError where a folder does not exist, ValueError where it holds nothing of a run, FileExistsError or
-    PermissionError where ``out`` is no older report, a link, or may only be read.
+    FileNotFoundError, ValueError
+        A folder does not exist; it holds nothing of a run.
+    FileExistsError, PermissionError
+        ``out`` is no older report, a link, or may only be read.
 
     Examples
     --------

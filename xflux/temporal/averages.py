@@ -92,7 +92,8 @@ def annual(obj: xr.DataArray | xr.Dataset, *, complete: bool = True) -> xr.DataA
 
     Raises
     ------
-    ValueError: steps whose lengths nobody knows.
+    ValueError
+        Steps whose lengths nobody knows.
 
     Examples
     --------
@@ -146,7 +147,8 @@ def mean_seasonal_cycle(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dat
 
     Raises
     ------
-    ValueError: steps longer than a month, or whose lengths nobody knows.
+    ValueError
+        Steps longer than a month, or whose lengths nobody knows.
 
     Examples
     --------
@@ -195,7 +197,8 @@ def annual_anomalies(obj: xr.DataArray | xr.Dataset, detrend: bool = True) -> xr
 
     Raises
     ------
-    ValueError: no ``time``, no year that the axis covers from end to end.
+    ValueError
+        No ``time``, no year that the axis covers from end to end.
 
     Examples
     --------
@@ -276,7 +279,8 @@ def interannual_variability(
 
     Raises
     ------
-    ValueError: no ``time``, no year that the axis covers from end to end.
+    ValueError
+        No ``time``, no year that the axis covers from end to end.
 
     Examples
     --------

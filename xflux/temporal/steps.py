@@ -244,7 +244,8 @@ def step_days(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None
 
     Raises
     ------
-    ValueError: a single step, or irregular ones, without bounds.
+    ValueError
+        A single step, or irregular ones, without bounds.
 
     Examples
     --------
@@ -267,7 +268,8 @@ def same_calendar(*objs: xr.DataArray | xr.Dataset) -> None:
 
     Raises
     ------
-    ValueError: different calendars, or dates of cftime beside those of NumPy.
+    ValueError
+        Different calendars, or dates of cftime beside those of NumPy.
 
     Examples
     --------

@@ -36,8 +36,9 @@ def trend(obj: xr.DataArray | xr.Dataset, method: str = "theil-sen", level: floa
 
     Returns
     -------
-    Dataset without ``time``: ``slope``, ``low``, ``high`` in the annual values' units per year ("PgC yr-1 yr-1"),
-    ``p_value`` (two-sided, against no trend), ``n_years``. NaN where fewer than three years are valid.
+    xr.Dataset
+        Without ``time``: ``slope``, ``low``, ``high`` in the annual values' units per year ("PgC yr-1 yr-1"),
+        ``p_value`` (two-sided, against no trend), ``n_years``. NaN where fewer than three years are valid.
 
     Raises
     ------

@@ -62,8 +62,9 @@ def to_months(towers: xr.Dataset, target: str = "nee", min_days: int = 15, every
 
     Returns
     -------
-    Dataset over ``sample``, one a site and month, ``time`` the month's first day, ``attrs["time_step"]`` "month", and
-    the coordinate ``days``, the number of good days.
+    xr.Dataset
+        Over ``sample``, one a site and month, ``time`` the month's first day, ``attrs["time_step"]`` "month", and the
+        coordinate ``days``, the number of good days.
 
     Raises
     ------

@@ -41,8 +41,9 @@ def colocate(towers: xr.Dataset, grid: xr.Dataset, max_distance: float = 50, kee
 
     Returns
     -------
-    The towers (those that have a cell) with the drivers, and the coordinates ``cell_lat``, ``cell_lon``,
-    ``cell_distance`` (km). A tower variable that has the name of a driver and is not kept becomes ``<name>_tower``.
+    xr.Dataset
+        The towers (those that have a cell) with the drivers, and the coordinates ``cell_lat``, ``cell_lon``,
+        ``cell_distance`` (km). A tower variable that has the name of a driver and is not kept becomes ``<name>_tower``.
 
     Raises
     ------

@@ -69,10 +69,11 @@ def read_towers(
 
     Returns
     -------
-    Dataset over ``sample`` with the coordinates ``site``, ``time``, ``lat``, ``lon``, ``igbp``; ``nee`` in
-    gC m-2 d-1 (positive into the atmosphere), ``nee_qc``, uncertainty columns (``nee_randunc``, ``nee_25`` …) and the
-    tower's own variables (``Tair``, ``SW_IN``, ``VPD``, ``P`` …) with ``units``. ``attrs["time_step"]`` is "day" or
-    "month".
+    xr.Dataset
+        Over ``sample`` with the coordinates ``site``, ``time``, ``lat``, ``lon``, ``igbp``; ``nee`` in gC m-2 d-1
+        (positive into the atmosphere), ``nee_qc``, uncertainty columns (``nee_randunc``, ``nee_25`` …) and the tower's
+        own variables (``Tair``, ``SW_IN``, ``VPD``, ``P`` …) with ``units``. ``attrs["time_step"]`` is "day" or
+        "month".
 
     Raises
     ------
