@@ -21,11 +21,22 @@ _BLOCK = 2_000_000  # distances per call, so that memory stays bounded
 
 
 def dtw_distances(series: np.ndarray, others: np.ndarray | None = None, window: int | None = 2) -> np.ndarray:
-    """Dynamic-time-warping distances between the rows of ``series`` (m, steps) and of ``others`` (n, steps): (m, n).
+    """Dynamic-time-warping distances between the rows of two sets of series: (m, n).
 
-    ``window`` is the Sakoe–Chiba radius in steps (0: Euclidean; None: unconstrained). ``others=None`` compares the
-    rows among themselves: symmetric, zero diagonal. Raises ValueError for values that are not finite.
+    Parameters
+    ----------
+    series, others
+        (m, steps) and (n, steps), finite. None: rows of the first among themselves (symmetric, zero diagonal).
+    window
+        The Sakoe–Chiba radius in steps (0: Euclidean; None: unconstrained).
 
+    Raises
+    ------
+    ValueError
+        A value is not finite.
+
+    Examples
+    --------
     >>> dtw_distances(np.array([[0.0, 1, 0, 0], [0, 0, 1, 0]]), window=1)
     array([[0., 0.],
            [0., 0.]])
@@ -86,8 +97,15 @@ def rounded(series: np.ndarray) -> np.ndarray:
 
 
 def default_clusters(pixels: int) -> int:
-    """The stated rule: √(n/50), between 4 and 20.
+    """Number of clusters by the stated rule: √(n/50), between 4 and 20.
 
+    Parameters
+    ----------
+    pixels
+        How many there are.
+
+    Examples
+    --------
     >>> [default_clusters(n) for n in (300, 1000, 5000, 15000, 60000)]
     [4, 4, 10, 17, 20]
     """
@@ -102,11 +120,26 @@ def spectral_clusters(
     landmarks: int = LANDMARKS,
     seed: int | np.random.Generator = 0,
 ) -> np.ndarray:
-    """Cluster (pixel,) of each row of ``series`` (pixel, steps): spectral clustering on the DTW affinity.
+    """Cluster (pixel,) of each series: spectral clustering on the DTW affinity.
 
     The normalised affinity D^-½ K D^-½ (Ng, Jordan and Weiss 2002) with K ≈ C W⁺ Cᵀ from its columns C at the
     landmarks (Nyström; Fowlkes et al. 2004); rows of its leading eigenvectors, scaled to length 1, go to k-means.
 
+    Parameters
+    ----------
+    series
+        (pixel, steps), finite.
+    clusters
+        How many; None: :func:`default_clusters`.
+    window
+        As in :func:`dtw_distances`, with its errors.
+    landmarks
+        How many pixels the affinity is worked out at, at most.
+    seed
+        Of the landmarks and of k-means.
+
+    Examples
+    --------
     >>> season = np.sin(2 * np.pi * np.arange(12) / 12)
     >>> series = np.concatenate([np.outer([1, 1.1, 0.9], season), np.outer([1, 1.1, 0.9], -season)])
     >>> cluster = spectral_clusters(series, 2)
@@ -149,10 +182,21 @@ def _embedding(series: np.ndarray, landmarks: np.ndarray, size: int, window: int
 
 
 def stratified_draw(clusters: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Sorted positions of ``size`` pixels drawn at random within the clusters, in proportion to the clusters' sizes.
+    """Sorted positions of pixels drawn at random within the clusters, in proportion to the clusters' sizes.
 
-    Every cluster gives at least one (where ``size`` allows); all pixels where there are no more than ``size``.
+    Every cluster gives at least one, where there are draws enough.
 
+    Parameters
+    ----------
+    clusters
+        (pixel,) the cluster of each.
+    size
+        How many to draw; all pixels where there are no more.
+    rng
+        Where chance comes from.
+
+    Examples
+    --------
     >>> stratified_draw(np.array([0, 0, 0, 0, 1, 1]), 3, np.random.default_rng(0)).size
     3
     """

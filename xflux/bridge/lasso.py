@@ -53,12 +53,21 @@ class Segment:
 
 
 def lasso_segments(x: np.ndarray, y: np.ndarray, positive: bool = False) -> Iterator[Segment]:
-    """The exact Lasso path of centred ``x`` (samples, pixels), ``y`` (samples,), from the largest α down to 0.
+    """The exact Lasso path, from the largest α down to 0.
 
     Homotopy in closed form: with the active set A and its signs s, stationarity of Eq. 1 gives
     β_A = G⁻¹(X_Aᵀy − λs), G = X_AᵀX_A, and the correlation of pixel j is c_j = a_j + λ b_j; the segment ends where an
     inactive |c_j| meets λ or an active β crosses zero. Every segment is solved anew, so that no error accumulates.
 
+    Parameters
+    ----------
+    x, y
+        Predictors (samples, pixels) and target (samples,), centred, finite.
+    positive
+        Only weights ≥ 0.
+
+    Examples
+    --------
     >>> x = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     >>> y = x @ np.array([3.0, 1.0])
     >>> [(s.active.tolist(), s.upper, s.coef(s.lower, 2).tolist()) for s in lasso_segments(x, y)]
@@ -314,8 +323,17 @@ def cross_validate(
 ) -> np.ndarray:
     """Prediction of every sample by the model fitted without its fold (α is chosen anew in every fold).
 
-    ``folds`` (samples,) is the fold of each sample; fewer than two folds give NaN.
+    Parameters
+    ----------
+    x, y, r2, positive, groups
+        As in :func:`largest_alpha`.
+    folds
+        (samples,) the fold of each sample; fewer than two give NaN.
+    refit
+        Least squares on what is selected, without the Lasso's shrinkage.
 
+    Examples
+    --------
     >>> x = np.random.default_rng(0).normal(size=(60, 5))
     >>> y = 2 * x[:, 0] - x[:, 3]
     >>> predicted = cross_validate(x, y, folds=np.arange(60) // 12, r2=0.95)

@@ -41,16 +41,28 @@ class Network:
         One of `ACTIVATIONS`, after every layer but the last.
     dropout
         Share of hidden outputs that are zeroed in training.
-    block_rows
-        Rows that are computed at once, so that the activations stay in cache.
+    dtype, device, block_rows
+        Of the parameters; rows that are computed at once, so that the activations stay in cache.
     fuse
         Use the fused kernels where they serve (see `kernels`).
+
+    Raises
+    ------
+    ValueError
+        An unknown activation.
 
     Examples
     --------
     >>> net = Network((3, 8, 1), seeds=[(0, 0), (0, 1)])
     >>> tuple(net(torch.zeros(2, 5, 3)).shape)
     (2, 5, 1)
+    >>> values, pixels = torch.zeros(5, 3, 4), torch.tensor([[0, 1]])  # each row's drivers, and two rows' numbers
+    >>> net.accumulate(values, pixels, slope=torch.ones(2, 1, 8))
+    >>> tuple(net.outputs(values, pixels).shape), net.fused(values)
+    ((2, 1, 8), True)
+    >>> net.load(net.state())
+    >>> list(net.state())
+    ['weight0', 'bias0', 'weight1', 'bias1']
     """
 
     def __init__(
@@ -101,7 +113,15 @@ class Network:
     # its pixels' steps in order. Only a block of rows is ever computed at once, so that memory is bounded.
 
     def outputs(self, values: torch.Tensor, pixels: torch.Tensor, drop: list[int] | None = None) -> torch.Tensor:
-        """First pass, without a graph: outputs ``(member, target, row)``."""
+        """First pass, without a graph: outputs ``(member, target, row)``.
+
+        Parameters
+        ----------
+        values, pixels
+            Drivers ``(pixel, driver, step)``, and whose rows ``(member | 1, pixel)``.
+        drop
+            A seed for each member, of its dropout.
+        """
         if self.fused(values):
             out = fused.forward(fused.Packed(self._arrays()), values.numpy(), pixels.numpy(), self.sizes[-1])
             return torch.from_numpy(out)
@@ -120,7 +140,12 @@ class Network:
     ) -> None:
         """Second pass: forward and back block by block; adds to the parameters' gradients.
 
-        ``slope (member, target, row)`` is the loss's gradient with respect to `outputs`.
+        Parameters
+        ----------
+        values, pixels, drop
+            As in `outputs`.
+        slope
+            The loss's gradient with respect to `outputs`, in its shape.
         """
         if self.fused(values):
             found = fused.backward(fused.Packed(self._arrays()), values.numpy(), pixels.numpy(), slope.numpy())
@@ -135,7 +160,13 @@ class Network:
             self(_rows(values, pixels[:, part]), generators).backward(own.transpose(1, 2))
 
     def fused(self, values: torch.Tensor) -> bool:
-        """Whether the fused kernels serve: ReLU in float32 on a CPU, without dropout."""
+        """Whether the fused kernels serve: ReLU in float32 on a CPU, without dropout.
+
+        Parameters
+        ----------
+        values
+            As in `outputs`.
+        """
         fits = self.activation == "relu" and values.dtype == torch.float32 and values.device.type == "cpu"
         return self.fuse and fits and not self.dropout
 
@@ -156,7 +187,13 @@ class Network:
         return named
 
     def load(self, state: dict[str, np.ndarray]) -> None:
-        """Put the parameters of `state` in place."""
+        """Put parameters in place.
+
+        Parameters
+        ----------
+        state
+            As of `state`.
+        """
         with torch.no_grad():
             for i, (weight, bias) in enumerate(self.layers):
                 weight.copy_(torch.from_numpy(state[f"weight{i}"]))

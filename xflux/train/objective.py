@@ -10,10 +10,17 @@ import torch
 def mean_squared_error(
     observed: torch.Tensor, inferred: torch.Tensor, weight: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Eq. 5, L_EC: ``(member, row, target)`` → ``(member, target)``; rows whose observation is NaN do not count.
+    """Eq. 5, L_EC ``(member, target)``; rows whose observation is NaN do not count.
 
-    ``weight (member, row)`` says how much a row counts; the paper's is 1.
+    Parameters
+    ----------
+    observed, inferred
+        ``(member, row, target)``, in the same units.
+    weight
+        How much a row counts ``(member, row)``; the paper's is 1.
 
+    Examples
+    --------
     >>> observed, inferred = torch.tensor([[[1.0], [2.0], [torch.nan]]]), torch.tensor([[[0.0], [0.0], [9.0]]])
     >>> mean_squared_error(observed, inferred).item()
     2.5
@@ -27,8 +34,17 @@ def mean_squared_error(
 
 
 def monthly_mean(daily: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
-    """Eq. 6: daily NEE ``(member, pixel, day)`` and its share of each month ``slot (day, month)`` → monthly NEE.
+    """Eq. 6: monthly NEE ``(member, pixel, month)``.
 
+    Parameters
+    ----------
+    daily
+        NEE ``(member, pixel, day)``.
+    slot
+        A day's share of each month ``(day, month)``.
+
+    Examples
+    --------
     >>> slot = torch.tensor([[0.5, 0.0], [0.5, 0.0], [0.0, 1.0]])
     >>> monthly_mean(torch.tensor([[[1.0, 3.0, 5.0]]]), slot).tolist()
     [[[2.0, 5.0]]]
@@ -37,8 +53,17 @@ def monthly_mean(daily: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
 
 
 def bridged(monthly: torch.Tensor, theta: torch.Tensor, intercept: torch.Tensor) -> torch.Tensor:
-    """Eq. 7: ``(member, pixel, month)``, Θ ``(region, pixel)`` and b ``(region,)`` → regional NEE.
+    """Eq. 7: regional NEE ``(member, region, month)``.
 
+    Parameters
+    ----------
+    monthly
+        NEE ``(member, pixel, month)``.
+    theta, intercept
+        Θ ``(region, pixel)`` and b ``(region,)``.
+
+    Examples
+    --------
     >>> monthly, theta, intercept = torch.tensor([[[1.0], [2.0]]]), torch.tensor([[0.5, 0.25]]), torch.tensor([-0.25])
     >>> bridged(monthly, theta, intercept).tolist()
     [[[0.75]]]
@@ -49,6 +74,17 @@ def bridged(monthly: torch.Tensor, theta: torch.Tensor, intercept: torch.Tensor)
 def misfit(target: torch.Tensor, estimate: torch.Tensor, exponent: float = 3.0) -> torch.Tensor:
     """Eq. 8, L_{r,m}: the ℓ_p norm of the differences to the inversions that are there ``(member, region, step)``.
 
+    Parameters
+    ----------
+    target
+        The inversions ``(member, inversion, region, step)``; NaN: no value.
+    estimate
+        The model ``(member, region, step)``, in the same units.
+    exponent
+        p.
+
+    Examples
+    --------
     >>> round(misfit(torch.tensor([[[[1.0]], [[3.0]]]]), torch.tensor([[[1.0]]])).item() ** 3, 4)
     4.0
     """
@@ -63,6 +99,13 @@ def misfit(target: torch.Tensor, estimate: torch.Tensor, exponent: float = 3.0) 
 def inversion_range(target: torch.Tensor) -> torch.Tensor:
     """Eq. 9: highest less lowest inversion ``(member, region, step)``; 0 where none or one is there.
 
+    Parameters
+    ----------
+    target
+        As in `misfit`.
+
+    Examples
+    --------
     >>> inversion_range(torch.tensor([[[[1.0, 4.0]], [[3.0, torch.nan]]]])).tolist()
     [[[2.0, 0.0]]]
     """
@@ -74,8 +117,19 @@ def inversion_range(target: torch.Tensor) -> torch.Tensor:
 def regional_loss(
     loss: torch.Tensor, spread: torch.Tensor, valid: torch.Tensor, normalise: bool = True
 ) -> torch.Tensor:
-    """Eq. 10, L_{ATM,r}: L/(1 + range) averaged over the steps that have a target ``(member, region)``.
+    """Eq. 10, L_{ATM,r} ``(member, region)``: L/(1 + range), averaged over steps.
 
+    Parameters
+    ----------
+    loss, spread
+        Of `misfit` and `inversion_range`, ``(member, region, step)``.
+    valid
+        Where there is a target ``(member, region, step)``: these steps count.
+    normalise
+        False: without the division.
+
+    Examples
+    --------
     >>> loss, spread = torch.tensor([[[4.0, 9.0, 5.0]]]), torch.tensor([[[1.0, 2.0, 0.0]]])
     >>> regional_loss(loss, spread, torch.tensor([[[True, True, False]]])).tolist()
     [[2.5]]
@@ -85,11 +139,17 @@ def regional_loss(
 
 
 def area_mean(loss: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
-    """Eq. 11, L_ATM: the regions' losses weighted by their modelled land ``area (region,)`` → ``(member,)``.
+    """Eq. 11, L_ATM ``(member,)``: the regions' losses weighted by area; 0 where no region has a target.
 
-    The areas are normalised over the target's regions; ``(member, region)`` where they differ by member. 0 where no
-    region has a target.
+    Parameters
+    ----------
+    loss
+        ``(member, region)``.
+    area
+        Modelled land of the target's regions ``(region,)``, in any unit; ``(member, region)`` where it differs.
 
+    Examples
+    --------
     >>> area_mean(torch.tensor([[1.0, 3.0]]), torch.tensor([3e12, 1e12])).tolist()
     [1.5]
     """
@@ -101,6 +161,17 @@ def atmospheric_loss(
 ) -> torch.Tensor:
     """Eq. 8–11 in one: L_ATM ``(member,)``.
 
+    Parameters
+    ----------
+    target, estimate, exponent
+        As in `misfit`.
+    area
+        As in `area_mean`.
+    normalise
+        As in `regional_loss`.
+
+    Examples
+    --------
     >>> target, estimate = torch.tensor([[[[1.0]], [[3.0]]]]), torch.tensor([[[1.0]]])
     >>> round(atmospheric_loss(target, estimate, torch.tensor([1e12])).item(), 4), round(4 ** (1 / 3) / (1 + 2), 4)
     (0.5291, 0.5291)
@@ -111,8 +182,17 @@ def atmospheric_loss(
 
 
 def annual_amounts(values: torch.Tensor, per_year: int) -> torch.Tensor:
-    """PgC per month ``(…, step)`` of whole years, `per_year` steps each (12, or 1: a mean month) → PgC per year.
+    """PgC per year of whole years ``(…, year)``.
 
+    Parameters
+    ----------
+    values
+        PgC per month ``(…, step)``.
+    per_year
+        Steps of a year: 12, or 1 (a mean month).
+
+    Examples
+    --------
     >>> annual_amounts(torch.tensor([1.0, 2.0]), per_year=1).tolist()
     [12.0, 24.0]
     """
@@ -122,8 +202,15 @@ def annual_amounts(values: torch.Tensor, per_year: int) -> torch.Tensor:
 def anomaly_scale(target: torch.Tensor, mean_over: torch.Tensor) -> torch.Tensor:
     """Mean square of the inversions' annual anomalies, of the regions and of their sum ``(member, region + 1)``.
 
-    Arguments as in `anomaly_loss`; 0 where there are no anomalies.
+    0 where there are no anomalies.
 
+    Parameters
+    ----------
+    target, mean_over
+        As in `anomaly_loss`.
+
+    Examples
+    --------
     >>> anomaly_scale(torch.tensor([[[[1.0, 3.0]]]]), torch.tensor([[True, True]])).tolist()
     [[1.0, 1.0]]
     """
@@ -211,6 +298,17 @@ def shrunk_precision(target: torch.Tensor, shrinkage: float, floor: float = 0.01
     inversion counts as its being at the others' mean. Where the inversions do not differ at all (or there is one),
     every variance is 1 (PgC per month)², as in Eq. 10, where the 1 stands alone.
 
+    Parameters
+    ----------
+    target
+        As in `misfit`.
+    shrinkage
+        λ, 0 to 1.
+    floor
+        Least standard deviation, in units of the largest.
+
+    Examples
+    --------
     >>> target = torch.tensor([[[[1.0, 3.0]], [[3.0, 1.0]]]])
     >>> torch.linalg.inv(shrunk_precision(target, shrinkage=0.5, floor=0.0)).round(decimals=4).tolist()
     [[[2.0, -1.0], [-1.0, 2.0]]]
@@ -231,6 +329,15 @@ def shrunk_precision(target: torch.Tensor, shrinkage: float, floor: float = 0.01
 def covariance_loss(target: torch.Tensor, estimate: torch.Tensor, precision: torch.Tensor) -> torch.Tensor:
     """Instead of Eq. 8–11: mean over inversions of ``(a − NEE)ᵀ C⁻¹ (a − NEE) / n`` → ``(member,)``.
 
+    Parameters
+    ----------
+    target, estimate
+        As in `misfit`.
+    precision
+        C⁻¹ of `shrunk_precision`.
+
+    Examples
+    --------
     >>> target, estimate = torch.tensor([[[[1.0, 3.0]], [[3.0, 1.0]]]]), torch.tensor([[[2.0, 2.0]]])
     >>> covariance_loss(target, estimate, torch.eye(2)[None]).item()
     1.0
@@ -243,6 +350,13 @@ def covariance_loss(target: torch.Tensor, estimate: torch.Tensor, precision: tor
 def loss_weight(log_variance: torch.Tensor) -> torch.Tensor:
     """Eq. 12, w = 1/(2σ²), from log σ² (so that σ² stays positive whatever the optimiser does).
 
+    Parameters
+    ----------
+    log_variance
+        log σ², ``(member, term)`` or any shape.
+
+    Examples
+    --------
     >>> loss_weight(torch.tensor(0.25).log()).item()
     2.0
     """
@@ -252,6 +366,13 @@ def loss_weight(log_variance: torch.Tensor) -> torch.Tensor:
 def loss_regulariser(log_variance: torch.Tensor) -> torch.Tensor:
     """Eq. 13, s = log sqrt(σ²), from log σ².
 
+    Parameters
+    ----------
+    log_variance
+        log σ², ``(member, term)`` or any shape.
+
+    Examples
+    --------
     >>> round(loss_regulariser(torch.tensor(4.0).log()).exp().item(), 4)
     2.0
     """
@@ -259,10 +380,17 @@ def loss_regulariser(log_variance: torch.Tensor) -> torch.Tensor:
 
 
 def total_loss(losses: torch.Tensor, log_variance: torch.Tensor, weight: torch.Tensor | float = 1.0) -> torch.Tensor:
-    """Eq. 14 for any number of losses: ``(member, term)`` twice → ``(member,)``.
+    """Eq. 14 for any number of losses ``(member,)``.
 
-    ``weight (term,)`` is the power to which the likelihood of a term is taken; the paper's is 1.
+    Parameters
+    ----------
+    losses, log_variance
+        L and log σ², ``(member, term)``.
+    weight
+        Power to which the likelihood of a term is taken ``(term,)``; the paper's is 1.
 
+    Examples
+    --------
     >>> losses, variances = torch.tensor([[2.0, 6.0]]), torch.tensor([[1.0, 1.0]])
     >>> total_loss(losses, variances.log()).tolist()
     [4.0]
