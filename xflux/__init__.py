@@ -46,8 +46,20 @@ _ROOMS = ("adjust", "drivers", "evaluate", "plot", "study", "synthetic", "train"
 
 
 def load_model(path: str | PathLike) -> "FluxModel":
-    """The model in a file that ``FluxModel.save`` wrote; needs torch. See :func:`xflux.train.load_model`.
+    """The model in a file; needs torch. Nothing in it is ever run as code.
 
+    Parameters
+    ----------
+    path
+        A file that :meth:`xflux.train.FluxModel.save` wrote.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        The file is missing, damaged, of a newer version or no model.
+
+    Examples
+    --------
     >>> import tempfile, numpy as np
     >>> from xflux.train import FluxModel
     >>> layer = {"weight0": np.array([[[2.0]]]), "bias0": np.array([[[-1.0]]])}

@@ -48,14 +48,20 @@ def applicability(
         Importance of each driver, relative to the others; those not named have 1.
     folds
         Fold of every sample, or of every site (``model.folds``). By default ten folds by site.
-    max_rows
-        Keep at most so many tower rows, drawn with ``seed``: daily rows of a site repeat each other.
+    max_rows, seed
+        Keep at most so many tower rows, drawn at random: daily rows of a site repeat each other.
 
     Returns
     -------
     xr.Dataset
         ``dissimilarity`` (time, lat, lon) float32, NaN where a driver is missing, with the attribute ``threshold``, and
         ``applicable`` (the same dims) bool, False where a driver is missing.
+
+    Raises
+    ------
+    DriverError, ValueError
+        Towers without a driver, or with rows in fewer than two folds; folds or weights that do not fit; what
+        :func:`predict` refuses.
 
     Examples
     --------

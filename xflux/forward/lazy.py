@@ -42,6 +42,8 @@ def predict(
     grid
         Drivers, found by the names in ``model.drivers``, with the dims (time, lat, lon), (month | dayofyear, lat,
         lon), (lat, lon) or fewer, in any order, NumPy or dask in any chunks.
+    model
+        A :class:`~xflux.forward.Model`: one that xflux trained, or of :func:`wrap`.
     members
         "all" (a dim ``member`` where the model is an ensemble), "mean", "mean+std" (a Dataset of the flux and
         ``<flux>_std``, over the members, with their number as divisor), or indices of members.
@@ -61,6 +63,14 @@ def predict(
         (member, time | month | dayofyear, lat, lon) float32 in the model's units, NaN where any driver is not finite; a
         Dataset where there are several targets or "mean+std". A day of year d takes the value of day d of the
         climatology, by the grid's own calendar; day 366 takes 365 where there is none.
+
+    Raises
+    ------
+    DriverError
+        A driver that the grid lacks.
+    TypeError, ValueError
+        No Dataset of drivers or no model; drivers in other units or with other dims, times that do not fit; unknown
+        members or device; no land at all.
 
     Examples
     --------

@@ -17,6 +17,17 @@ class Model(Protocol):
     Optional: ``members`` (int; absent or None: the result has no member dim), ``driver_units`` (name → units),
     ``attrs`` (what the flux contains), ``to(device)``.
 
+    Attributes
+    ----------
+    drivers
+        Names of the grid's variables, in the order of the columns.
+    units
+        Of the flux; a mapping by target where they differ.
+    target_names
+        Names of the fluxes.
+
+    Examples
+    --------
     >>> class Decay:
     ...     drivers, units, target_names = ["soil_carbon"], "gC m-2 d-1", ["ter"]
     ...     def predict(self, rows, members=None):
@@ -33,7 +44,15 @@ class Model(Protocol):
     def target_names(self) -> Sequence[str]: ...
 
     def predict(self, rows: np.ndarray, members: Any = None) -> np.ndarray:
-        """(n, drivers) float32 → (n,), (members, n), or (targets, [members,] n) where there are several targets."""
+        """Fluxes (n,), (members, n), or (targets, [members,] n) where there are several targets.
+
+        Parameters
+        ----------
+        rows
+            (n, drivers) float32.
+        members
+            Numbers of some; None: all.
+        """
 
 
 @dataclass(frozen=True)
@@ -99,6 +118,13 @@ def wrap(
         Units in which the model expects its drivers; a grid that says otherwise is refused.
     attrs
         What the flux contains (``includes_fire``, …): they ride on the result.
+
+    Raises
+    ------
+    TypeError
+        Drivers as one string; a model that cannot predict.
+    ValueError
+        Names given twice or none; units of other targets; a model that is not fitted, or on other drivers.
 
     Examples
     --------

@@ -18,10 +18,27 @@ PARTS = ("study.toml or study.json", "summary.json", "provenance.json", "tables/
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder's content: settings, summary, provenance, tables, figures, flux stores, and what is missing.
+    """A run folder's content.
 
-    >>> Run(Path("runs/demo"), {"name": "demo"}, {"tables": {"towers": "At towers"}}, {}, {}, {}, {}).heading("towers")
-    'At towers'
+    Attributes
+    ----------
+    path
+        Of the folder.
+    study, summary, provenance
+        What these files say, as dicts.
+    tables
+        Name → table.
+    figures, fluxes
+        Name → PNG file, and Zarr store.
+    missing
+        What the folder lacks, or cannot be read.
+
+    Examples
+    --------
+    >>> summary = {"tables": {"towers": "At towers"}, "models": {"ec": {"file": "ec", "label": "EC"}}}
+    >>> run = Run(Path("runs/demo"), {"name": "demo"}, summary, {}, {}, {}, {})
+    >>> run.heading("towers"), run.label("ec"), run.title
+    ('At towers', 'EC', 'demo')
     """
 
     path: Path
@@ -40,12 +57,24 @@ class Run:
         return str(next((name for name in named if name), self.path.name))
 
     def heading(self, table: str) -> str:
-        """What the summary calls a table, else its file's name in words."""
+        """What the summary calls a table, else its file's name in words.
+
+        Parameters
+        ----------
+        table
+            Name of its file, without the suffix.
+        """
         named = self.summary.get("tables", {})
         return str(named[table]) if isinstance(named, dict) and table in named else heading(table)
 
     def label(self, file: str) -> str:
-        """What the summary calls the model whose files have this stem."""
+        """What the summary calls a model.
+
+        Parameters
+        ----------
+        file
+            Stem of its files.
+        """
         return _model_files(self.summary).get(file, file)
 
 
@@ -57,8 +86,20 @@ def _model_files(summary: dict) -> dict[str, str]:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read a run folder; unreadable or absent parts are listed in ``missing``.
+    """Read a run folder; parts that are unreadable or absent are listed in ``missing``.
 
+    Parameters
+    ----------
+    folder
+        Run folder.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No such folder; it holds nothing of a run.
+
+    Examples
+    --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     length = (Path(folder) / "study.toml").write_text('title = "Small"')

@@ -325,15 +325,37 @@ class Evaluation(_Section):
 
 
 class StudyConfig(_Section):
-    """A study file. Paths are relative to ``data``, which may name an environment variable.
+    """A study file.
 
+    Attributes
+    ----------
+    name, title, seed
+        Its name, a heading, and the seed of everything random.
+    data
+        Folder that paths are relative to; it may name an environment variable.
+    variants, variant
+        EC-ATM in its variants, by name; the settings of those that are not xflux's own.
+    held_out_inversions, blocked, blocked_variants
+        Whether to train on half of the inversions too, and EC or the variants too on folds blocked by distance.
+    limits
+        What may not be claimed with these data.
+    towers, drivers, target, bridge, train, evaluation
+        Sections, whose keys ``xflux new`` writes out with their units and defaults.
+
+    Raises
+    ------
+    ValueError
+        Names every key that is unknown, is missing or does not fit (:func:`load_study` adds the nearest valid one).
+
+    Examples
+    --------
     >>> from importlib import resources
     >>> from xflux.study import load_study
-    >>> study = load_study(resources.files("xflux.data") / "upton2024.toml")
+    >>> study = load_study(resources.files("xflux.data") / "upton2024.toml", {"data": "."})
     >>> study.name, study.target.regions, study.drivers.years, study.train.folds
     ('upton2024', 'reccap2', (2001, 2017), 10)
-    >>> study.smoke().train.folds, study.smoke().train.epochs
-    (3, 2)
+    >>> study.smoke().train.folds, study.constraint("bridge").integral, study.data_folder().is_dir()
+    (3, 'bridge', True)
     """
 
     name: Name
@@ -392,11 +414,28 @@ class StudyConfig(_Section):
         return self
 
     def constraint(self, variant: str) -> Variant:
-        """What a variant of EC-ATM is constrained by."""
+        """What a variant of EC-ATM is constrained by.
+
+        Parameters
+        ----------
+        variant
+            By name.
+
+        Raises
+        ------
+        KeyError
+            An unknown one.
+        """
         return (VARIANTS | self.variant)[variant]
 
     def data_folder(self) -> Path:
-        """The data folder; an error that names it where it is unset or absent."""
+        """The data folder.
+
+        Raises
+        ------
+        StudyError
+            It is unset or absent, by name.
+        """
         text = os.path.expandvars(self.data)
         if "$" in text:
             raise StudyError(

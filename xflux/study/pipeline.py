@@ -38,6 +38,23 @@ class Study:
 def check_study(config: StudyConfig) -> study_inputs.Files:
     """Check all that can be checked before anything long starts: folders, files, columns, products, packages.
 
+    Parameters
+    ----------
+    config
+        The study (:func:`load_study`).
+
+    Returns
+    -------
+    dict
+        Key of the study file → the files that it names.
+
+    Raises
+    ------
+    StudyError
+        The first thing that is missing or does not fit, by its key.
+
+    Examples
+    --------
     >>> from importlib import resources
     >>> from xflux.study import load_study
     >>> study = load_study(resources.files("xflux.data") / "study_template.toml", {"data": "no/such/folder"})
@@ -74,6 +91,8 @@ def run_study(
         The study is a smoke run as it is written: results say so.
     blocked
         Also train the EC-ATM variants on folds blocked by distance.
+    say
+        Is told each line of progress; None: they go to stderr.
 
     Returns
     -------
@@ -82,8 +101,9 @@ def run_study(
     Raises
     ------
     StudyError
-        Something that the study asks for is not there. ``FileExistsError``: the folder is not a run's.
-        ``BlockingIOError``: another process works in it.
+        Something that the study asks for is not there.
+    FileExistsError, BlockingIOError
+        The folder is not a run's; another process works in it.
 
     Examples
     --------

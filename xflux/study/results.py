@@ -148,8 +148,22 @@ def integrals(run: Path, regions: str, land_fraction: xr.DataArray, names: list[
 def integrals_of(run: str | Path, name: str, regions: str | None = None) -> xr.DataArray:
     """Regional integrals of one forward run, anew from its Zarr store: (member, month | time, region) PgC month-1.
 
-    ``name`` is that of the forward run, ``regions`` default to the target's; there is no such run: FileNotFoundError.
+    Parameters
+    ----------
+    run
+        Run folder.
+    name
+        Of the forward run: "ec", "ec_atm_bridge" …
+    regions
+        A region set by name; default the target's.
 
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No run folder of a study, or no such forward run; a part of it is damaged.
+
+    Examples
+    --------
     >>> integrals_of("runs/absent", "ec")
     Traceback (most recent call last):
         ...
@@ -197,6 +211,18 @@ def tower_climate(paths: list[Path], site: np.ndarray) -> np.ndarray | None:
 class Results:
     """A run folder's numbers: inputs, regional integrals of every model, the inversions, what is compared.
 
+    Parameters
+    ----------
+    run
+        Run folder.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No run folder of a study; settings that are damaged. A part that is missing or damaged says so when it is read.
+
+    Examples
+    --------
     >>> import tempfile
     >>> from importlib import resources
     >>> from xflux.study import load_study
@@ -205,6 +231,16 @@ class Results:
     ...     length = (Path(run) / "study.json").write_text(study.model_dump_json())
     ...     Results(run).names, Results(run).sets
     ({'ec': 'ec', 'bridge': 'ec_atm_bridge'}, ['reccap2'])
+
+    Of a run that is done:
+
+    >>> demo = Results("runs/demo-smoke")  # doctest: +SKIP
+    >>> demo.series("ec").dims, demo.target_integrals("ec").dims  # doctest: +SKIP
+    (('member', 'time', 'region'), ('member', 'month', 'region'))
+    >>> demo.has("rivers"), demo.contains("sampled"), demo.cells()  # doctest: +SKIP
+    (False, 'NEE (no fire, no rivers)', '644 modelled land cells of 6 degrees')
+    >>> demo.budget() is None, [demo.comparison_map(one).dims for one in demo.config.evaluation.maps]  # doctest: +SKIP
+    (True, [])
     """
 
     def __init__(self, run: str | Path):
@@ -238,11 +274,28 @@ class Results:
         }
 
     def target_integrals(self, name: str) -> xr.DataArray:
-        """Mean seasonal cycle over the target's regions (member, month, region), PgC month-1."""
+        """Mean seasonal cycle over the target's regions (member, month, region), PgC month-1.
+
+        Parameters
+        ----------
+        name
+            File name of the model: "ec", "ec_atm_bridge" …
+
+        Raises
+        ------
+        KeyError, FileNotFoundError
+            No such model; a run that is not done.
+        """
         return self.integrals[name, self.config.target.regions]
 
     def series(self, name: str) -> xr.DataArray:
-        """Integrals over the target's regions with the forward run's own months: (member, month | time, region)."""
+        """The forward run's own months over the target's regions: (member, month | time, region) PgC month-1.
+
+        Parameters
+        ----------
+        name
+            As in :meth:`target_integrals`, with its errors.
+        """
         return self.regional[self.config.target.regions][name]
 
     @cached_property
@@ -283,7 +336,13 @@ class Results:
         return labels | {f"blocked_{n}": f"{label}, folds blocked at {distance:g} km" for n, label in labels.items()}
 
     def comparison_map(self, comparison: Comparison) -> xr.DataArray:
-        """A compared product's mean flux (lat, lon), per m2 of the whole cell."""
+        """A compared product's mean flux (lat, lon), gC m-2 d-1 of the whole cell.
+
+        Parameters
+        ----------
+        comparison
+            One of ``config.evaluation.maps``; another raises ValueError.
+        """
         return _load(self.run / "compared" / f"map_{self.config.evaluation.maps.index(comparison)}.nc")["flux"]
 
     def budget(self) -> xr.DataArray | None:
@@ -297,7 +356,18 @@ class Results:
         return xr.DataArray(chosen.values, {"year": chosen.index.values}, ("year",), attrs={"units": "PgC yr-1"})
 
     def has(self, content: str) -> bool:
-        """Whether the target contains "fire" or "rivers"; unknown counts as no."""
+        """Whether the target contains something; unknown counts as no.
+
+        Parameters
+        ----------
+        content
+            "fire" or "rivers".
+
+        Raises
+        ------
+        KeyError
+            Another word.
+        """
         return bool(contents(self.inputs.target)[content])
 
     @property
@@ -318,7 +388,13 @@ class Results:
         return f"towers {_span(self.inputs.towers['time'])}, {drivers}"
 
     def contains(self, model: str) -> str:
-        """What a model's flux contains, in words: towers see neither fire nor rivers, inversions may."""
+        """What a model's flux contains, in words: towers see neither fire nor rivers, inversions may.
+
+        Parameters
+        ----------
+        model
+            As tables call it: "ec", or a variant.
+        """
         inside = [content for content in ("fire", "rivers") if self.has(content)]
         if model == "ec" or not inside:
             return "NEE (no fire, no rivers)"

@@ -38,6 +38,11 @@ def table(run: "str | Path | Results", name: str) -> pd.DataFrame:
     -------
     DataFrame, empty where the run has nothing for it (no budget, no truth, a climatology without years).
 
+    Raises
+    ------
+    KeyError, FileNotFoundError, ValueError
+        A table that this run has not; no run folder of a study; a part of it is damaged.
+
     Examples
     --------
     >>> import tempfile
@@ -61,6 +66,18 @@ def table(run: "str | Path | Results", name: str) -> pd.DataFrame:
 def numbers(run: str | Path) -> dict[str, float]:
     """The numbers of ``summary.json``, which the verdict is written with, made anew from the run folder's arrays.
 
+    Parameters
+    ----------
+    run
+        Run folder.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No run folder of a study; a part of it is damaged.
+
+    Examples
+    --------
     >>> numbers("runs/absent")
     Traceback (most recent call last):
         ...

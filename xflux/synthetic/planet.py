@@ -52,11 +52,16 @@ class Settings:
     gpp, fire
         Global means, PgC yr-1.
 
+    Raises
+    ------
+    ValueError
+        A number out of its range.
+
     Examples
     --------
     >>> fair = Settings(night_bias=0.0, inversion_error=0.0, towers=50)
-    >>> fair.night_bias, fair.towers, Settings().night_bias
-    (0.0, 50, 0.32)
+    >>> fair.night_bias, fair.towers, Settings().night_bias, Settings().without_biases().night_bias
+    (0.0, 50, 0.32, 0.0)
     """
 
     night_bias: float = 0.32
@@ -116,6 +121,11 @@ def earth(resolution: float = 2.0, years: int = 6, seed: int = 0, *, biases: boo
     Returns
     -------
     Earth
+
+    Raises
+    ------
+    ValueError, TypeError
+        A resolution that does not divide 180, no whole years, a setting out of its range; an unknown setting.
 
     Examples
     --------
@@ -177,8 +187,8 @@ class Earth:
 
     Attributes
     ----------
-    settings, seed
-        What made it.
+    settings, seed, streams
+        What made it, and where its observers' chance comes from.
     world
         Its state by land cell.
 
@@ -218,6 +228,11 @@ class Earth:
         -------
         Earth
             What ``earth`` makes with these settings; truth and drivers are shared, so that it costs next to nothing.
+
+        Raises
+        ------
+        TypeError
+            Another setting.
 
         Examples
         --------
@@ -334,7 +349,19 @@ class Earth:
         return observe.bottom_up(self.world, self.towers, self.drivers, self.seed, self.nee.attrs)
 
     def global_mean(self, flux: xr.DataArray) -> float:
-        """Global sum of a flux per m2 of land, mean over all its other dims but members, in PgC yr-1."""
+        """Global sum of a flux, mean over all its other dims, in PgC yr-1.
+
+        Parameters
+        ----------
+        flux
+            ([time | month,] lat, lon) gC m-2 d-1 of land, on this grid.
+
+        Examples
+        --------
+        >>> world = earth(resolution=15, years=1, towers=20)
+        >>> round(world.global_mean(world.nee), 3)
+        -3.0
+        """
         mean = flux.mean("time", dtype=float) if "time" in flux.dims else flux
         if "month" in mean.dims:
             mean = mean.weighted(xr.DataArray(MONTH_DAYS, dims="month")).mean("month")

@@ -86,9 +86,28 @@ def _number(value: float, digits: int) -> str:
 
 
 def text(budget: Budget, period: str) -> "Group":
-    """The table of a ``period`` of the budget under its caption for a terminal (``rich``), GLOBAL below a line.
+    """The table of a period under its caption for a terminal (``rich``), GLOBAL below a line.
 
-    >>> text(found, "2001–2002")  # doctest: +SKIP
+    Parameters
+    ----------
+    budget
+        As :func:`budget` returns it.
+    period
+        A label of its table.
+
+    Raises
+    ------
+    KeyError
+        Another period.
+
+    Examples
+    --------
+    >>> from xflux.regions import regional_budget
+    >>> flux = xr.DataArray([[-0.2, -0.4]], {"region": ["EU"], "year": [2001, 2002]}, attrs={"units": "PgC yr-1"})
+    >>> table = regional_budget(flux).assign_attrs(flux="nee", products="CTE")
+    >>> found = Budget(table, flux.to_dataset(name="flux"), ["CTE"])
+    >>> text(found, "2001–2002").renderables[0].plain
+    'nee of CTE, PgC yr-1, 2001–2002 (2 years)'
     """
     from rich.console import Group
     from rich.text import Text
@@ -99,8 +118,17 @@ def text(budget: Budget, period: str) -> "Group":
 
 
 def aligned(heads: list[str], rows: list[list[str]], left: int = 1) -> "Table":
-    """``rows`` under ``heads`` for a terminal: the first ``left`` columns to the left, the rest to the right.
+    """Rows under headings for a terminal.
 
+    Parameters
+    ----------
+    heads, rows
+        As text.
+    left
+        Columns that are set to the left; the rest to the right.
+
+    Examples
+    --------
     >>> aligned(["region", "mean"], [["EU", "−0.2"]]).row_count
     1
     """
@@ -129,7 +157,12 @@ def markdown(budget: Budget) -> str:
 
 
 def check_places(out: str | Path | None = None, plot: str | Path | None = None) -> None:
-    """An error where a table (``out``) or a figure (``plot``) could not be written, before anything is worked out.
+    """An error where a table or a figure could not be written, before anything is worked out.
+
+    Parameters
+    ----------
+    out, plot
+        Paths of the table and of the figure.
 
     Raises
     ------
@@ -158,7 +191,14 @@ def check_places(out: str | Path | None = None, plot: str | Path | None = None) 
 
 
 def write(budget: Budget, path: str | Path) -> Path:
-    """Write the table to ``path``, .csv and .nc with all digits, .md as it is shown; only an older one is replaced.
+    """Write the table to a file, whose path is returned; only an older one is replaced.
+
+    Parameters
+    ----------
+    budget
+        As :func:`budget` returns it.
+    path
+        .csv and .nc (all digits) or .md (as it is shown).
 
     Raises
     ------
@@ -167,7 +207,14 @@ def write(budget: Budget, path: str | Path) -> Path:
 
     Examples
     --------
-    >>> write(found, "table.csv")  # doctest: +SKIP
+    >>> import tempfile
+    >>> from xflux.regions import regional_budget
+    >>> flux = xr.DataArray([[-0.2, -0.4]], {"region": ["EU"], "year": [2001, 2002]}, attrs={"units": "PgC yr-1"})
+    >>> table = regional_budget(flux).assign_attrs(flux="nee", products="CTE")
+    >>> found = Budget(table, flux.to_dataset(name="flux"), ["CTE"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(found, f"{folder}/table.md").read_text().splitlines()[-2]
+    '| EU | −0.30 | 0.14 |'
     """
     check_places(out=path)
     path = Path(path)
@@ -184,7 +231,14 @@ def write(budget: Budget, path: str | Path) -> Path:
 
 
 def draw(budget: Budget, path: str | Path) -> Path:
-    """Write :func:`figure` to ``path`` as .png, .pdf or .svg; only an older figure is replaced.
+    """Write :func:`figure` to a file, whose path is returned; only an older figure is replaced.
+
+    Parameters
+    ----------
+    budget
+        As :func:`budget` returns it.
+    path
+        .png, .pdf or .svg.
 
     Raises
     ------
@@ -193,7 +247,14 @@ def draw(budget: Budget, path: str | Path) -> Path:
 
     Examples
     --------
-    >>> draw(found, "budget.png")  # doctest: +SKIP
+    >>> import tempfile
+    >>> from xflux.regions import regional_budget
+    >>> flux = xr.DataArray([[-0.2, -0.4]], {"region": ["EU"], "year": [2001, 2002]}, attrs={"units": "PgC yr-1"})
+    >>> table = regional_budget(flux).assign_attrs(flux="nee", products="CTE")
+    >>> found = Budget(table, flux.to_dataset(name="flux"), ["CTE"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     draw(found, f"{folder}/budget.png").name
+    'budget.png'
     """
     check_places(plot=path)
     path = Path(path)

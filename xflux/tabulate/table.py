@@ -80,6 +80,12 @@ def budget(
     allow_contents
         "fire", "rivers": what some products may contain and others not.
 
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No such file; one that cannot be read; no flux or several, or with strange dims; products of opposite signs or
+        other contents; a bad ``regions`` or ``units``.
+
     Examples
     --------
     >>> import tempfile, xflux

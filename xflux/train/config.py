@@ -55,6 +55,11 @@ class TrainConfig:
     dtype, device, block_rows
         "float32" or "float64"; "auto", "cpu", "cuda"; rows that are computed at once (to stay in cache).
 
+    Raises
+    ------
+    ValueError
+        An option out of its range or unknown; members that are not folds.
+
     Examples
     --------
     >>> TrainConfig(max_epochs=2, members=(0, 3)).trained

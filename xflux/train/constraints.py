@@ -86,8 +86,14 @@ class RegionalConstraint:
         `total` needs the others too.
     allow
         Contents in which the target may differ from the towers, by name, e.g. ``("fire", "rivers")``.
-    name
-        Label of the loss in the model's history.
+    flux, name
+        The model's flux that is compared, where it has several; label of the loss in the model's history.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Target, drivers or bridge of another kind; an option out of its range, or options that exclude each other; no
+        bridge or regions for the integral; a bridge or weights per m2 of whole cells.
 
     Examples
     --------
@@ -217,8 +223,13 @@ class LinearConstraint:
         Share of the observations that each member keeps for validation.
     exponent
         The loss is the mean of ``|residual / sigma| ** exponent``.
-    weight
-        As that of `RegionalConstraint`.
+    weight, flux, name
+        As those of `RegionalConstraint`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Arrays of another kind; dims, sizes or labels that do not fit each other; ``sigma`` that is not above 0.
 
     Examples
     --------
@@ -227,6 +238,7 @@ class LinearConstraint:
     >>> tall_tower = LinearConstraint(footprint, xr.DataArray([-0.8], dims="obs"), sigma=0.2, drivers=grid)
     >>> tall_tower.name, tall_tower.operator.dims
     ('LINEAR', ('obs', 'lat', 'lon'))
+    >>> tall_tower.check_units(xr.DataArray(attrs={"units": "gC m-2 d-1"}))
     """
 
     operator: xr.DataArray = field(repr=False)
@@ -280,7 +292,18 @@ class LinearConstraint:
             raise ValueError(f"held_out is {self.held_out}; expected a share of at least 0 and below 1")
 
     def check_units(self, flux: xr.DataArray) -> None:
-        """Raise where the operator says that it is per another unit than the flux's."""
+        """Check that the operator is per unit of the flux, where it says so.
+
+        Parameters
+        ----------
+        flux
+            Its ``attrs["units"]`` are read.
+
+        Raises
+        ------
+        ValueError
+            It is per another unit.
+        """
         own, theirs = self.operator.attrs.get("units", ""), flux.attrs.get("units", "")
         per = _PER_FLUX.search(str(own))
         try:

@@ -52,8 +52,8 @@ def fit(
         Names of the driver variables, in the order of the model's inputs.
     target
         One flux or several.
-    constraints
-        Any number of `RegionalConstraint` and `LinearConstraint`.
+    constraints, config
+        Any number of `RegionalConstraint` and `LinearConstraint`; how to train.
     progress
         True writes a line per epoch to stderr; a function gets the lines instead.
     checkpoint

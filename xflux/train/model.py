@@ -32,9 +32,9 @@ class FluxModel:
     drivers, driver_units
         What `predict` wants, in this order, and the units that the training towers had.
     mean, scale
-        Of every driver over the training towers.
+        Of every driver over the training towers, (driver,) in its units.
     target_names, target_units
-        Fluxes, and their units.
+        Fluxes, and their units, such as gC m-2 d-1.
     weights
         ``weight0, bias0, …`` with a member axis: of the best epoch of each member.
     last_weights
@@ -43,8 +43,10 @@ class FluxModel:
         Dataset ``(epoch, member, term)``: losses, σ², validation, learning rate, best epoch.
     folds
         Fold of every training site; member k has not seen the sites of fold k.
-    attrs
-        What the flux contains, provenance.
+    activation, device
+        Of the hidden layers; where it is computed.
+    config, attrs
+        How it was trained; what the flux contains, provenance.
 
     Raises
     ------
@@ -135,8 +137,20 @@ class FluxModel:
         return replace(self, weights=self.last_weights)
 
     def to(self, device: str) -> "FluxModel":
-        """The same model, whose `predict` computes on `device` ("cpu", "cuda"); another raises RuntimeError.
+        """The same model on another device.
 
+        Parameters
+        ----------
+        device
+            "cpu", "cuda": where `predict` computes.
+
+        Raises
+        ------
+        RuntimeError
+            PyTorch does not know the device.
+
+        Examples
+        --------
         >>> layer = {"weight0": np.array([[[2.0]], [[4.0]]]), "bias0": np.array([[[-1.0]], [[0.0]]])}
         >>> model = FluxModel(["tair"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, layer)
         >>> model.to("cpu").device
@@ -145,8 +159,20 @@ class FluxModel:
         return replace(self, device=str(torch.device(device)))
 
     def select(self, members: Sequence[int]) -> "FluxModel":
-        """A model of some `members` only, by number; one that is not there raises IndexError.
+        """A model of some members only.
 
+        Parameters
+        ----------
+        members
+            By number, from 0.
+
+        Raises
+        ------
+        IndexError
+            One that is not there.
+
+        Examples
+        --------
         >>> layer = {"weight0": np.array([[[2.0]], [[4.0]]]), "bias0": np.array([[[-1.0]], [[0.0]]])}
         >>> model = FluxModel(["tair"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, layer)
         >>> model.select([1]).members
@@ -161,10 +187,24 @@ class FluxModel:
         return replace(self, weights=some(self.weights), last_weights=some(self.last_weights), history=history)
 
     def predict(self, rows: np.ndarray, members: Sequence[int] | slice | int | None = None) -> np.ndarray:
-        """Flux of rows of drivers ``(row, driver)`` → ``(member, row)``; several targets: ``(target, member, row)``.
+        """Flux of rows of drivers, ``(member, row)``; several targets: ``(target, member, row)``.
 
-        Thread-safe; a NaN in a row gives NaN. `members` chooses some; rows of another shape raise ValueError.
+        Thread-safe; a NaN in a row gives NaN.
 
+        Parameters
+        ----------
+        rows
+            ``(row, driver)``, in the order and units of the model's drivers.
+        members
+            Some, by number; None: all.
+
+        Raises
+        ------
+        ValueError
+            Rows of another shape.
+
+        Examples
+        --------
         >>> layer = {"weight0": np.array([[[2.0]], [[4.0]]]), "bias0": np.array([[[-1.0]], [[0.0]]])}
         >>> model = FluxModel(["tair"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, layer)
         >>> model.predict(np.array([[3.0]])).tolist()
@@ -205,9 +245,24 @@ class FluxModel:
     def save(self, path: str | Path) -> Path:
         """Write the model to one file: tensors, and all the rest as JSON in its header (safetensors).
 
-        Returns `path`; only an older model is replaced, anything else there raises FileExistsError.
+        Parameters
+        ----------
+        path
+            A new file, or that of an older model, which is replaced; it is what is returned.
 
-        >>> model.save("ec.safetensors")  # doctest: +SKIP
+        Raises
+        ------
+        FileExistsError
+            Something else is there.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> layer = {"weight0": np.array([[[2.0]]]), "bias0": np.array([[[-1.0]]])}
+        >>> model = FluxModel(["tair"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, layer)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(f"{folder}/ec.safetensors").name
+        'ec.safetensors'
         """
         arrays = {f"best.{k}": v for k, v in self.weights.items()}
         if self.last_weights is not None:

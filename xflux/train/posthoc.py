@@ -39,6 +39,11 @@ def regional_integrals(model: FluxModel, constraint: RegionalConstraint, draws: 
         own, also where training has fitted it anew: ``history`` has that one's gap); with ``draws`` ``sampled`` (their
         mean) and ``sampled_std`` (of one draw).
 
+    Raises
+    ------
+    KeyError, ValueError
+        The constraint does not fit the model: drivers or regions that are missing, other units.
+
     Examples
     --------
     >>> layer = {"weight0": np.ones((1, 1, 1)), "bias0": np.zeros((1, 1, 1))}

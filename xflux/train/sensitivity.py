@@ -45,6 +45,11 @@ def one_against_many(
         PgC yr-1, ``tower_loss (run, member)`` and ``constraint_loss (run, member)`` on held-out data at the best
         epoch, ``difference (run)``: mean annual sum less that of the run with all.
 
+    Raises
+    ------
+    ValueError
+        Fewer than two inversions.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
