@@ -100,9 +100,25 @@ def test_masks_that_are_no_masks():
     with pytest.raises(ValueError, match="lie between 0 and 1, but 'biome' reaches from 0 to 40"):
         aggregate_regions(da, percent, "PgC d-1")
     with pytest.raises(ValueError, match=r"fraction mask has the dims \(region, lat, lon\)"):
-        aggregate_regions(da, mask_of(coords, np.ones((18, 36))).expand_dims(region=1, time=2), "PgC d-1")
-    with pytest.raises(ValueError, match=r"label mask has the dims \(lat, lon\), not \('time', 'lat', 'lon'\)"):
-        aggregate_regions(da, mask_of(coords, np.ones((18, 36))).expand_dims(time=2), "PgC d-1")
+        aggregate_regions(da, mask_of(coords, np.ones((18, 36))).expand_dims(region=1, level=2), "PgC d-1")
+    with pytest.raises(ValueError, match=r"label mask has the dims \(lat, lon\), not \('level', 'lat', 'lon'\)"):
+        aggregate_regions(da, mask_of(coords, np.ones((18, 36))).expand_dims(level=2), "PgC d-1")
+    ones = mask_of(coords, np.ones((18, 36))).expand_dims(time=2)
+    with pytest.raises(ValueError, match="the mask changes along 'time': select one"):
+        aggregate_regions(da, ones * xr.DataArray([1, 2], dims="time"), "PgC d-1")
+
+
+def test_masks_as_files_have_them():
+    """Repeated along time, in percent, beside the area of the cells."""
+    coords = axes(10.0)
+    da, share = flux(coords), fractions(coords, 3)
+    expected = aggregate_regions(da, share, "PgC d-1")
+    percent = (100 * share).assign_attrs(units="%").expand_dims(time=2)
+    xr.testing.assert_allclose(aggregate_regions(da, percent, "PgC d-1"), expected)
+    labels = mask_of(coords, np.arange(18 * 36).reshape(18, 36) % 3)
+    beside = xr.Dataset({"basin": labels.expand_dims(time=2), "area": cell_area(da).assign_attrs(units="m2")})
+    for given in (beside.isel(time=0), labels.expand_dims(time=2)):
+        xr.testing.assert_allclose(aggregate_regions(da, given, "PgC d-1"), aggregate_regions(da, labels, "PgC d-1"))
 
 
 def fractions(coords, regions, cover=1.0, dtype="f8", seed=1):
@@ -268,7 +284,7 @@ def test_land_fraction_in_percent_on_another_grid_and_wrong():
         aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=repeated).values, expected, rtol=1e-12
     )
     changing = repeated * xr.DataArray([1.0, 0.5], dims="time")
-    with pytest.raises(ValueError, match=r"changes along 'time'; expected \(lat, lon\): select one"):
+    with pytest.raises(ValueError, match=r"changes along 'time': select one"):
         aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=changing)
     with pytest.raises(TypeError, match=r"land_fraction must be a DataArray .* not float"):
         aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=0.5)

@@ -376,6 +376,7 @@ def test_flux_variables():
 
 UNCERTAIN = ("nee_sd", "nee_p05", "nee_lower", "nee_25", "nee_iqr", "ensstd", "nee_2sigma",
              "nee_se", "NEE_unc", "nee_uncertainty", "nee_error", "nee_stdev", "nee_std", "nee_mad",
+             "neeUncertainty", "nee_ci95", "nee_variance",
              "nee_rmse", "sigma_nee", "nee_sigma", "nee_q05", "NEE_fsd", "NEE_RANDUNC", "nee_std_prior")  # fmt: skip
 
 

@@ -126,6 +126,23 @@ def test_undeclared_fill_values_are_found(fill, dtype):
         checked(da)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("fill", [-99.0, -99.9, 999.0, 32767.0, 65535.0, -2147483647.0, -1e10])
+def test_values_that_an_amount_may_have_are_fill_values_where_they_stand_alone(fill, dtype):
+    values = np.array([0.1, 2.0, np.nan, -3.0, fill], dtype)
+    assert found_fill(values) == np.dtype(dtype).type(fill)
+    amounts = np.array([0.5 * fill, 2.0, -3.0, fill], dtype)
+    assert found_fill(amounts) is None
+    assert found_fill(np.array([0.0, 0.0, fill], dtype)) is None
+
+
+def test_infinities_that_are_declared_missing_are_missing():
+    da = flux("f4", missing_value=np.float32("inf"))
+    da[3, 1, 1] = np.inf
+    assert int(decoded(da).isnull().sum()) == 1
+    assert not decoded(flux("i4", missing_value=np.inf)).isnull().any()
+
+
 @pytest.mark.parametrize(
     "values",
     [

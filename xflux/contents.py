@@ -376,6 +376,7 @@ def _positive(obj: Flux) -> dict:
 
 
 def check_basis(basis: str) -> str:
+    basis = str(basis).strip().lower()
     if basis not in BASES:
         raise ValueError(f"area_basis={basis!r} is unknown; expected 'land' or 'cell': what the flux is per m2 of.")
     return basis

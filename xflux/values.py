@@ -16,6 +16,9 @@ import xarray as xr
 _DECLARED = ("_FillValue", "missing_value")
 _SINGLE = [float(np.float32(fill)) for fill in (-999.9, -9999.9, 1e20, -1e20)]  # as they come out of float32
 _FILLS = (-999.0, -9999.0, -99999.0, -999999.0, -999.9, -9999.9, -32767.0, -32768.0, 1e20, -1e20, *_SINGLE)
+_ALONE = (-99.0, -99.9, 999.0, 9999.0, 99999.0, 999999.0, 32767.0, 65535.0, 1e10, -1e10, *(2.0**31 * np.array([-1, 1])))
+_ALONE = {float(kind(fill)) for fill in (*_ALONE, 1 - 2.0**31, 2.0**31 - 1) for kind in (np.float32, np.float64)}
+"""Fill values where all others are far from them: an amount may have such a value, too."""
 RANGES = ("valid_min", "valid_max", "valid_range", "actual_range")
 """Attributes that hold for the values as they are: who changes the values drops them."""
 _LEAST = 9.99e14  # no fill value is smaller
@@ -167,6 +170,10 @@ def found_fill(values: np.ndarray) -> float | None:
     if values.dtype.kind not in "fiu" or not values.size:
         return None
     low, high = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+    for fill in {float(low), float(high)} & _ALONE:
+        others = values[(values != fill) & np.isfinite(values)]
+        if others.size and _gap(fill, others) > 10 * np.ptp(others.astype(float)) > 0:
+            return fill
     if not (low <= -999 or high >= _LEAST):
         return None
     for fill in (f for f in _FILLS if low <= f <= high and _fits(f, values.dtype)):
@@ -199,12 +206,16 @@ def warn_of_fills(values: np.ndarray, name: str) -> None:
 
 def _far_outside(value: float, count: int, others: np.ndarray) -> bool:
     """Whether a value is no neighbour of the others; a well-known fill value needs to be less far off."""
-    first, last = float(others.min()), float(others.max())
-    gap = max(first - value, value - last)
+    first, last, gap = float(others.min()), float(others.max()), _gap(value, others)
     if found_fill(np.array([value])) is not None:
         return gap > 10 * (last - first)
     classes = 100 if (others == np.round(others)).all() else 0
     return count >= 3 and last > first and gap > max(10 * (last - first), max(abs(first), abs(last)) / 2, classes)
+
+
+def _gap(value: float, others: np.ndarray) -> float:
+    """How far a value lies outside all others, less than zero inside."""
+    return max(float(others.min()) - value, value - float(others.max()))
 
 
 def warn_of_fill(fill: float | None, name: str) -> None:
@@ -234,8 +245,7 @@ def shares(land: xr.DataArray) -> np.ndarray:
     """
     land = decoded(land)
     values = np.nan_to_num(np.asarray(land.values, dtype="float64"), posinf=np.inf, neginf=-np.inf)
-    if str(land.attrs.get("units", "")).strip().lower().startswith(_PERCENT):
-        values = _from_percent(values)
+    values = from_percent(values, land.attrs, "land_fraction")
     if values.size and (values.min() < -1e-6 or values.max() > 1 + 1e-4):
         raise ValueError(
             f"land_fraction reaches from {values.min():g} to {values.max():g}; expected shares of the cell, 0 to 1 "
@@ -244,12 +254,14 @@ def shares(land: xr.DataArray) -> np.ndarray:
     return values
 
 
-def _from_percent(values: np.ndarray) -> np.ndarray:
-    """Percent as shares; xarray's own arithmetic leaves the units '%' on what was divided by 100 already."""
-    if not 0 < values.max(initial=0) <= 1:
+def from_percent(values: np.ndarray, attrs: dict, name: str) -> np.ndarray:
+    """As shares what the units call percent; xarray's own arithmetic leaves '%' on what was divided by 100 already."""
+    if not str(attrs.get("units", "")).strip().lower().startswith(_PERCENT):
+        return values
+    if not 0 < np.fmax.reduce(values, axis=None, initial=0) <= 1:
         return values / 100
     warn(
-        f"land_fraction has the units '%' but reaches to {values.max():g} only: it is taken as shares of the cell, 0 "
+        f"{name} has the units '%' but reaches to {values.max():g} only: it is taken as shares of the cell, 0 "
         f"to 1. Set its units to '1', or multiply it by 100."
     )
     return values
@@ -294,8 +306,8 @@ def _numbers(value: object) -> list[float]:
 def _fits(value: float, dtype: np.dtype) -> bool:
     """Whether a number can stand in an array of the dtype."""
     if dtype.kind == "f":
-        return abs(value) <= float(np.finfo(dtype).max)
-    return dtype.kind in "iu" and value == int(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+        return not np.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
+    return dtype.kind in "iu" and float(value).is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
 def _name(da: xr.DataArray) -> str:

@@ -24,16 +24,15 @@ def land_array(land_fraction: xr.DataArray) -> xr.DataArray:
         raise TypeError(f"land_fraction must be a DataArray (lat, lon) with its coordinates, not {kind}.")
     land = standardise(land_fraction)
     for dim in [dim for dim in land.dims if dim not in ("lat", "lon")]:
-        land = _once(land, dim)
+        land = once(land, dim, "land_fraction")
     return land.transpose("lat", "lon")
 
 
-def _once(land: xr.DataArray, dim: Hashable) -> xr.DataArray:
-    first = land.isel({dim: 0}, drop=True)
-    if land.sizes[dim] > 1 and not bool(((land == first) | (land.isnull() & first.isnull())).all()):
-        raise ValueError(
-            f"land_fraction changes along {dim!r}; expected (lat, lon): select one of {dim!r}, or take a mean over it."
-        )
+def once(da: xr.DataArray, dim: Hashable, name: str) -> xr.DataArray:
+    """What repeats along a dim; an error where it changes."""
+    first = da.isel({dim: 0}, drop=True)
+    if da.sizes[dim] > 1 and not bool(((da == first) | (da.isnull() & first.isnull())).all()):
+        raise ValueError(f"{name} changes along {dim!r}: select one of {dim!r}, or take a mean over it.")
     return first
 
 

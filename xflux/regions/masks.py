@@ -8,11 +8,14 @@ import xarray as xr
 from xflux.cells import Cells, carry, standardise
 from xflux.regions.cover import Cover, by_cell, extent, globe_share, rows_of, sphere_shares
 from xflux.regions.labels import read_labels
+from xflux.regions.land import once
+from xflux.values import from_percent
 
 
 def mask_cover(mask: xr.DataArray, cells: Cells, name: str | None = None) -> Cover:
     """Cover of a (lat, lon) label mask or a (region, lat, lon) fraction mask."""
     mask = standardise(mask)
+    mask = once(mask, "time", "the mask") if "time" in mask.dims else mask
     return fraction_mask(mask, cells) if "region" in mask.dims else label_mask(mask, cells, name)
 
 
@@ -84,7 +87,7 @@ def fraction_mask(mask: xr.DataArray, cells: Cells) -> Cover:
     if set(mask.dims) != {"region", "lat", "lon"}:
         raise ValueError(f"a fraction mask has the dims (region, lat, lon); got {mask.dims}.")
     labels = mask["region"].values if "region" in mask.coords else np.arange(mask.sizes["region"])
-    field = _dense(mask.transpose("region", "lat", "lon"))
+    field = from_percent(_dense(mask.transpose("region", "lat", "lon")), mask.attrs, "the mask")
     low, high = (least.reduce(field, axis=None, initial=0) for least in (np.fmin, np.fmax))  # past NaN
     if low < -1e-6 or high > 1 + 1e-4:
         raise ValueError(
@@ -109,6 +112,11 @@ def _dense(mask: xr.DataArray) -> np.ndarray:
     return data.astype("float64") if data.dtype.kind != "f" else data
 
 
+def _is_area(da: xr.DataArray) -> bool:
+    """Whether a field is the area of the cells, which stands beside many a mask."""
+    return da.attrs.get("standard_name") == "cell_area" or str(da.attrs.get("units")) in ("m2", "m^2", "m**2", "km2")
+
+
 def the_mask(ds: xr.Dataset) -> xr.DataArray:
     """The one mask of a Dataset: its only variable on (lat, lon) or (region, lat, lon).
 
@@ -119,6 +127,7 @@ def the_mask(ds: xr.Dataset) -> xr.DataArray:
     """
     ds = standardise(ds)
     masks = [name for name, da in ds.data_vars.items() if set(da.dims) in ({"lat", "lon"}, {"region", "lat", "lon"})]
+    masks = [name for name in masks if "region" in ds[name].dims or not _is_area(ds[name])] or masks
     if len(masks) != 1:
         listed = ", ".join(f"{name!r} {da.dims}" for name, da in ds.data_vars.items())
         raise ValueError(

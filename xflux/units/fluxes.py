@@ -67,7 +67,7 @@ def flux_variables(ds: xr.Dataset, substances: tuple[str, ...] | None = None) ->
 
 _UNCERTAIN_NAME = re.compile(
     r"(^|_)([rf]?sd|sdev|sem|(ens)?std|stdv|stdev|std_?dev|stderr|(rand|joint)?unc|uncert|uncertainty|err|error|mad|mae"
-    r"|rmse?|\d?sigma|spread|iqr|cov|[pq]\d{1,3})(_|$)|_(se|ci|min|max|lower|upper|05|16|25|75|84|95)$|^se$",
+    r"|rmse?|variance|\d?sigma|spread|iqr|cov|[pq]\d{1,3})(_|$)|_(se|ci\d*|min|max|lower|upper|05|16|25|75|84|95)$|^se$",
     re.IGNORECASE,
 )
 _UNCERTAIN_TEXT = re.compile(
@@ -83,6 +83,7 @@ def _is_uncertainty(name: str, attrs: Mapping) -> bool:
     """Whether a variable says how uncertain another is, which does not add up as fluxes do."""
     spread = re.search(r":\s*(standard_deviation|variance)\b", str(attrs.get("cell_methods", "")))
     said = f"{attrs.get('standard_name', '')}\n{attrs.get('long_name', '')}"
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
     return bool(spread or _UNCERTAIN_NAME.search(name) or any(map(_UNCERTAIN_TEXT.search, said.split("\n"))))
 
 
