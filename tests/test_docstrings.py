@@ -1,17 +1,27 @@
-"""What help() shows of everything public in the reference: an example, and a word on each parameter."""
+"""What help() and the reference show of everything public, as numpydoc: parameters, results, errors, an example."""
 
+import ast
+import builtins
 import inspect
 import pkgutil
 import re
+import sys
+import textwrap
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-import xflux
 from xflux.accessor import DatasetFlux, FluxPlots
-from xflux.train import FluxModel
 
-REFERENCE = (Path(__file__).parents[1] / "docs" / "reference.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+sys.path.insert(0, str(DOCS))
+from docstrings import sections  # noqa: E402
+
+ORDER = ("Parameters", "Attributes", "Returns", "Yields", "Raises", "Warns", "Notes", "Examples")
+NAMES = ("Parameters", "Attributes")
+ENTRY = re.compile(r"(\**\w+(?:, \**\w+)*)( : \S.*)?")
 
 
 def named(path: str):
@@ -22,25 +32,199 @@ def named(path: str):
     return pkgutil.resolve_name(f"xflux.{path}")
 
 
+TEXT = (DOCS / "reference.md").read_text(encoding="utf-8")
+REFERENCE = {name: named(name) for name in re.findall(r"^   ((?:\w+\.)*\w+)$", TEXT, flags=re.M)}
+
+
 def public() -> dict:
-    names = re.findall(r"^   (\w+\.flux(?:\.\w+)+|\w+(?:\.\w+)?)$", REFERENCE, flags=re.M)
-    found = {name: named(name) for name in names}
-    for owner in (xflux.Bridge, FluxModel, FluxPlots):
-        found |= {f"{owner.__name__}.{k}": v for k, v in vars(owner).items() if k[0] != "_" and inspect.isfunction(v)}
-    kept = {k: v for k, v in found.items() if inspect.isfunction(v) or inspect.isclass(v)}
-    return {k: v for k, v in kept.items() if not (inspect.isclass(v) and issubclass(v, Exception))}
+    """Functions and classes of the reference, and the classes' methods, by name."""
+    found = {k: v for k, v in REFERENCE.items() if inspect.isfunction(v) or inspect.isclass(v)}
+    found = {k: v for k, v in found.items() if not (inspect.isclass(v) and issubclass(v, Exception))}
+    for owner, cls in [(k, v) for k, v in found.items() if inspect.isclass(v)]:
+        methods = {k: getattr(v, "__func__", v) for k, v in vars(cls).items() if k[0] != "_"}
+        found |= {f"{owner}.{k}": v for k, v in methods.items() if inspect.isfunction(v)}
+    return found
 
 
 PUBLIC = public()
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_help_has_an_example_and_names_every_parameter(name):
-    text = inspect.getdoc(PUBLIC[name])
-    others = list(inspect.signature(PUBLIC[name]).parameters)[1:] if inspect.isfunction(PUBLIC[name]) else []
-    missing = [p for p in others if not re.search(rf"\b{p}\b", text)]  # the first is what it is called for
-    assert ">>>" in text and not missing, missing
+def parts(thing) -> dict[str | None, list[str]]:
+    """Section of a docstring → its lines."""
+    text = thing if isinstance(thing, str) else inspect.getdoc(thing)
+    return {title: [line for line in body if line.strip()] for title, body in sections(text.splitlines())}
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def said(thing) -> list[str]:
+    """The parameters that a docstring has an entry for."""
+    lines = [line for title in NAMES for line in parts(thing).get(title, []) if line[0] != " "]
+    return [name.strip("* ") for line in lines if (found := ENTRY.fullmatch(line)) for name in found[1].split(",")]
+
+
+def given(thing) -> list[str]:
+    """The parameters that it has; nobody calls a protocol."""
+    known = [] if getattr(thing, "_is_protocol", False) else inspect.signature(thing).parameters
+    return [name for name in known if name not in ("self", "cls")]
+
+
+def wrong_parameters(thing) -> set[str]:
+    """Those that have no entry, and entries of a function that are no parameters."""
+    return set(given(thing)) - set(said(thing)) | (
+        set() if inspect.isclass(thing) else set(said(thing)) - set(given(thing))
+    )
+
+
+# --- form -------------------------------------------------------------------------------------------------------------
+
+
+def flaws(thing) -> list[str]:
+    """Where a docstring is not in numpydoc's form."""
+    found, lines = parts(thing), (thing if isinstance(thing, str) else inspect.getdoc(thing)).splitlines()
+    titles = [title for title in found if title]
+    ragged = [a for a, b in pairwise(lines) if re.fullmatch("-{3,}", b.strip()) and len(b) != len(a)]
+    wrong = [f"underline of {title}" for title in ragged]
+    wrong += [f"section {title}" for title in titles if title not in ORDER]
+    wrong += [f"{b} after {a}" for a, b in pairwise(t for t in titles if t in ORDER) if ORDER.index(a) > ORDER.index(b)]
+    wrong += [f"example in {title}" for title in titles if title != "Examples" and ">>>" in "\n".join(found[title])]
+    wrong += ["example before the sections"] if titles and any(">>>" in line for line in found[None]) else []
+    return wrong + [flaw for title in titles for flaw in flaws_of(title, found[title])]
+
+
+def flaws_of(title: str, lines: list[str]) -> list[str]:
+    """What is wrong in a section: entries that are none, or of which nothing is said."""
+    flat = [line for line in lines if line[0] != " "]
+    alone = [a for a, b in pairwise([*lines, ""]) if a in flat and not b.startswith(" ") and " : " not in a]
+    if title in NAMES:
+        return alone + [line for line in flat if not ENTRY.fullmatch(line)]
+    if title in ("Raises", "Warns"):
+        return alone + [name for line in flat for name in line.split(", ") if not is_error(name)]
+    return flat if title in ("Returns", "Yields") and len(flat) != 1 else []
+
+
+def is_error(name: str) -> bool:
+    """Whether it is an exception or a warning of Python, or one of the reference."""
+    known = [getattr(builtins, name, None), *(one for path, one in REFERENCE.items() if path.split(".")[-1] == name)]
+    return any(isinstance(one, type) and issubclass(one, Exception) for one in known)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def nodes(function) -> list[ast.AST]:
+    """A function's syntax, without what stands in a ``try`` whose errors it catches."""
+
+    def walk(node):
+        yield node
+        for name, value in ast.iter_fields(node):
+            if not (isinstance(node, ast.Try) and node.handlers and name == "body"):
+                for child in value if isinstance(value, list) else [value]:
+                    yield from walk(child) if isinstance(child, ast.AST) else ()
+
+    return list(walk(ast.parse(textwrap.dedent(inspect.getsource(function)))))
+
+
+def raising(function, seen: set) -> list[str]:
+    """Functions of xflux that raise, among this one and those that it calls by name."""
+    function = inspect.unwrap(function)
+    if function in seen or not function.__module__.startswith("xflux"):
+        return []
+    seen.add(function)
+    own = [function.__qualname__] if any(isinstance(node, ast.Raise) for node in nodes(function)) else []
+    around = vars(sys.modules[function.__module__])
+    called = [around.get(getattr(node.func, "id", "")) for node in nodes(function) if isinstance(node, ast.Call)]
+    return own + [name for one in called if inspect.isfunction(one) for name in raising(one, seen)]
+
+
+def refusals(thing) -> list[str]:
+    """The same for a function, or for what a class calls when an object is made."""
+    made_by = [vars(thing).get(name) for name in ("__init__", "__post_init__")] if inspect.isclass(thing) else [thing]
+    written = [one for one in made_by if inspect.isfunction(one) and not inspect.getfile(one).startswith("<")]
+    return [name for one in written for name in raising(one, set())]
+
+
+# --- all that is public -----------------------------------------------------------------------------------------------
 
 
 def test_the_reference_is_seen():
-    assert len(PUBLIC) > 100
+    assert len(PUBLIC) > 200
+
+
+def test_help_has_an_entry_for_every_parameter():
+    wrong = {name: sorted(found) for name, thing in PUBLIC.items() if (found := wrong_parameters(thing))}
+    assert not wrong
+
+
+def test_help_is_in_the_form_of_numpydoc():
+    wrong = {name: found for name, thing in PUBLIC.items() if (found := flaws(thing))}
+    assert not wrong
+
+
+def test_help_says_what_is_refused():
+    silent = {name: refusals(thing) for name, thing in PUBLIC.items() if "Raises" not in parts(thing)}
+    assert not {name: found for name, found in silent.items() if found}
+
+
+def test_help_has_an_example_of_its_own_or_in_that_of_the_class():
+    def shown(name: str) -> bool:
+        owner, _, method = name.rpartition(".")
+        of_class = inspect.getdoc(PUBLIC[owner]) if owner in PUBLIC else ""
+        return ">>>" in inspect.getdoc(PUBLIC[name]) or bool(re.search(rf">>> .*\.{method}\(", of_class))
+
+    assert not [name for name in PUBLIC if not shown(name)]
+
+
+GOOD = """Sum.
+
+Parameters
+----------
+a, *b : numbers
+c
+    Another.
+
+Returns
+-------
+float
+
+Raises
+------
+ValueError
+    Never.
+
+Examples
+--------
+>>> 1 + 1
+2
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("c\n", "c, d is another\n"), ("    Another.\n", ""), ("------\nV", "-----\nV"), ("    Never.\n", ""),
+        ("ValueError", "ValueErr"), ("ValueError\n    Never", "ValueError: never"), ("float\n", "float\nor int\n"),
+        ("Examples", "Example"), ("Sum.\n", "Sum.\n\n>>> 2\n2\n"),
+        ("Returns\n-------\nfloat\n\nRaises\n------\nValueError\n    Never.\n",
+         "Raises\n------\nValueError\n    Never.\n\nReturns\n-------\nfloat\n"),
+    ],
+)  # fmt: skip
+def test_what_is_not_in_the_form_is_found(old, new):
+    assert old in GOOD and not flaws(GOOD) and flaws(GOOD.replace(old, new, 1))
+
+
+def test_parameters_and_refusals_that_are_not_told_are_found():
+    def add(a, *b, c):
+        """Sum.
+
+        Parameters
+        ----------
+        a, d : numbers
+        """
+
+    from xflux.regions.sets import as_regionmask
+
+    assert wrong_parameters(add) == {"b", "c", "d"}
+    assert {"as_regionmask"} < set(refusals(as_regionmask))

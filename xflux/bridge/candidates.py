@@ -132,11 +132,16 @@ def spectral_clusters(
     clusters
         How many; None: :func:`default_clusters`.
     window
-        As in :func:`dtw_distances`, with its errors.
+        As in :func:`dtw_distances`.
     landmarks
         How many pixels the affinity is worked out at, at most.
     seed
         Of the landmarks and of k-means.
+
+    Raises
+    ------
+    ValueError
+        A value is not finite.
 
     Examples
     --------

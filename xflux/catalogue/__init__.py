@@ -114,7 +114,7 @@ def products(table: Mapping | str | Path | None = None) -> pd.DataFrame:
     Parameters
     ----------
     table
-        Rows of your own, a dict or a TOML file as for :func:`open_product`; default those that xflux has.
+        More rows, as for :func:`open_product`.
 
     Raises
     ------

@@ -31,6 +31,11 @@ def potential_evapotranspiration(
     -------
     DataArray, mm d-1, not below 0.
 
+    Raises
+    ------
+    ValueError
+        More than one of time, month and dayofyear.
+
     Examples
     --------
     >>> t, r = xr.DataArray(20.0), xr.DataArray(400.0)

@@ -59,7 +59,7 @@ def applicability(
 
     Raises
     ------
-    DriverError, ValueError
+    KeyError, ValueError
         Towers without a driver, or with rows in fewer than two folds; folds or weights that do not fit; what
         :func:`predict` refuses.
 

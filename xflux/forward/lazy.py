@@ -66,7 +66,7 @@ def predict(
 
     Raises
     ------
-    DriverError
+    KeyError
         A driver that the grid lacks.
     TypeError, ValueError
         No Dataset of drivers or no model; drivers in other units or with other dims, times that do not fit; unknown

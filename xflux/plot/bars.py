@@ -248,6 +248,11 @@ def plant_types(
     selected, available : (pft) counts or shares; both are scaled to sum to 1.
     ax, title : where to draw; title.
 
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+
     Examples
     --------
     >>> import matplotlib.pyplot as plt
@@ -278,6 +283,11 @@ def composition(shares: xr.DataArray, ax: "Axes | None" = None, *, title: str | 
     ----------
     shares : (region, pft) counts or shares; every region is scaled to sum to 1.
     ax, title : where to draw; title.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
 
     Examples
     --------

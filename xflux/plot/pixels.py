@@ -83,6 +83,11 @@ def inclusion(
     counts : (lat, lon) number of inclusions, e.g. ``bridge_stability(…).count``; zero and NaN are left blank.
     ax, title, trials : where to draw; title; number of draws, for the label.
 
+    Raises
+    ------
+    ValueError
+        No lat or lon.
+
     Examples
     --------
     >>> import matplotlib.pyplot as plt

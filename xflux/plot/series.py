@@ -65,7 +65,7 @@ def seasonal_cycle(
     dashed : products drawn with dotted lines (references).
     quantity : word of the axis; default the name that all arrays share (NEE, GPP, …), else "Flux".
     ax, columns, colour, title, legend : where to draw one panel; panels in a row; colours by product; title; whether
-    there is a legend.
+        there is a legend.
 
     Returns
     -------

@@ -92,6 +92,13 @@ def drawing(function: Callable[P, R]) -> Callable[P, R]:
 def style():
     """matplotlib settings of xflux's figures, for a ``with`` block only, which one thread enters at a time.
 
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+
+    Examples
+    --------
     >>> import matplotlib.pyplot as plt
     >>> with style():
     ...     size = plt.rcParams["font.size"]

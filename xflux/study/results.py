@@ -341,7 +341,12 @@ class Results:
         Parameters
         ----------
         comparison
-            One of ``config.evaluation.maps``; another raises ValueError.
+            One of ``config.evaluation.maps``.
+
+        Raises
+        ------
+        ValueError, FileNotFoundError
+            Another one; a run that is not done.
         """
         return _load(self.run / "compared" / f"map_{self.config.evaluation.maps.index(comparison)}.nc")["flux"]
 
