@@ -43,6 +43,7 @@ def write_run(folder, offset=0.0):
     summary = {
         "study": "small",
         "title": "A small study",
+        "subject": "Net flux of CO₂ between land and atmosphere, inversions 2001-2014",
         "verdict": VERDICT,
         "claims_not_allowed": ["Interannual variability.", "Daily weather."],
         "numbers": {"EC: annual": -20.1 + offset, "EC-ATM: annual": -2.1 + offset, "missing": float("nan")},
@@ -51,10 +52,19 @@ def write_run(folder, offset=0.0):
                 "",
                 "global flux\nPgC/yr",
                 "cycle off by\nPgC/month",
-                "tower RMSE\ngC m⁻² d⁻¹",
+                "tower error\ngC m⁻² d⁻¹",
                 "regions\nin range",
             ],
-            "rows": [["EC-ATM sampled+total", "−2.66 ± 0.11", "up to 0.03", "1.02", "13 of 18"]] * 6,
+            "rows": [
+                [
+                    "EC-ATM sampled+total\ntowers + inversions through random pixels, global sum",
+                    "−2.66 ± 0.11",
+                    "up to 0.03",
+                    "1.02",
+                    "13 of 18",
+                ]
+            ]
+            * 6,
         },
         "models": {"ec": {"label": "EC", "file": "ec"}, "bridge": {"label": "EC-ATM bridge", "file": "bridge"}},
     }
@@ -139,6 +149,7 @@ def test_the_page_says_what_a_reader_asks_first(page):
     sections = outline(page).sections
     assert list(sections) == "verdict limits the-global-sum regions maps towers provenance".split()
     assert VERDICT in sections["verdict"] and "13 of 18" in sections["verdict"]
+    assert "inversions 2001-2014" in sections["verdict"] and "total<small>towers + inversions" in page
     assert "Interannual variability." in sections["limits"]
     assert "RECCAP2 regions" in sections["regions"] and "standard deviation" in sections["regions"]
     assert "abc123" in sections["provenance"] and "folds" in sections["provenance"]

@@ -43,8 +43,13 @@ _COLOURS = (
     (r"truth|observ|tower", BLACK),
 )
 # the variants of one model also differ by their dashes, so that close lines can be told apart
-_DASHES = ((r"^ec[-_ ]?atm.*(total|sum)", "-"), (r"^ec[-_ ]?atm.*sampled", "-."), (r"^ec[-_ ]?atm.*bridge", "--"))
-_WIDE = r"invers|mip|budget|gcb|gcp|truth|observ"
+_DASHES = (
+    (r"^ec[-_ ]?atm.*(total|sum)", "-"),
+    (r"^ec[-_ ]?atm.*sampled", "-."),
+    (r"^ec[-_ ]?atm.*bridge", "--"),
+    (r"truth", ":"),  # inversions that are near it are seen below it
+)
+_WIDE = r"invers|mip|budget|gcb|gcp|observ"
 _OTHERS = ("#7F3C8D", "#80BA5A", "#8C564B", "#5F6B6D", "#CF1C90", "#B5A300", "#4B4B8F", "#A5AA99")
 _RC = {
     "font.size": 7.5,

@@ -70,6 +70,7 @@ def _about(run: Run, runs: list[Run]) -> dict[str, Any]:
     return {
         "name": run_name(run, runs),
         "smoke": run.provenance.get("smoke") or run.summary.get("smoke"),
+        "subject": run.summary.get("subject"),
         "verdict": run.summary.get("verdict"),
         "headline": headline if isinstance(rows, list) and all(isinstance(row, list) for row in rows) else {},
         "first": [image for name in FIRST if (image := _image(run, name, 1.05))],

@@ -87,6 +87,8 @@ def _cycles(study: Results, reduce: bool) -> dict[str, xr.DataArray]:
     for model, name in study.names.items():
         cycle = study.target_integrals(name)
         cycles[model_label(model)] = cycle.sum("region", keep_attrs=True) if reduce else cycle
+    if study.config.evaluation.truth:
+        cycles["truth"] = study.true_cycle.sum("region", skipna=False) if reduce else study.true_cycle
     return {label: cycle.assign_attrs(units="PgC month-1") for label, cycle in cycles.items()}
 
 

@@ -329,6 +329,13 @@ class Results:
         return _load(self.run / "compared" / "truth.nc")["nee"]
 
     @cached_property
+    def true_cycle(self) -> xr.DataArray:
+        """Mean seasonal cycle of the true regional integrals, (month, region) PgC month-1."""
+        regions, fraction = self.config.target.regions, self.inputs.land_fraction
+        sums = self.truth.flux.aggregate_regions(regions, units="PgC month-1", land_fraction=fraction)
+        return study_inputs.seasonal(sums).transpose("month", "region")
+
+    @cached_property
     def labels(self) -> dict[str, str]:
         """File name of a model → what tables call it."""
         labels = {slug(m): model_label(m) for m in self.models} | {"half": "EC-ATM sampled+total on half"}

@@ -6,7 +6,6 @@ import xarray as xr
 
 from xflux import evaluate
 from xflux.cells import cell_area
-from xflux.study import inputs as study_inputs
 from xflux.study.results import Results, model_label, open_flux
 from xflux.synthetic.observe import monthly
 from xflux.temporal import step_days
@@ -19,12 +18,9 @@ def truth_table(study: Results) -> pd.DataFrame:
     """
     if study.config.evaluation.truth is None:
         return pd.DataFrame()
-    truth, fraction = study.truth, study.inputs.land_fraction
-    regions = study.config.target.regions
-    sums = truth.flux.aggregate_regions(regions, units="PgC month-1", land_fraction=fraction)
-    true_cycle = study_inputs.seasonal(sums).transpose("month", "region")
+    truth, true_cycle = study.truth, study.true_cycle
     true_map = _mean(truth)
-    area = (cell_area(truth) * fraction).fillna(0)
+    area = (cell_area(truth) * study.inputs.land_fraction).fillna(0)
     rows = []
     for model, name in study.names.items():
         cycle = study.target_integrals(name).mean("member")

@@ -13,6 +13,8 @@ def summary(study: Results, tables: dict[str, pd.DataFrame]) -> dict:
     return {
         "study": study.config.name,
         "title": study.config.title,
+        "subject": f"Net flux of CO₂, positive from land into the atmosphere · inversions {study.period} "
+        f"({study.target_contains}) · {study.model_period}",
         "smoke": study.smoke,
         "numbers": numbers,
         "verdict": _verdict(study, numbers, tables),
@@ -47,15 +49,26 @@ def numbers_of(study: Results, tables: dict[str, pd.DataFrame]) -> dict[str, flo
     return numbers
 
 
+def _learned_from(study: Results, model: str) -> str:
+    """What a model has learned from, in words that ask for no other."""
+    if model == "ec":
+        return "towers alone"
+    how = study.config.constraint(model)
+    links = {"bridge": "few fixed pixels", "sampled": "random pixels", "full": "all pixels"}
+    more = {"global sum": how.total, "anomalies of years": how.anomalies, "a map's regional means": how.means}
+    return f"towers + inversions by {', '.join([links[how.integral], *(word for word, has in more.items() if has)])}"
+
+
 def _verdict(study: Results, numbers: dict[str, float], tables: dict[str, pd.DataFrame]) -> str:
     """One sentence on the last model: the sum, the cycle, towers, the bridge, and what may not be claimed."""
     label = model_label(study.models[-1])
-    said = [_sum_and_cycle(study, numbers, label), _at_towers(numbers, tables, label)]
+    said = [_sum_and_cycle(study, numbers, tables, label), _at_towers(numbers, tables, label)]
     said += [_bridge_holds(study, tables["bridge_post_hoc"])] if "bridge_post_hoc" in tables else []
     heads = [claim.split(":")[0].rstrip(".") for claim in study.config.limits]
     heads = [head if head[1:2].isupper() else head[:1].lower() + head[1:] for head in heads]
+    heads[3:] = [f"{len(heads) - 3} more (below)"] if len(heads) > 3 else []
     said += [f"not to be claimed: {', '.join(heads)}"] if heads else []
-    return "; ".join(part for part in said if part) + "."
+    return "; ".join(part for part in said if part).replace(" ± ", "\u00a0±\u00a0") + "."
 
 
 def _reach(study: Results) -> tuple[float, float]:
@@ -65,19 +78,27 @@ def _reach(study: Results) -> tuple[float, float]:
     return float(abs(off.sum("month")).max()), float(np.sqrt((off**2).mean("month")).max())
 
 
-def _sum_and_cycle(study: Results, numbers: dict[str, float], label: str) -> str:
+def _sum_and_cycle(study: Results, numbers: dict[str, float], tables: dict[str, pd.DataFrame], label: str) -> str:
     """Right is what is no farther from the inversions' mean than one of them, nearly so a tenth of EC's error."""
     off, cycle = (abs(numbers[f"{label}: {key}"]) for key in ("annual difference", "seasonal-cycle RMSE"))
     ec_off, ec_cycle = (abs(numbers[f"EC: {key}"]) for key in ("annual difference", "seasonal-cycle RMSE"))
     most, widest = _reach(study)
     flux = {name: pm(numbers[f"{name}: annual"], numbers[f"{name}: spread"]) for name in (label, "EC")}
-    beside, beside_cycle = (f", EC {flux['EC']}", f", EC {significant(ec_cycle)}") if label != "EC" else ("", "")
+    beside = f"inversions: {pm(numbers['inversions annual'], numbers['inversions spread'])}"
+    beside += f"; truth: {pm(_truth(tables))}" if "truth" in tables else ""
+    taught, ec, ec_cycles = "towers alone", "", ""
+    if label != "EC":
+        taught, ec = "towers and inversions", f"; EC, from towers alone: {flux['EC']}"
+        ec_cycles = f", EC's by {significant(ec_cycle)}"
     return (
-        f"The global sum of {label} is {_grade(off, most, ec_off)} ({flux[label]} PgC/yr, inversions "
-        f"{pm(numbers['inversions annual'], numbers['inversions spread'])}{beside}); its seasonal cycle is "
-        f"{_grade(cycle, widest, ec_cycle)} ({significant(cycle)} PgC per month off the inversions' mean, from which a "
-        f"single inversion is up to {significant(widest, 1)} off{beside_cycle})"
+        f"{label} has learned from {taught}: its global sum is {_grade(off, most, ec_off)} ({flux[label]} PgC/yr; "
+        f"{beside}{ec}), its seasonal cycle is {_grade(cycle, widest, ec_cycle)} (off the inversions' mean by "
+        f"{significant(cycle)} PgC per month{ec_cycles}, a single inversion's by up to {significant(widest, 1)})"
     )
+
+
+def _truth(tables: dict[str, pd.DataFrame]) -> float:
+    return float(tables["truth"].iloc[0]["truth (PgC yr-1)"])
 
 
 def _grade(off: float, reach: float, of_ec: float) -> str:
@@ -87,11 +108,11 @@ def _grade(off: float, reach: float, of_ec: float) -> str:
 def _at_towers(numbers: dict[str, float], tables: dict[str, pd.DataFrame], label: str) -> str:
     rmse = f"{numbers[f'{label}: tower RMSE, best epoch']:.2f}"
     if label == "EC" or "paired" not in tables:
-        return f"at unseen towers its RMSE is {rmse} gC m⁻² d⁻¹"
+        return f"at unseen towers its error is {rmse} gC m⁻² d⁻¹"
     pair = tables["paired"].set_index(["model", "epoch"]).loc[(label, "best")]
     same = pair["2.5 %"] <= 0 <= pair["97.5 %"] or abs(pair["difference"]) < 0.005  # the digits that are shown
     word = "no different from" if same else "better than" if pair["difference"] < 0 else "worse than"
-    return f"at unseen towers it is {word} EC (RMSE {rmse} against {pair['RMSE of EC']:.2f} gC\u00a0m⁻²\u00a0d⁻¹)"
+    return f"at unseen towers it is {word} EC (error {rmse} against {pair['RMSE of EC']:.2f} gC\u00a0m⁻²\u00a0d⁻¹)"
 
 
 def _bridge_holds(study: Results, table: pd.DataFrame) -> str:
@@ -101,25 +122,27 @@ def _bridge_holds(study: Results, table: pd.DataFrame) -> str:
     if not len(tested):
         return ""
     broken = int((tested["r2"] < np.minimum(tested["r2 in training"], study.config.bridge.r2) - 0.1).sum())
-    return f"the bridge has broken in {broken} of {len(tested)} regions" if broken else "the bridge holds"
+    link = "the bridge, a linear link from few pixels to a region's sum,"
+    found = f"no longer holds in {broken} of {len(tested)} regions" if broken else "still holds"
+    return f"{link} {found} for the model trained through it"
 
 
 def headline(study: Results, numbers: dict[str, float], tables: dict[str, pd.DataFrame]) -> dict:
     """The first table of the page, at most six rows, with as many digits as mean something."""
-    heads = ["", "global flux\nPgC/yr", "cycle off by\nPgC/month", "tower RMSE\ngC m⁻² d⁻¹", "regions\nin range"]
+    heads = ["", "global flux\nPgC/yr", "cycle off by\nPgC/month", "tower error\ngC m⁻² d⁻¹", "regions\nin range"]
     inside = tables["within_inversion_range"].set_index("model")
     rows = [["inversions", pm(numbers["inversions annual"], numbers["inversions spread"]),
              f"up to {significant(_reach(study)[1], 1)}", "–", "–"]]  # fmt: skip
     for model in [study.models[0], *study.models[1:][-3:]]:
         label = model_label(model)
         rows.append([
-            label, pm(numbers[f"{label}: annual"], numbers[f"{label}: spread"]),
+            f"{label}\n{_learned_from(study, model)}", pm(numbers[f"{label}: annual"], numbers[f"{label}: spread"]),
             significant(numbers[f"{label}: seasonal-cycle RMSE"]), f"{numbers[f'{label}: tower RMSE, best epoch']:.2f}",
             f"{inside.loc[label, 'regions inside']} of {inside.loc[label, 'regions']}",
         ])  # fmt: skip
     last = tables["global_annual"].iloc[-1]
     if "truth" in tables:
-        rows.append(["truth", pm(float(tables["truth"].iloc[0]["truth (PgC yr-1)"])), "–", "–", "–"])
+        rows.append(["truth", pm(_truth(tables)), "–", "–", "–"])
     elif study.config.evaluation.budget:
         rows.append([last["product"], pm(last["annual flux (PgC yr-1)"], last["± (PgC yr-1)"]), "–", "–", "–"])
     return {"heads": heads, "rows": rows}
