@@ -93,7 +93,7 @@ def write_fluxnet(earth, folder: Path) -> None:
     towers, rows = earth.towers, []
     for number, site in enumerate(np.unique(towers["site"].values)):
         own = towers.isel(sample=np.flatnonzero(towers["site"].values == site))
-        code = f"XX-S{number:02d}"
+        code = f"X{'XYZ'[number // 100]}-S{number % 100:02d}"  # a site code has two letters and three signs
         time = pd.DatetimeIndex(own["time"].values)
         table = pd.DataFrame({
             "TIMESTAMP": time.strftime("%Y%m%d"), "TA_F": own["Tair"].values, "TA_F_QC": 1.0,
