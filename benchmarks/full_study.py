@@ -38,7 +38,7 @@ from xflux.cells import cell_area
 from xflux.study.loading import parse_override
 from xflux.study.stages import RunFolder
 from xflux.synthetic.biosphere import TYPES, Hidden, block, pft_shares
-from xflux.synthetic.climate import Land, make_climate, make_land
+from xflux.synthetic.climate import Climate, Land, make_climate, make_land
 from xflux.synthetic.fields import smooth_fields
 
 SEED = 0
@@ -63,6 +63,7 @@ def make_files(folder: Path, degrees: float, years: int, towers: int) -> None:
     """Every file that the template names, a year or a few cells at a time."""
     for name in ("fluxnet", "era5", "modis", "fluxcom", "inversions", "gfas", "budgets", "packed"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    once(folder, "plant_types", lambda: write_plant_types(folder, degrees, years))
     if (folder / ".all").exists():
         return
     once(folder, "observed", lambda: make_observed(folder, degrees, years, towers))
@@ -99,11 +100,26 @@ def finer(earth, land: Land) -> SimpleNamespace:
     return SimpleNamespace(nee_monthly=nee.where(share > 0), land_fraction=share)
 
 
+def world_of(land: Land, years: int) -> tuple[Climate, np.ndarray]:
+    """Climate and plant types, of the same world as the Earth that is seen."""
+    streams = np.random.SeedSequence(SEED).spawn(6)
+    climate = make_climate(land, years, np.random.default_rng(streams[0]))
+    texture = smooth_fields(land.lat, land.lon, 0.15, len(TYPES), np.random.default_rng(streams[1]))
+    return climate, pft_shares(climate, texture)
+
+
+def write_plant_types(folder: Path, degrees: float, years: int) -> None:
+    """Shares of the plant types, on the drivers' grid."""
+    land = make_land(degrees)
+    shares = np.zeros((len(TYPES), land.grid.sizes["lat"], land.grid.sizes["lon"]), np.float32)
+    shares[:, land.row, land.col] = world_of(land, years)[1]
+    coords = {"pft": list(TYPES), "lat": land.grid["lat"], "lon": land.grid["lon"]}
+    xr.DataArray(shares, coords, name="pft_share").to_netcdf(folder / "plant_types.nc")
+
+
 def pack(land: Land, days: pd.DatetimeIndex, years: int, folder: Path) -> None:
     """Base variables (time, cell), on disk: all of them at once need more than a laptop's memory."""
-    streams = np.random.SeedSequence(SEED).spawn(6)  # the same world as the Earth that is seen
-    climate = make_climate(land, years, np.random.default_rng(streams[0]))
-    shares = pft_shares(climate, smooth_fields(land.lat, land.lon, 0.15, len(TYPES), np.random.default_rng(streams[1])))
+    climate, shares = world_of(land, years)
     hidden = Hidden(np.zeros(land.size), np.ones(land.size))
 
     def part(first: int) -> None:
@@ -225,6 +241,8 @@ def main() -> None:
     span = f"[2001, {2000 + asked.years}]"
     settings = {"data": str(data), "variants": '["bridge", "sampled+total"]'}
     settings |= dict.fromkeys(("drivers.years", "target.years", "evaluation.budget.years"), span)
+    settings |= {"evaluation.plant_types": "{ file = 'plant_types.nc', variable = 'pft_share' }"}
+    settings |= {"train.validation_years": str(min(2, asked.years - 1))}
     if asked.degrees > 1:
         settings |= {"towers.max_distance": str(120 * asked.degrees)}
     pairs = [f"{key}={value}" for key, value in settings.items()] + asked.set

@@ -23,6 +23,7 @@ SMALL = {
     "drivers.years": YEARS, "target.years": YEARS, "evaluation.budget.years": YEARS, "towers.max_distance": "1500",
     "drivers.fill_distance": "1", "train.epochs": "2", "train.folds": "3", "train.batch": "1000",
     "train.validation_years": "1", "bridge.stability": "3",
+    "evaluation.plant_types": "{ file = 'plant_types.nc', variable = 'pft_share' }",
 }  # fmt: skip
 
 
@@ -229,6 +230,35 @@ def test_towers_are_scored_by_time_scale_plant_type_and_climate(run):
     assert table.iloc[0]["RMSE (gC m-2 d-1): EC"] == pytest.approx(rmse, rel=1e-5)
 
 
+def test_correlations_are_of_each_cells_months(world, run):
+    flux = xr.open_zarr(run / "flux" / "ec_atm_bridge.zarr")["nee"].mean("member").load()
+    fluxcom = xr.open_mfdataset(sorted((world.folder / "fluxcom").glob("NEE*.nc")))["NEE"].load()
+    found = Results(run).correlations["ec_atm_bridge"]
+    assert found["reference"].values.tolist() == ["inversions", "FLUXCOM"]
+    rows, columns = np.nonzero(np.isfinite(found[0].values))
+    assert rows.size == int(np.isfinite(flux[0]).sum())
+    for k in range(0, rows.size, rows.size // 5):
+        place = {d: float(found[d][i]) for d, i in (("lat", rows[k]), ("lon", columns[k]))}
+        ours = flux.sel(place).values
+        place["lon"] = (place["lon"] + 180) % 360 - 180
+        for reference, theirs in (("inversions", world.nee.mean("inversion")), ("FLUXCOM", fluxcom)):
+            known = np.corrcoef(ours, theirs.sel(place, method="nearest").values)[0, 1]
+            assert float(found.sel(reference=reference)[rows[k], columns[k]]) == pytest.approx(known, abs=5e-4)
+
+
+def test_pixels_and_land_are_counted_by_plant_type(world, run):
+    table = pd.read_csv(run / "tables" / "bridge_plant_types.csv")
+    pixels = xflux.load_bridge(run / "bridge" / "reccap2.nc").pixels
+    majority = world.earth.pft.idxmax("pft")
+    lon = (pixels["lon"] + 180) % 360 - 180
+    types = majority.sel(lat=pixels["lat"], lon=lon, method="nearest").to_series()
+    counted = types.groupby([pixels["region"].to_series(), types]).size()
+    found = table[table["pixels"] > 0].set_index(["region", "plant type"])["pixels"]
+    assert found.to_dict() == counted.to_dict()
+    shares = table.groupby("region")[["share of pixels", "share of weight", "share of land"]].sum()
+    np.testing.assert_allclose(shares, 1.0)
+
+
 # ------------------------------------------------------------------ every number from the run folder, by one line
 @pytest.fixture(scope="module")
 def bare(run, tmp_path_factory):
@@ -343,6 +373,7 @@ def test_report_and_figures_of_the_paper_are_there(run):
     assert "table-table_2_annual" in page and "table-table_3_monthly" in page and "xflux table" in page
     figures = {path.stem for path in (run / "figures").glob("*.png")}
     drawn = "global_flux efficiency mean_and_variability selected_months towers bridge_reccap2 stability towers_longest"
+    drawn += " correlation_maps plant_types plant_types_by_region"
     assert {*drawn.split(), "seasonal_cycle_global", "seasonal_cycle_by_region"} <= figures
     provenance = json.loads((run / "provenance.json").read_text())
     assert (

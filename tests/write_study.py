@@ -42,6 +42,7 @@ def write_upton2024(
     write_modis(base, folder / "modis")
     write_fluxnet(earth, folder / "fluxnet")
     write_fluxcom(earth, folder / "fluxcom")
+    earth.pft.to_netcdf(folder / "plant_types.nc")
     nee = write_gcp(earth, folder / "inversions")
     write_gfas(earth, folder / "gfas")
     sink = pd.Series(np.linspace(2.0, 3.5, years), pd.Index(range(FIRST, FIRST + years), name="Year"))

@@ -275,6 +275,13 @@ class Comparison(_Section):
     contains: str
 
 
+class PlantTypes(_Section):
+    """A map of plant types (lat, lon | pft, lat, lon), as :meth:`xflux.Bridge.composition` takes it (Figs. B3, B4)."""
+
+    file: str
+    variable: str
+
+
 class PublishedBudget(_Section):
     """A table of the global carbon budget, one row a year."""
 
@@ -318,6 +325,8 @@ class Evaluation(_Section):
     maps: list[Comparison] = []
     products: list[Named] = []
     """Published monthly products that stand beside the models in Tables 2 and 3 (the paper: FLUXCOM)."""
+    plant_types: PlantTypes | None = None
+    """Which the bridge's contributing pixels are counted by."""
     budget: PublishedBudget | None = None
     well_observed: tuple[float, float] = (-60.0, 80.0)
     """Latitudes between which the bands' months are scored."""

@@ -28,6 +28,7 @@ def write_figures(run: str | Path, folder: Path) -> None:
     if interannual.has_years(study):
         _save(interannual.draw(study), folder / "interannual")
     _months(study, folder)
+    _correlations(study, folder)
     _towers(study, folder)
     _histories(study, folder)
     _bridge(study, folder)
@@ -166,6 +167,15 @@ def _months(study: Results, folder: Path) -> None:
     _save(plot.selected_months(*both, names=("EC", model_label(last))), folder / "selected_months")
 
 
+def _correlations(study: Results, folder: Path) -> None:
+    """Fig. 7, of the last model and EC."""
+    r = study.correlations
+    pair = {model_label(model): r[study.names[model]] for model in (study.models[-1], "ec")} if r else {}
+    if len(pair) == 2:
+        rows = {str(name): {m: da.sel(reference=name) for m, da in pair.items()} for name in r["reference"].values}
+        _save(plot.correlation_maps(rows), folder / "correlation_maps")
+
+
 def _towers(study: Results, folder: Path) -> None:
     """Figs. 8, 9 (the towers with the longest records) and C2."""
     p = study.predictions
@@ -193,7 +203,7 @@ def _histories(study: Results, folder: Path) -> None:
 
 
 def _bridge(study: Results, folder: Path) -> None:
-    """Contributing pixels, and Fig. B2."""
+    """Contributing pixels, Fig. B2, and their plant types (Figs. B3 and B4)."""
     if (study.run / "stability.nc").exists():
         with xr.open_dataset(study.run / "stability.nc") as counted:
             drawn = plot.inclusion(counted["count"], trials=study.config.bridge.stability)
@@ -203,3 +213,7 @@ def _bridge(study: Results, folder: Path) -> None:
         _save(
             plot.bridge(bridge.pixels, title=f"Contributing pixels, {in_words(regions)}"), folder / f"bridge_{regions}"
         )
+    found = study.composition()
+    if found is not None:
+        _save(plot.plant_types(found["all_pixel_share"], found["all_land_share"]), folder / "plant_types")
+        _save(plot.composition(found["pixel_share"]), folder / "plant_types_by_region")

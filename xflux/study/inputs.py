@@ -74,6 +74,7 @@ def named_files(config: StudyConfig) -> dict[str, list[str]]:
         "bridge.file": config.bridge.file,
         "evaluation.truth.file": config.evaluation.truth.file if config.evaluation.truth else None,
         "evaluation.budget.file": config.evaluation.budget.file if config.evaluation.budget else None,
+        "evaluation.plant_types.file": config.evaluation.plant_types.file if config.evaluation.plant_types else None,
     }
     named |= {f"evaluation.series ({s.name})": s.file for s in config.evaluation.series}
     named |= {f"evaluation.maps ({m.name})": m.file for m in config.evaluation.maps}
@@ -108,7 +109,8 @@ def check_variables(config: StudyConfig, files: Files) -> None:
     wanted += [(f"evaluation.maps ({m.name})", m.variable) for m in config.evaluation.maps]
     wanted += [(f"evaluation.series ({s.name})", s.variable) for s in config.evaluation.series]
     wanted += [("bridge.file", config.bridge.variable)] if config.bridge.file else []
-    wanted += [("evaluation.truth.file", config.evaluation.truth.variable)] if config.evaluation.truth else []
+    for key, asked in (("truth", config.evaluation.truth), ("plant_types", config.evaluation.plant_types)):
+        wanted += [(f"evaluation.{key}.file", asked.variable)] if asked else []
     problems = []
     for key, name in wanted:
         with netcdf(files[key][0], f"netCDF ({key})") as dataset:

@@ -472,6 +472,7 @@ def _evaluate(study: Study, extra: tuple[str, ...], files: study_inputs.Files, h
         after=("inputs", *_bridge_stages(study.config), *forwards, *extra),
         settings=[_asked(study, "evaluation", "target", "towers", "drivers", "train"), compared],
         outputs=["integrals", "compared", "towers/held_out.nc"],
+        recipe=2,
         title="regional integrals and towers",
     )
     study.run.stage(

@@ -1,5 +1,6 @@
 """Published products in a study: inversions without fires as a regional target, bottom-up fluxes for the bridge."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,10 +10,10 @@ import xarray as xr
 
 from xflux import adjust, temporal
 from xflux.catalogue import open_product
-from xflux.cells import positions
+from xflux.cells import positions, regrid
 from xflux.contents import contents, riding
 from xflux.reading import netcdf
-from xflux.study.config import Comparison, Published, Series, StudyConfig, StudyError, Target
+from xflux.study.config import Comparison, Inversions, Published, Series, StudyConfig, StudyError, Target
 
 Data = TypeVar("Data", xr.DataArray, xr.Dataset)
 
@@ -70,17 +71,10 @@ def _label(name: str, labels: list[str], dim: str) -> str:
 def target(config: Target, files: dict) -> xr.DataArray:
     """Regional integrals of every inversion without its fires, (inversion, region, time) in PgC month-1.
 
-    Where a product has fires in it, they are subtracted cell by cell before anything is summed (Sect. 2.3). Months are
-    stamped at their start, whatever the products' calendars.
+    Months are stamped at their start, whatever the products' calendars.
     """
-    fire = _open(config.fire, files, "target.fire") if config.fire else None
     parts, notes = [], {}
-    for i, source in enumerate(config.products):
-        flux = _open(source, files, f"target.products.{i}")
-        flux = flux[[source.variable]] if config.years is None else _years(flux[[source.variable]], config.years)
-        if fire is not None and adjust.contents(flux[source.variable])["fire"] is not False:
-            emitted = fire if config.years is None else _years(fire, config.years)
-            flux = adjust.remove_fire(flux, emitted[[config.fire.variable]])
+    for i, (source, flux) in enumerate(_inversions(config, files)):
         part = regional(flux, source.variable, config.regions)
         part = part if "inversion" in part.dims else part.expand_dims(inversion=[source.name or source.product])
         notes[f"target.products.{i}"] = riding(part)
@@ -95,6 +89,16 @@ def target(config: Target, files: dict) -> xr.DataArray:
     joined = joined.dropna("inversion", how="all").transpose("inversion", "region", "time")
     attrs |= {"units": "PgC month-1", "long_name": "land-atmosphere carbon flux", "left_out": ""}
     return joined.astype("float64").rename("target").assign_attrs(attrs)
+
+
+def _inversions(config: Target, files: dict) -> Iterator[tuple[Inversions, xr.Dataset]]:
+    """Every product of the target, lazily; fires that it has in it are subtracted cell by cell (Sect. 2.3)."""
+    fire = _open(config.fire, files, "target.fire") if config.fire else None
+    for i, source in enumerate(config.products):
+        flux = _in(_open(source, files, f"target.products.{i}")[[source.variable]], config.years)
+        if fire is not None and adjust.contents(flux[source.variable])["fire"] is not False:
+            flux = adjust.remove_fire(flux, _in(fire, config.years)[[config.fire.variable]])
+        yield source, flux
 
 
 def _same_contents(notes: dict[str, dict], config: Target) -> None:
@@ -123,7 +127,10 @@ def _stamped(da: xr.DataArray) -> xr.DataArray:
     return da.assign_coords(time=pd.DatetimeIndex([pd.Timestamp(year, month, 1) for year, month in months]))
 
 
-def _years(data: xr.Dataset, years: tuple[int, int]) -> xr.Dataset:
+def _in(data: xr.Dataset, years: tuple[int, int] | None) -> xr.Dataset:
+    """The steps of these years; all of them for None."""
+    if years is None:
+        return data
     year = data["time"].dt.year
     chosen = data.isel(time=np.flatnonzero((year >= years[0]) & (year <= years[1])))
     if not chosen.sizes["time"]:
@@ -139,25 +146,42 @@ def bottom_up(
     product: Published, files: dict, key: str, grid: xr.Dataset, years: tuple[int, int] | None
 ) -> xr.DataArray:
     """A bottom-up product by month on the drivers' cells, mean over its members: (time, lat, lon)."""
-    opened = _open(product, files, key)
-    opened = opened if years is None else _years(opened, years)
-    flux = opened[product.variable]
+    flux = _in(_open(product, files, key), years)[product.variable]
+    return on_cells(_months(flux), grid, key).load()
+
+
+def _months(flux: xr.DataArray) -> xr.DataArray:
+    """Monthly maps (time, lat, lon), mean over members, stamped at the months' starts."""
     members = [d for d in flux.dims if d not in ("time", "lat", "lon")]
     flux = flux.mean(members, keep_attrs=True).reset_coords(drop=True)
-    monthly = flux if _monthly(flux) else temporal.to_monthly(flux).reset_coords(drop=True)
-    return on_cells(_stamped(monthly), grid, key).load()
+    monthly = float(temporal.step_days(flux).min()) > 27
+    return _stamped(flux if monthly else temporal.to_monthly(flux).reset_coords(drop=True))
 
 
-def _monthly(flux: xr.DataArray) -> bool:
-    return float(temporal.step_days(flux).min()) > 27
+def references(config: StudyConfig, files: dict, grid: xr.Dataset) -> Iterator[tuple[str, xr.DataArray]]:
+    """Monthly maps (time, lat, lon) on the cells of ``grid``, which models are compared with cell by cell.
+
+    The mean of the inversions without their fires, and the products beside the models; what a flux is per area of
+    stays, so that its rate is not comparable, but its course in time.
+    """
+    maps = []
+    for source, flux in _inversions(config.target, files):
+        field = _stamped(regrid(flux[source.variable], grid).reset_coords(drop=True).drop_attrs())
+        maps.append(field if "inversion" in field.dims else field.expand_dims("inversion"))
+    if maps:
+        joined = xr.concat(maps, "inversion", join="outer", coords="minimal", compat="override")
+        yield "inversions", joined.mean("inversion").load()
+    for i, product in enumerate(config.evaluation.products):
+        opened = _in(_open(product, files, f"evaluation.products.{i}"), config.target.years or config.drivers.years)
+        yield product.name, _months(regrid(opened, grid)[product.variable]).load()
 
 
 def products_by_region(config: StudyConfig, files: dict, years: tuple[int, int] | None) -> dict[str, xr.DataArray]:
     """The products that stand beside the models in the tables: name → (time, region) PgC month-1, mean over members."""
     found = {}
     for i, product in enumerate(config.evaluation.products):
-        opened = _open(product, files, f"evaluation.products.{i}")
-        sums = regional(opened if years is None else _years(opened, years), product.variable, config.target.regions)
+        opened = _in(_open(product, files, f"evaluation.products.{i}"), years)
+        sums = regional(opened, product.variable, config.target.regions)
         members = [d for d in sums.dims if d not in ("time", "region")]
         found[product.name] = sums.mean(members).assign_attrs(sums.attrs, units="PgC month-1").rename(product.name)
     return found

@@ -4,6 +4,7 @@
 """
 
 import shutil
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xflux.bridge import load_bridge
 from xflux.contents import contents
+from xflux.evaluate import score
 from xflux.files import at_home
 from xflux.reading import blamed_on, netcdf
 from xflux.study import inputs as study_inputs
@@ -90,6 +93,12 @@ def write_results(study: "Study", files: study_inputs.Files) -> None:
     if config.evaluation.products:
         found = published.products_by_region(config, files, config.target.years or config.drivers.years)
         xr.Dataset(found).to_netcdf(folder / "products.nc")
+    if "time" in open_flux(run, "ec").dims:
+        correlated = correlations(config, run, published.references(config, files, inputs.grid))
+        correlated.to_netcdf(folder / "correlations.nc")
+    if asked := config.evaluation.plant_types:
+        with netcdf(files["evaluation.plant_types.file"][0], "netCDF (evaluation.plant_types)") as dataset:
+            dataset[[asked.variable]].drop_encoding().to_netcdf(folder / "plant_types.nc")
     if config.evaluation.series:
         read = {
             s.name: published.read_series(s, files[f"evaluation.series ({s.name})"][0])
@@ -107,6 +116,18 @@ def write_results(study: "Study", files: study_inputs.Files) -> None:
     if climate is not None:
         predictions = predictions.assign_coords(climate=("sample", climate))
     predictions.to_netcdf(study.run.fresh("towers/held_out.nc"))
+
+
+def correlations(config: StudyConfig, run: Path, references: Iterable[tuple[str, xr.DataArray]]) -> xr.Dataset:
+    """Pearson's R of months, cell by cell, of every model's mean with each reference: model (reference, lat, lon)."""
+    found: dict[str, dict[str, xr.DataArray]] = {slug(m): {} for m in ("ec", *config.variants)}
+    for reference, theirs in references:
+        for name, rows in found.items():
+            ours = open_flux(run, name).mean("member").reset_coords(drop=True)
+            common = np.intersect1d(ours.indexes["time"], theirs.indexes["time"])
+            rows[reference] = score(ours.sel(time=common), theirs.drop_attrs().sel(time=common))["r"].compute()
+    joined = {n: xr.concat(rows.values(), xr.Variable("reference", [*rows])) for n, rows in found.items() if rows}
+    return xr.Dataset(joined).astype("float32")
 
 
 def region_sets(config: StudyConfig) -> list[str]:
@@ -308,6 +329,20 @@ class Results:
         """Published products beside the models: name → (time, region) PgC month-1."""
         path = self.run / "compared" / "products.nc"
         return {str(n): da for n, da in _load(path).data_vars.items()} if path.exists() else {}
+
+    @cached_property
+    def correlations(self) -> xr.Dataset:
+        """Correlation in time with gridded references: model (reference, lat, lon); empty where there are none."""
+        path = self.run / "compared" / "correlations.nc"
+        return _load(path) if path.exists() else xr.Dataset()
+
+    def composition(self) -> xr.Dataset | None:
+        """Plant types of the contributing pixels and of the land, by the target's regions; None without a map."""
+        asked = self.config.evaluation.plant_types
+        if not (asked and self.config.bridge.fit):
+            return None
+        bridge = load_bridge(self.run / "bridge" / f"{self.config.target.regions}.nc")
+        return bridge.composition(_load(self.run / "compared" / "plant_types.nc")[asked.variable])
 
     @cached_property
     def series_beside(self) -> dict[str, xr.DataArray]:

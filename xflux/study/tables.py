@@ -21,6 +21,10 @@ DIFFERENCE = {
     "sites": "sites",
 }  # fmt: skip
 POST_HOC = {"r2": "r2", "slope": "slope", "rmse": "rmse (PgC month-1)"}
+SHARES = {
+    "pixels": "pixels", "pixel_share": "share of pixels", "weight_share": "share of weight",
+    "land_share": "share of land",
+}  # fmt: skip
 FITTED = {"n_pixels": "pixels", "r2": "r2 in training", "r2_cv": "r2 cross-validated"}
 
 
@@ -108,6 +112,7 @@ def tables_of(results: Results) -> dict[str, Callable[[Results], pd.DataFrame]]:
         "interannual_references": interannual.references_table,
         "interannual_regions": interannual.regions_table,
         "bridge_post_hoc": bridge_table,
+        "bridge_plant_types": plant_types_table,
         "half_of_the_inversions": half_table,
         "drivers": drivers_table,
         "truth": truth.truth_table,
@@ -347,6 +352,15 @@ def bridge_table(study: Results) -> pd.DataFrame:
                 rows.append(about | {"region": str(label)} | both | found)
             rows.append(about | {"region": "sum"} | {name: float(sums[name].sum()) for name in sums})
     return pd.DataFrame(rows)
+
+
+def plant_types_table(study: Results) -> pd.DataFrame:
+    """Plant types of the contributing pixels and of the land, by region (Figs. B3, B4); empty without a map of them."""
+    found = study.composition()
+    if found is None:
+        return pd.DataFrame()
+    table = found[list(SHARES)].to_dataframe().rename(columns=SHARES).rename_axis(["region", "plant type"])
+    return table[table["pixels"].gt(0) | table["share of land"].gt(0)].reset_index()
 
 
 def half_table(study: Results) -> pd.DataFrame:

@@ -201,6 +201,7 @@ TITLES = {
     "interannual_references": "Annual anomalies against every inversion, compared series and the budget",
     "interannual_regions": "Annual anomalies by single region",
     "bridge_post_hoc": "What the bridge says against what the full integral is (Sect. 3.5)",
+    "bridge_plant_types": "Plant types of the bridge's pixels and of the land (Figs. B3, B4)",
     "half_of_the_inversions": "A test that the model has not seen",
     "drivers": "Drivers",
     "truth": "Against the truth",
