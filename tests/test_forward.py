@@ -555,6 +555,8 @@ def test_the_result_can_be_pickled_and_named_the_same_again(ds):
     first, second = predict(ds.chunk(time=90), Net()), predict(ds.chunk(time=90), Net())
     assert first.data.name == second.data.name
     assert predict(ds.chunk(time=90), Net(seed=1)).data.name != first.data.name
+    assert predict(ds, Net()).data.name == predict(ds.copy(deep=True), Net()).data.name
+    assert predict(ds, Net()).data.name != predict(ds.assign(tair=ds.tair + 1), Net()).data.name
     xr.testing.assert_identical(pickle.loads(pickle.dumps(first)).compute(), second.compute())
 
 
