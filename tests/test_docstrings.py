@@ -1,10 +1,14 @@
-"""What help() and the reference show of everything public, as numpydoc: parameters, results, errors, an example."""
+"""What help() and the reference show of everything public, as numpydoc: parameters, results, errors, an example.
+
+The same of ``xflux COMMAND --help``.
+"""
 
 import ast
 import builtins
 import inspect
 import pkgutil
 import re
+import shlex
 import sys
 import textwrap
 from functools import cache
@@ -12,7 +16,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from xflux import cli
 from xflux.accessor import DatasetFlux, FluxPlots
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -228,3 +235,26 @@ def test_parameters_and_refusals_that_are_not_told_are_found():
 
     assert wrong_parameters(add) == {"b", "c", "d"}
     assert {"as_regionmask"} < set(refusals(as_regionmask))
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+COMMANDS = typer.main.get_command(cli.app).commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_listed_and_its_help_ends_with_an_example_that_it_takes(name):
+    assert re.search(rf"\b{name}\b", cli.__doc__)
+    shown = CliRunner().invoke(cli.app, [name, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output.strip()
+    example = re.fullmatch(r"Example: xflux (.*)", shown.splitlines()[-1].strip())
+    first, *given = shlex.split(example[1])
+    assert first == name and COMMANDS[name].make_context(name, given)
+
+
+@pytest.mark.parametrize(
+    "option", [(name, p) for name, c in COMMANDS.items() for p in c.params], ids=lambda o: o[1].name
+)
+def test_an_option_says_what_it_takes_and_what_holds_without_it(option):
+    _, one = option
+    assert one.help.endswith(".")
+    assert one.required or one.default is not None or "default" in one.help

@@ -1,4 +1,4 @@
-"""The command line: ``xflux demo``, ``run``, ``report``, ``predict``, ``new``, ``products``, ``versions``."""
+"""The command line: ``xflux`` budget, demo, run, report, table, predict, new, products and versions."""
 
 import os
 import re
@@ -19,12 +19,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Land-carbon fluxes: regional budgets, bridges and dual-constraint flux models.",
+    epilog="Example: xflux budget my_flux.nc --regions reccap2",
 )
 
 WIDTH = 110  # of tables where there is no terminal to say
 TEMPLATES = {"study": "study_template.toml", "upton2024": "upton2024.toml"}
 
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder: new, or of a run, whose stages are kept.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Run folder, new or with stages to keep; by default runs/NAME.")
+]
 Smoke = Annotated[bool, typer.Option("--smoke", help="A small configuration; its numbers mean nothing.")]
 
 
@@ -90,10 +93,10 @@ def as_flags(text: str, flags: Mapping[str, str]) -> str:
     return re.sub(rf"(?<![\w.-])({'|'.join(flags)})=(\('(\w+)',\)|True\b)?(['\"\w\[(]?)", flag, text)
 
 
-@app.command()
+@app.command(epilog="Example: xflux demo --smoke --out runs/first")
 def demo(
     out: Out = None,
-    seed: Annotated[int, typer.Option(help="Of the world and of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="A whole number, of the world and of everything random.")] = 0,
     smoke: Smoke = False,
 ) -> None:
     """The whole chain on the embedded synthetic Earth, whose truth is known; writes a run folder and a report."""
@@ -103,14 +106,16 @@ def demo(
         run_demo(out or Path("runs") / ("demo-smoke" if smoke else "demo"), seed=seed, smoke=smoke, say=say)
 
 
-@app.command()
+@app.command(epilog="Example: xflux run study.toml --out runs/mine --set train.epochs=10")
 def run(
     study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
     out: Out = None,
     smoke: Smoke = False,
     blocked: Annotated[bool, typer.Option("--blocked", help="Also train EC-ATM on folds blocked by distance.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the study and say what would be done.")] = False,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key, e.g. --set train.epochs=10.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE in place of the study file's, which is the default.")
+    ] = None,
 ) -> None:
     """The whole chain on your own data: read, train, predict, evaluate, draw, report."""
     from xflux import study as room
@@ -131,7 +136,7 @@ def run(
         room.run_study(config, folder, smoke=smoke, blocked=blocked, say=say)
 
 
-@app.command()
+@app.command(epilog="Example: xflux report runs/mine runs/other --out compared.html")
 def report(
     runs: Annotated[
         list[str], typer.Argument(help="Run folders or quoted patterns; two or more are compared side by side.")
@@ -148,11 +153,11 @@ def report(
     typer.echo(room.write_report(folders[0] if len(folders) == 1 else folders, out))
 
 
-@app.command()
+@app.command(epilog="Example: xflux table runs/mine global_annual --markdown")
 def table(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     name: Annotated[
-        str | None, typer.Argument(help="Table, as its file in RUN/tables is called; a list of them if not given.")
+        str | None, typer.Argument(help="Table, as its file in RUN/tables is called; by default a list of them.")
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="As CSV, with all digits.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown.")] = False,
@@ -190,7 +195,7 @@ def console() -> "Console":
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=WIDTH)
 
 
-@app.command()
+@app.command(epilog='Example: xflux budget "nbe_*.nc" --regions EU,USA --years 2001-2014 --out table.csv')
 def budget(
     files: Annotated[
         list[str],
@@ -212,16 +217,21 @@ def budget(
     area_basis: Annotated[
         str | None, typer.Option(help='What the flux is per m2 of, "land" or "cell"; by default as the file says.')
     ] = None,
-    land_fraction: Annotated[Path | None, typer.Option(help="netCDF file with the land share of the cells.")] = None,
-    var: Annotated[str | None, typer.Option(help="Name of the flux, where a file has several.")] = None,
+    land_fraction: Annotated[
+        Path | None,
+        typer.Option(
+            help="netCDF file with the cells' share of land, 0-1 or %; by default the files' or the regions'."
+        ),
+    ] = None,
+    var: Annotated[str | None, typer.Option(help="Name of the flux; by default the only one of a file.")] = None,
     product: Annotated[
-        str | None, typer.Option(help="Read as this published product (xflux products lists them).")
+        str | None, typer.Option(help="Published product that is read (xflux products); by default files as they are.")
     ] = None,
     allow_contents: Annotated[
-        list[str] | None, typer.Option(help="fire or rivers: what one product may contain and another not.")
+        list[str] | None, typer.Option(help="fire or rivers, which some products may contain; by default neither.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the table too: .csv, .md or .nc.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw it: .png, .pdf or .svg.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the table too, as .csv, .md or .nc; by default not.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw it too, as .png, .pdf or .svg; by default not.")] = None,
 ) -> None:
     """Regional budget of a flux in files: mean, spread over members and years, and what is covered."""
     from xflux import tabulate
@@ -252,7 +262,7 @@ def parse_years(text: str | None) -> list[tuple[int, int]] | None:
     return periods
 
 
-@app.command()
+@app.command(epilog="Example: xflux new study.toml")
 def new(
     path: Annotated[Path, typer.Argument(help="Study file to write.")] = Path("study.toml"),
     template: Annotated[
@@ -273,7 +283,7 @@ def new(
     typer.echo(f"{path}: name your files, then `xflux run {path} --dry-run`")
 
 
-@app.command()
+@app.command(epilog='Example: xflux predict ec.safetensors "drivers_*.nc" nee.zarr --members mean+std')
 def predict(
     model: Annotated[Path, typer.Argument(help="Model file, as model.save wrote it.")],
     drivers: Annotated[
@@ -282,13 +292,18 @@ def predict(
     ],
     out: Annotated[str, typer.Argument(help="Zarr store to write, or to go on with; or a netCDF file, NAME.nc.")],
     members: Annotated[str, typer.Option(help='"all", "mean", "mean+std", or numbers such as "0,3".')] = "mean",
-    time: Annotated[str | None, typer.Option(help='A part of the drivers\' time, as "2001" or "2001:2005-06".')] = None,
+    time: Annotated[
+        str | None, typer.Option(help='Part of the drivers\' time, as "2001" or "2001:2005-06"; by default all.')
+    ] = None,
     interpolate: Annotated[bool, typer.Option("--interpolate", help="Monthly climatologies linear in time.")] = False,
     scheduler: Annotated[
-        str | None, typer.Option(help='"threads", "processes", or the address of a dask.distributed scheduler.')
+        str | None,
+        typer.Option(help='"threads" (by default), "processes", or a dask.distributed scheduler\'s address.'),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Threads or processes; by default the cores.")] = None,
-    chunks: Annotated[str | None, typer.Option(help='Region lengths, as "time=31,lat=180,lon=360".')] = None,
+    chunks: Annotated[
+        str | None, typer.Option(help='Steps and cells of a region, as "time=31,lat=180"; by default as in the files.')
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
@@ -321,7 +336,7 @@ def predict(
     typer.echo(f"{out}: {', '.join(names)} {dict(done.sizes)}")
 
 
-@app.command()
+@app.command(epilog="Example: xflux products")
 def products() -> None:
     """The published products that open_product reads."""
     from xflux.catalogue import describe
@@ -329,7 +344,7 @@ def products() -> None:
     typer.echo(describe())
 
 
-@app.command()
+@app.command(epilog="Example: xflux versions")
 def versions() -> None:
     """Versions of Python, xflux and the packages that shape its numbers."""
     from xflux import provenance
