@@ -260,8 +260,10 @@ class Results:
     (('member', 'time', 'region'), ('member', 'month', 'region'))
     >>> demo.has("rivers"), demo.contains("sampled"), demo.cells()  # doctest: +SKIP
     (False, 'NEE (no fire, no rivers)', '644 modelled land cells of 6 degrees')
-    >>> demo.budget() is None, [demo.comparison_map(one).dims for one in demo.config.evaluation.maps]  # doctest: +SKIP
-    (True, [])
+    >>> demo.budget() is None, demo.composition() is None  # doctest: +SKIP
+    (True, True)
+    >>> [demo.comparison_map(one).dims for one in demo.config.evaluation.maps]  # doctest: +SKIP
+    []
     """
 
     def __init__(self, run: str | Path):
@@ -337,7 +339,13 @@ class Results:
         return _load(path) if path.exists() else xr.Dataset()
 
     def composition(self) -> xr.Dataset | None:
-        """Plant types of the contributing pixels and of the land, by the target's regions; None without a map."""
+        """Plant types of the contributing pixels and of the land, by the target's regions; None without a map.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            A run that is not done; a part of it is damaged.
+        """
         asked = self.config.evaluation.plant_types
         if not (asked and self.config.bridge.fit):
             return None
