@@ -329,3 +329,11 @@ def test_files_whose_units_differ_are_not_mixed(tmp_path):
         plumber(tmp_path, site, NEE=(1.0, "umol/m2/s"), VPD=(8.0, unit))
     with pytest.raises(ValueError, match="VPD is in 'furlong' in some files and in 'hPa' in DE-Hai"):
         read_towers(tmp_path / "*.nc", qc=None)
+
+
+def test_means_over_eight_days_are_told_and_what_loggers_miss_is_missing(tmp_path):
+    weeks = pd.DataFrame({"site": "XX-Abc", "time": pd.date_range("2005-01-01", periods=5, freq="8D"), "NEE": 1.0})
+    weeks.assign(NEE=["1", "NAN", "2", "3", "4"]).to_csv(tmp_path / "weeks.csv", index=False)
+    with pytest.warns(UserWarning, match="a sample every 8 days at most: each is taken for its one day"):
+        towers = read_towers(tmp_path / "weeks.csv", qc=None, sites=SITES.assign(site=["XX-Abc", "B"]))
+    assert towers.nee.values.tolist() == [1, 2, 3, 4]

@@ -302,6 +302,9 @@ def test_parts_of_a_unit():
         ({"long_name": "net CO2 flux [kg C / m2 / s]"}, "C"),
         ({"long_name": "fire emissions in kg CO2-C"}, "C"),
         ({"long_name": "net carbon flux in kgCO2"}, "CO2"),
+        ({"long_name": "Mass of carbon dioxide emitted by fires"}, "CO2"),
+        ({"standard_name": "surface_upward_flux_of_carbon_expressed_as_carbon_dioxide"}, "CO2"),
+        ({"long_name": "net carbon flux, given as CO2"}, "CO2"),
     ],
 )
 def test_attributes_say_what_a_bare_mass_is(attrs, substance):

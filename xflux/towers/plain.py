@@ -13,6 +13,7 @@ from xflux.towers.fluxnet import PERCENTILES, UNCERTAINTIES, column_table
 from xflux.towers.sites import column_named
 from xflux.towers.text import load
 from xflux.towers.values import MISSING, check_direction, daily_rate, numbers
+from xflux.values import warn
 
 _TIMES = ("time", "date", "datetime", "timestamp")
 _SUFFIX = re.compile(r"_(day|night|month|fill|mean)$")
@@ -119,5 +120,10 @@ def _time_step(table: pd.DataFrame, name: str) -> str:
         raise ValueError(
             f"{os.path.basename(name)} has steps of {step}: average it to days first, or give the FLUXNET HH/HR file "
             "as published, whose half-hourly flags make the daily quality"
+        )
+    if pd.Timedelta("4D") < step < pd.Timedelta("27D"):
+        warn(
+            f"{os.path.basename(name)} has a sample every {step.days} days at most: each is taken for its one day. "
+            f"Means over {step.days} days meet drivers rightly as months only: average them first."
         )
     return "month" if np.timedelta64(27, "D") < step else "day"

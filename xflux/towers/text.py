@@ -55,6 +55,7 @@ def load(path: Path, usecols: list[str] | Callable | None = None, as_text: tuple
         skipinitialspace=True,
         usecols=wanted,
         dtype=dict.fromkeys(as_text, str),
+        na_values=["NAN"],  # as loggers write it
         low_memory=False,
     )
 

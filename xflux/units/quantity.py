@@ -70,7 +70,8 @@ class Units:
 
 # What a description says of a bare mass or mol; units that it spells out come first, then other substances.
 _SPELLED = (
-    (r"expressed as carbon|\bas c(arbon)?\b|carbon mass|mass of carbon", "C"),
+    (r"\bas (carbon dioxide|co ?2)\b", "CO2"),
+    (r"(\bas c(arbon)?\b|carbon mass|mass of carbon)(?! (di|mon)ox)", "C"),
     (r"\b[ptgmku]?g ?c\b|\bco ?2 ?c\b|\bc co ?2\b", "C"),  # "CO2 flux (kgC m-2 s-1)"
     (r"\b[ptgmku]?g ?co ?2\b", "CO2"),
 )
