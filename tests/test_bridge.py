@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import xflux
 from xflux.bridge import fit_bridge, load_bridge
-from xflux.bridge.samples import MEAN_MONTH, take_regions
+from xflux.bridge.samples import MEAN_MONTH, months_and_folds, take_regions
 from xflux.cells import cell_area
 from xflux.regions import aggregate_regions, region_weights
 from xflux.temporal import step_days
@@ -300,14 +300,12 @@ def test_months_of_a_climatology_in_another_order():
 
 
 def test_folds_are_blocks_of_years_else_of_members():
-    from xflux.bridge.samples import _months_and_folds
-
-    month, fold = _months_and_folds(field(60), 5)
+    month, fold = months_and_folds(field(60), 5)
     np.testing.assert_array_equal(fold, np.repeat(np.arange(5), 12))
     np.testing.assert_array_equal(month, np.tile(np.arange(1, 13), 5))
     members = field(12).expand_dims(member=7)
-    assert np.unique(_months_and_folds(members, 3)[1].reshape(7, 12), axis=1).shape == (7, 1)
-    assert not _months_and_folds(field(12), 5)[1].any()
+    assert np.unique(months_and_folds(members, 3)[1].reshape(7, 12), axis=1).shape == (7, 1)
+    assert not months_and_folds(field(12), 5)[1].any()
 
 
 def test_without_years_or_members_cross_validation_is_nan():

@@ -19,7 +19,6 @@ from xflux.temporal.calendar import AXES, month_lengths, month_of_day
 from xflux.temporal.dates import written
 from xflux.units import same
 
-FINEST = ("time", "dayofyear", "month")
 _LENGTHS = {"month": (12,), "dayofyear": (360, 365, 366)}
 
 
@@ -79,7 +78,7 @@ def axis_of(da: xr.DataArray) -> str | None:
 def finest(axes: Iterable[str | None]) -> str | None:
     """The axis on which drivers of several axes meet: dates, else days of the year, else months."""
     found = set(axes)
-    return next((axis for axis in FINEST if axis in found), None)
+    return next((axis for axis in AXES if axis in found), None)
 
 
 def labels(grid: xr.Dataset, axis: str) -> xr.DataArray:

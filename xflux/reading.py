@@ -61,16 +61,8 @@ def matching(pattern: str | os.PathLike) -> list[Path]:
     return [path] if path.exists() else [Path(found) for found in sorted(glob.glob(str(path), recursive=True))]
 
 
-def check_size(path: str | os.PathLike, nbytes: int, packing: float = DEFLATE) -> None:
-    """Raise where a file claims to hold more than it can, before that much memory is asked for.
-
-    Parameters
-    ----------
-    nbytes
-        What its variables would take in memory.
-    packing
-        How many times larger than the file that may be at most: 1 for a file that is not compressed.
-    """
+def check_size(path: str | os.PathLike, nbytes: int) -> None:
+    """Raise where a file claims to hold more than it can, before memory for ``nbytes`` of variables is asked for."""
     size = os.path.getsize(path)
-    if nbytes > packing * size + 2**20:
+    if nbytes > DEFLATE * size + 2**20:
         raise ValueError(f"it claims to hold {nbytes:.3g} bytes of numbers, too many for a file of {size:.3g} bytes")

@@ -72,7 +72,7 @@ def _parts(ds: xr.Dataset) -> Parts:
     regions["status"] = _text(regions["status"])
     pixels.attrs = regions.attrs = {}
     _check_pixels(pixels, regions)
-    options = _object(ds.attrs["options"]) | {"provenance": ds.attrs["provenance"]}
+    options = _parsed(ds.attrs["options"]) | {"provenance": ds.attrs["provenance"]}
     return pixels, regions, _weights(ds), options
 
 
@@ -87,7 +87,7 @@ def _check_pixels(pixels: xr.Dataset, regions: xr.Dataset) -> None:
         raise ValueError("intercept and land_area are not by region")
 
 
-def _object(text: str) -> dict[str, Any]:
+def _parsed(text: str) -> dict[str, Any]:
     found = json.loads(text)
     if not isinstance(found, dict):
         raise TypeError(f"its options are a {type(found).__name__}, expected a JSON object")
@@ -109,5 +109,5 @@ def _weights(ds: xr.Dataset) -> xr.DataArray:
         sparse.COO(places, ds["cell_weight"].values, shape=shape),
         {"region": labels, "lat": ds["grid_lat"].values, "lon": ds["grid_lon"].values},
         ("region", "lat", "lon"),
-        attrs=_object(ds.attrs["weights_attrs"]),
+        attrs=_parsed(ds.attrs["weights_attrs"]),
     )

@@ -268,7 +268,7 @@ def collect(rate: Rate, weights: xr.DataArray, *, month_lengths: bool, folds: in
     order = np.lexsort((np.round(np.mod(lon + 180, 360), 6), np.round(lat, 6)))
     matrix = matrix[:, cells[order]]
     matrix.sort_indices()
-    month, fold = _months_and_folds(field, folds)
+    month, fold = months_and_folds(field, folds)
     return Samples(
         np.asarray(values)[:, order], np.asarray(sums).reshape(-1, weights.sizes["region"]), matrix,
         lat[order], lon[order], half[order], _labels(weights), field.sizes[front[-1]], month, fold,
@@ -314,7 +314,7 @@ def _cells_of(rate: Rate, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     return field["lat"].values[row].astype(float), field["lon"].values[column].astype(float), half
 
 
-def _months_and_folds(field: xr.DataArray, folds: int) -> tuple[np.ndarray, np.ndarray]:
+def months_and_folds(field: xr.DataArray, folds: int) -> tuple[np.ndarray, np.ndarray]:
     """Calendar month (0: none) and fold of every sample: blocks of years, else of members, else one fold."""
     front, shape = field.dims[:-2], field.shape[:-2]
     axis = front[-1] if front and front[-1] in ("time", "month") else None

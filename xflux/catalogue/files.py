@@ -37,7 +37,7 @@ def open_file(path: Path, product: Product, variables: Collection[str] | None = 
 
 def _opened(path: Path, product: Product, variables: Collection[str] | None) -> xr.Dataset:
     raw = _rename_dims(_raw(path, product), product, path)
-    chosen = {name: v for name, v in _choose(raw, product, path).items()}
+    chosen = _choose(raw, product, path)
     if variables is not None:
         chosen = {name: v for name, v in chosen.items() if v.kind in ("area", "fraction") or v.name in variables}
     time = _time(raw, product, path)

@@ -7,12 +7,12 @@ import numpy as np
 import xarray as xr
 
 from xflux import temporal, units
-from xflux.align import FINEST, axis_of
+from xflux.align import axis_of
 from xflux.drivers.axis import are_months, day_numbers, days_like, month_numbers, whole_days, with_steps
 from xflux.drivers.seasonal import to_daily
 from xflux.drivers.sun import potential_radiation
 from xflux.drivers.water import potential_evapotranspiration, water_availability
-from xflux.temporal.calendar import MONTH_DAYS, month_of_day
+from xflux.temporal.calendar import AXES, MONTH_DAYS, month_of_day
 
 
 class Base:
@@ -48,7 +48,7 @@ class Base:
 
     def _axis(self) -> xr.DataArray:
         """The finest time axis of the data: days, else months or days of year, else composites."""
-        for axis in FINEST:
+        for axis in AXES:
             having = [v for v in self.data.values() if axis in v.dims]
             if having:
                 finest = min(having, key=lambda v: whole_days(v).min())

@@ -14,12 +14,12 @@ import xarray as xr
 
 from xflux import drivers, stores
 from xflux.study.config import Drivers, LandCover, StudyError
+from xflux.temporal.calendar import AXES
 
 ROWS = 8_000_000
 """Values of one variable that are worked on at once: whole series of a few rows of latitude, 64 MB in float64."""
 STEPS = 92
 """Steps of a chunk of the drivers in the run folder."""
-AXES = ("time", "dayofyear", "month")
 TILE = {"lat": 60, "lon": 120}
 """Cells of a chunk of the drivers in the run folder."""
 

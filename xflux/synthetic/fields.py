@@ -3,9 +3,7 @@
 import numpy as np
 
 
-def smooth_fields(
-    lat: np.ndarray, lon: np.ndarray, scale: float, count: int, rng: np.random.Generator, waves: int = 64
-) -> np.ndarray:
+def smooth_fields(lat: np.ndarray, lon: np.ndarray, scale: float, count: int, rng: np.random.Generator) -> np.ndarray:
     """``count`` independent fields (count, cell), Gaussian, mean 0, variance 1, without a seam or a grid.
 
     Sums of cosines with random wave vectors in space, taken on the unit sphere: the correlation falls like
@@ -13,6 +11,7 @@ def smooth_fields(
     """
     phi, lam = np.deg2rad(lat), np.deg2rad(lon)
     x = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)])
+    waves = 64
     out = np.empty((count, len(lat)), np.float32)
     for k in range(count):
         vectors = rng.standard_normal((waves, 3)) / scale

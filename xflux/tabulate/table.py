@@ -98,7 +98,7 @@ def budget(
     """
     given = named_files([str(files)] if isinstance(files, str | Path) else list(map(str, files)))
     opened = open_named(given, product, land_fraction)
-    land = None if land_fraction is None or product else _land_in(land_fraction)
+    land = None if land_fraction is None or product else land_fraction_in(land_fraction)
     regions = regions_of(regions) if isinstance(regions, str) else regions
     fluxes = {name: _flux_in(ds, var, name) for name, ds in opened.items()}
     first = next(iter(fluxes.values()))
@@ -147,10 +147,6 @@ _AXES = ("time", "month", "dayofyear", "lat", "lon")
 
 def _listed(ds: xr.Dataset, names: Iterable[Hashable]) -> str:
     return ", ".join(f"{name} ({ds[name].attrs.get('units', 'no units')})" for name in names) or "none"
-
-
-def _land_in(path: str | Path) -> xr.DataArray:
-    return land_fraction_in(path)
 
 
 def _joined(yearly: dict[str, xr.Dataset]) -> xr.Dataset:

@@ -7,7 +7,7 @@ import numpy as np
 DAY = 86_400_000_000
 """Microseconds of a day."""
 
-AXES = ("time", "month", "dayofyear")
+AXES = ("time", "dayofyear", "month")  # the finest first
 """Dims of steps: a time axis, and the climatologies."""
 
 COMMON_YEAR = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])

@@ -60,14 +60,14 @@ def load(path: Path, usecols: list[str] | Callable | None = None, as_text: tuple
     )
 
 
-def _first_lines(path: Path, size: int = 2**16) -> bytes:
+def _first_lines(path: Path) -> bytes:
     """The first bytes of a file that may be packed."""
     suffix = path.suffix.lower()
     if suffix == ".zip":
         with zipfile.ZipFile(path) as packed, packed.open(packed.namelist()[0]) as file:
-            return file.read(size)
+            return file.read(2**16)
     with (gzip.open if suffix == ".gz" else open)(path, "rb") as file:
-        return file.read(size)
+        return file.read(2**16)
 
 
 def _encoding(raw: bytes) -> str:

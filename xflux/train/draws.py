@@ -127,8 +127,9 @@ def _whole_numbers(counts: np.ndarray, total: int, available: np.ndarray) -> np.
     return whole
 
 
-def _morton(lat: np.ndarray, lon: np.ndarray, bits: int = 16) -> np.ndarray:
+def _morton(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
     """Place along a space-filling curve: the bits of latitude and longitude interleaved."""
+    bits = 16
     y = ((np.asarray(lat) + 90) / 180 * (2**bits - 1)).astype(np.uint64)
     x = (np.mod(np.asarray(lon) + 180, 360) / 360 * (2**bits - 1)).astype(np.uint64)
     code = np.zeros(len(y), np.uint64)

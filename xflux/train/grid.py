@@ -187,12 +187,12 @@ def _tensors(groups: dict, kept: np.ndarray, n_steps: int, n_drivers: int, dtype
     return tuple(result)
 
 
-def _compact(values: np.ndarray, kept: np.ndarray, rows: int = 4096) -> np.ndarray:
+def _compact(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """The kept rows, moved to the front in place, so that there are never two copies of a large array."""
     if kept.all():
         return values
     source = np.flatnonzero(kept)
-    for start in range(0, len(source), rows):
-        some = source[start : start + rows]
+    for start in range(0, len(source), CELLS):
+        some = source[start : start + CELLS]
         values[start : start + len(some)] = values[some]
     return values[: len(source)]
