@@ -111,7 +111,7 @@ def test_refitting_does_not_depend_on_the_targets_steps(earth, noisy, steps):
     top = train.RegionalConstraint(target, grid, bridge=fit_bridge(noisy, earth.weights), refit_bridge=1)
     setting = dataclasses.replace(SETTING, validation_years=1)
     term, net = RegionalTerm(top, SCALING, [0, 1], 0, setting), network()
-    field = monthly_field(term.whole, net, grid, 1.0)
+    field = monthly_field(term.whole, net, grid, 1.0, "gC m-2 d-1")
     model = train.FluxModel(
         DRIVERS, np.zeros(3), np.ones(3), ["nee"], {"nee": "gC m-2 d-1"}, net.state(), history=xr.Dataset()
     )

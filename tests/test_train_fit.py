@@ -264,7 +264,7 @@ CHANGED = {  # towers, constraint → other towers, another constraint; and what
     ),
     "towers' flux in kg": (
         lambda towers, top: (towers.assign(nee=towers.nee.assign_attrs(units="kgC m-2 d-1")), top),
-        "targets, ATM regions",
+        "targets, towers",
     ),
     "a driver shifted": (
         lambda towers, top: (towers.assign(warm=towers.warm.copy(data=towers.warm + 1.0)), top),

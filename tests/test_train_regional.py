@@ -285,7 +285,7 @@ class TestTarget:
             attrs={"units": "PgC yr-1"},
         )  # fmt: skip
         assert read_target(years).values[0, 0, 0] == pytest.approx(1 / 12)
-        with pytest.raises(ValueError, match="'gC m-2 d-1'; expected an amount of carbon per month or year"):
+        with pytest.raises(ValueError, match="'gC m-2 d-1'; expected an amount of carbon, water or energy per month"):
             read_target(as_target(months, "gC m-2 d-1"))
         twice = years.rename(time="year").assign_coords(year=[2015, 2015, 2016, 2017])
         with pytest.raises(ValueError, match=r"the target names a year twice: \[2015, 2015"):
@@ -520,7 +520,8 @@ class TestErrors:
     def test_a_flux_that_is_no_carbon(self, earth):
         towers = earth.towers.copy()
         towers["nee"] = towers.nee.assign_attrs(units="W m-2")
-        with pytest.raises(ValueError, match="nee is in 'W m-2', which is no flux of carbon"):
+        message = r"target is in 'PgC month-1' \(carbon\), the towers' nee is in 'W m-2' \(energy\)"
+        with pytest.raises(ValueError, match=message):
             train.fit(towers, DRIVERS, constraints=[constraint(earth)], config=SMALL)
 
     def test_too_few_years(self, earth):

@@ -139,8 +139,7 @@ def _amount(units: Units) -> Units:
 
 def _check_kinds(source: Units, target: Units) -> None:
     """Refuse other substances and areas before time enters, with the error of :func:`xflux.units.factor`."""
-    carbon = {source.substance, target.substance} <= set(CARBON_SUBSTANCES)
-    if source.per_area != target.per_area or not (carbon or source.substance == target.substance):
+    if source.per_area != target.per_area or source.kind != target.kind:
         factor(source, target)
 
 

@@ -1,6 +1,7 @@
 """Top-down constraints as the user states them: a regional target, or any linear view of the flux."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from xflux.values import checked
 
 _PER_FLUX = re.compile(r"(?:/|\bper\b)\s*\(?([^()]+?)\)?\s*$|\(([^()]+)\)\s*(?:\*\*|\^)?-1\s*$")
 INTEGRALS = ("bridge", "sampled", "full")
+KINDS = ("carbon", "water", "energy")
 MONTHS = 12
 
 
@@ -29,7 +31,8 @@ class RegionalConstraint:
     ----------
     target
         ``(inversion, region, time | month)`` or ``(inversion, region)`` (a mean over years), in PgC month-1 or another
-        amount of carbon per time. ``inversion`` may be absent (one inversion). NaN is a gap.
+        amount of carbon, water or energy (latent heat) per month or year: of what the towers' flux is of, and the
+        bridge. ``inversion`` may be absent (one inversion). NaN is a gap.
     drivers
         Dataset of gridded drivers, as for the forward run.
     bridge
@@ -64,7 +67,9 @@ class RegionalConstraint:
         differences between years. True, or a number: its weight, as `weight`. Needs drivers and a target by year and
         at least two years a step; of fewer than all, the expectation is that of all.
     exponent, normalise, area_weights
-        ℓ3 norm (Eq. 8), division by 1 + range (Eq. 9–10), area weights (Eq. 11): the paper's are the defaults.
+        ℓ3 norm (Eq. 8), division by 1 + range (Eq. 9–10), area weights (Eq. 11): the paper's are the defaults. The 1 is
+        1 PgC month-1. Of water and energy, whose amounts are of another size, it is s, the mean of |target| over the
+        inversions, regions and steps of the member's training years: L / (s + range), counted in s.
     misfit, shrinkage
         "range": Eq. 8–11, the paper's, and with `total` what we recommend. "covariance": differences weighted by the
         inverse of the inversions' covariance between regions and months, whose correlations are shrunk by `shrinkage`
@@ -200,6 +205,27 @@ class RegionalConstraint:
             )
         if anomalies and self.months_per_step != MONTHS:
             raise ValueError(f"anomalies compare whole years: months_per_step is {self.months_per_step}; expected 12")
+
+    def check_units(self, flux: xr.DataArray) -> None:
+        """Raise where target, flux and bridge are not of one kind (carbon, water, energy), or it is no flux per m2."""
+        own = f"the towers' {flux.name}" + ("" if flux.attrs.get("units") else ", without units,")
+        attrs = flux.attrs | {"units": flux.attrs.get("units") or "gC m-2 d-1"}
+        said = {"the target": self.target.attrs, own: attrs}
+        if self.kind == "bridge" and (weight := self.bridge.pixels["weight"].attrs.get("units")):
+            said["the bridge"] = {"units": weight.partition(" per ")[0]}
+        kinds = {f"{what} is in {a['units']!r}": _kind(a) for what, a in said.items() if "units" in a}
+        if len(set(kinds.values())) > 1:
+            raise ValueError(
+                f"constraint {self.name}: {', '.join(f'{what} ({kind})' for what, kind in kinds.items())}; expected "
+                "fluxes of one kind. flux= names another target of the model"
+            )
+        try:
+            units.factor(units.parse(attrs["units"], attrs), units.usual_rate(attrs))
+        except units.UnitsError as error:
+            raise ValueError(
+                f"{own} is in {attrs['units']!r}, no flux per area and time: a regional constraint cannot add it up "
+                f"({error})"
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -375,7 +401,7 @@ def _by_label(values, operator: xr.DataArray, name: str):
 
 @dataclass(frozen=True)
 class RegionalTarget:
-    """A regional target on the steps that the model is compared at, in PgC per month.
+    """A regional target on the steps that the model is compared at, in PgC (PgH2O, ZJ) per month.
 
     ``values (inversion, region, step)``; ``year (step,)`` is None for a climatology, which has no held-out years;
     ``month (step,)`` is 0 for annual values. ``kind`` is "time", "month" or "mean".
@@ -387,6 +413,7 @@ class RegionalTarget:
     year: np.ndarray | None
     month: np.ndarray
     annual: bool
+    amount: str = "PgC"
 
     def of_regions(self, kept: np.ndarray) -> "RegionalTarget":
         """Some regions, by number."""
@@ -395,6 +422,12 @@ class RegionalTarget:
     def of_inversions(self, drawn: np.ndarray) -> "RegionalTarget":
         """Some inversions, by number; one may come several times."""
         return replace(self, values=self.values[drawn], inversions=tuple(self.inversions[i] for i in drawn))
+
+    def magnitude(self, years: np.ndarray | None) -> float:
+        """The 1 of Eq. 10: 1 PgC per month; of water and energy the mean of their amounts in `years` (None: all)."""
+        values = self.values if years is None or self.year is None else self.values[..., np.isin(self.year, years)]
+        there = np.abs(values[np.isfinite(values)])
+        return 1.0 if self.amount == "PgC" or not there.any() else float(there.mean())
 
     @property
     def years(self) -> np.ndarray:
@@ -406,7 +439,7 @@ class RegionalTarget:
 
 
 def read_target(target: xr.DataArray) -> RegionalTarget:
-    """The target in PgC per month, with its steps' years and months.
+    """The target in PgC (PgH2O, ZJ) per month, with its steps' years and months.
 
     "X month-1" is the month's amount; "X yr-1" on months is a rate, and on annual steps the year's amount, which
     enters as the amount of its mean month (a twelfth).
@@ -433,7 +466,7 @@ def read_target(target: xr.DataArray) -> RegionalTarget:
     regions = tuple(map(str, target["region"].values))
     if len(set(regions)) < len(regions):
         raise ValueError(f"the target names a region twice: {regions}")
-    return RegionalTarget(values, regions, names, year, month, annual)
+    return RegionalTarget(values, regions, names, year, month, annual, units.usual_amount(target.attrs))
 
 
 def _steps(target: xr.DataArray, dim: str) -> tuple[np.ndarray | None, np.ndarray, bool, np.ndarray | float]:
@@ -461,19 +494,27 @@ def _steps(target: xr.DataArray, dim: str) -> tuple[np.ndarray | None, np.ndarra
 
 
 def _per_month(target: xr.DataArray, of_year: np.ndarray | float) -> np.ndarray | float:
-    """Factor (per step) from the target's units to PgC per month."""
+    """Factor (per step) from the target's units to PgC (PgH2O, ZJ) per month."""
+    expected = "expected an amount of carbon, water or energy per month or year, e.g. 'PgC month-1'"
     text = target.attrs.get("units")
     if text is None:
-        raise ValueError("the target has no units; expected an amount of carbon per time, e.g. 'PgC month-1'")
-    expected = f"the target is in {text!r}; expected an amount of carbon per month or year, e.g. 'PgC month-1'"
+        raise ValueError(f"the target has no units; {expected}")
     try:
-        given = units.parse(str(text))
+        given = units.parse(str(text), target.attrs)
     except ValueError as error:
-        raise ValueError(f"{expected} ({error})") from error
-    if given.per_area or given.time not in ("month", "year"):
-        raise ValueError(expected)
-    mass = units.factor(f"{given.amount} yr-1", "PgC yr-1")
-    return mass if given.time == "month" else mass * of_year
+        raise ValueError(f"the target is in {text!r}; {expected} ({error})") from error
+    if given.per_area or given.time not in ("month", "year") or given.kind not in KINDS:
+        raise ValueError(f"the target is in {text!r}; {expected}")
+    amount = units.factor(given, f"{units.usual_amount(target.attrs)} {given.time}-1")
+    return amount if given.time == "month" else amount * of_year
+
+
+def _kind(attrs: Mapping) -> str:
+    try:
+        kind = units.parse(attrs["units"], attrs).kind
+    except units.UnitsError:
+        kind = ""
+    return kind if kind in KINDS else "no flux"
 
 
 def match_regions(target: tuple[str, ...], given: tuple[str, ...], what: str) -> np.ndarray:

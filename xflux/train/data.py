@@ -1,6 +1,6 @@
 """From the tower table to standardised rows, and what every part of a training run shares."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,8 +8,10 @@ import torch
 import xarray as xr
 
 from xflux.towers import site_folds
+from xflux.units import UnitsError, factor, parse, spelled_out
 from xflux.values import checked, decoded, warn, warn_of_fills
 
+TRAINED = {"carbon": "gC m-2 d-1", "water": "kgH2O m-2 d-1", "energy": "MJ m-2 d-1"}
 MAX_MISSING = 0.5  # share of tower rows that may be dropped for a missing driver or target before it is an error
 
 
@@ -44,22 +46,6 @@ class Setting:
     resample_inversions: bool | int = False
     units: dict[str, str] = field(default_factory=dict)
 
-    def grams(self, name: str | None) -> float:
-        """gC m-2 d-1 in one unit of the flux `name`; raises where it is no carbon flux."""
-        name = self.targets[self.flux_number(name)]
-        text = self.units.get(name, "")
-        if not text:
-            return 1.0
-        from xflux import units
-
-        try:
-            return units.factor(text, "gC m-2 d-1")
-        except ValueError as error:
-            raise ValueError(
-                f"the towers' {name} is in {text!r}, which is no flux of carbon per area and time: a regional "
-                f"constraint cannot add it up ({error})"
-            ) from error
-
     def flux_number(self, name: str | None) -> int:
         """Which output of the network is the flux `name` (None: the first)."""
         if name is None:
@@ -69,11 +55,28 @@ class Setting:
         return self.targets.index(name)
 
 
+def trained_units(attrs: Mapping) -> tuple[str, float]:
+    """The units in which the network learns a flux, and how many of them one of the towers' own units is.
+
+    Its weights start near 1 and its steps are of one size: values of 1e-8 (kgC m-2 s-1) would never be learned.
+
+    >>> trained_units({"units": "kgC m-2 d-1"}), trained_units({"units": "percent"})
+    (('gC m-2 d-1', 1000.0), ('percent', 1.0))
+    """
+    text = spelled_out(attrs)
+    try:
+        usual = TRAINED[parse(text).kind]
+        return usual, factor(text, usual)
+    except (KeyError, UnitsError):
+        return text, 1.0
+
+
 @dataclass(frozen=True)
 class TowerRows:
     """The complete rows of the tower table: drivers ``x (row, driver)`` and observations ``y (row, target)``.
 
-    Weights ``weight (row,)`` have the mean 1.
+    Weights ``weight (row,)`` have the mean 1. ``y`` is in `trained_units`, of which ``scale (target,)`` are one of the
+    towers' own ``units``.
     """
 
     x: np.ndarray
@@ -82,6 +85,7 @@ class TowerRows:
     fold: np.ndarray
     site: np.ndarray
     scaling: Scaling
+    scale: np.ndarray
     units: dict[str, str]
     dropped: int
 
@@ -128,16 +132,18 @@ def tower_rows(
     _report_dropped(x, y, complete, drivers, targets)
     x, y = x[complete], y[complete]
     scaling = _scaling(x, towers, drivers)
+    scale = np.array([trained_units(towers[name].attrs)[1] for name in targets])
     places = _places(towers, complete)
     fold = _folds(places, folds, seed, distance)
     return TowerRows(
         x=(x - scaling.mean) / scaling.scale,
-        y=y,
+        y=y * scale,
         weight=_weight(towers[weights].values[complete], weights) if weights else np.ones(len(y)),
         fold=fold,
         site=places["site"].values,
         scaling=scaling,
-        units={name: str(towers[name].attrs.get("units", "")) for name in targets},
+        scale=scale,
+        units={name: spelled_out(towers[name].attrs) for name in targets},
         dropped=int((~complete).sum()),
     )
 

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from xflux.provenance import stamp
 from xflux.train.checkpoint import Checkpoint
 from xflux.train.config import TrainConfig
 from xflux.train.constraints import LinearConstraint, RegionalConstraint
-from xflux.train.data import Setting, TowerRows, tower_rows
+from xflux.train.data import Setting, TowerRows, tower_rows, trained_units
 from xflux.train.fused import one_thread_after_fork, threads_for_kernels
 from xflux.train.linear import LinearTerm
 from xflux.train.model import GPU_BLOCK, FluxModel
@@ -92,7 +92,7 @@ def fit(
         block_rows=config.block_rows if device.type == "cpu" else max(config.block_rows, GPU_BLOCK),
         targets=tuple(targets),
         resample_inversions=config.resample_inversions,
-        units={name: str(towers[name].attrs.get("units", "")) for name in targets if name in towers},
+        units={name: trained_units(towers[name].attrs)[0] for name in targets if name in towers},
     )
     places = config.folds, config.seed, config.block_distance
     rows = tower_rows(towers, drivers, targets, *places, config.missing_drivers, config.weights)
@@ -123,12 +123,14 @@ def _terms(
                 "LinearConstraint"
             )
         make = LinearTerm if isinstance(constraint, LinearConstraint) else RegionalTerm
-        flux = towers[setting.targets[setting.flux_number(constraint.flux)]]
+        output = setting.flux_number(constraint.flux)
+        flux = towers[setting.targets[output]]
+        constraint.check_units(flux)
         if isinstance(constraint, RegionalConstraint):
             check_alike(flux, constraint.target, constraint.allow)
         else:
             check_sign(flux, constraint.observations, ("the towers' flux", "what is observed"))
-            constraint.check_units(flux)
+            constraint = replace(constraint, operator=constraint.operator / rows.scale[output])
         terms.append(make(constraint, rows.scaling, config.trained, number, setting))
     names = [name for term in terms for name in term.names]
     if len(set(names) - set(_tower_terms(setting.targets))) < len(names):
@@ -334,15 +336,21 @@ class Trainer:
         sites, first = np.unique(rows.site, return_index=True)
         finite = all(np.isfinite(tensor).all() for tensor in self.last.values())
         return FluxModel(
-            *(list(scaling.drivers), scaling.mean, scaling.scale, list(self.setting.targets), rows.units, self.best),
+            *(list(scaling.drivers), scaling.mean, scaling.scale, list(self.setting.targets), rows.units),
+            self._in_own_units(self.best),
             activation=self.config.activation,
             driver_units=scaling.units,
-            last_weights=self.last if finite else None,  # no model holds weights that ran away
+            last_weights=self._in_own_units(self.last) if finite else None,  # no model holds weights that ran away
             history=self.history(),
             folds={str(s): int(rows.fold[i]) for s, i in zip(sites, first, strict=True)},
             config=asdict(self.config),
             attrs=_attrs(towers, rows, constraints, self.terms, self.config),
         )
+
+    def _in_own_units(self, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The weights of a network whose outputs are in the towers' own units."""
+        last = [f"{name}{len(self.network.layers) - 1}" for name in ("weight", "bias")]
+        return weights | {name: (weights[name] / self.rows.scale).astype(weights[name].dtype) for name in last}
 
 
 def _tower_terms(targets: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """The objective, equation by equation (Upton et al. 2024, Sect. 3.4). Every function works member by member.
 
 Shapes: ``estimate (member, region, step)`` and ``target (member, inversion, region, step)``, both in PgC per month
-whatever the target's step; a NaN in `target` is an inversion that has no value there.
+whatever the target's step (water and energy: in units of the target's mean magnitude); a NaN in `target` is an
+inversion that has no value there.
 """
 
 import torch

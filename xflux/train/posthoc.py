@@ -12,6 +12,7 @@ from xflux.train.fused import one_thread_after_fork
 from xflux.train.model import FluxModel
 from xflux.train.network import Network
 from xflux.train.regional import RegionalTerm
+from xflux.units import usual_rate
 
 
 @one_thread_after_fork()
@@ -33,16 +34,16 @@ def regional_integrals(model: FluxModel, constraint: RegionalConstraint, draws: 
     Returns
     -------
     xarray.Dataset
-        ``full (member, region, step)`` in PgC month-1 (an annual step: of its mean month), the steps' ``year`` and
-        ``month`` as far as the target has them, and ``strata_std (member, region, step)``, the area-weighted spatial
-        standard deviation of the monthly amount within the regions, gC m-2; for a constraint by bridge ``bridge`` (its
-        own, also where training has fitted it anew: ``history`` has that one's gap); with ``draws`` ``sampled`` (their
-        mean) and ``sampled_std`` (of one draw).
+        ``full (member, region, step)`` in PgC (PgH2O, ZJ) month-1 (an annual step: of its mean month), the steps'
+        ``year`` and ``month`` as far as the target has them, and ``strata_std (member, region, step)``, the
+        area-weighted spatial standard deviation of the monthly amount within the regions, gC (gH2O, MJ) m-2; for a
+        constraint by bridge ``bridge`` (its own, also where training has fitted it anew: ``history`` has that one's
+        gap); with ``draws`` ``sampled`` (their mean) and ``sampled_std`` (of one draw).
 
     Raises
     ------
     KeyError, ValueError
-        The constraint does not fit the model: drivers or regions that are missing, other units.
+        The constraint does not fit the model: drivers or regions that are missing, other units, another kind of flux.
 
     Examples
     --------
@@ -55,6 +56,8 @@ def regional_integrals(model: FluxModel, constraint: RegionalConstraint, draws: 
     >>> regional_integrals(model, constraint).full[0, 0, :2].round(2).values.tolist()
     [15.81, 14.41]
     """
+    output = constraint.flux or model.target_names[0]
+    constraint.check_units(xr.DataArray(name=output, attrs={"units": model.target_units.get(output)}))
     network = _network(model)
     setting = Setting(
         seed, None, network.layers[0][0].dtype, torch.device("cpu"), 1024, tuple(model.target_names),
@@ -65,12 +68,13 @@ def regional_integrals(model: FluxModel, constraint: RegionalConstraint, draws: 
     term = RegionalTerm(plain, scaling, list(range(model.members)), 0, setting)
     dims, labels = ("member", "region", "step"), {"member": np.arange(model.members), "region": list(term.regions)}
     labels |= {k: ("step", v) for k, v in term.calendar.labels(term.target).items()}
-    attrs, found = {"units": "PgC month-1"}, xr.Dataset(coords=labels)
+    attrs, found = {"units": f"{term.target.amount} month-1"}, xr.Dataset(coords=labels)
     if term.whole is not None:
         steps = term.whole_calendar.every_step(term.training)
         everything = term.whole.everything()
         found["full"] = (dims, term.whole.estimate(network, *everything, steps).numpy(), attrs)
-        found["strata_std"] = (dims, _strata_std(term, network, steps), {"units": "gC m-2"})
+        density = usual_rate(constraint.target.attrs).removesuffix(" d-1")
+        found["strata_std"] = (dims, term.rate * _strata_std(term, network, steps), {"units": density})
     steps = term.calendar.every_step(term.training)
     if constraint.kind == "bridge":
         found["bridge"] = (dims, term.integral.estimate(network, *term.integral.everything(), steps).numpy(), attrs)

@@ -30,8 +30,8 @@ def fitted_anew(bridge, field: xr.DataArray, weights: xr.DataArray, seed: int):
     return fit_bridge(field, weights, area_basis="land", **options)
 
 
-def monthly_field(whole: Integral, network: Network, grid: xr.Dataset, grams: float) -> xr.DataArray:
-    """Monthly mean flux of all members on the drivers' grid ``(member, month | time, lat, lon)``, gC m-2 d-1.
+def monthly_field(whole: Integral, network: Network, grid: xr.Dataset, rate: float, units: str) -> xr.DataArray:
+    """Monthly mean flux of all members on the drivers' grid ``(member, month | time, lat, lon)``, times `rate`.
 
     Dated drivers give every month that they have, or their mean seasonal cycle where that would be too much. The
     months do not depend on the target's steps.
@@ -45,12 +45,12 @@ def monthly_field(whole: Integral, network: Network, grid: xr.Dataset, grams: fl
     amount = whole.change(network, at, steps, None)
     present = rows.present(at, steps.steps)
     days = steps.slot.sum(1, keepdim=True) if present is None else present @ steps.slot
-    values[..., rows.cells] = (amount * grams / days).transpose(1, 2).cpu().numpy()
+    values[..., rows.cells] = (amount * rate / days).transpose(1, 2).cpu().numpy()
     return xr.DataArray(
         values.reshape(whole.members, -1, grid.sizes["lat"], grid.sizes["lon"]),
         dims=("member", coordinate.name, "lat", "lon"),
         coords={coordinate.name: coordinate.values, "lat": grid["lat"], "lon": grid["lon"]},
-        attrs={"units": "gC m-2 d-1", "area_basis": "land"},
+        attrs={"units": units, "area_basis": "land"},
     )
 
 
@@ -60,7 +60,7 @@ def check_months(rows: GridRows) -> None:
 
 
 def path_field(
-    whole: Integral, network: Network, path: list[dict[str, np.ndarray]], grid: xr.Dataset, grams: float
+    whole: Integral, network: Network, path: list[dict[str, np.ndarray]], grid: xr.Dataset, rate: float, units: str
 ) -> xr.DataArray:
     """`monthly_field` of the weights of some epochs, end to end along ``member``; the network is left as it was.
 
@@ -69,7 +69,7 @@ def path_field(
     now, fields_ = network.state(), []
     for state in path:
         network.load(state)
-        fields_.append(monthly_field(whole, network, grid, grams))
+        fields_.append(monthly_field(whole, network, grid, rate, units))
     network.load(now)
     return xr.concat(fields_, "member")
 

@@ -26,6 +26,7 @@ from xflux.train.pixels import (
     whole_of_bridge,
 )
 from xflux.train.refit import bridge_of, bridge_state, check_months, fitted_anew, path_field
+from xflux.units import factor, usual_rate
 from xflux.values import warn
 
 CONTROL_LIMIT = 2e8  # numbers of a stored field (member × pixel × step) beyond which there is no control variate
@@ -42,6 +43,8 @@ class RegionalTerm:
         self.members, self.number = members, number
         self.device = config.torch_device
         target = read_target(constraint.target)
+        text = config.units.get(config.targets[config.flux_number(constraint.flux)])
+        self.rate = factor(text, usual_rate(constraint.target.attrs)) if text else 1.0
         make = bridge_pixels if constraint.kind == "bridge" else regional_pixels
         pixels, area, share = make(constraint, target.regions, scaling, config)
         self.kept, self.left_out = modelled(constraint, target, area)
@@ -56,7 +59,7 @@ class RegionalTerm:
         self.whole_calendar = self.whole and Slots.of(target, self.whole.pixels.rows, False)
         self.years = held_out_years(self.calendar, target, members, config)
         interannual.check_years(constraint, self.calendar, self.years)
-        self.training, self.validation = self._targets(target)
+        self.training, self.validation, self.one = self._targets(target)
         self._check_total()
         if constraint.anomalies:
             self.anomaly_scale = interannual.training_scale(self.calendar, self.training, self.years)
@@ -94,8 +97,7 @@ class RegionalTerm:
 
     def _integral(self, pixels: Pixels) -> Integral:
         output = self.config.flux_number(self.constraint.flux)
-        grams = self.config.grams(self.constraint.flux)
-        scaled = replace(keep_regions(pixels, self.kept), area=pixels.area * grams)
+        scaled = replace(keep_regions(pixels, self.kept), area=pixels.area * self.rate)
         return Integral(scaled, len(self.members), len(self.kept), output)
 
     def _whole(self, pixels: Pixels, target: xr.DataArray) -> Integral | None:
@@ -122,9 +124,9 @@ class RegionalTerm:
             )
         return size <= CONTROL_LIMIT
 
-    def _targets(self, target: RegionalTarget) -> tuple[torch.Tensor, torch.Tensor]:
-        """Training and validation target of every member ``(member, inversion, region, slot)``."""
-        training, validation = [], []
+    def _targets(self, target: RegionalTarget) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Training and validation target ``(member, inversion, region, slot)``, and the 1 of Eq. 10 ``(member,)``."""
+        training, validation, one = [], [], []
         for i, member in enumerate(self.members):
             own = target
             if self.config.resample_inversions:
@@ -135,7 +137,8 @@ class RegionalTerm:
             years, held_out = self.years[i]
             training.append(self.calendar.target(own, years))
             validation.append(self.calendar.target(own, held_out) if len(held_out) else training[-1])
-        return tuple(torch.tensor(np.stack(t), device=self.device) for t in (training, validation))
+            one.append(own.magnitude(years))
+        return tuple(torch.tensor(np.stack(t), device=self.device) for t in (training, validation, one))
 
     def _check_total(self) -> None:
         """Raise where no inversion has all regions at once: the loss of their sum would be zero."""
@@ -247,7 +250,9 @@ class RegionalTerm:
 
     def losses(self, target: torch.Tensor, estimate: torch.Tensor, whole: torch.Tensor | None = None) -> torch.Tensor:
         """L_ATM and, where asked for, that of the regions' sum (of the ``whole`` target) ``(member, term)``."""
-        whole = target if whole is None else whole
+        one = self.one[:, None, None]
+        whole = (target if whole is None else whole) / one[..., None]
+        target, estimate = target / one[..., None], estimate / one
         exponent, normalise = self.constraint.exponent, self.constraint.normalise
         if self.constraint.misfit == "covariance":
             found = [covariance_loss(target, estimate, self._precision(whole))]
@@ -269,7 +274,8 @@ class RegionalTerm:
         if not self.calendar.whole:
             return shrunk_precision(target, self.constraint.shrinkage)
         if self.precision is None:
-            self.precision = shrunk_precision(self.training, self.constraint.shrinkage)
+            training = self.training / self.one[:, None, None, None]
+            self.precision = shrunk_precision(training, self.constraint.shrinkage)
         return self.precision
 
     # --- between epochs ----------------------------------------------------------------------------------------
@@ -320,7 +326,7 @@ class RegionalTerm:
         return self._full(self.integral, network, self.calendar.every_step(self.training))
 
     def _report_integrals(self, bridged: list[torch.Tensor] | None, full: list[torch.Tensor] | None) -> None:
-        """Sums over the regions and, beside a bridge, its gap by region, in PgC per year."""
+        """Sums over the regions and, beside a bridge, its gap by region, in PgC (PgH2O, ZJ) per year."""
         per_year = {
             name: self.calendar.mean_of_years([self._per_year(one) for one in estimates], self.years)
             for name, estimates in {"bridged": bridged, "integral": full}.items()
@@ -338,7 +344,7 @@ class RegionalTerm:
         return integral.estimate(network, *integral.everything(), steps)
 
     def _per_year(self, estimate: torch.Tensor) -> torch.Tensor:
-        """PgC per year ``(member, region)`` of amounts in PgC per month."""
+        """Amounts per year ``(member, region)`` of those per month."""
         return estimate.mean(-1) * MONTHS
 
     def sampling_error(self, network: Network) -> np.ndarray:
@@ -395,7 +401,7 @@ class RegionalTerm:
 
     def history(self, records: dict[str, np.ndarray], epochs: np.ndarray) -> xr.Dataset:
         """What `validate` has reported, epoch by epoch, labelled."""
-        name = self.constraint.name
+        name, per_year = self.constraint.name, f"{self.target.amount} yr-1"
         names = {
             "integral": "full integral over the regions, held-out years",
             "bridged": "the bridge's integral over the regions, held-out years",
@@ -403,14 +409,14 @@ class RegionalTerm:
         found = xr.Dataset(coords={"epoch": epochs, "member": self.members})
         for key, text in names.items():
             if key in records:
-                attrs = {"units": "PgC yr-1", "long_name": text}
+                attrs = {"units": per_year, "long_name": text}
                 found[f"{name}_{key}"] = (("epoch", "member"), records[key], attrs)
         if "integral" in records:
             tenth = records["integral"][-max(2, -(-len(epochs) // 10)) :]
-            attrs = {"units": "PgC yr-1", "long_name": "change of the full integral over the last tenth of the epochs"}
+            attrs = {"units": per_year, "long_name": "change of the full integral over the last tenth of the epochs"}
             found[f"{name}_drift"] = ("member", tenth[-1] - tenth[0], attrs)
         if "gap" in records:
-            attrs = {"units": "PgC yr-1", "long_name": "the bridge's integral less the full one, held-out years"}
+            attrs = {"units": per_year, "long_name": "the bridge's integral less the full one, held-out years"}
             gap = np.round(records["gap"], 4)  # for a file that stays small
             found[f"{name}_gap"] = xr.DataArray(
                 gap, dims=("epoch", "member", "region"), coords={"region": list(self.regions)}, attrs=attrs
@@ -437,8 +443,8 @@ class RegionalTerm:
         self.path = [*self.path, network.state()][-PATH:]
         if (epoch + 1) % every:
             return
-        grams = self.config.grams(self.constraint.flux)
-        field = path_field(self.whole, network, self.path, self.constraint.drivers, grams)
+        units = usual_rate(self.constraint.target.attrs)
+        field = path_field(self.whole, network, self.path, self.constraint.drivers, self.rate, units)
         weights = getattr(self.constraint.bridge, "weights", None)
         weights = region_weights_of(self.constraint) if weights is None else weights
         self._use(fitted_anew(self.constraint.bridge, field, weights, self.config.seed))

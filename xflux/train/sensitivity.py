@@ -41,9 +41,9 @@ def one_against_many(
     -------
     xarray.Dataset
         By ``run`` (labelled by its inversions, joined by "+"): ``size (run)``, ``used (run, inversion)``,
-        ``regional (run, member, region, step)`` the full integral in PgC month-1, ``annual (run, member)`` its sum in
-        PgC yr-1, ``tower_loss (run, member)`` and ``constraint_loss (run, member)`` on held-out data at the best
-        epoch, ``difference (run)``: mean annual sum less that of the run with all.
+        ``regional (run, member, region, step)`` the full integral in PgC (PgH2O, ZJ) month-1, ``annual (run, member)``
+        its sum in the same per year, ``tower_loss (run, member)`` and ``constraint_loss (run, member)`` on held-out
+        data at the best epoch, ``difference (run)``: mean annual sum less that of the run with all.
 
     Raises
     ------
@@ -98,13 +98,14 @@ def _subsets(n: int, sizes: Sequence[int], draws: int, seed: int) -> list[tuple[
 def _labelled(model, own: RegionalConstraint, constraint: RegionalConstraint, subset: tuple[int, ...]) -> xr.Dataset:
     names = constraint.target["inversion"].values.astype(str)
     regional = regional_integrals(model, own)["full"]
+    per_year = regional.attrs["units"].replace("month-1", "yr-1")
     at = model.history.sel(epoch=model.history["best_epoch"])["validation_loss"]
     return xr.Dataset(
         {
             "size": len(subset),
             "used": ("inversion", np.isin(np.arange(len(names)), subset)),
             "regional": regional,
-            "annual": (12 * regional.sum("region").mean("step")).assign_attrs(units="PgC yr-1"),
+            "annual": (12 * regional.sum("region").mean("step")).assign_attrs(units=per_year),
             "tower_loss": ("member", at.isel(term=0).values),
             "constraint_loss": ("member", at.sel(term=own.name).values),
         },

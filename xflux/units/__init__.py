@@ -11,7 +11,7 @@ arrays. Prefixes are written out, because pint would take "mtC" (metric tonnes) 
 
 from xflux.units.convert import conversion, factor, same
 from xflux.units.fluxes import flux_variables, is_flux, left_out
-from xflux.units.quantity import CARBON_SUBSTANCES, Units, parse, usual_amount, usual_rate
+from xflux.units.quantity import CARBON_SUBSTANCES, Units, parse, spelled_out, usual_amount, usual_rate
 from xflux.units.registry import CARBON_MOLAR_MASS, CO2_MOLAR_MASS, UnitsError
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "left_out",
     "parse",
     "same",
+    "spelled_out",
     "usual_amount",
     "usual_rate",
 ]

@@ -2,7 +2,7 @@
 
 import re
 
-from xflux.units.quantity import CARBON_SUBSTANCES, Units, parse
+from xflux.units.quantity import Units, parse
 from xflux.units.registry import CHARACTERS, UnitsError, measured, read
 
 
@@ -36,7 +36,7 @@ def factor(source: str | Units, target: str | Units) -> float:
 
 def _mismatch(source: Units, target: Units) -> str:
     head = f"cannot convert {source.text!r} to {target.text!r}: "
-    if source.substance != target.substance and not {source.substance, target.substance} <= set(CARBON_SUBSTANCES):
+    if source.kind != target.kind:
         return head + f"one is {source.substance}, the other {target.substance}."
     if source.per_area != target.per_area:
         return head + "only one is per area; multiply or divide by .flux.cell_area(), or use .flux.aggregate_regions."

@@ -34,6 +34,24 @@ def usual_rate(attrs: Mapping) -> str:
     return _DENSITIES[usual_amount(attrs)] + " d-1"
 
 
+def spelled_out(attrs: Mapping) -> str:
+    """The units with what a bare mass or mol is of, where other attributes say it; else as they stand.
+
+    >>> spelled_out({"units": "kg m-2 s-1", "standard_name": "water_evapotranspiration_flux"})
+    'kgH2O m-2 second-1'
+    """
+    text = str(attrs.get("units", ""))
+    try:
+        given = parse(text, attrs)
+    except UnitsError:
+        return text
+    _, dims, names = read(text)
+    if "mass" not in dims and (given.substance != "water" or "substance" not in dims):
+        return text  # it says so itself, or is a mol, which is one of CO2 where nothing else is said
+    of = {"water": "H2O"}.get(given.substance, given.substance)
+    return " ".join(n + (of if n.endswith(("g", "t", "mol")) else "") + (f"{p}" if p != 1 else "") for n, p in names)
+
+
 @dataclass(frozen=True)
 class Units:
     """A parsed unit.
@@ -66,6 +84,11 @@ class Units:
     time: str | None
     expression: str
     amount: str
+
+    @property
+    def kind(self) -> str:
+        """ "carbon", "water" or "energy", which do not convert into each other; "1" or "area" for no flux."""
+        return "carbon" if self.substance in CARBON_SUBSTANCES else self.substance
 
 
 # What a description says of a bare mass or mol; units that it spells out come first, then other substances.
