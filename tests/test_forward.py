@@ -300,6 +300,11 @@ def test_names_of_the_horizontal_dims_and_other_grids(ds, truth):
     assert_close(flat.values, truth.reshape(3, 400, 30))
 
 
+def test_a_time_of_another_name_is_found_beside_climatologies(ds, truth):
+    renamed = ds.rename(time="valid_time", lat="latitude", lon="longitude")
+    assert_close(predict(renamed, Net()), truth)
+
+
 def test_several_targets(ds):
     model = wrap(
         lambda r: np.stack([r[:, 0], 2 * r[:, 1]], axis=1),

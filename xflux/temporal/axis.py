@@ -81,9 +81,11 @@ def _is_date(coord: xr.DataArray) -> bool:
 
 # --- its name ---
 def _named(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
-    if "time" in obj.dims or set(_YEARLY) & set(obj.dims):
+    if "time" in obj.dims or (isinstance(obj, xr.DataArray) and set(_YEARLY) & set(obj.dims)):
         return obj
-    found = [name for name in obj.coords if obj[name].ndim == 1 and obj[name].dims[0] not in ("lat", "lon")]
+    parts = [obj.dims] if isinstance(obj, xr.DataArray) else [da.dims for da in obj.data_vars.values()]
+    beside = {"lat", "lon"}.union(*(dims for dims in parts if set(_YEARLY) & set(dims)))
+    found = [name for name in obj.coords if obj[name].ndim == 1 and obj[name].dims[0] not in beside]
     found = [name for name in found if name not in RIDING and _is_time(obj, name)]
     dims = sorted({obj[name].dims[0] for name in found}, key=str)
     if len(dims) > 1:
