@@ -5,11 +5,14 @@ import importlib
 import importlib.util
 import inspect
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
 
 import xflux
+from xflux import cli
 
 pytest.importorskip("torch", reason="torch, whose room the documentation has too, is not installed")
 ROOT = Path(__file__).parents[1]
@@ -112,6 +115,16 @@ def callable_of(name: str):
     return getattr(module, path[0])
 
 
+def test_the_blocks_that_the_build_does_not_run_are_run_by_tests_or_say_why_not():
+    run = {"add_a_product", "regional_budget", "drivers", "train", "synthetic_earth"}  # test_products, _towers, …
+    plain = {
+        p.stem: text for p in PAGES if re.search(r"^```python$", text := p.read_text(encoding="utf-8"), flags=re.M)
+    }
+    assert set(plain) == run | {"cluster", "study"}
+    for page in ("cluster", "study"):
+        assert "not run when these pages are built" in " ".join(plain[page].split())
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if "```" in p.read_text(encoding="utf-8")], ids=lambda p: p.stem)
 def test_code_that_cannot_run_here_still_fits_the_signatures(page):
     """Blocks that need a cluster or files are not run by the build: they parse, and call what there is."""
@@ -121,6 +134,25 @@ def test_code_that_cannot_run_here_still_fits_the_signatures(page):
             if function is not None:
                 first = [None] if ".flux." in name else []
                 inspect.signature(function).bind_partial(*first, *[None] * positional, **dict.fromkeys(keywords))
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """Words of the lines of a page's shell blocks that call ``xflux``."""
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, flags=re.S)).replace("\\\n", " ")
+    lines = [shlex.split(part, comments=True) for line in blocks.splitlines() for part in line.split("&&")]
+    return [line[1:] for line in lines if line and line[0].rpartition("/")[2] == "xflux"]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda p: p.stem)
+def test_commands_are_those_that_the_command_line_has(page):
+    for name, *given in commands_of(page.read_text(encoding="utf-8")):
+        assert typer.main.get_command(cli.app).commands[name].make_context(name, given)
+
+
+def test_a_command_that_does_not_fit_is_found():
+    ((name, *given),) = commands_of("```sh\ncd x && .venv/bin/xflux budget a.nc \\\n  --region EU  # those\n```")
+    with pytest.raises(Exception, match="No such option"):
+        typer.main.get_command(cli.app).commands[name].make_context(name, given)
 
 
 def test_a_call_that_does_not_fit_is_found():

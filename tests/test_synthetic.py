@@ -1,6 +1,8 @@
 """The synthetic Earth: schema, known sums, biases that can be switched off, a regression on its towers."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,3 +242,12 @@ def test_towers_say_that_they_see_no_fires():
     top = train.RegionalConstraint(sums, world.drivers, regions="reccap2", land_fraction=world.land_fraction)
     with pytest.raises(ValueError, match=r"includes fire, .* does not"):
         train.fit(towers, list(world.drivers), constraints=[top], config=train.TrainConfig(folds=2, max_epochs=1))
+
+
+def test_the_lines_of_the_page_run():
+    page = Path(__file__).parents[1] / "docs" / "synthetic_earth.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+    small = block.replace("resolution=2.0, years=6", "resolution=15, years=1")
+    names = {}
+    exec(small, names)
+    assert small != block and names["world"].observed(night_bias=0.1, towers=480).settings.towers == 480

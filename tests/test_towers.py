@@ -1,5 +1,8 @@
 """Towers: files as published, quality control, days from half hours, co-location, folds."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -598,3 +601,22 @@ def test_quality_in_percent_is_refused():
         read_towers(table)
     with pytest.warns(UserWarning, match="no coordinates"):
         assert read_towers(table, qc=None).sizes["sample"] == 2
+
+
+@pytest.mark.parametrize("page", ["drivers", "train"])
+def test_the_blocks_of_the_pages_that_need_tower_files_run_on_small_ones(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "docs" / "howto" / f"{page}.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)```", text, flags=re.S | re.M)
+    cells = re.findall(r"```\{code-cell\} python\n(?::tags:[^\n]*\n)?(.*?)```", text, flags=re.S)
+    weather = {"TA_F": [3.0, 4, 5], "SW_IN_F": [50.0, 60, 70], "P_F": [0.0, 1, 2]}
+    write_daily(tmp_path, "FLX_XX-Abc_FLUXNET2015_FULLSET_DD_2001-2001_1-4.csv", **weather,
+                stamps=("20010101", "20010102", "20010103"))  # fmt: skip
+    nee, flag, _ = half_hours()
+    columns = {"NEE_VUT_USTAR50": nee, "NEE_VUT_USTAR50_QC": flag, "GPP_NT_VUT_REF": nee, "NEE_VUT_REF_QC": flag}
+    write_half_hours(tmp_path, **{name: values.ravel() for name, values in columns.items()})
+    for name in ("sites.csv", "site_list.csv"):
+        SITES.assign(lon=0.0).to_csv(name, index=False)
+    names = {"xflux": xflux}
+    exec("\n".join([*cells[: 2 * (page == "drivers")], block]), names)
+    assert names["towers"].sizes["sample"] > 0
