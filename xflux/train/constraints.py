@@ -107,6 +107,7 @@ class RegionalConstraint:
     >>> constraint = RegionalConstraint(target, grid, regions=xr.zeros_like(grid.tair, dtype=int), total=True)
     >>> constraint.kind, constraint.name
     ('sampled', 'ATM')
+    >>> constraint.check_units(xr.DataArray(name="nee", attrs={"units": "gC m-2 d-1"}))
     """
 
     target: xr.DataArray = field(repr=False)
@@ -207,7 +208,18 @@ class RegionalConstraint:
             raise ValueError(f"anomalies compare whole years: months_per_step is {self.months_per_step}; expected 12")
 
     def check_units(self, flux: xr.DataArray) -> None:
-        """Raise where target, flux and bridge are not of one kind (carbon, water, energy), or it is no flux per m2."""
+        """Check that target, flux and bridge are of one kind: carbon, water or energy.
+
+        Parameters
+        ----------
+        flux
+            The towers'; its name and attributes are read.
+
+        Raises
+        ------
+        ValueError
+            They are not, or the flux is none per m2.
+        """
         own = f"the towers' {flux.name}" + ("" if flux.attrs.get("units") else ", without units,")
         attrs = flux.attrs | {"units": flux.attrs.get("units") or "gC m-2 d-1"}
         said = {"the target": self.target.attrs, own: attrs}
