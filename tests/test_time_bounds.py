@@ -480,6 +480,24 @@ def test_one_month_a_year_whose_bounds_are_gone_is_told():
         standardise(da)
 
 
+@pytest.mark.parametrize(("month", "told"), [(1, 0), (3, 1), (7, 0), (9, 1), (12, 0)])
+def test_one_stamp_a_year_where_no_year_is_stamped_is_told_once(month, told):
+    da = flux(pd.date_range(f"2001-{month:02d}-01", periods=3, freq="12MS")).assign_attrs(units="gC m-2 d-1")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        amounts = da.flux.convert_units("gC m-2 yr-1")
+    np.testing.assert_allclose(amounts, da * 365)
+    assert ["time has one stamp a year: 2001" in str(w.message) for w in said] == [True] * told
+
+
+@pytest.mark.parametrize("stamp", [0, 15])
+def test_bounds_of_months_that_were_averaged_to_years_are_none(stamp):
+    time = pd.date_range("2001-01-01", periods=37, freq="MS")
+    ds = bounded(time[:-1] + pd.Timedelta(days=stamp), time[:-1], time[1:])
+    with pytest.raises(ValueError, match=r"cover 30\.4167 d of steps that are 365 d apart, as they do after coarsen"):
+        standardise(ds.coarsen(time=12).mean())
+
+
 @pytest.mark.parametrize(
     ("operator", "what"), [("yearsum", "92 days"), ("seassum", "92 days"), ("ymonsum", "years"), ("ydaysum", "years")]
 )

@@ -192,8 +192,11 @@ def _run_from_month_to_month(low, high, calendar: Calendar) -> bool:
     """Whether steps run from months to the same place in later ones, as means of months do that were stamped alike.
 
     That place is their middle or end; steps from start to start are whole months, unless they lack but a December.
+    Stamps are of whole or half days; edges at another hour are means of stamps, as coarsen and resample leave them.
     """
     edges = np.stack([low, high])
+    if (edges % (DAY // 2)).any():
+        return False
     month = calendar.month(edges)
     inside = (calendar.start(month) != edges).all() or (month % 12 == [[0], [11]]).all()
     return bool(inside and (month[0] < month[1]).all() and sit_alike(edges.ravel(), calendar))
