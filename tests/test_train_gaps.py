@@ -12,7 +12,7 @@ from train_world import DAYS, DRIVERS, world  # noqa: E402
 
 from xflux import train  # noqa: E402
 from xflux.bridge import fit_bridge  # noqa: E402
-from xflux.train.constraints import read_target  # noqa: E402
+from xflux.train.target import read_target  # noqa: E402
 
 SMALL = {"folds": 3, "max_epochs": 2, "batch": 50, "hidden": (8,)}
 

@@ -13,12 +13,12 @@ from train_world import BANDS, DRIVERS, world  # noqa: E402
 
 from xflux import train  # noqa: E402
 from xflux.regions import aggregate_regions  # noqa: E402
-from xflux.train.constraints import read_target, training_target  # noqa: E402
 from xflux.train.data import Scaling, Setting  # noqa: E402
 from xflux.train.draws import Curve, allocate  # noqa: E402
 from xflux.train.network import Network  # noqa: E402
 from xflux.train.objective import total_loss  # noqa: E402
 from xflux.train.regional import RegionalTerm  # noqa: E402
+from xflux.train.target import read_target, training_target  # noqa: E402
 
 SMALL = train.TrainConfig(folds=3, max_epochs=3, batch=1000, hidden=(16, 16))
 SETTING = Setting(0, 2, torch.float64, torch.device("cpu"), 512, ("nee",))

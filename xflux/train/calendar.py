@@ -9,10 +9,10 @@ from xflux.align import months
 from xflux.temporal.calendar import MEAN_MONTH, MONTH_DAYS
 from xflux.temporal.dates import written
 from xflux.temporal.steps import steps_of
-from xflux.train.constraints import MONTHS, RegionalTarget, training_target
 from xflux.train.data import Setting
 from xflux.train.grid import GridRows
 from xflux.train.network import generator
+from xflux.train.target import MONTHS, RegionalTarget, training_target
 
 LONGEST_MONTH = 31.5  # d; longer steps are no parts of months
 

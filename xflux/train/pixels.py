@@ -10,9 +10,10 @@ from xflux.cells import cell_area, positions
 from xflux.regions import region_weights
 from xflux.regions.cover import WHOLE
 from xflux.temporal.calendar import MEAN_MONTH
-from xflux.train.constraints import RegionalConstraint, RegionalTarget, match_regions
+from xflux.train.constraints import RegionalConstraint
 from xflux.train.data import Scaling, Setting
 from xflux.train.grid import GridRows, grid_rows
+from xflux.train.target import RegionalTarget, match_regions
 from xflux.values import warn
 
 GRAM = 1e-15  # Pg

@@ -9,10 +9,10 @@ import xarray as xr
 
 from xflux.bridge import FitOptions, fit_bridge
 from xflux.train.calendar import Slots
-from xflux.train.constraints import MONTHS, RegionalTarget
 from xflux.train.grid import GridRows
 from xflux.train.integral import Integral
 from xflux.train.network import Network
+from xflux.train.target import MONTHS, RegionalTarget
 
 FIELD_LIMIT = 2e8  # numbers of a field (member × month × cell) beyond which years are averaged
 

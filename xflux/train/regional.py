@@ -9,7 +9,7 @@ import xarray as xr
 from xflux.train import interannual
 from xflux.train.calendar import Slots, SlotSteps, held_out_years
 from xflux.train.checkpoint import fingerprint
-from xflux.train.constraints import MONTHS, RegionalConstraint, RegionalTarget, plain_options, read_target
+from xflux.train.constraints import RegionalConstraint, plain_options
 from xflux.train.data import Scaling, Setting
 from xflux.train.draws import Curve, Design, allocate, variance_of_sums
 from xflux.train.integral import Field, Integral
@@ -26,6 +26,7 @@ from xflux.train.pixels import (
     whole_of_bridge,
 )
 from xflux.train.refit import bridge_of, bridge_state, check_months, fitted_anew, path_field
+from xflux.train.target import MONTHS, RegionalTarget, read_target
 from xflux.units import factor, usual_rate
 from xflux.values import warn
 
