@@ -79,21 +79,22 @@ def _reach(study: Results) -> tuple[float, float]:
 
 
 def _sum_and_cycle(study: Results, numbers: dict[str, float], tables: dict[str, pd.DataFrame], label: str) -> str:
-    """Right is what is no farther from the inversions' mean than one of them, nearly so a tenth of EC's error."""
+    """Right is what is no farther from the inversions' mean than one of them."""
     off, cycle = (abs(numbers[f"{label}: {key}"]) for key in ("annual difference", "seasonal-cycle RMSE"))
     ec_off, ec_cycle = (abs(numbers[f"EC: {key}"]) for key in ("annual difference", "seasonal-cycle RMSE"))
     most, widest = _reach(study)
     flux = {name: pm(numbers[f"{name}: annual"], numbers[f"{name}: spread"]) for name in (label, "EC")}
     beside = f"inversions: {pm(numbers['inversions annual'], numbers['inversions spread'])}"
     beside += f"; truth: {pm(_truth(tables))}" if "truth" in tables else ""
-    taught, ec, ec_cycles = "towers alone", "", ""
+    taught, ec = "towers alone", ""
     if label != "EC":
         taught, ec = "towers and inversions", f"; EC, from towers alone: {flux['EC']}"
-        ec_cycles = f", EC's by {significant(ec_cycle)}"
+    shape = np.sqrt(max(cycle**2 - (off / 12) ** 2, 0.0))
     return (
         f"{label} has learned from {taught}: its global sum is {_grade(off, most, ec_off)} ({flux[label]} PgC/yr; "
         f"{beside}{ec}), its seasonal cycle is {_grade(cycle, widest, ec_cycle)} (off the inversions' mean by "
-        f"{significant(cycle)} PgC per month{ec_cycles}, a single inversion's by up to {significant(widest, 1)})"
+        f"{significant(cycle)} PgC per month, {significant(shape)} without the sum's offset; "
+        f"a single inversion's by up to {significant(widest, 1)})"
     )
 
 
@@ -102,7 +103,13 @@ def _truth(tables: dict[str, pd.DataFrame]) -> float:
 
 
 def _grade(off: float, reach: float, of_ec: float) -> str:
-    return "right" if off <= reach else "nearly right" if off <= of_ec / 10 else "wrong"
+    """
+    >>> _grade(0.2, 0.5, 20.0), _grade(2.0, 0.5, 20.0), _grade(20.0, 0.5, 20.0)
+    ('right', "wrong, 10 times nearer than EC's", 'wrong')
+    """
+    if off <= reach:
+        return "right"
+    return "wrong" if of_ec < 2 * off else f"wrong, {of_ec / off:.0f} times nearer than EC's"
 
 
 def _at_towers(numbers: dict[str, float], tables: dict[str, pd.DataFrame], label: str) -> str:
