@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from xflux import drivers, forward
-from xflux.study import StudyError, pipeline, results, weather
+from xflux.study import StudyError, models, results, weather
 from xflux.study.base import open_base
 from xflux.study.config import Drivers
 
@@ -123,7 +123,7 @@ def test_memory_does_not_grow_with_the_years(tmp_path, monkeypatch):
         out.mkdir()
         files = [tmp_path / f"base_{2001 + y}.nc" for y in range(years)]
         grid = weather.write_grid(config(), open_base([files]), land, out)
-        pipeline.run_forward(grid.drop_vars("land_fraction"), model, out / "flux" / "ec.zarr")
+        models.run_forward(grid.drop_vars("land_fraction"), model, out / "flux" / "ec.zarr")
         sums = results.integrals(out, "reccap2", land, ["ec"])
         assert sums["ec"].sizes["time"] == 12 * years
 

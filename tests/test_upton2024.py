@@ -23,6 +23,7 @@ SMALL = {
     "drivers.years": YEARS, "target.years": YEARS, "evaluation.budget.years": YEARS, "towers.max_distance": "1500",
     "drivers.fill_distance": "1", "train.epochs": "2", "train.folds": "3", "train.batch": "1000",
     "train.validation_years": "1", "bridge.stability": "3",
+    "one_against_many.sizes": "[1]",
     "evaluation.plant_types": "{ file = 'plant_types.nc', variable = 'pft_share' }",
 }  # fmt: skip
 
@@ -259,6 +260,17 @@ def test_pixels_and_land_are_counted_by_plant_type(world, run):
     np.testing.assert_allclose(shares, 1.0)
 
 
+def test_models_on_few_inversions_are_those_of_the_study(run):
+    results = Results(run)
+    table = pd.read_csv(run / "tables" / "few_inversions.csv").set_index("trained on")
+    assert list(table.index) == [*INVERSIONS, "+".join(INVERSIONS)] and table["inversions"].tolist() == [1] * 5 + [5]
+    own = results.target_integrals("ec_atm_bridge").isel(member=slice(2)).sum(("month", "region"))
+    assert table["annual flux (PgC yr-1)"].iloc[-1] == pytest.approx(float(own.mean()), rel=1e-5)
+    target = results.inversions.sum(("month", "region"))
+    np.testing.assert_allclose(table["their mean (PgC yr-1)"], [*target.values, float(target.mean())])
+    assert table["annual flux (PgC yr-1)"].std() > 0
+
+
 # ------------------------------------------------------------------ every number from the run folder, by one line
 @pytest.fixture(scope="module")
 def bare(run, tmp_path_factory):
@@ -365,7 +377,7 @@ def test_a_second_run_keeps_every_stage(world, toml, run):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study_inputs, "IN_MEMORY", 0)
         study.run_study(config, run, say=said.append)
-    assert [line for line in said if "…" in line] == [] and sum("done before, kept" in line for line in said) == 10
+    assert [line for line in said if "…" in line] == [] and sum("done before, kept" in line for line in said) == 11
 
 
 def test_report_and_figures_of_the_paper_are_there(run):
@@ -373,7 +385,7 @@ def test_report_and_figures_of_the_paper_are_there(run):
     assert "table-table_2_annual" in page and "table-table_3_monthly" in page and "xflux table" in page
     figures = {path.stem for path in (run / "figures").glob("*.png")}
     drawn = "global_flux efficiency mean_and_variability selected_months towers bridge_reccap2 stability towers_longest"
-    drawn += " correlation_maps plant_types plant_types_by_region"
+    drawn += " correlation_maps plant_types plant_types_by_region few_inversions_1"
     assert {*drawn.split(), "seasonal_cycle_global", "seasonal_cycle_by_region"} <= figures
     provenance = json.loads((run / "provenance.json").read_text())
     assert (

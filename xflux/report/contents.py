@@ -64,6 +64,9 @@ ENTRIES = (
           "Bars: share of all contributing pixels; outlines: share of all land."),
     Entry(BRIDGE, "plant_types_by_region", "The same by region",
           "Share of each region's contributing pixels.", ("bridge_plant_types",)),
+    Entry(TRAINING, "few_inversions_*", "Seasonal cycles of models that saw only so many inversions: *",
+          "Solid: models, mean over members and standard deviation; dotted: the mean of the inversions that they were "
+          "trained on.", ("few_inversions",)),
     Entry(TRAINING, "history_*", "Loss by epoch: *",
           "Thin lines are members. Validation is on sites, and years, that were held out.", ("drivers",)),
 )  # fmt: skip

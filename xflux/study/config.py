@@ -265,6 +265,19 @@ class Training(_Section):
     """Variable of the towers that weights them, e.g. ``days`` where ``towers.step = "month"``."""
 
 
+class OneAgainstMany(_Section):
+    """More models, each trained on few of the inversions (Sect. 3.6, Figs. C3 to C5): as many trainings more."""
+
+    sizes: list[Annotated[int, Field(ge=1)]] = []
+    """Numbers of inversions: 1 is every inversion in turn; empty, there are no such models."""
+    draws: int = Field(5, ge=1)
+    """Random subsets of every other number, at most."""
+    members: int | None = Field(None, ge=1)
+    """So many of the folds are trained; all, if not given."""
+    variant: str | None = None
+    """Which of ``variants``; the first, if not given."""
+
+
 class Comparison(_Section):
     """A map of a mean flux to compare with."""
 
@@ -386,6 +399,7 @@ class StudyConfig(_Section):
     target: Target
     bridge: BridgeProduct = BridgeProduct()
     train: Training = Training()
+    one_against_many: OneAgainstMany = OneAgainstMany()
     evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")
@@ -462,7 +476,8 @@ class StudyConfig(_Section):
         """The same study, small: three members, two epochs, few pixels (used by tests and ``--smoke``)."""
         small = {"folds": 3, "epochs": 2, "batch": 4000, "pixels_per_step": 500}
         bridge = self.bridge.model_copy(update={"stability": min(self.bridge.stability, 20)})
-        update: dict[str, Any] = {"bridge": bridge}
+        few = self.one_against_many.model_copy(update={"sizes": self.one_against_many.sizes[:1], "members": None})
+        update: dict[str, Any] = {"bridge": bridge, "one_against_many": few}
         if self.drivers.years and self.drivers.years[1] > self.drivers.years[0]:
             judged = self.evaluation.unseen_years is not None
             years = (self.drivers.years[0], min(self.drivers.years[0] + 1 + 2 * judged, self.drivers.years[1]))

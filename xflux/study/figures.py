@@ -31,6 +31,7 @@ def write_figures(run: str | Path, folder: Path) -> None:
     _correlations(study, folder)
     _towers(study, folder)
     _histories(study, folder)
+    _few_inversions(study, folder)
     _bridge(study, folder)
 
 
@@ -200,6 +201,27 @@ def _histories(study: Results, folder: Path) -> None:
     for model, name in study.names.items():
         history = load_model(study.run / "models" / f"{name}.safetensors").history
         _save(plot.history(history, title=model_label(model)), folder / f"history_{name}")
+
+
+def _few_inversions(study: Results, folder: Path) -> None:
+    """Figs. C3 to C5: the globe and every region, of models on one inversion, two and three."""
+    runs = study.one_against_many
+    if runs is None:
+        return
+    ours, theirs = runs["regional"].rename(step="month").assign_coords(month=range(1, 13)), study.few_targets
+    ours, theirs = (_with_globe(da, study.config.target.regions) for da in (ours, theirs))
+    for size in np.unique(runs["size"].values[:-1]).tolist():
+        names = runs["run"].values[:-1][runs["size"].values[:-1] == size].tolist()
+        both = [{name: da.sel(run=name, drop=True) for name in names} for da in (ours, theirs)]
+        _save(plot.one_against_many(*both), folder / f"few_inversions_{size}")
+
+
+def _with_globe(da: xr.DataArray, regions: str) -> xr.DataArray:
+    """Sums of the regions, and the sum of all before them."""
+    da = da.reset_coords(drop=True)
+    globe, named = da.sum("region", skipna=False).expand_dims(region=["Globe"]), _named(da, regions)
+    globe = globe.assign_coords(region_name=("region", ["Globe"])) if "region_name" in named.coords else globe
+    return xr.concat([globe, named], "region").assign_attrs(units="PgC month-1")
 
 
 def _bridge(study: Results, folder: Path) -> None:

@@ -23,7 +23,7 @@ from xflux.study import published
 from xflux.study.config import Comparison, StudyConfig
 
 if TYPE_CHECKING:
-    from xflux.study.pipeline import Study
+    from xflux.study.models import Study
 
 
 def model_label(model: str) -> str:
@@ -154,16 +154,19 @@ def integrals(run: Path, regions: str, land_fraction: xr.DataArray, names: list[
     """
     found = {}
     for name in names:
-        flux = open_flux(run, name)
-        sums = flux.flux.aggregate_regions(regions, units="PgC month-1", land_fraction=land_fraction)
-        axis = "month" if "month" in sums.dims else "time"
-        kept = {k: v for k, v in sums.attrs.items() if isinstance(v, str | int | float)}
-        sums = sums.reset_coords(drop=True).transpose("member", axis, "region").compute()
-        found[name] = sums.drop_attrs().assign_attrs(kept)
+        found[name] = regional_sums(open_flux(run, name), regions, land_fraction)
     first = first_step(open_flux(run, "ec")).load()
     shares = first.flux.aggregate_regions(regions, units="PgC yr-1", land_fraction=land_fraction)["valid_fraction"]
     found["modelled_share"] = shares.reset_coords(drop=True).assign_attrs(units="1")
     return xr.Dataset(found).drop_encoding()
+
+
+def regional_sums(flux: xr.DataArray, regions: str, land_fraction: xr.DataArray) -> xr.DataArray:
+    """Integrals of a forward run, (member, month | time, region) PgC month-1."""
+    sums = flux.flux.aggregate_regions(regions, units="PgC month-1", land_fraction=land_fraction)
+    kept = {k: v for k, v in sums.attrs.items() if isinstance(v, str | int | float)}
+    sums = sums.reset_coords(drop=True).transpose("member", ..., "region").compute()
+    return sums.drop_attrs().assign_attrs(kept)
 
 
 def integrals_of(run: str | Path, name: str, regions: str | None = None) -> xr.DataArray:
@@ -337,6 +340,21 @@ class Results:
         """Correlation in time with gridded references: model (reference, lat, lon); empty where there are none."""
         path = self.run / "compared" / "correlations.nc"
         return _load(path) if path.exists() else xr.Dataset()
+
+    @cached_property
+    def one_against_many(self) -> xr.Dataset | None:
+        """Models on few inversions each, of :func:`xflux.train.one_against_many`; None where there are none."""
+        path = self.run / "one_against_many.nc"
+        return _load(path) if self.config.one_against_many.sizes and path.exists() else None
+
+    @cached_property
+    def few_targets(self) -> xr.DataArray:
+        """Mean seasonal cycle of the inversions that each of them was trained on, (run, month, region)."""
+        return (
+            study_inputs.seasonal(study_inputs.seen(self.config, self.inputs.target))
+            .weighted(self.one_against_many["used"].astype(float))
+            .mean("inversion")
+        )
 
     def composition(self) -> xr.Dataset | None:
         """Plant types of the contributing pixels and of the land, by the target's regions; None without a map.

@@ -114,6 +114,7 @@ def tables_of(results: Results) -> dict[str, Callable[[Results], pd.DataFrame]]:
         "bridge_post_hoc": bridge_table,
         "bridge_plant_types": plant_types_table,
         "half_of_the_inversions": half_table,
+        "few_inversions": few_inversions_table,
         "drivers": drivers_table,
         "truth": truth.truth_table,
         "monthly_drivers": truth.monthly_drivers_table,
@@ -429,6 +430,23 @@ def recipes(found: dict[str, pd.DataFrame]) -> str:
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def few_inversions_table(study: Results) -> pd.DataFrame:
+    """Global annual flux of models on few inversions each, beside what they were trained on (Sect. 3.6)."""
+    runs = study.one_against_many
+    if runs is None:
+        return pd.DataFrame()
+    columns = {
+        "inversions": runs["size"],
+        "annual flux (PgC yr-1)": runs["annual"].mean("member"),
+        "± (PgC yr-1)": member_spread(runs["annual"]),
+        "their mean (PgC yr-1)": study.few_targets.sum(("month", "region"), skipna=False),
+        "less that of all (PgC yr-1)": runs["difference"],
+        "loss at towers": runs["tower_loss"].mean("member"),
+        "loss by inversions": runs["constraint_loss"].mean("member"),
+    }
+    return pd.DataFrame({head: da.to_series() for head, da in columns.items()}).rename_axis("trained on").reset_index()
 
 
 def drivers_table(study: Results) -> pd.DataFrame:

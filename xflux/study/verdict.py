@@ -208,6 +208,7 @@ TITLES = {
     "interannual_references": "Annual anomalies against every inversion, compared series and the budget",
     "interannual_regions": "Annual anomalies by single region",
     "bridge_post_hoc": "What the bridge says against what the full integral is (Sect. 3.5)",
+    "few_inversions": "Models trained on few of the inversions (Sect. 3.6)",
     "bridge_plant_types": "Plant types of the bridge's pixels and of the land (Figs. B3, B4)",
     "half_of_the_inversions": "A test that the model has not seen",
     "drivers": "Drivers",

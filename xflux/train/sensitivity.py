@@ -9,6 +9,7 @@ import xarray as xr
 from xflux.train.config import TrainConfig
 from xflux.train.constraints import RegionalConstraint
 from xflux.train.fitting import fit
+from xflux.train.model import FluxModel
 from xflux.train.network import generator
 from xflux.train.posthoc import regional_integrals
 
@@ -22,6 +23,7 @@ def one_against_many(
     *,
     sizes: Sequence[int] = (1, 2, 3),
     draws: int = 5,
+    integrate: Callable[[FluxModel], xr.DataArray] | None = None,
     progress: bool | Callable[[str], None] = False,
 ) -> xr.Dataset:
     """Train on each inversion alone, on random pairs and triples, and on all of them (Sect. 3.6).
@@ -36,6 +38,9 @@ def one_against_many(
         The constraint with all inversions (at least two); subsets are drawn from its target.
     sizes, draws
         Numbers of inversions; for each but 1 (every inversion in turn) and all, `draws` random subsets at most.
+    integrate
+        Regional integrals (member, region, step) of a trained model, in PgC month-1; by default those of
+        :func:`xflux.train.regional_integrals`, for which all cells of a year of the drivers are in memory at once.
 
     Returns
     -------
@@ -71,7 +76,8 @@ def one_against_many(
     for subset in _subsets(n, sizes, draws, config.seed):
         own = replace(constraint, target=constraint.target.isel(inversion=list(subset)))
         model = fit(towers, drivers, target, [own], config, progress=progress)
-        runs.append(_labelled(model, own, constraint, subset))
+        regional = integrate(model) if integrate else regional_integrals(model, own)["full"]
+        runs.append(_labelled(model, regional, constraint, subset))
     found = xr.concat(runs, "run", data_vars="all", join="outer", coords="minimal", compat="override")
     return found.assign(difference=found["annual"].mean("member") - found["annual"].isel(run=-1).mean("member"))
 
@@ -95,9 +101,10 @@ def _subsets(n: int, sizes: Sequence[int], draws: int, seed: int) -> list[tuple[
     return [*found, tuple(range(n))]
 
 
-def _labelled(model, own: RegionalConstraint, constraint: RegionalConstraint, subset: tuple[int, ...]) -> xr.Dataset:
+def _labelled(
+    model: FluxModel, regional: xr.DataArray, constraint: RegionalConstraint, subset: tuple[int, ...]
+) -> xr.Dataset:
     names = constraint.target["inversion"].values.astype(str)
-    regional = regional_integrals(model, own)["full"]
     per_year = regional.attrs["units"].replace("month-1", "yr-1")
     at = model.history.sel(epoch=model.history["best_epoch"])["validation_loss"]
     return xr.Dataset(
@@ -107,7 +114,7 @@ def _labelled(model, own: RegionalConstraint, constraint: RegionalConstraint, su
             "regional": regional,
             "annual": (12 * regional.sum("region").mean("step")).assign_attrs(units=per_year),
             "tower_loss": ("member", at.isel(term=0).values),
-            "constraint_loss": ("member", at.sel(term=own.name).values),
+            "constraint_loss": ("member", at.sel(term=constraint.name).values),
         },
         coords={"run": "+".join(names[list(subset)]), "inversion": names},
     )
