@@ -361,7 +361,7 @@ class StudyConfig(_Section):
         Whether to train on half of the inversions too, and EC or the variants too on folds blocked by distance.
     limits
         What may not be claimed with these data.
-    towers, drivers, target, bridge, train, evaluation
+    towers, drivers, target, bridge, train, one_against_many, evaluation
         Sections, whose keys ``xflux new`` writes out with their units and defaults.
 
     Raises
