@@ -240,13 +240,17 @@ STALE = {
     "coarsen, padded": lambda ds: ds.coarsen(lat=7, boundary="pad").mean(),
     "interp, coarser": lambda ds: ds.interp(lat=ds.lat.values[:-1:2] + 0.5),
     "interp, finer": lambda ds: ds.interp(lat=np.arange(31, 59, 0.5)),
-    "interp beyond": lambda ds: ds.interp(lat=ds.lat.values + 0.5),
     "reindex, coarser": lambda ds: ds.reindex(lat=ds.lat.values[:-1:2] + 0.5, method="nearest"),
     "reindex, finer": lambda ds: ds.reindex(lon=np.arange(-19.75, 39, 0.5), method="nearest"),
     "reindex, shifted": lambda ds: ds.reindex(lat=ds.lat.values + 0.1, method="nearest"),
     "another axis": lambda ds: ds.assign_coords(lat=ds.lat / 2),
     "every second row": lambda ds: ds.isel(lat=slice(None, None, 2)),
+}
+HOLED = {
+    "interp beyond": lambda ds: ds.interp(lat=ds.lat.values + 0.5),
     "running means": lambda ds: ds.rolling(lat=3, center=True).mean(),
+    "where": lambda ds: ds.where(ds.lat > ds.lat.mean()),
+    "reindex, wider": lambda ds: ds.isel(lat=slice(3, -5)).reindex(lat=ds.lat),
 }
 
 
@@ -258,6 +262,14 @@ def test_bounds_of_another_grid_raise_and_say_what_to_drop(change, limits):
     with pytest.raises(ValueError, match=r"do not fit '(lat|lon)'.* drop them, ds.drop_vars\('(lat|lon)_bnds'\)"):
         cell_area(stale)
     assert float(cell_area(ds).sum()) == pytest.approx(float(cell_area(ds.drop_vars(["lat_bnds", "lon_bnds"])).sum()))
+
+
+@pytest.mark.parametrize("change", HOLED)
+@pytest.mark.parametrize("limits", [(-90, 90, 360), (30, 60, 60)])
+def test_bounds_of_some_cells_are_believed_where_the_others_fit_beside_them(change, limits):
+    ds = HOLED[change](regular(1.0, -20.0, limits))
+    assert ds.lat_bnds.isnull().any()
+    xr.testing.assert_allclose(cell_area(ds), cell_area(ds.drop_vars(["lat_bnds", "lon_bnds"])), rtol=1e-12)
 
 
 @pytest.mark.parametrize("rows", [2, 4, 8, 64, 160])

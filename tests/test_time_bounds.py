@@ -103,6 +103,23 @@ def test_bounds_after_reindex_and_beside_members():
     np.testing.assert_array_equal(step_days(standardise(joined)), COMMON)
 
 
+@pytest.mark.parametrize("calendar", ["standard", "noleap"])
+def test_bounds_with_holes_as_where_leaves_them(calendar):
+    time = xr.date_range("2001-01-01", periods=13, freq="MS", calendar=calendar, use_cftime=calendar != "standard")
+    lat, lon = np.arange(-85.0, 90, 10), np.arange(-175.0, 180, 10)
+    da = xr.DataArray(np.ones((12, 18, 36)), {"time": time[:-1], "lat": lat, "lon": lon}, name="nee")
+    ds = da.assign_attrs(units="gC m-2 d-1", area_basis="cell").to_dataset()
+    ds["time_bnds"] = (("time", "bnds"), np.stack([time[:-1], time[1:]], axis=1))
+    for name, values in (("lat", lat), ("lon", lon)):
+        ds[f"{name}_bnds"] = ((name, "bnds"), np.stack([values - 5, values + 5], axis=1))
+    for mask in (ds.lat > 20, (ds.lat > 20) & (ds.lon < 40), ds.nee.where(ds.lat > 20).notnull()):
+        expected = da.where(mask).assign_attrs(ds.nee.attrs).flux.aggregate_regions("reccap2")
+        np.testing.assert_allclose(ds.where(mask).flux.aggregate_regions("reccap2").nee, expected, rtol=1e-12)
+    stale = ds.reindex(lat=np.arange(-85.0, 90, 5))
+    with pytest.raises(ValueError, match=r"lat_bnds.* overlap"):
+        stale.flux.aggregate_regions("reccap2")
+
+
 @pytest.mark.parametrize("last", [2002, 2003, 2015])
 def test_a_climatology_is_read_as_months(last):
     end = pd.date_range(f"{last}-01-01", periods=12, freq="MS")

@@ -42,13 +42,13 @@ def _by_vertex(bounds: xr.DataArray, axis: str) -> xr.DataArray | None:
     bounds = bounds.transpose(axis, ..., corners[-1])
     values = np.asarray(bounds.values, dtype="float64")
     values = values.reshape(len(values), -1, values.shape[-1])
-    if np.ptp(values, axis=1).max(initial=0) > JITTER:
+    values, low = np.fmax.reduce(values, axis=1), np.fmin.reduce(values, axis=1)  # ds.where(mask) leaves some missing
+    if (values - low > JITTER).any():
         raise ValueError(
             f"the cell bounds {bounds.name!r} {bounds.dims} of {axis!r} change along "
             f"{[d for d in bounds.dims[1:-1]]}: cells do not move. Drop them, ds.drop_vars({bounds.name!r}), to have "
             "the cells inferred, or select one."
         )
-    values = values[:, 0]
     if values.shape[1] > 2:
         centre = np.asarray(bounds[axis].values, dtype="float64")[:, None]
         values = values + (360 * np.round((centre - values) / 360) if axis == "lon" else 0)
@@ -71,8 +71,11 @@ def _checked(values: np.ndarray, bounds: xr.DataArray | np.ndarray, axis: str) -
 
     if bounds.shape != (values.size, 2):
         refuse(f"they have the shape {bounds.shape}, expected {(values.size, 2)}")
-    if not np.isfinite(bounds).all():
+    missing = ~np.isfinite(bounds).all(axis=1)
+    if missing.all():
         refuse("they hold missing values")
+    if missing.any():  # what ds.where or reindex left out; a wrong guess does not tile with what is there
+        bounds = np.where(missing[:, None], inferred(values, axis), bounds)
     given = _unwrapped(values, bounds) if axis == "lon" else np.sort(bounds, axis=1)
     bounds = given if axis == "lon" else np.clip(given, -90, 90)
     if (empty := bounds[:, 1] <= bounds[:, 0]).any():

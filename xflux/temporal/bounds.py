@@ -65,10 +65,11 @@ def raw_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
         raise ValueError(
             f"time bounds {name!r} have the dims {bounds.dims}; expected (time, 2). Or {_DROP}".format(name=name)
         )
-    for dim in set(bounds.dims) - {"time", pairs[-1]}:  # joined over members, each with its own copy
-        if not (bounds == bounds.isel({dim: 0})).all():
+    for dim in set(bounds.dims) - {"time", pairs[-1]}:  # joined over members, or spread over a map by ds.where(mask)
+        one = bounds.max(dim, skipna=True, keep_attrs=True)
+        if not ((bounds == one) | bounds.isnull()).all():
             raise ValueError(f"time bounds {name!r} differ along {dim!r}: treat its parts one by one.")
-        bounds = bounds.isel({dim: 0}, drop=True)
+        bounds = one
     bounds = _as_dates(bounds.transpose("time", ...), obj["time"])
     return None if (bounds[:, 0].values == bounds[:, 1].values).all() else bounds
 
