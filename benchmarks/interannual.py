@@ -96,7 +96,7 @@ def held(scores: pd.DataFrame, means: pd.DataFrame, elsewhere: pd.DataFrame) -> 
 def agreement(run: Path) -> pd.DataFrame:
     """r of detrended annual anomalies of any two of the inversions, unseen ones too: mean, least and most."""
     results, rows = Results(run), []
-    every = interannual.grouped(results.config, interannual.inversions(results))
+    every = interannual.in_groups(results.config, interannual.annual_inversions(results))
     pairs = list(combinations(every["inversion"].values, 2))
     for region in every["region"].values:
         for part in range(2):

@@ -223,3 +223,23 @@ def test_registering_the_accessor_warns_of_nothing():
 
 def test_the_package_says_that_it_is_typed():
     assert (PACKAGE / "py.typed").exists()
+
+
+# one meaning each: commands and figures of the functions they are named after, formats, verbs of files, fast and plain
+SHARED_NAMES = {
+    "annual", "backward", "budget", "composition", "forward", "load_model", "one_against_many", "predict", "products",
+    "read", "run", "save", "seasonal_cycle", "standardise", "table", "versions", "write",
+    "Data", "FORMAT", "KIND", "P", "R", "STEPS_AT_ONCE",
+}  # fmt: skip
+
+
+def test_no_name_stands_for_two_things():
+    found: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            targets = node.targets if isinstance(node, ast.Assign) else ()
+            names = [t.id for t in targets if isinstance(t, ast.Name)] or [getattr(node, "name", "_")]
+            for name in names:
+                found.setdefault(name, []).append(module_of(path))
+    twice = {name: places for name, places in found.items() if len(places) > 1 and not name.startswith("_")}
+    assert set(twice) == SHARED_NAMES, {name: twice.get(name) for name in set(twice) ^ SHARED_NAMES}

@@ -410,7 +410,7 @@ def test_a_tile_of_ocean_reads_its_own_blocks_only(ds):
 def test_short_chunks_are_taken_together_and_long_ones_cut(monkeypatch):
     """Blocks, by chunks: of a size that pays for a task, never larger than the bound, and the same numbers."""
     whole = grid(world.calendar_times(days=360), ny=20, nx=40)
-    monkeypatch.setattr(blocks, "CELLS", 40_000)
+    monkeypatch.setattr(blocks, "CELL_STEPS", 40_000)
     monkeypatch.setattr(blocks, "JOINED", 20_000)
     monkeypatch.setattr(blocks.os, "cpu_count", lambda: 1)
     known = predict(whole, Net(), members="mean").compute()

@@ -50,8 +50,8 @@ def config(**more):
 @pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.slow), 5, 36])
 def test_pieces_of_any_size_give_the_drivers_of_the_whole(tmp_path, monkeypatch, rows):
     base, land = daily()
-    monkeypatch.setattr(weather, "ROWS", rows * 72 * base.sizes["time"])
-    monkeypatch.setattr(weather, "STEPS", 100)
+    monkeypatch.setattr(weather, "VALUES_AT_ONCE", rows * 72 * base.sizes["time"])
+    monkeypatch.setattr(weather, "CHUNK_STEPS", 100)
     land[10] = 1.0  # coastal cells without drivers
     grid = weather.write_grid(config(), [base.chunk(time=50)], land, tmp_path)
     whole, filled = drivers.fill_nearest(drivers.table_a2(base)[NAMES], land > 0, max_distance=6.0)
@@ -112,7 +112,7 @@ def peak_of(work) -> float:
 @pytest.mark.filterwarnings("ignore:the grid covers only a part")
 def test_memory_does_not_grow_with_the_years(tmp_path, monkeypatch):
     """Three times the years, three times the data: the peak of the whole way stays."""
-    monkeypatch.setattr(weather, "ROWS", 80_000)
+    monkeypatch.setattr(weather, "VALUES_AT_ONCE", 80_000)
     base, land = (part.isel(lon=slice(0, 24)) for part in daily(3))
     for year, part in base.groupby("time.year"):
         part.to_netcdf(tmp_path / f"base_{year}.nc", encoding={n: {"chunksizes": (31, 36, 24)} for n in part})
@@ -124,7 +124,7 @@ def test_memory_does_not_grow_with_the_years(tmp_path, monkeypatch):
         files = [tmp_path / f"base_{2001 + y}.nc" for y in range(years)]
         grid = weather.write_grid(config(), open_base([files]), land, out)
         models.run_forward(grid.drop_vars("land_fraction"), model, out / "flux" / "ec.zarr")
-        sums = results.integrals(out, "reccap2", land, ["ec"])
+        sums = results.modelled_integrals(out, "reccap2", land, ["ec"])
         assert sums["ec"].sizes["time"] == 12 * years
 
     work(1, "first")  # what is compiled and cached once does not count

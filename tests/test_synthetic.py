@@ -11,7 +11,7 @@ import xarray as xr
 import xflux
 from xflux import synthetic
 from xflux.synthetic.climate import make_land
-from xflux.synthetic.fields import autoregressive, el_nino, running_mean, smooth_fields
+from xflux.synthetic.fields import autoregressive, el_nino, fading_mean, smooth_fields
 from xflux.synthetic.observe import place
 
 TEN = ["WAI2", "MSC_EVIRpot", "MSC_FparLST", "MIN_MSC_NDWI", "AMP_Band4", "MSC_LST_Night", "Rg_VIMSC", "AMP_MSC_NDVI",
@@ -201,7 +201,7 @@ def test_fields_have_the_statistics_they_claim():
     assert abs(red.std() - 1) < 0.03 and abs(np.corrcoef(red[1:], red[:-1])[0, 1] - np.exp(-1 / 4)) < 0.01
     nino = el_nino(40_000, rng)
     assert 0.6 < nino.std() < 1.5
-    np.testing.assert_allclose(running_mean(np.full((800, 2), 3.0), 30), 3.0, rtol=1e-5)
+    np.testing.assert_allclose(fading_mean(np.full((800, 2), 3.0), 30), 3.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), [

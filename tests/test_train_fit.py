@@ -361,7 +361,7 @@ def test_a_fingerprint_knows_types_shapes_and_order_and_reads_in_pieces(monkeypa
     assert len({fingerprint(one) for one in [table, *others]}) == len(others) + 1
     assert fingerprint(np.array(["ab", "c"])) != fingerprint(np.array(["a", "bc"])) != fingerprint(["a", "bc"])
     whole = fingerprint(table)
-    monkeypatch.setattr(checkpoint, "BLOCK", 100)
+    monkeypatch.setattr(checkpoint, "BYTES_AT_ONCE", 100)
     assert fingerprint(table) == whole
 
 

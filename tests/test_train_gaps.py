@@ -12,7 +12,7 @@ from train_world import DAYS, DRIVERS, world  # noqa: E402
 
 from xflux import train  # noqa: E402
 from xflux.bridge import fit_bridge  # noqa: E402
-from xflux.train.target import read_target  # noqa: E402
+from xflux.train.target import standard_target  # noqa: E402
 
 SMALL = {"folds": 3, "max_epochs": 2, "batch": 50, "hidden": (8,)}
 
@@ -77,10 +77,10 @@ def test_months_that_the_steps_do_not_fill(earth, model):
 def test_a_rate_per_year_on_months_is_of_the_calendars_mean_year(calendar, year):
     time = xr.date_range("2015-01-01", periods=12, freq="MS", calendar=calendar, use_cftime=calendar != "standard")
     target = xr.DataArray(np.ones((1, 12)), {"region": ["a"], "time": time}, attrs={"units": "PgC yr-1"})
-    np.testing.assert_allclose(read_target(target).values[0, 0], target.time.dt.days_in_month / year, rtol=1e-12)
+    np.testing.assert_allclose(standard_target(target).values[0, 0], target.time.dt.days_in_month / year, rtol=1e-12)
     month = [*range(7, 13), *range(1, 7)]
     target = xr.DataArray(np.ones((1, 12)), {"region": ["a"], "month": month}, attrs={"units": "PgC yr-1"})
-    np.testing.assert_allclose(read_target(target).values[0, 0], DAYS[np.array(month) - 1] / 365.2425, rtol=1e-12)
+    np.testing.assert_allclose(standard_target(target).values[0, 0], DAYS[np.array(month) - 1] / 365.2425, rtol=1e-12)
 
 
 def gappy(earth, kind):

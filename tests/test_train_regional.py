@@ -18,7 +18,7 @@ from xflux.train.draws import Curve, allocate  # noqa: E402
 from xflux.train.network import Network  # noqa: E402
 from xflux.train.objective import total_loss  # noqa: E402
 from xflux.train.regional import RegionalTerm  # noqa: E402
-from xflux.train.target import read_target, training_target  # noqa: E402
+from xflux.train.target import standard_target, training_target  # noqa: E402
 
 SMALL = train.TrainConfig(folds=3, max_epochs=3, batch=1000, hidden=(16, 16))
 SETTING = Setting(0, 2, torch.float64, torch.device("cpu"), 512, ("nee",))
@@ -266,32 +266,32 @@ class TestTarget:
     def test_gaps_use_the_years_that_are_there(self):
         values = np.arange(48.0).reshape(1, 1, 48)
         values[0, 0, 3] = np.nan
-        target = read_target(as_target(values, "PgC month-1"))
+        target = standard_target(as_target(values, "PgC month-1"))
         cycle = training_target(target, np.array([2015, 2016]))[0, 0]
         assert cycle[3] == 15 and cycle[4] == (4 + 16) / 2
 
     def test_units(self):
         months = np.ones((1, 1, 48))
-        leap = read_target(as_target(months, "PgC yr-1")).values[0, 0]
+        leap = standard_target(as_target(months, "PgC yr-1")).values[0, 0]
         assert leap[0] == pytest.approx(31 / 365.2425) and leap[13] == pytest.approx(29 / 365.2425)
         for text in ("TgC month-1", "Tg C mon-1", "TgC month^-1", "TgC/month"):
-            assert read_target(as_target(months, text)).values[0, 0, 0] == pytest.approx(1e-3)
+            assert standard_target(as_target(months, text)).values[0, 0, 0] == pytest.approx(1e-3)
         for text in ("PgC y-1", "PgC yr^-1", "Pg C per year", "GtC a-1"):
-            assert read_target(as_target(months, text)).values[0, 0, 0] == pytest.approx(31 / 365.2425)
-        assert read_target(as_target(months, "PgCO2 month-1")).values[0, 0, 0] == pytest.approx(12.011 / 44.009)
+            assert standard_target(as_target(months, text)).values[0, 0, 0] == pytest.approx(31 / 365.2425)
+        assert standard_target(as_target(months, "PgCO2 month-1")).values[0, 0, 0] == pytest.approx(12.011 / 44.009)
         years = xr.DataArray(
             np.ones((1, 1, 4)), dims=("inversion", "region", "time"),
             coords={"region": ["x"], "inversion": ["a"], "time": xr.date_range("2015-01-01", periods=4, freq="YS")},
             attrs={"units": "PgC yr-1"},
         )  # fmt: skip
-        assert read_target(years).values[0, 0, 0] == pytest.approx(1 / 12)
+        assert standard_target(years).values[0, 0, 0] == pytest.approx(1 / 12)
         with pytest.raises(ValueError, match="'gC m-2 d-1'; expected an amount of carbon, water or energy per month"):
-            read_target(as_target(months, "gC m-2 d-1"))
+            standard_target(as_target(months, "gC m-2 d-1"))
         twice = years.rename(time="year").assign_coords(year=[2015, 2015, 2016, 2017])
         with pytest.raises(ValueError, match=r"the target names a year twice: \[2015, 2015"):
-            read_target(twice)
+            standard_target(twice)
         with pytest.raises(ValueError, match="target has no units"):
-            read_target(as_target(months, None))
+            standard_target(as_target(months, None))
 
     def test_annual_and_mean_targets_enter_per_month(self, earth):
         annual = earth.target.groupby("time.year").sum("time")

@@ -22,7 +22,6 @@ app = typer.Typer(
     epilog="Example: xflux budget my_flux.nc --regions reccap2",
 )
 
-WIDTH = 110  # of tables where there is no terminal to say
 TEMPLATES = {"study": "study_template.toml", "upton2024": "upton2024.toml"}
 
 Out = Annotated[
@@ -175,7 +174,7 @@ def table(
         return
     made = tables.table(run, name)
     if csv or markdown:
-        typer.echo(made.to_csv(index=False) if csv else verdict.markdown(made))
+        typer.echo(made.to_csv(index=False) if csv else verdict.table_in_markdown(made))
         return
     rows = [[verdict.cell(value) for value in row] for row in made.itertuples(index=False)]
     left = next((i for i, kind in enumerate(made.dtypes) if kind.kind in "fiu"), len(made.columns))
@@ -191,6 +190,8 @@ def summary_of(function: Callable) -> str:
 def console() -> "Console":
     """Of the terminal's width, or wide enough where the output goes into a file."""
     from rich.console import Console
+
+    from xflux.display import WIDTH
 
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=WIDTH)
 

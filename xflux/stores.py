@@ -17,7 +17,7 @@ from xflux.provenance import digest, parse_json
 from xflux.reading import blamed_on
 
 Region = tuple[slice, ...]  # over the dims of one plane
-MARK = "xflux_run"
+RUN_MARK = "xflux_run"
 
 
 class Store:
@@ -97,7 +97,7 @@ def _mark(path: str, **changes: Any) -> None:
     import zarr
 
     group = zarr.open_group(path, mode="r+")
-    group.attrs[MARK] = json.dumps(json.loads(group.attrs[MARK]) | changes)
+    group.attrs[RUN_MARK] = json.dumps(json.loads(group.attrs[RUN_MARK]) | changes)
 
 
 def read_mark(path: str) -> dict[str, Any] | None:
@@ -121,9 +121,9 @@ def read_mark(path: str) -> dict[str, Any] | None:
         if not _inside(path):
             return None
         attrs = {}
-    if MARK not in attrs:
+    if RUN_MARK not in attrs:
         raise FileExistsError(f"{path!r} exists and is no {KIND}: give another path")
-    mark = parse_json(str(attrs[MARK]), path)
+    mark = parse_json(str(attrs[RUN_MARK]), path)
     if mark.get("state") != "new":
         _require_nothing_else(path, mark.get("arrays"))
     return mark
@@ -191,8 +191,8 @@ def create(
     import zarr
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
-    template = template.assign_attrs({MARK: json.dumps((mark or {}) | {"state": "new"})})
-    zarr.open_group(path, mode="w", zarr_format=3, attributes={MARK: template.attrs[MARK]})
+    template = template.assign_attrs({RUN_MARK: json.dumps((mark or {}) | {"state": "new"})})
+    zarr.open_group(path, mode="w", zarr_format=3, attributes={RUN_MARK: template.attrs[RUN_MARK]})
     codecs = (ZstdCodec(level=1), Crc32cCodec())
     encoding = {n: {"chunks": c, "compressors": codecs, "_FillValue": np.float32(np.nan)} for n, c in chunks.items()}
     template.to_zarr(path, mode="a", compute=False, encoding=encoding, zarr_format=3, consolidated=False)

@@ -10,8 +10,8 @@ import xarray as xr
 
 from xflux import regions as region_sets
 from xflux.bridge.files import load, save
-from xflux.bridge.inspect import composition, diagnose, html, plot_diagnosis, text
-from xflux.bridge.samples import Rate, integrate, monthly_rate, nearest_cells, take_regions
+from xflux.bridge.inspect import composition, diagnose, html, plot_diagnosis, readable
+from xflux.bridge.samples import Rate, integral_rates, monthly_rate, nearest_cells, take_regions
 from xflux.cells import same_grid
 from xflux.contents import check_sign, riding
 from xflux.extras import require
@@ -225,7 +225,7 @@ class Bridge:
         """
         rate = self._monthly(da, var, area_basis)
         length = MEAN_MONTH if rate.days is None else rate.days if rate.covered is None else rate.days * rate.covered
-        whole = integrate(rate, self._weights_on(rate, regions, land_fraction)) * length
+        whole = integral_rates(rate, self._weights_on(rate, regions, land_fraction)) * length
         return _described(whole, rate).assign_attrs(long_name="regional integral of every pixel")
 
     def _weights_on(self, rate: Rate, regions: Any, land_fraction: xr.DataArray | None) -> xr.DataArray:
@@ -390,7 +390,7 @@ class Bridge:
         save(path, self.pixels, self.regions, self.weights, self.attrs)
 
     def __repr__(self) -> str:
-        return text(self.regions, self.attrs)
+        return readable(self.regions, self.attrs)
 
     def _repr_html_(self) -> str:
         return html(self.regions, self.attrs)

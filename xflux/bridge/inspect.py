@@ -37,7 +37,7 @@ def _shown(regions: xr.Dataset) -> pd.DataFrame:
     return frame.reset_index()
 
 
-def text(regions: xr.Dataset, options: dict[str, Any]) -> str:
+def readable(regions: xr.Dataset, options: dict[str, Any]) -> str:
     """The readable form: a headline and one line a region."""
     return f"<xflux.Bridge> {_headline(regions, options)}\n{_shown(regions).to_string(index=False)}"
 

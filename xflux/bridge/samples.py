@@ -148,7 +148,7 @@ def _with_bounds(obj: xr.Dataset, name: str) -> xr.Dataset:
     return obj[[name]] if bounds is None else obj[[name]].assign({bounds.name: bounds.variable})
 
 
-def integrate(rate: Rate, weights: xr.DataArray) -> xr.DataArray:
+def integral_rates(rate: Rate, weights: xr.DataArray) -> xr.DataArray:
     """Regional integrals as ``aggregate_regions`` makes them, as rates: (…, time, region) in PgC d-1 (PgH2O, ZJ).
 
     Rates need no lengths of steps, which the field, parted from its Dataset's bounds, may not tell any more: its steps
@@ -261,7 +261,7 @@ def collect(rate: Rate, weights: xr.DataArray, *, month_lengths: bool, folds: in
     )
     cells = np.unique(matrix.indices[matrix.data > 0])
     lengths = MEAN_MONTH if month_lengths or days is None or not rate.months else days / rate.months
-    target = (integrate(rate, weights) * lengths).transpose(*front, "region")
+    target = (integral_rates(rate, weights) * lengths).transpose(*front, "region")
     data = field.data.reshape(-1, field.sizes["lat"] * field.sizes["lon"])[:, cells]
     values, sums = dask.compute(data, target.data)
     lat, lon, half = _cells_of(rate, cells)

@@ -193,7 +193,7 @@ def _stamps(raw: xr.Dataset, product: Product, path: Path) -> xr.DataArray | Non
     if stamps is not None and "since" in str(stamps.attrs.get("units", "")):
         attrs = stamps.attrs
         where = f"{product.name}: {path.name}"
-        return times.decode(stamps.values, str(attrs["units"]), str(attrs.get("calendar", "")).lower(), where)
+        return times.decoded_stamps(stamps.values, str(attrs["units"]), str(attrs.get("calendar", "")).lower(), where)
     if product.time == "filename" and count in (None, 1):
         return times.from_filename(path, product)
     if count == 12 and product.time_pattern and product.step == "month":
@@ -224,7 +224,7 @@ def _published_bounds(raw: xr.Dataset, product: Product, path: Path) -> np.ndarr
     if values.shape[1] != 2 or not (values[:, 1] > values[:, 0]).all():
         return None
     calendar = str(raw["time"].attrs.get("calendar", "")).lower()
-    flat = times.decode(values.ravel(), str(units), calendar, f"{product.name}: {path.name}").values
+    flat = times.decoded_stamps(values.ravel(), str(units), calendar, f"{product.name}: {path.name}").values
     return flat.reshape(values.shape)
 
 

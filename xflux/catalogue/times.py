@@ -17,7 +17,7 @@ from xflux.temporal import dates
 from xflux.temporal.calendar import DAY, Calendar
 
 
-def decode(values: np.ndarray, units: str, calendar: str, where: str) -> xr.DataArray:
+def decoded_stamps(values: np.ndarray, units: str, calendar: str, where: str) -> xr.DataArray:
     """Dates of numeric stamps, see :func:`xflux.temporal.dates.decode`."""
     try:
         return as_index(dates.decode(values, units, calendar))

@@ -9,7 +9,7 @@ from xflux.temporal.calendar import COMMON_YEAR, DAY, Calendar
 from xflux.temporal.dates import as_dates
 
 # a coordinate over time: how many days a step lasts, where bounds say it
-STEP = "step_days"
+STEP_DAYS = "step_days"
 
 
 def whole_days(da: xr.DataArray) -> np.ndarray:
@@ -24,7 +24,7 @@ def whole_days(da: xr.DataArray) -> np.ndarray:
     if axis == "dayofyear":
         return np.ones(da.sizes["dayofyear"], int)
     try:
-        days = np.asarray(da[STEP].values if STEP in da.coords else step_days(da).values, float)
+        days = np.asarray(da[STEP_DAYS].values if STEP_DAYS in da.coords else step_days(da).values, float)
     except ValueError:
         if axis is None or (parts := _parts_of_months(da["time"])) is None:
             raise
@@ -42,7 +42,7 @@ def month_numbers(values) -> np.ndarray:
     return number
 
 
-def with_steps(ds: xr.Dataset) -> xr.Dataset:
+def with_step_days(ds: xr.Dataset) -> xr.Dataset:
     """A Dataset whose time bounds ride along with its variables; stamps on another day than the start move there."""
     if "time" not in ds.dims or (
         ds["time"].attrs.get("bounds") not in ds.variables and "time_bnds" not in ds.variables
@@ -53,7 +53,7 @@ def with_steps(ds: xr.Dataset) -> xr.Dataset:
     ds = ds.drop_vars([n for n in (ds["time"].attrs.get("bounds"), "time_bnds") if n in ds.variables])
     if (day_numbers(ds["time"]) != day_numbers(bounds[:, 0])).any():
         ds = ds.assign_coords(time=bounds.values[:, 0])
-    return ds.assign_coords({STEP: ("time", length)})
+    return ds.assign_coords({STEP_DAYS: ("time", length)})
 
 
 def are_months(da: xr.DataArray) -> bool:

@@ -8,7 +8,7 @@ import xarray as xr
 
 from xflux import temporal, units
 from xflux.align import axis_of
-from xflux.drivers.axis import are_months, day_numbers, days_like, month_numbers, whole_days, with_steps
+from xflux.drivers.axis import are_months, day_numbers, days_like, month_numbers, whole_days, with_step_days
 from xflux.drivers.seasonal import to_daily
 from xflux.drivers.sun import potential_radiation
 from xflux.drivers.water import potential_evapotranspiration, water_availability
@@ -75,7 +75,7 @@ class Base:
 def base_variables(data) -> dict[str, xr.DataArray]:
     """Variables by name; several Datasets may have time axes of their own (composites, days)."""
     if isinstance(data, xr.Dataset):
-        data = with_steps(temporal.standardise(_named(data)))
+        data = with_step_days(temporal.standardise(_named(data)))
     if isinstance(data, xr.Dataset | Mapping):
         return {str(k): _named(data[k]) for k in getattr(data, "data_vars", data)}
     out: dict[str, xr.DataArray] = {}

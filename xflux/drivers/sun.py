@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from xflux.drivers.axis import STEP, are_months, month_numbers, whole_days
+from xflux.drivers.axis import STEP_DAYS, are_months, month_numbers, whole_days
 from xflux.temporal.calendar import COMMON_YEAR
 
 # Kopp and Lean (2011), doi:10.1029/2010GL045777
@@ -88,7 +88,7 @@ def _days(time, month, dayofyear):
     axis = values if isinstance(values, xr.DataArray) else xr.DataArray(values, dims=name, name=name)
     if axis.dims == (axis.name,) and axis.name not in axis.coords:
         axis = axis.assign_coords({axis.name: axis})
-    axis = axis.drop_vars([c for c in axis.coords if c not in (axis.name, STEP)])
+    axis = axis.drop_vars([c for c in axis.coords if c not in (axis.name, STEP_DAYS)])
     if name == "dayofyear":
         if axis.size and not (1 <= int(axis.min()) and int(axis.max()) <= 366):
             raise ValueError(f"days of year are 1 to 366, got {int(axis.min())} to {int(axis.max())}")
@@ -108,7 +108,7 @@ def _dates(axis: xr.DataArray):
         length = np.ones(axis.size, int)
     first = axis.dt.dayofyear.values
     months = (length > 1).any() and axis.dims[0] == axis.name and are_months(axis)
-    axis = axis.drop_vars(STEP, errors="ignore")
+    axis = axis.drop_vars(STEP_DAYS, errors="ignore")
     in_year = {"360_day": 360.0, "noleap": 365.0, "365_day": 365.0, "all_leap": 366.0, "366_day": 366.0}
     in_year = in_year.get(axis.dt.calendar, 365.2425)
     if (length <= 1).all():

@@ -13,7 +13,7 @@ from xflux.reading import blamed_on
 
 NETCDF = "xflux fluxes"
 _KEPT = ("units", "calendar", "dtype", "_FillValue")
-STEPS = 31  # of a file a year, read at once
+STEPS_AT_ONCE = 31  # of a file a year, read at once
 
 
 def open_drivers(paths: list[str], names: Sequence[str] = ()) -> xr.Dataset:
@@ -60,7 +60,7 @@ def _one_after_another(opened: dict[str, xr.Dataset], names: Sequence[str]) -> d
         for one, following in pairwise(paths):
             if opened[one]["time"].values[-1] >= opened[following]["time"].values[0]:
                 raise ValueError(f"predict: the times of {one} and {following} overlap; give each time once")
-        parts = [opened[path].chunk(time=STEPS) for path in paths]
+        parts = [opened[path].chunk(time=STEPS_AT_ONCE) for path in paths]
         try:
             joined[", ".join(paths)] = xr.concat(
                 parts, "time", data_vars="minimal", coords="minimal", compat="override", join="exact",

@@ -21,7 +21,7 @@ from xflux.forward.plan import Driver, Plan, plan
 from xflux.provenance import stamp
 from xflux.values import in_memory
 
-CELLS = 2**22  # cells × steps of a block, at most: 16 MiB a plane
+CELL_STEPS = 2**22  # cells × steps of a block, at most: 16 MiB a plane
 JOINED = 2**20  # cells × steps up to which short blocks are taken together
 PLANES = 2**24  # values in a block of the result, at most: 64 MiB
 
@@ -221,7 +221,7 @@ def block_chunks(laid: Plan, planes: int) -> tuple[tuple[int, ...], ...]:
     sizes = [laid.n_steps, *(laid.sizes[d] for d in laid.space)]
     total = int(np.prod(sizes, dtype=np.int64))
     share = total // (4 * (os.cpu_count() or 1))
-    limit = max(1, min(CELLS, PLANES // planes, max(2**15, share)))
+    limit = max(1, min(CELL_STEPS, PLANES // planes, max(2**15, share)))
     edges = [_edges([d for d in laid.drivers if d.aligned], laid.axis, sizes[0])]
     edges += [_edges(laid.drivers, dim, size) for dim, size in zip(laid.space, sizes[1:], strict=True)]
     room = limit

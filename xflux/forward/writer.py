@@ -15,7 +15,7 @@ from xflux import files, stores
 from xflux.forward.execute import Progress, execute
 from xflux.forward.job import Job, is_remote
 from xflux.forward.land import NO_LAND, require_land
-from xflux.forward.lazy import CELLS, PLANES, assemble, on_device, preferred
+from xflux.forward.lazy import CELL_STEPS, PLANES, assemble, on_device, preferred
 from xflux.forward.metadata import with_cf
 from xflux.forward.model import Model, Outputs, outputs
 from xflux.forward.plan import Driver, Plan, plan
@@ -149,7 +149,7 @@ def _region_sizes(laid: Plan, out: Outputs, workers: int, chunks: dict[str, int]
     sizes = {d: laid.sizes[d] for d in laid.dims}
     total = int(np.prod(list(sizes.values()), dtype=np.int64))
     planes = len(out.targets) * out.per_target
-    limit = max(1, min(CELLS, 4 * PLANES // planes, max(2**15, total // (4 * workers))))
+    limit = max(1, min(CELL_STEPS, 4 * PLANES // planes, max(2**15, total // (4 * workers))))
     own = {d: _own_chunk(guide, d) for d in laid.dims}
     room = limit
     for dim in reversed(laid.space):

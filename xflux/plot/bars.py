@@ -32,7 +32,7 @@ from xflux.units import usual_amount
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-KINDS = ("bar", "range", "point")
+BAR_KINDS = ("bar", "range", "point")
 _MARKERS = "DosvP^X"
 # Paul Tol's "muted" qualitative scheme, safe for colour-blind readers; hatched when it starts again
 _MUTED = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499 #BBBBBB".split()
@@ -83,9 +83,9 @@ def regions(
     """
     products, text, paint = as_drawn(data, _by_region, quantity, colour)
     kinds = {name: (kinds or {}).get(name) or _default_kind(da, products) for name, da in products.items()}
-    wrong = {name: kind for name, kind in kinds.items() if kind not in KINDS}
+    wrong = {name: kind for name, kind in kinds.items() if kind not in BAR_KINDS}
     if wrong:
-        raise ValueError(f"a product is drawn as one of {KINDS}, got {wrong}")
+        raise ValueError(f"a product is drawn as one of {BAR_KINDS}, got {wrong}")
     names, note = largest(products)
     globe = [GLOBAL] if GLOBAL in names and len(names) > 1 else []
     names = [n for n in names if n not in globe]

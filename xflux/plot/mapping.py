@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MISSING = "#C4CBD0"
+GREY = "#C4CBD0"
 """Colour of what has no value: far from the near-white of zero, and no colour of a scale."""
 _SIGNED = ("nee", "nbe", "nbp", "difference", "anomaly", "bias", "flux")
 
@@ -236,7 +236,7 @@ def draw_field(field: xr.DataArray, ax: "Axes", projection: str, limits: dict, c
     if not everywhere:
         box = (float(borders[0]), float(borders[-1]), float(lat.min()), float(lat.max()))
     frame = rim(projection, *box, central)
-    decorate(ax, frame, limits.get("ground", MISSING))
+    decorate(ax, frame, limits.get("ground", GREY))
     if coast:
         small = ax.get_subplotspec() is not None and ax.get_gridspec().ncols > 2  # fewer islands, thinner lines
         lines = outlines("coast" if coast is True else coast, *((0.2, 1.0) if small else ()))
@@ -255,7 +255,7 @@ def southern_edge(fields: Iterable[xr.DataArray]) -> float:
     return -90.0 if known else -60.0
 
 
-def decorate(ax: "Axes", frame: np.ndarray, ground: str = MISSING) -> None:
+def decorate(ax: "Axes", frame: np.ndarray, ground: str = GREY) -> None:
     from matplotlib.patches import Polygon
 
     ax.add_patch(Polygon(frame, closed=True, facecolor=ground, edgecolor="none", zorder=-2))

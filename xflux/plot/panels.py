@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.plot.mapping import colour_scale, draw_field, field_of, southern_edge
-from xflux.plot.series import Products, annual, by_month, draw_lines_of_years, yearly
+from xflux.plot.series import Products, annual, cycle_of, draw_lines_of_years, yearly
 from xflux.plot.styling import (
     CM,
     PAGE,
@@ -175,7 +175,7 @@ def selected_months(
     ['EC', 'EC-ATM', 'EC-ATM − EC', '']
     >>> plt.close(figure)
     """
-    cycles = [by_month(_mean(da), maps=True) for da in (first, second)]
+    cycles = [cycle_of(_mean(da), maps=True) for da in (first, second)]
     common_units(dict(zip(names, cycles, strict=True)))
     rows, labels = [], []
     for month in months:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Products = xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray]
-MONTHS = "JFMAMJJASOND"
+INITIALS = "JFMAMJJASOND"
 _CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F3C8D", "#8C564B", "#80BA5A")
 
 
@@ -86,7 +86,7 @@ def seasonal_cycle(
     ('Flux (PgC month$^{-1}$)', ['EC', 'Inversions, range', 'Inversions, mean'])
     >>> plt.close(ax.figure)
     """
-    products, label, paint = as_drawn(data, by_month, quantity, colour)
+    products, label, paint = as_drawn(data, cycle_of, quantity, colour)
     names, note = _region_names(products, regions)
     words = region_words(products)
     if ax is not None and len(names) > 1:
@@ -97,7 +97,7 @@ def seasonal_cycle(
             for name, da in products.items():
                 line = da.sel(region=region) if "region" in da.dims else da
                 _line(panel, line, "month", paint[name], name, spread, ":" if name in dashed else dash(name))
-            panel.set_xticks(range(1, 13), list(MONTHS))
+            panel.set_xticks(range(1, 13), list(INITIALS))
             panel.set_xlim(0.7, 12.3)
             panel.axhline(0, color="#A0A0A0", linewidth=0.5, zorder=0)
             said = title if title is not None and len(names) == 1 else words.get(region, str(region or ""))
@@ -112,7 +112,7 @@ def seasonal_cycle(
     return axes[0] if len(names) == 1 else figure
 
 
-def by_month(da: xr.DataArray, maps: bool = False) -> xr.DataArray:
+def cycle_of(da: xr.DataArray, maps: bool = False) -> xr.DataArray:
     """The array as (month, …), averaged where it has time; what is gridded as the global integral, if not as maps."""
     if {"lat", "lon"} <= set(da.dims) and not maps:
         da = global_integral(da, "month")

@@ -24,7 +24,7 @@ CM = 1 / 2.54
 COLUMN, PAGE = 8.3 * CM, 17.7 * CM  # inches: one and two columns of a Copernicus journal
 MOST = 30
 """Regions in a figure: of countries, the largest."""
-ENSEMBLE_DIMS = ("member", "inversion", "realization", "realisation", "ensemble", "site_fold")
+SPREAD_DIMS = ("member", "inversion", "realization", "realisation", "ensemble", "site_fold")
 
 # Okabe & Ito (2008), safe for the common kinds of colour blindness; the paper's blue, green, red, black and yellow
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -283,7 +283,7 @@ def called(name: str, da: xr.DataArray, what: str = "mean") -> str:
 
 def ensemble_dim(da: xr.DataArray) -> str | None:
     """The dim of an ensemble's members, None where there is none."""
-    return next((str(d) for d in da.dims if d in ENSEMBLE_DIMS), None)
+    return next((str(d) for d in da.dims if d in SPREAD_DIMS), None)
 
 
 def mean_and_spread(da: xr.DataArray, spread: str | None = None) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:

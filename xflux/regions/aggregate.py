@@ -13,7 +13,7 @@ from xflux.contents import area_basis as basis_of
 from xflux.provenance import stamp
 from xflux.regions.cache import plan_for
 from xflux.regions.cover import WHOLE
-from xflux.regions.globe import GLOBAL, RIDING, check_labels, region_attrs
+from xflux.regions.globe import GLOBAL, REMAINDERS, check_labels, region_attrs
 from xflux.regions.kernel import CellLists, weighted_sums
 from xflux.regions.names import long_names
 from xflux.regions.weights import Weights, is_weights
@@ -121,7 +121,7 @@ def _aggregate_dataset(ds, regions, target, freq, land_fraction, include_global,
             result = integrate(da, ds, regions, target, freq, land_fraction, include_global, area_basis, steps, quiet)
         except UnitsError as error:
             raise UnitsError(f"{name!r}: {error}") from None
-        own = [c for c in (*RIDING, "valid_fraction") if c in result.coords]
+        own = [c for c in (*REMAINDERS, "valid_fraction") if c in result.coords]
         results[name] = result.rename({c: f"{name}_{c}" for c in own})
     provenance = results[names[0]].attrs["provenance"]
     return with_bounds(xr.Dataset(results, attrs={**ds.attrs, "provenance": provenance}), ds)
@@ -154,7 +154,7 @@ def integrate(
     if per_cell:
         plan = plan.scaled(1 / cell_area(source).values.ravel())
     sums = _with_own_share(_integrate(da, plan), da, plan).assign_attrs(after_sum(da) | {"units": integrated})
-    sums = sums.drop_vars(("valid_fraction", *RIDING), errors="ignore")  # the flux's own are not those of its integrals
+    sums = sums.drop_vars(("valid_fraction", *REMAINDERS), errors="ignore")  # of the flux, not of its integrals
     steps = steps if "time" in sums.dims else None
     check_not_summed(da, steps)
     finish = partial(
@@ -319,7 +319,7 @@ def _packed(block: np.ndarray, frame: xr.DataArray, finish: Callable[[xr.DataArr
 def _finished(sums, *, weights: Weights, totals, include_global, scale, target, freq, steps) -> xr.Dataset:
     """``integral``, ``valid_fraction`` and, where it is known, the remainder in the units and steps asked for."""
     result = _over_time(_labelled(sums, weights, totals, include_global, scale), steps, target, freq)
-    extra = [name for name in ("valid_fraction", *RIDING) if name in result.coords]
+    extra = [name for name in ("valid_fraction", *REMAINDERS) if name in result.coords]
     return result.rename("integral").reset_coords(extra)
 
 
@@ -369,11 +369,11 @@ def _over_time(sums: xr.DataArray, steps: Steps | None, target: str, freq: str |
     if summed:
         valid = valid_share(sums, share, steps, "year" if (freq or "M")[0] == "Y" else "month")
     extra = {"valid_fraction": (result.dims, valid.transpose(*result.dims).data, _VALID)}
-    for name in [name for name in RIDING if name in sums.coords]:
-        rest = sums[name].drop_vars(("valid_fraction", *RIDING), errors="ignore").assign_attrs(sums.attrs)
+    for name in [name for name in REMAINDERS if name in sums.coords]:
+        rest = sums[name].drop_vars(("valid_fraction", *REMAINDERS), errors="ignore").assign_attrs(sums.attrs)
         rest, _ = to_amounts(rest, target, freq, steps)
         extra[name] = (rest.dims, rest.data, {"units": target, "long_name": _REMAINDER[name]})
-    result = result.drop_vars(("valid_fraction", *RIDING), errors="ignore").assign_coords(extra)
+    result = result.drop_vars(("valid_fraction", *REMAINDERS), errors="ignore").assign_coords(extra)
     return in_real_dates(result if summed else stamped_at_starts(result, steps))
 
 

@@ -170,7 +170,7 @@ def accumulate(lon, lat, start, shift, rows, edges, heights, own, west):
 
 
 @njit()
-def sweep(own, west, nothing):
+def scan(own, west, nothing):
     """From the pieces to the shares, in place in ``own``."""
     for row in range(own.shape[0]):
         east = west[row, own.shape[1]]

@@ -158,7 +158,7 @@ def sphere_shares(lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndar
 def globe_share(cells: Cells) -> float:
     """Share of the Earth that lies on the grid; 1 where only rounding is missing."""
     rows, columns = sphere_shares(cells.lat, cells.lon)
-    return rounded(rows.sum() * columns.sum())
+    return made_whole(rows.sum() * columns.sum())
 
 
 def extent(share, cells: Cells, whole: np.ndarray) -> np.ndarray:
@@ -173,9 +173,9 @@ def extent(share, cells: Cells, whole: np.ndarray) -> np.ndarray:
     """
     rows, columns = sphere_shares(cells.lat, cells.lon)
     on_grid = share @ np.outer(rows, columns).ravel()
-    return rounded(np.divide(on_grid, whole, out=np.ones(len(whole)), where=np.asarray(whole) > 0))
+    return made_whole(np.divide(on_grid, whole, out=np.ones(len(whole)), where=np.asarray(whole) > 0))
 
 
-def rounded(share):
+def made_whole(share):
     """Whole where only rounding is missing."""
     return np.where(share > 1 - _ROUNDING, 1.0, share)[()]

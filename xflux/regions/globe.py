@@ -7,7 +7,7 @@ from xflux.temporal.convert import own_riding
 from xflux.values import warn
 
 GLOBAL = "GLOBAL"
-RIDING = ("unassigned", "assigned")
+REMAINDERS = ("unassigned", "assigned")
 # Shares of the regions' absolute sum by which sums in single precision may differ.
 _ROUNDING = 1e-5
 
@@ -56,7 +56,7 @@ def with_global(sums: xr.DataArray) -> xr.DataArray:
     rest, said = sums.coords.get("unassigned"), sums["region"].attrs
     assigned = sums.coords.get("assigned")
     lost = said.get("remainder") if rest is None else None
-    beside = [c for c, coord in sums.coords.items() if c in RIDING or ("region" in coord.dims and c != "region")]
+    beside = [c for c, coord in sums.coords.items() if c in REMAINDERS or ("region" in coord.dims and c != "region")]
     sums = sums.drop_vars(beside)
     if GLOBAL in sums["region"].values or "regions_overlap" in {*sums.attrs, *said}:
         return sums

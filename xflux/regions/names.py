@@ -13,7 +13,7 @@ REGIONMASK = ("srex", "giorgi", "prudence", "ar6.land", "ar6.ocean", "ar6.all")
 NAMES = (*SETS, "transcom", "latitude-bands", *REGIONMASK)
 
 
-def plain(name: str) -> str:
+def bare(name: str) -> str:
     """For comparison: without accents, capitals and outer blanks."""
     text = unicodedata.normalize("NFKD", name)
     return "".join(letter for letter in text if not unicodedata.combining(letter)).casefold().strip()
@@ -37,12 +37,12 @@ def land_regions(names: Iterable[str]) -> dict[str, set[str]]:
     """
     names = list(dict.fromkeys(names))
     tables = {name: _table(name) for name in SETS}
-    whole = [table for table in tables.values() if all(plain(name) in table for name in names)]
+    whole = [table for table in tables.values() if all(bare(name) in table for name in names)]
     found = {}
     for name in names:
         set_name, _, own = name.rpartition(":")
         within = [tables[set_name]] if set_name in tables else whole[:1] or list(tables.values())
-        match = next((table[plain(own or name)] for table in within if plain(own or name) in table), None)
+        match = next((table[bare(own or name)] for table in within if bare(own or name) in table), None)
         if match is None:
             raise ValueError(unknown(name))
         label, codes = match
@@ -53,21 +53,21 @@ def land_regions(names: Iterable[str]) -> dict[str, set[str]]:
 def _table(name: str) -> dict[str, tuple[str, set[str]]]:
     """Name as it is compared → label and countries of a set's regions."""
     regions = members(name)
-    table = {plain(label): (label, codes) for label, codes in regions.items()}
+    table = {bare(label): (label, codes) for label, codes in regions.items()}
     if name == "reccap2":
-        table |= {plain(long): (long, regions[label]) for label, long in RECCAP2.items()}
+        table |= {bare(long): (long, regions[label]) for label, long in RECCAP2.items()}
     if name == "countries":
-        table |= {plain(row["name"]): (row["name"], regions[iso]) for iso, row in countries().items() if iso in regions}
+        table |= {bare(row["name"]): (row["name"], regions[iso]) for iso, row in countries().items() if iso in regions}
     return table
 
 
 def unknown(name: str) -> str:
     """What to say of a name that is neither a set, a region nor a country."""
-    known = {plain(text): text for text in (*NAMES, *latitude_band_limits())}
+    known = {bare(text): text for text in (*NAMES, *latitude_band_limits())}
     for set_name in SETS:
         known |= {key: label for key, (label, _) in _table(set_name).items()}
-    inside = [text for key, text in known.items() if plain(name) and plain(name) in key]
-    near = [known[key] for key in get_close_matches(plain(name), known, n=5, cutoff=0.6)]
+    inside = [text for key, text in known.items() if bare(name) and bare(name) in key]
+    near = [known[key] for key in get_close_matches(bare(name), known, n=5, cutoff=0.6)]
     meant = list(dict.fromkeys([*near, *inside]))[:5]
     hint = f": did you mean {' or '.join(map(repr, meant))}?" if meant else "."
     return (

@@ -26,7 +26,7 @@ from xflux.regions.cover import (
 from xflux.regions.masks import mask_cover, the_mask
 from xflux.regions.names import NAMES, REGIONMASK, land_regions
 from xflux.regions.polygons import is_polygons, overlapping, polygons_of
-from xflux.regions.shapes import SETS, grouped, made_valid, members, outline, rings_of, shipped
+from xflux.regions.shapes import SETS, made_valid, members, outline, rings_of, shipped, united
 from xflux.regions.shares import Rings, polygon_shares
 
 
@@ -104,7 +104,7 @@ def land_cover(name: str, regions: Mapping[str, set[str]], cells: Cells) -> Cove
     shared: dict[tuple[int, ...], set[str]] = {}
     for code in sorted(set().union(*regions.values())):  # sums do not depend on how strings are hashed
         shared.setdefault(tuple(i for i, codes in enumerate(regions.values()) if code in codes), set()).add(code)
-    _, rings = grouped({str(owners): codes for owners, codes in shared.items()})
+    _, rings = united({str(owners): codes for owners, codes in shared.items()})
     everything, whole = _shares(rings, cells, len(shared) + 1)
     belongs = np.array([[i in owners for owners in shared] for i in range(len(regions))], dtype="float64")
     share = csr_array(belongs) @ everything[: len(shared)]

@@ -80,10 +80,10 @@ def members(name: str) -> dict[str, set[str]]:
 
 def shipped(name: str) -> tuple[np.ndarray, Rings]:
     """Labels and rings of a shipped set; the group after the last label is the land that belongs to none."""
-    return grouped(members(name))
+    return united(members(name))
 
 
-def grouped(regions: dict[str, set[str]]) -> tuple[np.ndarray, Rings]:
+def united(regions: dict[str, set[str]]) -> tuple[np.ndarray, Rings]:
     """Labels and rings of regions made of countries, which must not overlap."""
     rings, code = _shipped()
     place = {iso: i for i, codes in enumerate(regions.values()) for iso in codes}

@@ -115,7 +115,7 @@ def _region(rings: Rings, rows: Axis, columns: Axis, nlon: int, block_rows: int)
 
 
 def _block(rings: Rings, row_edges: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    from xflux.regions.compiled import accumulate, sweep
+    from xflux.regions.compiled import accumulate, scan
 
     # The rings as they are and turned by whole circles, wherever they then meet the grid.
     low = int(np.ceil((edges[0] - rings.lon.max()) / 360))
@@ -127,6 +127,6 @@ def _block(rings: Rings, row_edges: np.ndarray, edges: np.ndarray) -> tuple[np.n
     lat = np.radians(rings.lat)
     for turn in range(low, high + 1):
         accumulate(rings.lon, lat, rings.start, 360.0 * turn, lat_rows, edges, heights, own, west)
-    sweep(own, west, _NOTHING)
+    scan(own, west, _NOTHING)
     row, column = np.nonzero(own)
     return row, column, np.clip(own[row, column], 0, 1)

@@ -9,7 +9,7 @@ from xflux.cells import Cells, locate, points_of, standardise
 from xflux.contents import area_basis as basis_of
 from xflux.contents import check_basis
 from xflux.provenance import stamp
-from xflux.regions.cover import Cover, globe_share, rounded
+from xflux.regions.cover import Cover, globe_share, made_whole
 from xflux.regions.kernel import CellLists
 from xflux.regions.land import land_on, own_land
 from xflux.regions.sets import cover_of
@@ -136,7 +136,7 @@ def _extents(weights: xr.DataArray, made: np.ndarray, here: np.ndarray, globe) -
     on_grid = np.where(np.isnan(whole), 0.0, np.divide(here, whole, out=np.ones(len(here)), where=whole > 0))
     everything = weights.attrs.get("globe_weight", 0.0)
     of_globe = globe.sum() / everything if globe is not None and everything > 0 else 1.0
-    return rounded(on_grid), float(rounded(of_globe))
+    return made_whole(on_grid), float(made_whole(of_globe))
 
 
 def _index(there: np.ndarray, here: Cells, axis: str) -> np.ndarray:

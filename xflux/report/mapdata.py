@@ -14,7 +14,7 @@ from xflux.regions import region_weights
 from xflux.report.run import Run
 from xflux.units import flux_variables
 
-MISSING = -32768
+NO_VALUE = -32768
 
 
 def map_data(runs: list[Run], resolution: float) -> tuple[dict | None, list[str]]:
@@ -50,7 +50,7 @@ def _layer(path: Path, resolution: float) -> dict:
     chosen = values[:, :, cells]
     largest = np.nanmax(np.abs(chosen))
     scale = float(largest) / 2000 or 1.0  # finer than three digits would not be read, and is large
-    whole = np.where(np.isfinite(chosen), np.round(chosen / scale), MISSING).astype("<i2")
+    whole = np.where(np.isfinite(chosen), np.round(chosen / scale), NO_VALUE).astype("<i2")
     return {
         "units": units,
         "shows": [f"mean of {count} members", "standard deviation of members"] if count > 1 else ["the one member"],

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LARGEST = 2**1000  # whole numbers beyond it are no numbers of a run, and no floats
 SUMMARY = "summary.json · made anew by: xflux.study.numbers(RUN)"
-WIDE = 450  # pixels above which a figure is scrolled on a phone, not shrunk
+SCROLLED_ABOVE = 450  # pixels above which a figure is scrolled on a phone, not shrunk
 
 
 def build(runs: list[Run], resolution: float) -> str:
@@ -89,7 +89,7 @@ def run_name(run: Run, runs: list[Run]) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------ numbers
-def numbers_of(run: Run) -> dict[str, float]:
+def run_numbers(run: Run) -> dict[str, float]:
     """The numbers of ``summary.json``: its key ``numbers``, else its own numeric entries."""
     source = _mapping(run.summary.get("numbers", run.summary))
     numbers = {str(k): v for k, v in source.items() if isinstance(v, int | float) and not isinstance(v, bool)}
@@ -99,7 +99,7 @@ def numbers_of(run: Run) -> dict[str, float]:
 def _differences(runs: list[Run]) -> dict | None:
     """The numbers of every run, and what each has more than the first."""
     units = {k: v for run in runs for k, v in _mapping(run.summary.get("units")).items()}
-    found = {run_name(run, runs): numbers_of(run) for run in runs}
+    found = {run_name(run, runs): run_numbers(run) for run in runs}
     first, *others = found
     heads = ["quantity", *found, *(f"{name} − {first}" for name in others)]
     rows = []
@@ -178,7 +178,7 @@ def _image(run: Run, name: str, zoom: float = 1.2) -> dict | None:
     """
     if name not in run.figures:
         return None
-    content, kind, width = run.figures[name].read_bytes(), "png", WIDE
+    content, kind, width = run.figures[name].read_bytes(), "png", SCROLLED_ABOVE
     try:
         from PIL import Image
 
@@ -190,7 +190,7 @@ def _image(run: Run, name: str, zoom: float = 1.2) -> dict | None:
     except (ImportError, OSError):  # no Pillow, or no picture: as it is
         pass
     address = f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
-    return {"name": name, "address": address, "width": round(width * zoom), "wide": width > WIDE}
+    return {"name": name, "address": address, "width": round(width * zoom), "wide": width > SCROLLED_ABOVE}
 
 
 def _spacing(data: dict) -> str:

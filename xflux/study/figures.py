@@ -25,8 +25,8 @@ def write_figures(run: str | Path, folder: Path) -> None:
     _efficiency(study, folder)
     if paper.has_years(study):
         _years(study, folder)
-    if interannual.has_years(study):
-        _save(interannual.draw(study), folder / "interannual")
+    if interannual.has_common_years(study):
+        _save(interannual.draw_anomalies(study), folder / "interannual")
     _months(study, folder)
     _correlations(study, folder)
     _towers(study, folder)
@@ -143,7 +143,7 @@ def _efficiency(study: Results, folder: Path) -> None:
 
 def _years(study: Results, folder: Path) -> None:
     """Fig. 2 and Fig. 5: global annual fluxes, and maps of their mean and of their variability."""
-    series = {label: da.sum("region", keep_attrs=True) for label, da in paper.products(study).items()}
+    series = {label: da.sum("region", keep_attrs=True) for label, da in paper.compared_products(study).items()}
     series["inversions"] = study.inputs.target.sum("region", skipna=False, keep_attrs=True)
     budget, errors = study.config.evaluation.budget, {}
     if budget:

@@ -18,8 +18,8 @@ from xflux.study.weather import (
     in_years,
     make_drivers,
     open_grid,
-    recipes,
     replace_grid,
+    study_recipes,
     write_grid,
 )
 
@@ -62,7 +62,7 @@ class Inputs:
 
 
 # ---------------------------------------------------------------------------------------------------- which files
-def named_files(config: StudyConfig) -> dict[str, list[str]]:
+def study_files(config: StudyConfig) -> dict[str, list[str]]:
     """Key of the study file → paths and patterns, as the study writes them."""
     named: dict[str, list[str] | str | None] = {
         "towers.table": config.towers.table,
@@ -86,7 +86,7 @@ def named_files(config: StudyConfig) -> dict[str, list[str]]:
 def input_files(config: StudyConfig) -> Files:
     """Key of the study file → the files that it names; an error lists all that are missing."""
     folder, files, missing = config.data_folder(), {}, []
-    for key, patterns in named_files(config).items():
+    for key, patterns in study_files(config).items():
         found: list[Path] = []
         for pattern in patterns:
             matches = matching(folder / pattern)
@@ -202,14 +202,14 @@ def read_target(target: Target, path: Path) -> xr.DataArray:
     stacked = _one_ensemble_dim(array, target.ensemble_dims)
     stacked = stacked.dropna("inversion", how="all").transpose("inversion", "region", "time")
     amounts = temporal.convert_units(stacked, "PgC month-1").astype("float64")
-    amounts.attrs |= contents_of(target) | {
+    amounts.attrs |= target_contents(target) | {
         "long_name": "land-atmosphere carbon flux",
         "left_out": ", ".join(sorted(set(labels) - set(kept))),
     }
     return amounts.rename("target")
 
 
-def contents_of(target: Target) -> dict[str, int]:
+def target_contents(target: Target) -> dict[str, int]:
     """What the study says that its target contains, as attributes."""
     said = {"includes_fire": target.includes_fire, "includes_rivers": target.includes_rivers}
     return {key: int(value) for key, value in said.items() if value is not None}
@@ -323,7 +323,7 @@ def _own_drivers(config: StudyConfig, table: xr.Dataset, files: Files) -> tuple[
         columns = {name: kept.get(column, column) for name, column in config.towers.base.items()}
         table = drivers.at_towers(
             table, study_base(config.drivers, files), columns, variant=config.drivers.variant,
-            recipes=recipes(config.drivers), max_distance=config.towers.max_distance,
+            recipes=study_recipes(config.drivers), max_distance=config.towers.max_distance,
         )  # fmt: skip
         own |= {str(n) for n, v in table.data_vars.items() if "formula" in v.attrs}
         for driver in own & set(config.towers.keep):  # measured there: goes before what a recipe makes

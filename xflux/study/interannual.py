@@ -14,15 +14,15 @@ from xflux.study.config import StudyConfig
 from xflux.study.published import by_year
 from xflux.study.results import Results, model_label
 
-GLOBE = "globe"
+WHOLE_GLOBE = "globe"
 MEAN = "inversions' mean"
 """Of the inversions that models may see."""
 
 
 # ----------------------------------------------------------------------------------------------------- annual fluxes
-def grouped(config: StudyConfig, annual: xr.DataArray) -> xr.DataArray:
+def in_groups(config: StudyConfig, annual: xr.DataArray) -> xr.DataArray:
     """The globe and the groups of latitude bands that a study names (…, region), from its regions."""
-    parts = {GLOBE: list(annual["region"].values)}
+    parts = {WHOLE_GLOBE: list(annual["region"].values)}
     if config.target.regions == "latitude-bands":
         from xflux.regions import latitude_band_limits
 
@@ -39,14 +39,14 @@ def models(results: Results) -> dict[str, xr.DataArray]:
     return {model_label(model): by_year(results.series(name)) for model, name in results.names.items()}
 
 
-def inversions(results: Results) -> xr.DataArray:
+def annual_inversions(results: Results) -> xr.DataArray:
     """Every inversion's annual fluxes (inversion, region, year), those that models may not see too."""
     return by_year(results.inputs.target)
 
 
-def references(results: Results) -> dict[str, xr.DataArray]:
+def judges(results: Results) -> dict[str, xr.DataArray]:
     """What models are judged by, as (region, year): inversions and their means, compared series, the budget."""
-    every, unseen = grouped(results.config, inversions(results)), results.config.evaluation.unseen_inversions
+    every, unseen = in_groups(results.config, annual_inversions(results)), results.config.evaluation.unseen_inversions
     may_see = ~every["inversion"].isin(unseen)
     found = {MEAN: every.sel(inversion=may_see).mean("inversion")}
     if unseen:
@@ -54,7 +54,7 @@ def references(results: Results) -> dict[str, xr.DataArray]:
     found |= {str(name): every.sel(inversion=name, drop=True) for name in every["inversion"].values}
     found |= results.series_beside
     if results.config.evaluation.budget:
-        found[results.config.evaluation.budget.name] = results.budget().expand_dims(region=[GLOBE])
+        found[results.config.evaluation.budget.name] = results.budget().expand_dims(region=[WHOLE_GLOBE])
     return found
 
 
@@ -68,7 +68,7 @@ def parts_of(config: StudyConfig, years: np.ndarray) -> dict[str, np.ndarray]:
     return {"training": ~judge, "unseen": judge}
 
 
-def detrended(annual: np.ndarray, years: np.ndarray) -> np.ndarray:
+def without_trend(annual: np.ndarray, years: np.ndarray) -> np.ndarray:
     """Annual values less their linear trend over all years."""
     if years.size < 3:
         return np.full(years.size, np.nan)
@@ -79,7 +79,7 @@ def compare(config: StudyConfig, ours: xr.DataArray, theirs: xr.DataArray) -> It
     """Scores of annual values (year) by part of the years: trends are those of all common years."""
     years = np.intersect1d(ours["year"], theirs["year"])
     x, y = (da.sel(year=years).values.astype(float) for da in (ours, theirs))
-    anomalies = {"": (detrended(x, years), detrended(y, years)), ", with trend": (x - x.mean(), y - y.mean())}
+    anomalies = {"": (without_trend(x, years), without_trend(y, years)), ", with trend": (x - x.mean(), y - y.mean())}
     for part, chosen in parts_of(config, years).items():
         row: dict = {"years": part, "n": int(chosen.sum())}
         for how, (a, b) in anomalies.items():
@@ -103,23 +103,23 @@ def _rows(results: Results, products: dict, compared: dict, regions: list[str] |
     return pd.DataFrame(rows)
 
 
-def has_years(results: Results) -> bool:
+def has_common_years(results: Results) -> bool:
     """Whether models and inversions have three whole years at least in common."""
     if "time" not in results.series("ec").dims:
         return False
     return np.intersect1d(*(by_year(da)["year"] for da in (results.series("ec"), results.inputs.target))).size > 2
 
 
-def table(results: Results) -> pd.DataFrame:
+def anomalies_table(results: Results) -> pd.DataFrame:
     """Annual anomalies of globe and groups against the mean of the inversions that models may see.
 
     Beside the members' mean of every model: unseen inversions, compared series and the budget, and the inversions
     themselves, each against the mean of the others ("one against the others", mean over inversions).
     """
-    if not has_years(results):
+    if not has_common_years(results):
         return pd.DataFrame()
-    known = references(results)
-    ours = {name: grouped(results.config, annual.mean("member")) for name, annual in models(results).items()}
+    known = judges(results)
+    ours = {name: in_groups(results.config, annual.mean("member")) for name, annual in models(results).items()}
     others = {n: da for n, da in known.items() if n == "unseen inversions' mean" or n not in _names(results) | {MEAN}}
     found = _rows(results, ours | others, {MEAN: known[MEAN]})
     return pd.concat([found, _among_themselves(results)], ignore_index=True)
@@ -127,15 +127,15 @@ def table(results: Results) -> pd.DataFrame:
 
 def references_table(results: Results) -> pd.DataFrame:
     """Every model's annual anomalies of globe and groups against every inversion, compared series and the budget."""
-    if not has_years(results):
+    if not has_common_years(results):
         return pd.DataFrame()
-    ours = {name: grouped(results.config, annual.mean("member")) for name, annual in models(results).items()}
-    return _rows(results, ours, {n: da for n, da in references(results).items() if n != MEAN})
+    ours = {name: in_groups(results.config, annual.mean("member")) for name, annual in models(results).items()}
+    return _rows(results, ours, {n: da for n, da in judges(results).items() if n != MEAN})
 
 
-def regions_table(results: Results) -> pd.DataFrame:
+def anomalies_by_region(results: Results) -> pd.DataFrame:
     """Every model's annual anomalies by single region against the mean of the inversions that models may see."""
-    if not has_years(results):
+    if not has_common_years(results):
         return pd.DataFrame()
     mean = by_year(study_inputs.seen_inversions(results.config, results.inputs.target)).mean("inversion")
     return _rows(results, {name: annual.mean("member") for name, annual in models(results).items()}, {MEAN: mean})
@@ -147,7 +147,7 @@ def _names(results: Results) -> set[str]:
 
 def _among_themselves(results: Results) -> pd.DataFrame:
     """Each inversion against the mean of the others, averaged over inversions: how far they agree."""
-    every = grouped(results.config, by_year(study_inputs.seen_inversions(results.config, results.inputs.target)))
+    every = in_groups(results.config, by_year(study_inputs.seen_inversions(results.config, results.inputs.target)))
     if every.sizes["inversion"] < 2:
         return pd.DataFrame()
     rows = []
@@ -163,7 +163,7 @@ def years_table(results: Results) -> pd.DataFrame:
 
     ``r of a member`` is the mean over members of the correlation of their own detrended annual anomalies.
     """
-    if not has_years(results):
+    if not has_common_years(results):
         return pd.DataFrame()
     target = study_inputs.seen_inversions(results.config, results.inputs.target).mean("inversion").sum("region")
     observed, site, rows = results.predictions["observed"], results.predictions["site"], []
@@ -187,12 +187,12 @@ def years_table(results: Results) -> pd.DataFrame:
 
 
 # ------------------------------------------------------------------------------------------------------------ figure
-def draw(results: Results):
+def draw_anomalies(results: Results):
     """Detrended annual anomalies of globe and groups: models, the inversions' range and mean; unseen years shaded."""
     import matplotlib.pyplot as plt
 
-    products = {"inversions": _anomalies(grouped(results.config, inversions(results)))}
-    products |= {n: _anomalies(grouped(results.config, da.mean("member"))) for n, da in models(results).items()}
+    products = {"inversions": _anomalies(in_groups(results.config, annual_inversions(results)))}
+    products |= {n: _anomalies(in_groups(results.config, da.mean("member"))) for n, da in models(results).items()}
     regions, unseen = products["inversions"]["region"].values, results.config.evaluation.unseen_years
     with style():
         rows, columns = -(-len(regions) // 2), min(len(regions), 2)
@@ -216,7 +216,7 @@ def draw(results: Results):
 def _anomalies(annual: xr.DataArray) -> xr.DataArray:
     years = annual["year"].values.astype(float)
     return xr.apply_ufunc(
-        detrended,
+        without_trend,
         annual,
         xr.DataArray(years, dims="year"),
         input_core_dims=[["year"], ["year"]],

@@ -5,12 +5,9 @@ import pandas as pd
 import xarray as xr
 
 from xflux import evaluate
+from xflux.contents import CONTENTS  # allowed to differ: inversions may contain more on purpose, and the tables say so
 from xflux.study import inputs as study_inputs
 from xflux.study.results import Results, model_label
-
-CONTENTS = ("fire", "rivers")
-"""Models and products are compared on purpose with inversions that may contain more; the tables name the contents."""
-
 
 SCORES = {
     "n": "months", "bias": "bias (PgC month-1)", "rmse": "RMSE (PgC month-1)", "r": "R", "nse": "NSE", "nnse": "nNSE",
@@ -27,7 +24,7 @@ def headed(scores: xr.Dataset, headings: dict[str, str]) -> dict[str, float | in
     return {heading: scores[name].item() for name, heading in headings.items()}
 
 
-def products(results: Results) -> dict[str, xr.DataArray]:
+def compared_products(results: Results) -> dict[str, xr.DataArray]:
     """Models, the constrained ones first as in the paper, and compared products: (member, month | time, region)."""
     order = [m for m in results.models if m != "ec"] + ["ec"]
     return {model_label(m): results.series(results.names[m]) for m in order} | results.products
@@ -47,20 +44,20 @@ def table_2(results: Results) -> pd.DataFrame:
         return pd.DataFrame()
     budget = results.config.evaluation.budget
     second = {} if budget is None else {"second": results.budget(), "second_name": budget.name}
-    table = evaluate.annual_table(products(results), results.inputs.target, allow_contents=CONTENTS, **second)
+    table = evaluate.annual_table(compared_products(results), results.inputs.target, allow_contents=CONTENTS, **second)
     return flat(table)
 
 
 def table_3(results: Results) -> pd.DataFrame:
     """Table 3: monthly integrals and mean seasonal cycles against the inversions' mean; of a climatology the latter."""
-    return flat(evaluate.monthly_table(products(results), results.inputs.target, allow_contents=CONTENTS))
+    return flat(evaluate.monthly_table(compared_products(results), results.inputs.target, allow_contents=CONTENTS))
 
 
 def table_c1(results: Results) -> pd.DataFrame:
     """Table C1: mean land flux and its interannual variability, beside the literature; empty without years."""
     if not has_years(results):
         return pd.DataFrame()
-    series = products(results) | {"inversions": results.inputs.target}
+    series = compared_products(results) | {"inversions": results.inputs.target}
     budget = results.budget()
     series |= {} if budget is None else {results.config.evaluation.budget.name: budget}
     return evaluate.sink_table(series).reset_index()

@@ -228,7 +228,7 @@ def bridge_field(study: Study, files: study_inputs.Files) -> xr.DataArray:
     own = open_flux(study.run.path, "ec")
     if study.config.bridge.product:
         years = study.config.drivers.years
-        field = published.bottom_up(study.config.bridge.product, files, "bridge.product", study.inputs.grid, years)
+        field = published.bottom_up_maps(study.config.bridge.product, files, "bridge.product", study.inputs.grid, years)
     elif "bridge.file" in files:
         with netcdf(files["bridge.file"][0], "netCDF (bridge.file)") as dataset:
             field = dataset[study.config.bridge.variable].load()

@@ -142,7 +142,7 @@ def _in(data: xr.Dataset, years: tuple[int, int] | None) -> xr.Dataset:
 
 
 # -------------------------------------------------------------------------------------------- bottom-up products
-def bottom_up(
+def bottom_up_maps(
     product: Published, files: dict, key: str, grid: xr.Dataset, years: tuple[int, int] | None
 ) -> xr.DataArray:
     """A bottom-up product by month on the drivers' cells, mean over its members: (time, lat, lon)."""

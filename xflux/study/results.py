@@ -84,7 +84,7 @@ def write_results(study: "Study", files: study_inputs.Files) -> None:
     run, config, inputs = study.run.path, study.config, study.inputs
     for regions in region_sets(config):
         path = study.run.fresh(f"integrals/{regions}.nc")
-        integrals(run, regions, inputs.land_fraction, forward_runs(config)).to_netcdf(path)
+        modelled_integrals(run, regions, inputs.land_fraction, forward_runs(config)).to_netcdf(path)
     folder = study.run.fresh("compared")
     folder.mkdir()
     for number, comparison in enumerate(config.evaluation.maps):
@@ -146,7 +146,7 @@ def trained_models(config: StudyConfig) -> list[str]:
     return [*forward_runs(config), *(f"blocked_{slug(m)}" for m in blocked)]
 
 
-def integrals(run: Path, regions: str, land_fraction: xr.DataArray, names: list[str]) -> xr.Dataset:
+def modelled_integrals(run: Path, regions: str, land_fraction: xr.DataArray, names: list[str]) -> xr.Dataset:
     """Regional integrals of every forward run, (member, month | time, region) PgC month-1, and what share is modelled.
 
     They cover the modelled cells and are not scaled up; ``modelled_share`` (region) says which share of a region's land
@@ -195,7 +195,7 @@ def integrals_of(run: str | Path, name: str, regions: str | None = None) -> xr.D
     """
     results = Results(run)
     chosen = regions or results.config.target.regions
-    return integrals(results.run, chosen, results.inputs.land_fraction, [name])[name]
+    return modelled_integrals(results.run, chosen, results.inputs.land_fraction, [name])[name]
 
 
 def held_out(run: Path, names: list[str], inputs: study_inputs.Inputs) -> xr.Dataset:

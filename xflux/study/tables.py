@@ -107,10 +107,10 @@ def tables_of(results: Results) -> dict[str, Callable[[Results], pd.DataFrame]]:
         "towers": towers_by_fold,
         "towers_by_group": paper.towers_by_group,
         "paired": paired,
-        "interannual": interannual.table,
+        "interannual": interannual.anomalies_table,
         "interannual_years": interannual.years_table,
         "interannual_references": interannual.references_table,
-        "interannual_regions": interannual.regions_table,
+        "interannual_regions": interannual.anomalies_by_region,
         "bridge_post_hoc": bridge_table,
         "bridge_plant_types": plant_types_table,
         "half_of_the_inversions": half_table,
@@ -404,14 +404,14 @@ def write_tables(run: Path, out: Path) -> None:
     folder.mkdir(parents=True)
     for name, made in found.items():
         made.to_csv(folder / f"{name}.csv", index=False)
-        (folder / f"{name}.md").write_text(verdict.markdown(made))
-    (folder / "README.md").write_text(recipes(found))
+        (folder / f"{name}.md").write_text(verdict.table_in_markdown(made))
+    (folder / "README.md").write_text(remade_by(found))
     summary = verdict.summary(results, found)
     write_json(out / "summary.json", summary)
-    (out / "report.md").write_text(verdict.report(results, summary, found))
+    (out / "report.md").write_text(verdict.report_text(results, summary, found))
 
 
-def recipes(found: dict[str, pd.DataFrame]) -> str:
+def remade_by(found: dict[str, pd.DataFrame]) -> str:
     """How every number is made anew, one line each; the lines are run by the tests."""
     lines = [
         "# Where the numbers come from",

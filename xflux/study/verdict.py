@@ -224,7 +224,7 @@ def title(name: str) -> str:
     return TITLES.get(name, name.replace("_", " ").capitalize())
 
 
-def report(study: Results, summary: dict, tables: dict[str, pd.DataFrame]) -> str:
+def report_text(study: Results, summary: dict, tables: dict[str, pd.DataFrame]) -> str:
     """The Markdown report: verdict, limits, tables, where the figures are."""
     inputs = study.inputs
     counts = (
@@ -249,7 +249,7 @@ def report(study: Results, summary: dict, tables: dict[str, pd.DataFrame]) -> st
         lines.insert(1, "\n**A smoke run: the numbers mean nothing.**\n")
     for name, table in tables.items():
         shown = table[table["fold"] == "all"] if name == "towers" else table
-        lines += [f"## {title(name)}", "", markdown(shown)]
+        lines += [f"## {title(name)}", "", table_in_markdown(shown)]
         if name.startswith("regions_") and name != f"regions_{study.config.target.regions}":
             lines.append("The target is by other regions: it does not constrain these, they are a check.\n")
     return "\n".join(lines)
@@ -265,7 +265,7 @@ def cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def markdown(table: pd.DataFrame) -> str:
+def table_in_markdown(table: pd.DataFrame) -> str:
     """A table in GitHub's Markdown; numbers to three decimals."""
     head = [str(c) for c in table.columns]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]

@@ -16,11 +16,11 @@ from xflux import drivers, stores
 from xflux.study.config import Drivers, LandCover, StudyError
 from xflux.temporal.calendar import AXES
 
-ROWS = 8_000_000
+VALUES_AT_ONCE = 8_000_000
 """Values of one variable that are worked on at once: whole series of a few rows of latitude, 64 MB in float64."""
-STEPS = 92
+CHUNK_STEPS = 92
 """Steps of a chunk of the drivers in the run folder."""
-TILE = {"lat": 60, "lon": 120}
+CHUNK_CELLS = {"lat": 60, "lon": 120}
 """Cells of a chunk of the drivers in the run folder."""
 
 
@@ -29,9 +29,9 @@ def make_drivers(config: Drivers, base: list[xr.Dataset]) -> xr.Dataset:
     plain = base[0] if len(base) == 1 else base
     if config.variant == "none":
         made = plain if isinstance(plain, xr.Dataset) else xr.merge(plain, join="exact", compat="override")
-        made = made.assign(drivers.make(plain, recipes(config)).data_vars) if config.recipes else made
+        made = made.assign(drivers.make(plain, study_recipes(config)).data_vars) if config.recipes else made
     else:
-        made = drivers.table_a2(plain, variant=config.variant, recipes=recipes(config))
+        made = drivers.table_a2(plain, variant=config.variant, recipes=study_recipes(config))
     for cover in config.cover:
         made = made.assign(drivers.cover(_cover_field(cover, base), cover.groups()).data_vars)
     names = config.variables or list(made.data_vars)
@@ -44,7 +44,7 @@ def make_drivers(config: Drivers, base: list[xr.Dataset]) -> xr.Dataset:
     return made[names]
 
 
-def recipes(config: Drivers) -> list[dict[str, str]]:
+def study_recipes(config: Drivers) -> list[dict[str, str]]:
     """The study's own recipes."""
     return [{"name": name, "formula": formula} for name, formula in config.recipes.items()]
 
@@ -105,7 +105,7 @@ def replace_grid(grid: xr.Dataset, folder: Path) -> None:
 # -------------------------------------------------------------------------------------------------- the three passes
 def _by_rows(part: xr.Dataset, path: Path) -> xr.Dataset:
     """A copy whose chunks hold few rows of latitude, so that whole series of rows can be read (pass 1)."""
-    chunks = {str(d): {"time": STEPS, "lat": _rows(part)}.get(str(d), -1) for d in part.dims}
+    chunks = {str(d): {"time": CHUNK_STEPS, "lat": _rows(part)}.get(str(d), -1) for d in part.dims}
     _create(part, path, chunks, part["lat"])
     for name, field in part.data_vars.items():
         _put_by_steps(field, str(name), path)
@@ -119,7 +119,7 @@ def _is_text(axis: xr.DataArray) -> bool:
 
 def _rows(part: xr.Dataset) -> int:
     longest = max(int(np.prod([n for d, n in v.sizes.items() if d != "lat"])) for v in part.data_vars.values())
-    return int(np.clip(ROWS // max(longest, 1), 1, part.sizes["lat"]))
+    return int(np.clip(VALUES_AT_ONCE // max(longest, 1), 1, part.sizes["lat"]))
 
 
 def _made(config: Drivers, base: list[xr.Dataset], path: Path) -> xr.Dataset:
@@ -130,7 +130,7 @@ def _made(config: Drivers, base: list[xr.Dataset], path: Path) -> xr.Dataset:
         part = in_years(part, config.years).astype("float32")
         part = part.transpose(*(d for d in AXES if d in part.dims), "lat", "lon")
         if band.start == 0:
-            chunks = {str(d): {"lat": rows, "lon": -1}.get(str(d), STEPS) for d in part.dims}
+            chunks = {str(d): {"lat": rows, "lon": -1}.get(str(d), CHUNK_STEPS) for d in part.dims}
             _create(part, path, chunks, base[0]["lat"])
         stores.put(path, part, {"lat": band})
     return xr.open_zarr(path)
@@ -138,7 +138,7 @@ def _made(config: Drivers, base: list[xr.Dataset], path: Path) -> xr.Dataset:
 
 def _written(data: xr.Dataset, path: Path) -> Path:
     """Write a lazy Dataset, one variable and one piece of its time axis after the other (pass 3)."""
-    _create(data, path, {str(d): TILE.get(str(d), STEPS) for d in data.dims}, data["lat"])
+    _create(data, path, {str(d): CHUNK_CELLS.get(str(d), CHUNK_STEPS) for d in data.dims}, data["lat"])
     for name, field in data.data_vars.items():
         _put_by_steps(field, str(name), path)
     return path
@@ -146,7 +146,7 @@ def _written(data: xr.Dataset, path: Path) -> Path:
 
 def _put_by_steps(field: xr.DataArray, name: str, path: Path) -> None:
     axis = next((d for d in AXES if d in field.dims), "lat")
-    for steps in _pieces(field.sizes[axis], STEPS if axis != "lat" else field.sizes[axis]):
+    for steps in _pieces(field.sizes[axis], CHUNK_STEPS if axis != "lat" else field.sizes[axis]):
         stores.put(path, field.isel({axis: steps}).load().to_dataset(name=name), {axis: steps})
 
 

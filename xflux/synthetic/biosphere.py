@@ -7,7 +7,7 @@ import xarray as xr
 
 from xflux import drivers
 from xflux.synthetic.climate import Climate
-from xflux.synthetic.fields import running_mean
+from xflux.synthetic.fields import fading_mean
 
 # name: IGBP class, optimum climate (temperature degC, rain mm d-1), largest fAPAR, light use (gC per MJ of PAR),
 # Q10 of respiration, share of GPP that plants respire
@@ -66,8 +66,8 @@ def block(
 
     traits = {n: np.array([t[i] for t in TYPES.values()]) @ shares[:, cells] for n, i in
               (("cover", 3), ("light", 4), ("q10", 5), ("plants", 6))}  # fmt: skip
-    moist = 1 / (1 + np.exp(-(running_mean(wai.values, 30) - 0.25) / 0.08))
-    warm = 1 / (1 + np.exp(-(running_mean(tair.values, 20) - 6) / 2.5))
+    moist = 1 / (1 + np.exp(-(fading_mean(wai.values, 30) - 0.25) / 0.08))
+    warm = 1 / (1 + np.exp(-(fading_mean(tair.values, 20) - 6) / 2.5))
     fpar = traits["cover"] * warm * (0.2 + 0.8 * moist)
     base = xr.Dataset({"TAIR": tair, "PREC": rain, "RG": rg, "RPOT": rpot, "WAI": wai})
     base = base.assign({k: var(v, u) for k, (v, u) in _seen_from_space(fpar, weather, wai.values, rg.values).items()})
@@ -93,6 +93,6 @@ def _fluxes(fpar, tair, rg, wai, traits, vigour) -> dict[str, np.ndarray]:
     warm = 1 / (1 + np.exp(-(tair - 5) / 3)) / (1 + np.exp((tair - 36) / 3))
     dry = 1 / (1 + np.exp(-(wai - 0.15) / 0.06))
     gpp = traits["light"] * vigour * fpar * par / (1 + par / 22) * 1.6 * warm * (0.25 + 0.75 * dry)
-    plants = traits["plants"] * running_mean(gpp, 15)
-    soil = traits["q10"] ** ((running_mean(tair, 5) - 15) / 10) * (0.3 + 0.7 * wai / (wai + 0.25))
+    plants = traits["plants"] * fading_mean(gpp, 15)
+    soil = traits["q10"] ** ((fading_mean(tair, 5) - 15) / 10) * (0.3 + 0.7 * wai / (wai + 0.25))
     return {"gpp": gpp.astype(np.float32), "plants": plants.astype(np.float32), "soil": soil.astype(np.float32)}

@@ -30,7 +30,7 @@ def autoregressive(steps: int, count: int, memory: float, rng: np.random.Generat
     return lfilter([1.0], [1.0, -a], noise, axis=0).astype(np.float32)
 
 
-def running_mean(values: np.ndarray, memory: float) -> np.ndarray:
+def fading_mean(values: np.ndarray, memory: float) -> np.ndarray:
     """Exponentially weighted past mean along the first axis; it starts at the mean of the first year."""
     from scipy.signal import lfilter
 

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from xflux import towers as tower_room
-from xflux.align import by_month as months_of
+from xflux.align import by_month
 from xflux.synthetic.biosphere import TYPES
 from xflux.synthetic.climate import Land
 from xflux.synthetic.fields import autoregressive, smooth_fields
@@ -22,7 +22,7 @@ NETWORK = ((49, 10, 9, 0.34), (42, -90, 13, 0.26), (50, -105, 14, 0.10), (36, 12
 SCATTERED = 0.16
 
 
-def by_month(values: np.ndarray, days: np.ndarray) -> tuple[np.ndarray, xr.DataArray]:
+def monthly_means(values: np.ndarray, days: np.ndarray) -> tuple[np.ndarray, xr.DataArray]:
     """Daily (time, cell) → means of the months, and their time axis."""
     month = days.astype("datetime64[M]")
     first = np.flatnonzero(np.r_[True, month[1:] != month[:-1]])
@@ -34,7 +34,7 @@ def by_month(values: np.ndarray, days: np.ndarray) -> tuple[np.ndarray, xr.DataA
 
 def monthly(grid: xr.Dataset) -> xr.Dataset:
     """Drivers as monthly climatologies: means over the months of all years."""
-    return xr.Dataset({name: months_of(da) for name, da in grid.data_vars.items()}, attrs=grid.attrs).compute()
+    return xr.Dataset({name: by_month(da) for name, da in grid.data_vars.items()}, attrs=grid.attrs).compute()
 
 
 def place(land: Land, uneven: float, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -100,8 +100,8 @@ def fires(wai: np.ndarray, gpp: np.ndarray, shares: np.ndarray, land: Land, tota
 def inversions(world: World, settings: "Settings", rng: np.random.Generator) -> xr.Dataset:
     """Truth and fires by month, and errors: by region and season, correlated between inversions, small in sum."""
     land, size = world.land, settings.inversion_error
-    truth, time = by_month(world.ter - world.gpp, world.days)
-    wai, _ = by_month(world.packed["WAI2"].transpose("time", "cell").values, world.days)
+    truth, time = monthly_means(world.ter - world.gpp, world.days)
+    wai, _ = monthly_means(world.packed["WAI2"].transpose("time", "cell").values, world.days)
     truth = truth + fires(wai, world.gpp.mean(0), world.shares, land, settings.fire)
     area = land.region_area.sum(1)  # m2 by region
     share = land.region_area / land.region_area.sum(0)  # of each cell's land
@@ -159,13 +159,13 @@ def bottom_up(world: World, towers: xr.Dataset, drivers: xr.Dataset, seed: int, 
     for name in names:
         da = world.packed[name]
         if "time" in da.dims:
-            columns.append(by_month(da.transpose("time", "cell").values, days)[0])
+            columns.append(monthly_means(da.transpose("time", "cell").values, days)[0])
         elif "dayofyear" in da.dims:
             year = (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(int).clip(max=364)
-            columns.append(by_month(da.transpose("dayofyear", "cell").values[year], days)[0])
+            columns.append(monthly_means(da.transpose("dayofyear", "cell").values[year], days)[0])
         else:
             columns.append(np.broadcast_to(da.values, columns[0].shape))
-    _, time = by_month(world.gpp[:, :1], days)
+    _, time = monthly_means(world.gpp[:, :1], days)
     table = np.stack([c.ravel() for c in columns], axis=1)
     nee = model.predict(table).reshape(columns[0].shape).astype(np.float32)
     attrs = {**attrs, "long_name": "net ecosystem exchange, upscaled from towers"}

@@ -302,14 +302,14 @@ class Earth:
     @cached_property
     def nee_monthly(self) -> xr.DataArray:
         """True NEE by month (time, lat, lon), gC m-2 d-1."""
-        monthly, time = observe.by_month(self.world.ter - self.world.gpp, self.world.days)
+        monthly, time = observe.monthly_means(self.world.ter - self.world.gpp, self.world.days)
         attrs = dict(self.nee.attrs)
         return self.world.map(monthly, "time", time, **attrs).rename("nee").compute()
 
     @cached_property
     def fire(self) -> xr.DataArray:
         """Fire emissions (time, lat, lon), gC m-2 d-1, monthly."""
-        wai, time = observe.by_month(self.world.packed["WAI2"].transpose("time", "cell").values, self.world.days)
+        wai, time = observe.monthly_means(self.world.packed["WAI2"].transpose("time", "cell").values, self.world.days)
         burnt = observe.fires(wai, self.world.gpp.mean(0), self.world.shares, self.world.land, self.settings.fire)
         attrs = {"units": "gC m-2 d-1", "long_name": "fire emissions", "area_basis": "land"}
         return self.world.map(burnt, "time", time, **attrs).rename("fire").compute()

@@ -15,7 +15,7 @@ from xflux.reading import blamed_on
 from xflux.regions.names import NAMES, land_regions
 from xflux.values import warn
 
-STEPS = 31
+STEPS_AT_ONCE = 31
 """Steps that are read at once, of files one after another."""
 _DATE = re.compile(r"[-_.]?(?<!\d)(?:1[6-9]|20|21)\d\d(?:[-_.]?\d\d){0,2}(?!\d)")
 _SHAPES = (".geojson", ".json", ".gpkg", ".shp")
@@ -118,8 +118,8 @@ def _one_after_another(parts: dict[str, xr.Dataset]) -> xr.Dataset:
     ordered = sorted(parts.values(), key=lambda ds: ds["time"].values[0])
     try:
         return xr.concat(
-            [ds.chunk(time=STEPS) for ds in ordered], "time", data_vars="minimal", coords="minimal", compat="override",
-            join="exact", combine_attrs="drop_conflicts",
+            [ds.chunk(time=STEPS_AT_ONCE) for ds in ordered], "time", data_vars="minimal", coords="minimal",
+            compat="override", join="exact", combine_attrs="drop_conflicts",
         )  # fmt: skip
     except ValueError as error:
         raise ValueError(f"{' and '.join(paths)} are on different grids or calendars: {error}") from error

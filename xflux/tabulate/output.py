@@ -144,7 +144,7 @@ def aligned(heads: list[str], rows: list[list[str]], left: int = 1) -> "Table":
     return table
 
 
-def markdown(budget: Budget) -> str:
+def in_markdown(budget: Budget) -> str:
     """All periods as Markdown tables under their captions."""
     parts = [f"<!-- {KIND} -->"]
     for period in budget.table["period"].values.tolist():
@@ -222,7 +222,7 @@ def write(budget: Budget, path: str | Path) -> Path:
         if path.suffix.lower() == ".csv":
             frame(budget).to_csv(part, index=False)
         elif path.suffix.lower() == ".md":
-            part.write_text(markdown(budget), encoding="utf-8")
+            part.write_text(in_markdown(budget), encoding="utf-8")
         else:
             units = budget.table.attrs["units"]
             by_year = budget.yearly["flux"].drop_attrs().assign_attrs(units=units)

@@ -8,7 +8,7 @@ import xarray as xr
 
 from xflux.temporal.bounds import as_bounds, bounds_name, raw_bounds
 from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_YEAR, Calendar
-from xflux.temporal.dates import decode, plain, written
+from xflux.temporal.dates import decode, from_plain, written
 from xflux.temporal.riding import EDGES, RIDING, STAMP, ridden_edges, ridden_months
 from xflux.temporal.stamps import inferred_steps
 from xflux.temporal.steps import Steps, carried, known_steps, steps_between
@@ -119,7 +119,7 @@ def _is_time(obj: xr.DataArray | xr.Dataset, name: Hashable) -> bool:
     if name not in obj.dims or coord.dtype.kind == "b":
         return False
     by_cf = name in _cf_times(obj)
-    return (by_cf or bool(_NAMES.fullmatch(str(name)))) and plain(np.asarray(coord.values)) is not None
+    return (by_cf or bool(_NAMES.fullmatch(str(name)))) and from_plain(np.asarray(coord.values)) is not None
 
 
 def _cf_times(obj: xr.DataArray | xr.Dataset) -> set[Hashable]:
@@ -136,7 +136,7 @@ def _dated(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
         return obj
     units = time.attrs.get("units")
     dates = decode(time.values, units, time.attrs.get("calendar")) if units and _UNITS.match(str(units)) else None
-    dates = plain(np.asarray(time.values)) if dates is None else dates
+    dates = from_plain(np.asarray(time.values)) if dates is None else dates
     if dates is None:
         return obj
     name = bounds_name(obj) if isinstance(obj, xr.Dataset) else None

@@ -11,7 +11,7 @@ from xflux.contents import without_units
 from xflux.temporal.axis import standardise, with_steps
 from xflux.temporal.bounds import carried_steps, time_bounds
 from xflux.temporal.calendar import MEAN_YEAR
-from xflux.temporal.riding import MONTHS, STAMP, of_several_calendars
+from xflux.temporal.riding import STAMP, STEP_MONTHS, of_several_calendars
 from xflux.temporal.steps import Given, Steps, carried, needed_steps, of_years, steps_of
 from xflux.units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_variables, left_out, parse
 from xflux.values import RANGES, checked, warn
@@ -334,7 +334,7 @@ def with_bounds(ds: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
     """
     if "region" in ds.dims or "time" not in ds.dims or ds.sizes["time"] == 0:
         return ds
-    if MONTHS not in ds.coords and carried_steps(source) is None:
+    if STEP_MONTHS not in ds.coords and carried_steps(source) is None:
         return ds
     ds = ds.assign_coords(time_bnds=time_bounds(ds).drop_attrs())
     ds["time"].attrs |= {"bounds": "time_bnds", "stamp": STAMP}

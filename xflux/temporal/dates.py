@@ -121,7 +121,7 @@ def _absolute(values: np.ndarray, unit: str, calendar: str) -> np.ndarray:
     return as_dates(dates).reshape(values.shape)
 
 
-def plain(values: np.ndarray) -> np.ndarray | None:
+def from_plain(values: np.ndarray) -> np.ndarray | None:
     """Dates of text, of years (2001), months (200101) or days (20010131) without units; None where they are none."""
     if values.dtype.kind in "UTO" and values.size and all(isinstance(v, str) for v in values.flat):
         try:

@@ -9,7 +9,7 @@ from xflux.temporal.dates import as_dates
 EDGES = ("step_start", "step_stop")
 """Coordinates over time that carry the steps of a DataArray, which cannot have bounds, where its stamps do not tell."""
 
-MONTHS = "step_months"
+STEP_MONTHS = "step_months"
 """Coordinate over time: how many whole months each step lasts that begins at its stamp, the start of a month.
 
 An integer, so that it is no longer one where xarray averages, interpolates or fills it; resampling drops it. Integrals
@@ -24,7 +24,7 @@ _HUNDRED = 100
 MOST_MONTHS = 24
 """The longest steps that are counted in months: :class:`Calendar` has the months of two more years."""
 
-RIDING = (*EDGES, MONTHS)
+RIDING = (*EDGES, STEP_MONTHS)
 
 STAMP = "start of the step"
 """``time.attrs["stamp"]`` of what xflux returns, whose steps begin at their stamps."""
@@ -40,9 +40,9 @@ def ridden_edges(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
 
 def ridden_months(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray, Calendar] | None:
     """Start and stop in microseconds of whole months that ride along; None where there are none, or stale ones."""
-    if MONTHS not in obj.coords or obj[MONTHS].dims != ("time",) or obj[MONTHS].dtype.kind not in "iu":
+    if STEP_MONTHS not in obj.coords or obj[STEP_MONTHS].dims != ("time",) or obj[STEP_MONTHS].dtype.kind not in "iu":
         return None
-    which, months = np.divmod(obj[MONTHS].values, _HUNDRED)
+    which, months = np.divmod(obj[STEP_MONTHS].values, _HUNDRED)
     if not months.size or months.min() < 1 or months.max() > MOST_MONTHS:
         return None
     if np.ptp(which) or not 0 <= which[0] < len(CALENDARS):  # joined along time: dates alone count
@@ -60,7 +60,7 @@ def ridden_months(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarra
 
 
 def counted(months: np.ndarray, calendar: Calendar) -> np.ndarray:
-    """Numbers of months as ``MONTHS`` has them."""
+    """Numbers of months as ``STEP_MONTHS`` has them."""
     return months + _HUNDRED * CALENDARS.index(calendar.family) if calendar.counts_otherwise else months
 
 
@@ -74,12 +74,12 @@ def in_real_dates(da: xr.DataArray) -> xr.DataArray:
     dates = as_dates((first - 1970 * 12).astype("M8[M]").astype("M8[us]"))
     real = Calendar.of(dates, None if in_gregorian_years(calendar.name) else calendar.family)
     months = counted(calendar.month(stop) - first, real)
-    return da.assign_coords(time=("time", dates, da["time"].attrs)).assign_coords({MONTHS: ("time", months)})
+    return da.assign_coords(time=("time", dates, da["time"].attrs)).assign_coords({STEP_MONTHS: ("time", months)})
 
 
 def of_several_calendars(da: xr.DataArray) -> bool:
     """Whether series that count their months differently were joined."""
-    return MONTHS in da.coords and da[MONTHS].ndim > 1 and bool((da[MONTHS] > _HUNDRED).any())
+    return STEP_MONTHS in da.coords and da[STEP_MONTHS].ndim > 1 and bool((da[STEP_MONTHS] > _HUNDRED).any())
 
 
 def on_real_dates(a: xr.DataArray, b: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
@@ -92,4 +92,4 @@ def on_real_dates(a: xr.DataArray, b: xr.DataArray) -> tuple[xr.DataArray, xr.Da
 
 def is_own(obj: xr.DataArray | xr.Dataset) -> bool:
     """Whether an axis is one that xflux made, whose whole months ride along: its bounds repeat these."""
-    return MONTHS in obj.coords and obj["time"].attrs.get("stamp") == STAMP
+    return STEP_MONTHS in obj.coords and obj["time"].attrs.get("stamp") == STAMP

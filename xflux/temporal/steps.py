@@ -7,7 +7,7 @@ import xarray as xr
 
 from xflux.temporal.bounds import carried_steps, given_steps
 from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_SHARE, LEAP_YEAR, MEAN_YEAR, MONTH_DAYS, Calendar
-from xflux.temporal.riding import EDGES, MONTHS, MOST_MONTHS, RIDING, counted
+from xflux.temporal.riding import EDGES, MOST_MONTHS, RIDING, STEP_MONTHS, counted
 from xflux.temporal.stamps import inferred_steps
 
 _UNITS = {"month": 1, "year": 12}
@@ -192,7 +192,7 @@ def carried(da: xr.DataArray, steps: Steps | None, restamp: bool = False) -> xr.
         beside = {c: da[c].variable for c in da.coords if "time" in da[c].dims and c != "time"}
         da = da.drop_vars([*beside, "time"]).assign_coords(time=("time", dates[0])).assign_coords(beside)
     if (months := steps.whole_months()) is not None and np.array_equal(dates[0], da["time"].values):
-        return da.assign_coords({MONTHS: ("time", counted(months, steps.calendar))})
+        return da.assign_coords({STEP_MONTHS: ("time", counted(months, steps.calendar))})
     try:
         start, stop, _ = inferred_steps(da["time"])
     except ValueError:

@@ -11,7 +11,7 @@ _ZONE = re.compile(r"(?<=\d)\s*(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$")
 _WRITE = "write them as 2005-01-31, or as numbers 20050131 (days) or 200501 (months)"
 
 
-def dates(column: pd.Series, where: str, dayfirst: bool | None = None) -> pd.Series:
+def read_dates(column: pd.Series, where: str, dayfirst: bool | None = None) -> pd.Series:
     """Dates and times of a column; those of a zone as they read.
 
     Read are dates, text like ``2005-01-31`` and ``2005-01-31T00:30``, numbers like 20050131, 200501 and 200501310030,

@@ -15,13 +15,13 @@ from pathlib import Path
 import pandas as pd
 
 from xflux.towers.averages import to_days
-from xflux.towers.dates import dates
+from xflux.towers.dates import read_dates
 from xflux.towers.sites import column_named
-from xflux.towers.text import layout, load
-from xflux.towers.values import CARBON, check_direction, daily_rate, numbers
+from xflux.towers.text import layout, table_of
+from xflux.towers.values import CARBON, as_numbers, check_direction, daily_rate
 
 SITE = re.compile(r"(?:^|[_\-.])([A-Z]{2}-[A-Za-z0-9]{3})(?=[_.\-]|$)")
-STEP = re.compile(r"_(HH|HR|DD|WW|MM|YY)(?=[_.])")
+_STEP = re.compile(r"_(HH|HR|DD|WW|MM|YY)(?=[_.])")
 AUXILIARY = re.compile(r"_(AUXMETEO|AUXNEE|ERAI|ERA5|BIF|BIFVARINFO|BADM|SITEINFO|VARINFO|INFO)(?=[_.])")
 UNCERTAINTIES = ("RANDUNC", "JOINTUNC")
 PERCENTILES = ("05", "16", "25", "50", "75", "84", "95")
@@ -59,11 +59,11 @@ def read(
     wanted = _columns(name, header, targets, tuple(variables or ()))
     stamps = [c for c in header if c.startswith("TIMESTAMP")]
     usecols = stamps + [c for c in dict.fromkeys(wanted.values()) if c not in stamps]
-    table = source[usecols] if form is None else load(source, usecols, as_text=tuple(stamps))
+    table = source[usecols] if form is None else table_of(source, usecols, as_text=tuple(stamps))
     time, step = _times(name, table, dayfirst)
     for target, column in targets.items():
         check_direction(target, column, name)
-    frame = pd.DataFrame({ours: numbers(table[theirs], name, ours in targets) for ours, theirs in wanted.items()})
+    frame = pd.DataFrame({ours: as_numbers(table[theirs], name, ours in targets) for ours, theirs in wanted.items()})
     given = {k: u for k, c in wanted.items() if (u := units.get(c, units.get(k)))}
     known = column_table()["variables"]
     long_names = wanted | {k: v["long_name"] for k, v in known.items()}
@@ -188,7 +188,7 @@ def _flags(column: str) -> tuple[str, ...]:
 def _times(name: str, table: pd.DataFrame, dayfirst: bool | None) -> tuple[pd.Series, str]:
     """Start of every step, and the step's name: HH, HR, DD or MM."""
     file = os.path.basename(name)
-    given = {c: dates(table[c], f"{file}, column {c}", dayfirst) for c in table if c.startswith("TIMESTAMP")}
+    given = {c: read_dates(table[c], f"{file}, column {c}", dayfirst) for c in table if c.startswith("TIMESTAMP")}
     first = next(c for c in ("TIMESTAMP_START", "TIMESTAMP", "TIMESTAMP_END") if c in given)
     time = given[first]
     if {"TIMESTAMP_START", "TIMESTAMP_END"} <= set(given):
@@ -198,7 +198,7 @@ def _times(name: str, table: pd.DataFrame, dayfirst: bool | None) -> tuple[pd.Se
     within = {pd.Timedelta("30min"): "HH", pd.Timedelta("1h"): "HR"}.get(step)
     if within:
         return (time - step if first == "TIMESTAMP_END" else time), within
-    found = STEP.search(file)
+    found = _STEP.search(file)
     named = found.group(1) if found else None
     if first == "TIMESTAMP" and (time == time.dt.normalize()).all() and named not in ("WW", "YY"):
         written = table[first].astype(str).str.fullmatch(r"\d{6}(\.0)?|\d{4}-\d{2}").all()

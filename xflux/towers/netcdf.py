@@ -18,8 +18,8 @@ from xflux.towers import plain
 from xflux.towers.averages import to_days
 from xflux.towers.colocation import converted
 from xflux.towers.fluxnet import SITE, column_table
-from xflux.towers.sites import NAMES
-from xflux.towers.values import CARBON, check_direction, daily_rate, numbers
+from xflux.towers.sites import SITE_COLUMNS
+from xflux.towers.values import CARBON, as_numbers, check_direction, daily_rate
 from xflux.values import decoded
 
 SUFFIXES = (".nc", ".nc4", ".cdf", ".netcdf")
@@ -102,7 +102,7 @@ def _sites(ds: xr.Dataset, step_dim: str) -> list[xr.Dataset]:
 
 def _one_site(ds: xr.Dataset, source: Path, wanted: Mapping, units: Mapping, step_dim: str, targets: Mapping):
     known = {k: decoded(ds[c]).to_series() for k, c in wanted.items() if ds[c].dims == (step_dim,)}
-    frame = pd.DataFrame({k: numbers(x, source.name, k in targets).to_numpy(float) for k, x in known.items()})
+    frame = pd.DataFrame({k: as_numbers(x, source.name, k in targets).to_numpy(float) for k, x in known.items()})
     given = {k: units.get(c, units.get(k, ds[c].attrs.get("units"))) for k, c in wanted.items() if k in frame}
     time, per_day = _steps(ds, source)
     if per_day > 1:
@@ -177,7 +177,7 @@ def _site(ds: xr.Dataset, source: Path) -> str:
 
 
 def _number(ds: xr.Dataset, what: str) -> float:
-    found = next((n for n in ds.variables if str(n).lower() in NAMES[what] and ds[n].size == 1), None)
+    found = next((n for n in ds.variables if str(n).lower() in SITE_COLUMNS[what] and ds[n].size == 1), None)
     return float(ds[found].values.item()) if found is not None else np.nan
 
 

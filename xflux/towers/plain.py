@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xflux.towers.dates import dates
+from xflux.towers.dates import read_dates
 from xflux.towers.fluxnet import PERCENTILES, UNCERTAINTIES, column_table
 from xflux.towers.sites import column_named
-from xflux.towers.text import load
-from xflux.towers.values import MISSING, check_direction, daily_rate, numbers
+from xflux.towers.text import table_of
+from xflux.towers.values import LOWEST, as_numbers, check_direction, daily_rate
 from xflux.values import warn
 
 _TIMES = ("time", "date", "datetime", "timestamp")
@@ -57,10 +57,10 @@ def read(
         if (u := units.get(c) or units.get(rename.get(c)) or _known_units(str(c))) is not None
     }
     table = table.dropna(subset=[site, time], how="all")  # spreadsheets save empty rows
-    when = dates(table[time], f"{os.path.basename(name)}, column {time}", dayfirst)
+    when = read_dates(table[time], f"{os.path.basename(name)}, column {time}", dayfirst)
     table = _tidy(table.rename(columns=rename).assign(site=table[site].astype(str).str.strip(), time=when))
     for own in {"lat", "lon", *(f"{target}_qc" for target in targets)} & set(table.columns):
-        table[own] = numbers(table[own], name)
+        table[own] = as_numbers(table[own], name)
     step = _time_step(table, name)
     for target, column in targets.items():
         check_direction(target, column, name)
@@ -68,7 +68,7 @@ def read(
         for own in (target, *spread[target].values()):  # an uncertainty has the units of what it belongs to
             months = table["time"] if step == "month" else None
             scale, out_units[own] = daily_rate(out_units.get(own, unit), column, months=months)
-            table[own] = numbers(table[own], name, flux=own == target) * scale
+            table[own] = as_numbers(table[own], name, flux=own == target) * scale
     table.attrs = {"source": name, "targets": list(targets), "units": out_units, "long_names": {}}
     table.attrs |= {"time_step": step, "header": header}
     return table
@@ -87,7 +87,7 @@ def _load(path: Path) -> pd.DataFrame:
     if suffix == ".parquet":
         return pd.read_parquet(path)
     if suffix in (".csv", ".txt", ".tsv", ".dat", ".gz", ".zip"):
-        return load(path)
+        return table_of(path)
     raise ValueError(f"{path.name}: a tower table is CSV, parquet or netCDF, got {suffix!r}")
 
 
@@ -98,7 +98,7 @@ def _tidy(table: pd.DataFrame) -> pd.DataFrame:
         if pd.api.types.is_bool_dtype(values):
             continue
         if pd.api.types.is_numeric_dtype(values):
-            table[column] = values.where(values > MISSING) if (values <= MISSING).any() else values
+            table[column] = values.where(values > LOWEST) if (values <= LOWEST).any() else values
         elif not pd.api.types.is_datetime64_any_dtype(values):
             table[column] = values.astype(object).where(values.notna(), "")
     return table

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from xflux.reading import blamed_on, matching
-from xflux.towers.text import load
+from xflux.towers.text import table_of
 
-NAMES = {
+SITE_COLUMNS = {
     "site": ("site", "site_id", "siteid", "fluxnetid", "fluxnet_id", "site_code", "sitecode"),
     "lat": ("lat", "latitude", "location_lat", "site_lat", "tower_lat"),
     "lon": ("lon", "long", "longitude", "location_long", "location_lon", "site_long", "tower_lon"),
@@ -22,7 +22,7 @@ def column_named(columns, what: str) -> str | None:
     """The column that holds ``site``, ``lat``, ``lon`` or ``igbp``, whatever its spelling; None where there is none."""
     # AmeriFlux writes "Latitude (degrees)" and "Vegetation Abbreviation (IGBP)"
     lower = {str(c).split("(")[0].strip().lower().replace(" ", "_"): c for c in reversed(list(columns))}
-    return next((lower[n] for n in NAMES[what] if n in lower), None)
+    return next((lower[n] for n in SITE_COLUMNS[what] if n in lower), None)
 
 
 def site_list(sites, codes: Collection[str] = ()) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def site_list(sites, codes: Collection[str] = ()) -> pd.DataFrame:
 
 def _read(path: Path) -> pd.DataFrame:
     readers = {".parquet": pd.read_parquet, ".xlsx": pd.read_excel, ".xls": pd.read_excel}
-    return readers.get(path.suffix.lower(), load)(path)
+    return readers.get(path.suffix.lower(), table_of)(path)
 
 
 def _from_badm(table: pd.DataFrame) -> pd.DataFrame:
@@ -70,7 +70,7 @@ def _from_badm(table: pd.DataFrame) -> pd.DataFrame:
 def _from_list(table: pd.DataFrame, codes: Collection[str]) -> pd.DataFrame:
     if table.index.name is not None:
         table = table.reset_index()
-    found = {what: column_named(table.columns, what) for what in NAMES} | {"site": _codes_column(table, codes)}
+    found = {what: column_named(table.columns, what) for what in SITE_COLUMNS} | {"site": _codes_column(table, codes)}
     missing = [what for what in ("site", "lat", "lon") if found[what] is None]
     if missing:
         raise KeyError(

@@ -41,7 +41,7 @@ def layout(path: Path) -> Layout:
     return Layout(tuple(comments), columns, separator, decimal, encoding)
 
 
-def load(path: Path, usecols: list[str] | Callable | None = None, as_text: tuple[str, ...] = ()) -> pd.DataFrame:
+def table_of(path: Path, usecols: list[str] | Callable | None = None, as_text: tuple[str, ...] = ()) -> pd.DataFrame:
     """The table (its columns ``usecols``, those of ``as_text`` as they are written), without a saved index."""
     form = layout(path)
     wanted = usecols or (lambda name: not str(name).startswith("Unnamed: "))

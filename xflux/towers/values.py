@@ -13,18 +13,18 @@ from xflux.units import UnitsError, factor, parse
 from xflux.values import found_fill
 
 # -9999 everywhere, -6999 in older files of AmeriFlux and of La Thuile
-MISSING = -6990
+LOWEST = -6990
 CARBON = re.compile(r"(NEE|GPP|RECO|TER|FC|NBE|NEP)(_|$)", re.IGNORECASE)
 _MONTHLY = re.compile(r"\s*(/\s*month|month\^?-1|mon\^?-1)\s*$")
 
 
-def numbers(column: pd.Series, name: str, flux: bool = False) -> pd.Series:
+def as_numbers(column: pd.Series, name: str, flux: bool = False) -> pd.Series:
     """The column as numbers, without infinities and what stands for a missing value in every column of the networks."""
     try:
         values = pd.to_numeric(column)
     except (ValueError, TypeError) as problem:
         raise ValueError(f"{os.path.basename(name)}: column {column.name!r} has what is no number: {problem}") from None
-    values = values.where((values > MISSING) & (values < np.inf))
+    values = values.where((values > LOWEST) & (values < np.inf))
     fill = found_fill(values.to_numpy(float)) if flux else None
     if fill is not None:
         raise ValueError(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 KIND = "xflux checkpoint"
 VERSION = 2  # of what is kept and of what tells runs apart; another version is another run
-BLOCK = 2**24  # bytes that are hashed at once
+BYTES_AT_ONCE = 2**24  # bytes that are hashed at once
 
 
 class Checkpoint:
@@ -122,7 +122,7 @@ def _feed_array(found, array: np.ndarray) -> None:
     found.update(f"array {array.dtype.kind} {array.shape} ".encode())
     array = np.atleast_1d(array.astype(str) if array.dtype.kind in "OmMUT" else array)
     found.update(array.dtype.str.encode())
-    rows = max(1, BLOCK // max(1, array[:1].nbytes))
+    rows = max(1, BYTES_AT_ONCE // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):
         found.update(np.ascontiguousarray(array[start : start + rows]).view(np.uint8))
 

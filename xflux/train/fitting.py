@@ -18,7 +18,7 @@ from xflux.train.checkpoint import Checkpoint
 from xflux.train.config import TrainConfig
 from xflux.train.constraints import LinearConstraint, RegionalConstraint
 from xflux.train.data import Setting, TowerRows, tower_rows, trained_units
-from xflux.train.fused import one_thread_after_fork, threads_for_kernels
+from xflux.train.fused import threads_for_kernels, torch_after_fork
 from xflux.train.linear import LinearTerm
 from xflux.train.model import GPU_BLOCK, FluxModel
 from xflux.train.network import Network, generator
@@ -29,7 +29,7 @@ from xflux.values import warn
 log = logging.getLogger("xflux.train")
 
 
-@one_thread_after_fork()
+@torch_after_fork()
 def fit(
     towers: xr.Dataset,
     drivers: Sequence[str],

@@ -10,7 +10,7 @@ from xflux.train.network import Network, blocks
 from xflux.train.objective import monthly_mean
 from xflux.train.pixels import Pixels
 
-BLOCK = 2_000_000  # rows of all members together that are worked on at once
+MEMBER_ROWS = 2_000_000  # rows of all members together that are worked on at once
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Integral:
         return whole
 
     def _blocks(self, at: torch.Tensor, steps: SlotSteps):
-        return blocks(at.shape[1], max(1, BLOCK // (self.members * steps.slot.shape[1])))
+        return blocks(at.shape[1], max(1, MEMBER_ROWS // (self.members * steps.slot.shape[1])))
 
     def _stored(self, field: Field, at: torch.Tensor, steps: SlotSteps) -> torch.Tensor:
         member = torch.arange(self.members, device=at.device)[:, None]

@@ -14,11 +14,11 @@ from xflux.contents import contents
 from xflux.display import described, named_units
 from xflux.reading import blamed_on
 from xflux.train import files
-from xflux.train.fused import one_thread_after_fork, relu_network
+from xflux.train.fused import relu_network, torch_after_fork
 from xflux.train.network import ACTIVATIONS, blocks
 
 KIND = "xflux model"
-BLOCK = 1024  # rows at once, so that the activations stay in cache
+ROWS_AT_ONCE = 1024  # rows at once, so that the activations stay in cache
 GPU_BLOCK = 262_144
 _AS_THEY_ARE = ("driver_units", "target_units", "activation", "folds", "config", "attrs")  # in a model file
 
@@ -228,14 +228,14 @@ class FluxModel:
             out = self._predict_blocks(layers, torch.from_numpy(x))
         return out[0] if len(self.target_names) == 1 else out
 
-    @one_thread_after_fork()
+    @torch_after_fork()
     def _predict_blocks(self, layers: list, x: torch.Tensor) -> np.ndarray:
         """Any activation and float64: block by block, so that the activations stay in cache."""
         out = np.empty((len(self.target_names), len(layers[0][0]), len(x)), self.weights["weight0"].dtype)
         act = ACTIVATIONS[self.activation]
         layers = [(weight.to(self.device), bias.to(self.device)) for weight, bias in layers]
         with torch.no_grad():
-            for part in blocks(len(x), BLOCK if self.device == "cpu" else GPU_BLOCK):
+            for part in blocks(len(x), ROWS_AT_ONCE if self.device == "cpu" else GPU_BLOCK):
                 h = x[part].to(self.device).expand(len(layers[0][0]), -1, -1)
                 for weight, bias in layers[:-1]:
                     h = act(torch.baddbmm(bias, h, weight))

@@ -8,14 +8,14 @@ import xarray as xr
 
 from xflux.train.constraints import RegionalConstraint
 from xflux.train.data import Scaling, Setting
-from xflux.train.fused import one_thread_after_fork
+from xflux.train.fused import torch_after_fork
 from xflux.train.model import FluxModel
 from xflux.train.network import Network
 from xflux.train.regional import RegionalTerm
 from xflux.units import usual_rate
 
 
-@one_thread_after_fork()
+@torch_after_fork()
 def regional_integrals(model: FluxModel, constraint: RegionalConstraint, draws: int = 0, seed: int = 0) -> xr.Dataset:
     """Regional integrals of a model's flux as a constraint sees them.
 

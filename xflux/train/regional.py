@@ -26,7 +26,7 @@ from xflux.train.pixels import (
     whole_of_bridge,
 )
 from xflux.train.refit import bridge_of, bridge_state, check_months, fitted_anew, path_field
-from xflux.train.target import MONTHS, RegionalTarget, read_target
+from xflux.train.target import MONTHS, RegionalTarget, standard_target
 from xflux.units import factor, usual_rate
 from xflux.values import warn
 
@@ -43,7 +43,7 @@ class RegionalTerm:
         self.constraint, self.config, self.scaling = constraint, config, scaling
         self.members, self.number = members, number
         self.device = config.torch_device
-        target = read_target(constraint.target)
+        target = standard_target(constraint.target)
         text = config.units.get(config.targets[config.flux_number(constraint.flux)])
         self.rate = factor(text, usual_rate(constraint.target.attrs)) if text else 1.0
         make = bridge_pixels if constraint.kind == "bridge" else regional_pixels

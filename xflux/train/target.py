@@ -54,7 +54,7 @@ class RegionalTarget:
         return found[counts >= per_year]
 
 
-def read_target(target: xr.DataArray) -> RegionalTarget:
+def standard_target(target: xr.DataArray) -> RegionalTarget:
     """The target in PgC (PgH2O, ZJ) per month, with its steps' years and months.
 
     "X month-1" is the month's amount; "X yr-1" on months is a rate, and on annual steps the year's amount, which
