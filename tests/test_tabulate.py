@@ -17,11 +17,22 @@ def test_a_flux_without_units_is_what_is_said_to_be_missing(folder):
     ds = made().to_dataset().assign(orography=made()[0].drop_attrs(), nbe_sd=made().drop_attrs())
     del ds["nbe"].attrs["units"]
     ds.to_netcdf("mine.nc")
-    with pytest.raises(ValueError, match=r"'nbe' has no units: if it is the flux, say them, as ds\['nbe'\]"):
+    with pytest.raises(ValueError, match=r"'nbe' has no units: if it is the flux, say them, ds\['nbe'\]"):
         budget("mine.nc")
     for call in (lambda: ds.flux.aggregate_regions("reccap2"), ds.flux.annual, ds.flux.trend):
         with pytest.raises(ValueError, match="'nbe' has no units"):
             call()
+    ds["nbe"].attrs["units"] = "kg m-2 s-1"
+    with pytest.raises(ValueError, match="'nbe': cannot read the units 'kg m-2 s-1': a bare mass is ambiguous"):
+        ds.flux.aggregate_regions("reccap2")
+
+
+def test_months_since_a_date_which_xarray_cannot_decode(folder):
+    time = ("time", np.arange(24.0), {"units": "months since 2001-01-01", "calendar": "standard"})
+    made(steps=24).assign_coords(time=time).to_netcdf("mine.nc")
+    assert budget("mine.nc", "latitude-bands").table["mean"].sel(region="GLOBAL").item() == pytest.approx(
+        total(made(steps=24)).mean(), rel=1e-9
+    )
 
 
 @pytest.fixture

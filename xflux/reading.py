@@ -55,6 +55,23 @@ def netcdf(path: str | os.PathLike, what: str, **options) -> Iterator[xr.Dataset
         yield opened
 
 
+def open_lazily(path: str | os.PathLike) -> xr.Dataset:
+    """A netCDF file or a Zarr store, here or remote, lazy; times that xarray cannot decode ("months since") as numbers.
+
+    Raises
+    ------
+    ValueError
+        It is neither.
+    """
+    remote = "://" in str(path)
+    options = {"engine": "zarr", "consolidated": None if remote else False} if remote or Path(path).is_dir() else {}
+    with blamed_on(path, "netCDF or Zarr"):
+        try:
+            return xr.open_dataset(path, chunks=None, **options)
+        except ValueError:
+            return xr.open_dataset(path, chunks=None, decode_times=False, **options)
+
+
 def matching(pattern: str | os.PathLike) -> list[Path]:
     """The file of a path, or all files of a glob pattern (``**`` for folders) in the order of names; [] for none."""
     path = Path(os.path.expanduser(pattern))

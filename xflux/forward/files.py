@@ -9,7 +9,7 @@ import xarray as xr
 
 from xflux import stores
 from xflux.files import require_place, whole
-from xflux.reading import blamed_on
+from xflux.reading import open_lazily
 
 NETCDF = "xflux fluxes"
 _KEPT = ("units", "calendar", "dtype", "_FillValue")
@@ -22,24 +22,21 @@ def open_drivers(paths: list[str], names: Sequence[str] = ()) -> xr.Dataset:
     Files with the same drivers of different times (a file a year) are one after another. Otherwise each driver in
     ``names`` must be in one file only; of other variables (bounds, land masks) the first is taken.
     """
-    opened = {}
+    parts = {}
     for path in map(os.path.expanduser, paths):
         if "://" not in path and not Path(path).exists():
             raise FileNotFoundError(f"predict: there is no file {path}")
-        remote = "://" in path
-        zarr = {"engine": "zarr", "consolidated": None if remote else False} if remote or Path(path).is_dir() else {}
-        with blamed_on(path, "netCDF or Zarr"):
-            opened[path] = xr.open_dataset(path, chunks=None, **zarr)
-    opened = _one_after_another(opened, names)
+        parts[path] = open_lazily(path)
+    parts = _one_after_another(parts, names)
     for name in names:
-        having = [path for path, ds in opened.items() if name in ds.variables]
+        having = [path for path, ds in parts.items() if name in ds.variables]
         if len(having) > 1:
             raise ValueError(
                 f"predict: driver {name!r} is in {' and '.join(having)}; give files that have each driver once, or "
                 "the same drivers at different times"
             )
     try:
-        return xr.merge(opened.values(), join="exact", compat="override", combine_attrs="drop_conflicts")
+        return xr.merge(parts.values(), join="exact", compat="override", combine_attrs="drop_conflicts")
     except ValueError as error:
         raise ValueError(f"predict: the driver files are on different grids or times: {error}") from error
 

@@ -11,7 +11,7 @@ import xarray as xr
 
 from xflux import temporal
 from xflux.catalogue import open_product, products
-from xflux.reading import blamed_on
+from xflux.reading import blamed_on, open_lazily
 from xflux.regions.names import NAMES, land_regions
 from xflux.values import warn
 
@@ -72,16 +72,16 @@ def open_named(files: dict[str, list[str]], product: str | None = None, land_fra
     if product is not None:
         given = {name: paths for name, paths in files.items() if name} or files[""]
         return {product: open_product(product, given, land_fraction=land_fraction)}
-    opened: dict[str, xr.Dataset] = {}
+    found: dict[str, xr.Dataset] = {}
     for name, paths in files.items():
         for label, group in ({name: paths} if name else _alike(paths)).items():
             parts = {path: _opened(path) for path in group}
             if name or not _overlapping(parts):
-                opened[label] = _one_after_another(parts)
+                found[label] = _one_after_another(parts)
             else:
-                opened |= {_stem(path): ds for path, ds in parts.items()}
+                found |= {_stem(path): ds for path, ds in parts.items()}
     _hint(files)
-    return opened
+    return found
 
 
 def _stem(path: str) -> str:
@@ -96,10 +96,11 @@ def _alike(paths: list[str]) -> dict[str, list[str]]:
 
 
 def _opened(path: str) -> xr.Dataset:
-    remote = "://" in path
-    zarr = {"engine": "zarr", "consolidated": None if remote else False} if remote or Path(path).is_dir() else {}
-    with blamed_on(path, "netCDF or Zarr"):
-        return temporal.standardise(xr.open_dataset(path, chunks=None, **zarr))
+    ds = open_lazily(path)
+    try:
+        return temporal.standardise(ds)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _overlapping(parts: dict[str, xr.Dataset]) -> bool:

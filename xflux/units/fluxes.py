@@ -107,8 +107,25 @@ def _is_amount(da: xr.DataArray, substances: tuple[str, ...]) -> bool:
     return units.substance in substances and units.time is None
 
 
+def _unread(ds: xr.Dataset) -> str:
+    """What is wrong with the units of a field that could be the flux; one that is called so goes first."""
+    fields = [n for n, da in ds.data_vars.items() if {"lat", "lon"} <= set(da.dims)]
+    fields = [n for n in fields if not _is_uncertainty(str(n), ds[n].attrs)]
+    called_so = [n for n in fields if _FLUX_NAME.search(str(n)) or _FLUX_WORD.search(str(n))]
+    for name in [*called_so, *(n for n in fields if n not in called_so)]:
+        attrs = ds[name].attrs
+        if "units" not in attrs:
+            return f" {name!r} has no units: if it is the flux, say them, ds[{name!r}].attrs['units'] = 'gC m-2 d-1'."
+        try:
+            parse(attrs["units"], attrs)
+        except UnitsError as error:
+            if name in called_so or "ambiguous" in str(error):
+                return f" {name!r}: {error}"
+    return ""
+
+
 def left_out(ds: xr.Dataset, substances: tuple[str, ...] = CARBON_SUBSTANCES) -> str:
-    """What to say where a Dataset has no flux but fields without units, or amounts without a time; "" without these.
+    """What to say where a Dataset has no flux but fields without units that can be read, or amounts without a time.
 
     Parameters
     ----------
@@ -120,11 +137,8 @@ def left_out(ds: xr.Dataset, substances: tuple[str, ...] = CARBON_SUBSTANCES) ->
     >>> left_out(xr.Dataset({"csoil": ((), 1.0, {"units": "gC m-2"})}))[:41]
     " 'csoil' is an amount without a time, a s"
     """
-    bare = [n for n, da in ds.data_vars.items() if "units" not in da.attrs and {"lat", "lon"} <= set(da.dims)]
-    bare = [n for n in bare if not _is_uncertainty(str(n), ds[n].attrs)]
-    if bare and not flux_variables(ds):
-        name = next((n for n in bare if _FLUX_NAME.search(str(n)) or _FLUX_WORD.search(str(n))), bare[0])
-        return f" {name!r} has no units: if it is the flux, say them, as ds[{name!r}].attrs['units'] = 'gC m-2 d-1'."
+    if not flux_variables(ds) and (said := _unread(ds)):
+        return said
     names = [n for n, da in ds.data_vars.items() if "units" in da.attrs and _is_amount(da, substances)]
     if not names:
         return ""
