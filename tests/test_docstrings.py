@@ -107,14 +107,14 @@ def flaws_of(title: str, lines: list[str]) -> list[str]:
     if title in NAMES:
         return alone + [line for line in flat if not ENTRY.fullmatch(line)]
     if title in ("Raises", "Warns"):
-        return alone + [name for line in flat for name in line.split(", ") if not is_error(name)]
+        return alone + [name for line in flat for name in line.split(", ") if not error(name)]
     return flat if title in ("Returns", "Yields") and len(flat) != 1 else []
 
 
-def is_error(name: str) -> bool:
-    """Whether it is an exception or a warning of Python, or one of the reference."""
+def error(name: str) -> type | None:
+    """The exception or warning of Python or of the reference that has this name."""
     known = [getattr(builtins, name, None), *(one for path, one in REFERENCE.items() if path.split(".")[-1] == name)]
-    return any(isinstance(one, type) and issubclass(one, Exception) for one in known)
+    return next((one for one in known if isinstance(one, type) and issubclass(one, Exception)), None)
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -146,11 +146,24 @@ def raising(function, seen: set) -> list[str]:
     return own + [name for one in called if inspect.isfunction(one) for name in raising(one, seen)]
 
 
-def refusals(thing) -> list[str]:
-    """The same for a function, or for what a class calls when an object is made."""
+def written(thing) -> list:
+    """The function itself, or what a class calls when an object is made."""
     made_by = [vars(thing).get(name) for name in ("__init__", "__post_init__")] if inspect.isclass(thing) else [thing]
-    written = [one for one in made_by if inspect.isfunction(one) and not inspect.getfile(one).startswith("<")]
-    return [name for one in written for name in raising(one, set())]
+    own = [one for one in made_by if inspect.isfunction(one) and one.__module__ != "typing"]
+    return [one for one in own if not inspect.getfile(one).startswith("<")]  # that of a dataclass has no text
+
+
+def refusals(thing) -> list[str]:
+    """Functions that raise on the way of a call."""
+    return [name for one in written(thing) for name in raising(one, set())]
+
+
+def untold(thing) -> list[str]:
+    """Errors that it raises itself, of which neither they nor what they are of stand under Raises."""
+    told = tuple(error(name) for line in parts(thing).get("Raises", []) if line[0] != " " for name in line.split(", "))
+    raised = [node.exc for one in written(thing) for node in nodes(inspect.unwrap(one)) if isinstance(node, ast.Raise)]
+    names = {exc.func.id for exc in raised if isinstance(exc, ast.Call) and isinstance(exc.func, ast.Name)}
+    return [name for name in names if error(name) and not issubclass(error(name), told)]
 
 
 # --- all that is public -----------------------------------------------------------------------------------------------
@@ -173,6 +186,7 @@ def test_help_is_in_the_form_of_numpydoc():
 def test_help_says_what_is_refused():
     silent = {name: refusals(thing) for name, thing in PUBLIC.items() if "Raises" not in parts(thing)}
     assert not {name: found for name, found in silent.items() if found}
+    assert not {name: found for name, thing in PUBLIC.items() if (found := untold(thing))}
 
 
 def test_help_has_an_example_of_its_own_or_in_that_of_the_class():
@@ -229,11 +243,20 @@ def test_parameters_and_refusals_that_are_not_told_are_found():
         Parameters
         ----------
         a, d : numbers
+
+        Raises
+        ------
+        LookupError
+            Never.
         """
+        if a:
+            raise KeyError(a)
+        raise ValueError(b)
 
     from xflux.regions.sets import as_regionmask
 
     assert wrong_parameters(add) == {"b", "c", "d"}
+    assert untold(add) == ["ValueError"]
     assert {"as_regionmask"} < set(refusals(as_regionmask))
 
 

@@ -108,8 +108,8 @@ def check_alike(a: Flux, b: Flux, allow: Iterable[str] | str = (), option: str =
 
     Raises
     ------
-    ContentsError
-        Contents, signs or area bases differ, or one flux contradicts itself.
+    ValueError
+        Contents, signs or area bases differ, or one flux contradicts itself (ContentsError); an unknown area basis.
 
     Examples
     --------

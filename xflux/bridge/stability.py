@@ -72,8 +72,8 @@ def bridge_stability(
     ------
     ValueError
         Fewer than one trial or batch; a file of other data or options, or with more trials.
-    FileExistsError
-        Something else is at ``path``.
+    FileExistsError, PermissionError
+        Something else is at ``path``, or it may only be read.
 
     Examples
     --------

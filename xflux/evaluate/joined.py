@@ -43,8 +43,9 @@ def ensemble(
 
     Raises
     ------
-    ValueError
-        Other units, contents, signs or area basis, steps of other lengths, other regions or cells.
+    TypeError, ValueError
+        No mapping of arrays; other units, contents, signs or area basis, steps of other lengths, other regions or
+        cells.
 
     Examples
     --------

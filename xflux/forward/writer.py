@@ -71,10 +71,12 @@ def run(
     FileExistsError
         ``out`` holds something else (``overwrite`` or not), is a link or where the drivers are read from; or it holds
         a run with another model, grid, members or chunks, or (as far as a sample of drivers in memory or in files
-        tells) with other values of the drivers. ``BlockingIOError``: another process is writing there.
+        tells) with other values of the drivers.
+    TypeError, ValueError
+        What :func:`predict` refuses; no time axis; ``chunks`` or ``workers`` that are none.
     OSError
-        The store has lost an array or coordinates; or the disk is full: what is written is kept and the same call
-        goes on from there.
+        Another process is writing there (BlockingIOError); the store has lost an array or coordinates; or the disk is
+        full: what is written is kept and the same call goes on from there.
 
     Examples
     --------

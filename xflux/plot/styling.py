@@ -335,8 +335,8 @@ def save(figure: "Figure | Axes", stem: str | Path, formats: Iterable[str] = ("p
 
     Raises
     ------
-    FileExistsError
-        What stands there is no figure of this function.
+    FileExistsError, PermissionError
+        What stands there is no figure of this function; the folder may only be read.
 
     Examples
     --------

@@ -28,8 +28,8 @@ def save_weights(weights: xr.DataArray, path: str | Path) -> None:
 
     Raises
     ------
-    ValueError
-        Another suffix. ``TypeError``: not sparse weights.
+    ValueError, TypeError
+        Another suffix; not sparse weights.
     FileExistsError, PermissionError
         Something else is there, a link, or what may only be read.
 

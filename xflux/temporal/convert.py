@@ -373,8 +373,9 @@ def convert_units(obj: xr.DataArray | xr.Dataset, units: str) -> xr.DataArray | 
 
     Raises
     ------
-    UnitsError
-        Ambiguous or unknown units; carbon and water; per area and per region.
+    ValueError
+        Ambiguous or unknown units (UnitsError); carbon and water; per area and per region; steps whose lengths nobody
+        knows, where a month or year is meant; values that are packed or text.
 
     Examples
     --------

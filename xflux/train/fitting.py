@@ -61,9 +61,10 @@ def fit(
 
     Raises
     ------
-    KeyError, ValueError
-        Before training starts: a missing variable, one site, more folds than sites, a constant driver, NaN in a driver,
-        a target whose regions, units or contents do not fit, drivers in other units than the towers'.
+    KeyError, TypeError, ValueError
+        Before training starts: a missing variable, constraints of another kind, one site, more folds than sites, a
+        constant driver, NaN in a driver, a target whose regions, units or contents do not fit, drivers in other units
+        than the towers'.
 
     Examples
     --------
