@@ -49,7 +49,7 @@ def _layer(path: Path, resolution: float) -> dict:
         raise ValueError("no finite value in it (written half?)")
     chosen = values[:, :, cells]
     largest = np.nanmax(np.abs(chosen))
-    scale = float(largest) / 2000 or 1.0  # finer than three digits would not be read, and is large
+    scale = float(largest) / 1000 or 1.0  # finer than three digits would not be read, and is large
     whole = np.where(np.isfinite(chosen), np.round(chosen / scale), NO_VALUE).astype("<i2")
     return {
         "units": units,
@@ -58,7 +58,7 @@ def _layer(path: Path, resolution: float) -> dict:
         "lat_edges": lat.round(6).tolist(),
         "lon_edges": lon.round(6).tolist(),
         "cells": _pack(cells.astype("<i4")),
-        "regions": _regions(lat, lon, cells),
+        **_regions(lat, lon, cells),
         "scale": scale,
         "values": _pack(whole),
         "size": cells.size,
@@ -74,7 +74,9 @@ def _only_flux(store: xr.Dataset) -> str:
 
 
 def _pack(values: np.ndarray) -> str:
-    return base64.b64encode(zlib.compress(values.tobytes(), 9)).decode("ascii")
+    """All first bytes, then all second ones: high bytes are much alike, which makes them a fifth smaller."""
+    bytewise = values.reshape(-1, 1).view("u1").T
+    return base64.b64encode(zlib.compress(bytewise.tobytes(), 9)).decode("ascii")
 
 
 def _coarse_cycle(flux: xr.DataArray, weight: xr.DataArray | None, resolution: float):
@@ -124,8 +126,8 @@ def _member_rows(flux: xr.DataArray, area: np.ndarray, steps: list[int], days: n
     return np.concatenate([year[None], months])
 
 
-def _regions(lat: np.ndarray, lon: np.ndarray, cells: np.ndarray) -> list[str]:
-    """The RECCAP2 region with most land in every cell, "" for none."""
+def _regions(lat: np.ndarray, lon: np.ndarray, cells: np.ndarray) -> dict[str, list[str] | str]:
+    """The RECCAP2 region with most land in every cell, by its number among the names, "" for none."""
     grid = xr.DataArray(
         np.zeros((lat.size - 1, lon.size - 1)),
         dims=("lat", "lon"),
@@ -133,8 +135,9 @@ def _regions(lat: np.ndarray, lon: np.ndarray, cells: np.ndarray) -> list[str]:
     )
     weights = region_weights(grid, "reccap2", area_basis="land")
     dense = weights.data.todense().reshape(weights.sizes["region"], -1)[:, cells]
-    names = np.array([str(r) for r in weights["region"].values])
-    return np.where(dense.max(axis=0) > 0, names[dense.argmax(axis=0)], "").tolist()
+    names = [*map(str, weights["region"].values), ""]
+    number = np.where(dense.max(axis=0) > 0, dense.argmax(axis=0), len(names) - 1)
+    return {"region_names": names, "regions": _pack(number.astype("u1"))}
 
 
 def _plain(value):

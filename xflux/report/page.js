@@ -53,7 +53,9 @@ function colour(share) {  // −1 … 1
 async function unpack(text, Kind) {
   const bytes = Uint8Array.from(atob(text), c => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Kind(await new Response(stream).arrayBuffer());
+  const planes = new Uint8Array(await new Response(stream).arrayBuffer());
+  const wide = Kind.BYTES_PER_ELEMENT, count = planes.length / wide;
+  return new Kind(planes.map((_, i) => planes[(i % wide) * count + Math.floor(i / wide)]).buffer);
 }
 function place(edges, value) {  // the cell that holds a value, edges rising
   let low = 0, high = edges.length - 1;
@@ -75,9 +77,10 @@ class FluxMap {
     for (const layer of this.data.layers) {
       layer.numbers = await unpack(layer.values, Int16Array);
       const cells = await unpack(layer.cells, Int32Array), columns = layer.lon_edges.length - 1;
+      layer.region = await unpack(layer.regions, Uint8Array);
       layer.index = new Int32Array((layer.lat_edges.length - 1) * columns).fill(-1);
       cells.forEach((cell, i) => { layer.index[cell] = i; });
-      if (layer.lat_edges[0] < -60 && layer.regions.some((_, i) => layer.lat_edges[Math.floor(cells[i] / columns)] < -60))
+      if (layer.lat_edges[0] < -60 && cells.some(cell => layer.lat_edges[Math.floor(cell / columns)] < -60))
         this.south = forward(0, -Math.PI / 2)[1];
       const run = this.data.runs.length > 1 ? `${this.data.runs[layer.run]} (${layer.run + 1}): ` : "";
       layer.name = run + layer.label;
@@ -190,7 +193,7 @@ class FluxMap {
     if (lon === undefined || Number.isNaN(lon)) { readout.textContent = "Point at a cell to read it."; return; }
     const layer = this.layer(), cell = this.cell(layer, lon, lat), value = this.value(lon, lat);
     const where = `${Math.abs(lat).toFixed(1)}° ${lat < 0 ? "S" : "N"}, ${Math.abs(lon).toFixed(1)}° ${lon < 0 ? "W" : "E"}`;
-    const region = cell >= 0 && layer.regions[cell] ? ` (${layer.regions[cell]})` : "";
+    const name = cell >= 0 && layer.region_names[layer.region[cell]], region = name ? ` (${name})` : "";
     readout.textContent = Number.isNaN(value) ? `${where}: no value` : `${where}${region}: ${value.toPrecision(3).replace("-", "−")} ${layer.units}`;
   }
 }

@@ -185,7 +185,7 @@ def _image(run: Run, name: str, zoom: float = 1.2) -> dict | None:
         with Image.open(io.BytesIO(content)) as picture:
             width = picture.width * 96 / (picture.info.get("dpi") or (96,))[0]
             small = io.BytesIO()
-            picture.convert("RGB").save(small, "WEBP", quality=80, method=6)
+            picture.convert("RGB").save(small, "WEBP", quality=70, method=6)
         content, kind = min((small.getvalue(), "webp"), (content, kind), key=lambda one: len(one[0]))
     except (ImportError, OSError):  # no Pillow, or no picture: as it is
         pass
