@@ -404,7 +404,7 @@ class Results:
         return labels | {f"blocked_{n}": f"{label}, folds blocked at {distance:g} km" for n, label in labels.items()}
 
     def comparison_map(self, comparison: Comparison) -> xr.DataArray:
-        """A compared product's mean flux (lat, lon), gC m-2 d-1 of the whole cell.
+        """A compared product's mean flux (lat, lon), per m2 of the whole cell, in the units of its file.
 
         Parameters
         ----------

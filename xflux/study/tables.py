@@ -70,6 +70,8 @@ def table(run: "str | Path | Results", name: str) -> pd.DataFrame:
 def numbers(run: str | Path) -> dict[str, float]:
     """The numbers of ``summary.json``, which the verdict is written with, made anew from the run folder's arrays.
 
+    Years and their spread are PgC yr-1, months PgC month-1, errors at towers in the towers' units.
+
     Parameters
     ----------
     run
