@@ -385,7 +385,13 @@ class Bridge:
 
         Examples
         --------
-        >>> bridge.save("bridge.nc")  # doctest: +SKIP
+        >>> import tempfile, xflux
+        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
+        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     bridge.save(f"{folder}/bridge.nc")
+        ...     xflux.load_bridge(f"{folder}/bridge.nc").regions.equals(bridge.regions)
+        True
         """
         save(path, self.pixels, self.regions, self.weights, self.attrs)
 

@@ -70,6 +70,19 @@ def open_product(
 
     Examples
     --------
+    >>> import tempfile, numpy as np, xflux
+    >>> axes = {"lat": [-45.0, 45.0], "lon": [-90.0, 90.0], "time": xr.date_range("2004", periods=2, freq="MS")}
+    >>> uptake = xr.Dataset({"up": xr.DataArray(np.ones((2, 2, 2)), axes, attrs={"units": "g/m2/month"})})
+    >>> nbe = {"names": ["up"], "units": {"g/m2/month": "gC m-2 month-1"}, "sign": -1}
+    >>> row = {"title": "My model", "area_basis": "land", "step": "month", "variables": {"nbe": nbe}}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     uptake.to_netcdf(f"{folder}/mine_2004.nc")
+    ...     ds = xflux.open_product("mine", f"{folder}/mine_*.nc", table={"mine": row}).load()
+    >>> ds.nbe.dims, ds.nbe.attrs["units"], float(ds.nbe.mean())
+    (('time', 'lat', 'lon'), 'gC m-2 month-1', -1.0)
+
+    Published files:
+
     >>> xflux.open_product("gcp-inversions", "GCP2022_inversions_1x1_*.nc")  # doctest: +SKIP
     """
     from xflux.catalogue.files import open_file
