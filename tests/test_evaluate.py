@@ -104,6 +104,21 @@ def test_chunks_do_not_change_scores_and_dask_stays_lazy(chunks):
     xr.testing.assert_allclose(lazy.compute(), evaluate.score(da, reference), rtol=1e-12)
 
 
+def test_shares_that_ride_along_are_not_computed_to_be_compared():
+    """Coordinates such as valid_fraction, which lazy region integrals bring."""
+    dask = pytest.importorskip("dask")
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("computed")
+
+    da = xr.DataArray(np.arange(12.0), {"time": np.arange(12), "share": ("time", np.ones(12))}, "time").chunk(time=3)
+    reference = (da**2).assign_coords(share=da.share * 0.5)
+    with dask.config.set(scheduler=refuse):
+        lazy = evaluate.score(da, reference)
+    x = np.arange(12.0)
+    assert float(lazy.bias) == pytest.approx((x - x**2).mean())
+
+
 @pytest.mark.parametrize(
     "function",
     [evaluate.score, evaluate.decompose_mse, lambda a, b: evaluate.spread_skill(xr.concat([a, b], "member"), b)],

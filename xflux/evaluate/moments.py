@@ -31,7 +31,7 @@ def moments(
 ) -> Moments:
     """Moments of the valid pairs over ``dims``, float64, lazy on dask."""
     arrays = [da, reference] if weights is None else [da, reference, weights]
-    arrays = xr.broadcast(*arrays)
+    arrays = xr.broadcast(*(_unburdened(a, dims) for a in arrays))
     rows = xr.apply_ufunc(
         _all_rows,
         *arrays,
@@ -54,6 +54,11 @@ def moments(
         constant_x=var_x <= (CONSTANT * mean_x) ** 2,
         constant_y=var_y <= (CONSTANT * mean_y) ** 2,
     )
+
+
+def _unburdened(da: xr.DataArray, dims: list[Hashable]) -> xr.DataArray:
+    """Without coordinates that cannot be of the result, or that would be computed to be compared."""
+    return da.drop_vars([k for k, c in da.coords.items() if k not in da.indexes and (c.chunks or {*dims} & {*c.dims})])
 
 
 def _all_rows(*arrays, core: int):
