@@ -65,8 +65,14 @@ def score(
     (1.0, 1.0, -0.5, 3)
     """
     da, reference, dims = align_pair(da, reference, dim, allow_contents)
-    weights = check_weights(weights, da)
-    m = moments(da, reference, dims, weights)
+    return _scores(da, reference, dims, weights)
+
+
+def _scores(
+    da: xr.DataArray, reference: xr.DataArray, dims: list[Hashable], weights: xr.DataArray | None
+) -> xr.Dataset:
+    """Of an aligned pair."""
+    m = moments(da, reference, dims, check_weights(weights, da))
     enough = m.n >= 2
     defined = enough & ~m.constant_x & ~m.constant_y
     r = (m.cov / np.sqrt((m.var_x * m.var_y).where(defined))).clip(-1.0, 1.0)
@@ -118,8 +124,10 @@ def score_by(
     parts = []
     for value in values:
         chosen = {along: np.flatnonzero(np.asarray(labels) == value)}
-        pick = [a.isel(chosen) if a is not None and along in a.dims else a for a in (da, reference, weights)]
-        parts.append(score(pick[0], pick[1], dims, weights=pick[2], allow_contents=allow_contents))
+        one, other, weight = (
+            a.isel(chosen) if a is not None and along in a.dims else a for a in (da, reference, weights)
+        )
+        parts.append(_scores(one, other, dims, weight))
     return xr.concat(parts, xr.DataArray(values, dims=labels.name, name=labels.name), combine_attrs="override")
 
 
