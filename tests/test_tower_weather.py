@@ -72,6 +72,49 @@ def test_gaps_take_the_cells_value_and_are_counted():
     np.testing.assert_allclose(at.P_60d[:31], 30 + 29 * 12 * 30 / 31)
 
 
+@pytest.mark.parametrize("calendar", ["noleap", "360_day"])
+@pytest.mark.parametrize("step", ["day", "month"])
+def test_a_grid_of_another_calendar_fills_by_date(calendar, step):
+    """As colocation: 29 February takes the 28th, a 31st the 30th; rain of the grid goes through recipes too."""
+    time = xr.date_range("2003-01-01", "2005-12-30", freq="D", calendar=calendar, use_cftime=True)
+    number = np.random.default_rng(3).normal(size=(len(time), 1, 1))
+    field = xr.DataArray(number, {"time": time, "lat": [0.0], "lon": [0.0]}, ("time", "lat", "lon"))
+    grid = xr.Dataset({"TAIR": field.assign_attrs(units="degC"), "PREC": field.assign_attrs(units="mm d-1")})
+    last = {"noleap": pd.Series([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]), "360_day": pd.Series([30] * 12)}
+    cell = {(t.year, t.month, t.day): v for t, v in zip(time, number.ravel(), strict=True)}
+    size = {"day": 600, "month": 20}[step]
+    table = towers(size, "2004-01-01", step, Ta=of_towers([np.nan] * size))
+    if step == "month":
+        grid = grid.resample(time="MS").mean(keep_attrs=True)
+        cell = {(t.year, t.month, 1): v for t, v in zip(grid.time.values, grid.TAIR.values.ravel(), strict=True)}
+    recipe = [{"name": "D", "formula": "TAIR + PREC"}]
+    at = drivers.at_towers(table, grid, {"TAIR": "Ta"}, recipes=recipe)
+    days = pd.DatetimeIndex(table.time.values)
+    expected = [2 * cell[t.year, t.month, min(t.day, last[calendar][t.month - 1])] for t in days]
+    np.testing.assert_allclose(at.D, expected)
+
+
+def test_months_and_amounts_without_a_word_of_them():
+    """A table without ``time_step`` whose stamps are all on the 1st is one of months; amounts are those of the step."""
+    table = towers(24, step="month", P=of_towers(np.arange(24.0), "mm month-1"))
+    del table.attrs["time_step"]
+    at = drivers.at_towers(table, base(), {"PREC": "P"}, recipes=[{"name": "D", "formula": "PREC"}])
+    np.testing.assert_allclose(at.D, np.arange(24.0) / pd.DatetimeIndex(table.time.values).days_in_month)
+    table.P.attrs["units"] = "mm"
+    with pytest.warns(UserWarning, match="'P' is in 'mm' without a time, on steps longer than a day"):
+        drivers.at_towers(table, base(), {"PREC": "P"})
+
+
+def test_what_is_no_series_of_a_tower():
+    with pytest.raises(ValueError, match="site A has several samples on 2003-01-04"):
+        twice = towers(20, Ta=of_towers(np.arange(20.0)))
+        drivers.at_towers(twice.isel(sample=[*range(20), 3]), base(), {"TAIR": "Ta"})
+    with pytest.raises(ValueError, match="variable 'Ta' has the units 'W m-2', 'degC' is needed"):
+        drivers.at_towers(towers(20, Ta=of_towers(np.arange(20.0), "W m-2")), base(), {"TAIR": "Ta"})
+    with pytest.warns(UserWarning, match="the towers' 'Ta': 1 of 20 values are -9999"):
+        drivers.at_towers(towers(20, Ta=of_towers([-9999.0, *range(19)])), base(), {"TAIR": "Ta"})
+
+
 def test_water_availability_sees_the_towers_rain():
     rain = np.zeros(730)
     dry = drivers.at_towers(towers(P=of_towers(rain, "mm d-1")), base(), {"PREC": "P"})

@@ -13,6 +13,7 @@ from xflux.drivers.seasonal import to_daily
 from xflux.drivers.sun import potential_radiation
 from xflux.drivers.water import potential_evapotranspiration, water_availability
 from xflux.temporal.calendar import AXES, MONTH_DAYS, month_of_day
+from xflux.values import warn
 
 
 class Base:
@@ -41,7 +42,7 @@ class Base:
         if name not in self.cache:
             found = self.find(name)
             if found is not None:
-                self.cache[name] = _in_units(self.data[found], self.table.get(name, {}).get("units"))
+                self.cache[name] = in_recipe_units(self.data[found], self.table.get(name, {}).get("units"))
             else:
                 self.cache[name] = {"RPOT": self._sun, "PET": self._pet, "WAI": self._wai}[name]()
         return self.cache[name]
@@ -150,7 +151,7 @@ def by_date(da: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
     return da
 
 
-def _in_units(da: xr.DataArray, wanted: str | None) -> xr.DataArray:
+def in_recipe_units(da: xr.DataArray, wanted: str | None) -> xr.DataArray:
     """In the units that the recipes work in; without units on the data they are taken as they are."""
     given = da.attrs.get("units")
     if given is None or wanted is None:
@@ -167,9 +168,16 @@ def _scale(da: xr.DataArray, given: str, wanted: str) -> tuple[float | xr.DataAr
         return 1 / xr.DataArray(months.astype(float), dims=axis_of(da)), 0.0
     for text in (given, f"{given} d-1"):
         try:
-            return units.conversion(text, wanted)
+            found = units.conversion(text, wanted)
         except units.UnitsError:
             continue
+        # ECMWF's m and J m**-2 are those of a day, whatever the steps
+        if text != given and re.match(r"[mc]m|kg", given) and axis_of(da) and whole_days(da).max() > 1:
+            warn(
+                f"base variable {da.name!r} is in {given!r} without a time, on steps longer than a day: taken as the "
+                f"amount of a day. Set its units to '{given} d-1' if so, to '{given} month-1' if it is that of months."
+            )
+        return found
     raise ValueError(
         f"base variable {da.name!r} has the units {given!r}, {wanted!r} is needed: convert it first, or correct its "
         "attrs['units']"

@@ -10,11 +10,12 @@ from xflux import temporal
 from xflux.align import axis_of, by_month
 from xflux.cells import standardise
 from xflux.drivers.axis import STEP_DAYS
-from xflux.drivers.base import Base, base_variables, by_date
+from xflux.drivers.base import Base, base_variables, by_date, in_recipe_units
 from xflux.drivers.recipe import base_table, table_a2
 from xflux.drivers.seasonal import seasonal_cycle, to_daily
-from xflux.towers.colocation import Placed, at_cells, at_samples, converted
-from xflux.values import decoded
+from xflux.towers.colocation import Placed, at_cells, at_samples
+from xflux.towers.when import by_months, in_real_days
+from xflux.values import decoded, warn_of_fills
 
 
 def at_towers(
@@ -81,7 +82,7 @@ def at_towers(
         raise KeyError(f"own: the towers have no variable {', '.join(missing)}; they have {has}")
     needed = {str(n) for g in grids for n, v in g.data_vars.items() if "lat" in v.dims}
     placed = at_cells(towers, grids, needed, max_distance)
-    data = base_variables([g.assign_coords(lat=("site", placed.lat)) for g in placed.fields])
+    data = base_variables([g.assign_coords(lat=("site", placed.lat)) for g in map(in_real_days, placed.fields)])
     time, record = _axis(placed)
     cells = Base(data, base_table())
     shares = {}
@@ -111,7 +112,7 @@ def _fields(grid: xr.Dataset) -> xr.Dataset:
 def _axis(placed: Placed) -> tuple[xr.DataArray, xr.DataArray]:
     """All steps from a year before the first tower to the last, and (time, site) the years in which each measured."""
     when = pd.DatetimeIndex(placed.towers["time"].values)
-    freq = "MS" if placed.towers.attrs.get("time_step") == "month" else "D"
+    freq = "MS" if by_months(placed.towers) else "D"
     steps = pd.date_range(f"{when.year.min() - 1}-01-01", f"{when.year.max()}-12-31", freq=freq)
     time = xr.DataArray(steps, {"time": steps}, "time", name="time")
     years = pd.Series(when.year).groupby(placed.number).agg(["min", "max"])
@@ -123,14 +124,19 @@ def _axis(placed: Placed) -> tuple[xr.DataArray, xr.DataArray]:
 def _filled(placed: Placed, column: str, cell: xr.DataArray, time: xr.DataArray) -> tuple[xr.DataArray, float]:
     """The towers' series (time, site) in the cell's units with the cell's in the gaps; the share of samples in gaps."""
     own, want = decoded(placed.towers[column]), cell.attrs.get("units")
-    own = converted(own, own.attrs["units"], want) if want and own.attrs.get("units") else own
+    warn_of_fills(own.values, f"the towers' {column!r}")
     when = pd.DatetimeIndex(own["time"].values)
-    step = pd.DatetimeIndex(time.values).get_indexer(
-        when.to_period("M").to_timestamp() if placed.towers.attrs.get("time_step") == "month" else when.normalize()
-    )
+    when = when.to_period("M").to_timestamp() if by_months(placed.towers) else when.normalize()
+    if (twice := pd.MultiIndex.from_arrays([placed.number, when]).duplicated()).any():
+        site, day = placed.towers["site"].values[twice][0], f"{when[twice][0]:%Y-%m-%d}"
+        raise ValueError(
+            f"site {site} has several samples on {day} ({twice.sum()} such samples in all): a series of days or months "
+            "has one; average them first"
+        )
     series = np.full((time.size, len(placed.lat)), np.nan)
-    series[step, placed.number] = own.values
-    series = xr.DataArray(series, {"time": time, "lat": ("site", placed.lat)}, ("time", "site"))
+    series[pd.DatetimeIndex(time.values).get_indexer(when), placed.number] = own.values
+    axes = {"time": time, "lat": ("site", placed.lat)}
+    series = in_recipe_units(xr.DataArray(series, axes, ("time", "site"), column, own.attrs), want)
     filled = series.fillna(_on_axis(cell, time)).transpose("time", "site").assign_attrs(cell.attrs)
     return filled, float(own.isnull().mean())
 

@@ -15,7 +15,7 @@ def match_times(series: xr.DataArray, axis: str, grid: xr.Dataset, towers: xr.Da
 
     ``axis`` is time, month or dayofyear. Towers with monthly steps take the mean of the grid's month.
     """
-    when, monthly = pd.DatetimeIndex(towers["time"].values), towers.attrs.get("time_step") == "month"
+    when, monthly = pd.DatetimeIndex(towers["time"].values), by_months(towers)
     if axis == "dayofyear" and monthly:
         series, axis = align.by_month(series).transpose("month", "site"), "month"
     if axis != "time":
@@ -35,6 +35,27 @@ def match_times(series: xr.DataArray, axis: str, grid: xr.Dataset, towers: xr.Da
             f"({first} to {last}) have no day in common: use a climatology or another period"
         )
     return series.values, step
+
+
+def by_months(towers: xr.Dataset) -> bool:
+    """Whether samples are months: as ``time_step`` says, else where there are several stamps, all on the 1st."""
+    if "time_step" in towers.attrs:
+        return towers.attrs["time_step"] == "month"
+    when = pd.DatetimeIndex(towers["time"].values)
+    return len(when.unique()) > 1 and bool(when.is_month_start.all())
+
+
+def in_real_days(grid: xr.Dataset) -> xr.Dataset:
+    """A grid in another calendar on the days of the real one, as `match_times` meets them; its months stay months."""
+    if "time" not in grid.dims or Calendar.of(grid["time"].values).dtype.kind == "M":
+        return grid
+    time, bounds = grid["time"], time_bounds(grid)
+    start, end = ([f"{t.year:04d}-{t.month:02d}-{t.day:02d}" for t in bounds.values[:, i]] for i in (0, 1))
+    plain = grid.drop_vars([n for n in (time.attrs.get("bounds"), "time_bnds") if n in grid.variables])
+    if (time.dt.days_in_month == (bounds[:, 1] - bounds[:, 0]).dt.days).all():
+        return plain.assign_coords(time=pd.DatetimeIndex(start))
+    days = pd.date_range(start[0], end[-1], inclusive="left")
+    return plain.isel(time=_step_of_day(time, grid, days)).assign_coords(time=days)
 
 
 def _step_of_day(time: xr.DataArray, grid: xr.Dataset, when: pd.DatetimeIndex) -> np.ndarray:
