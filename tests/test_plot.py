@@ -230,6 +230,15 @@ def test_annual_series_of_any_calendar(calendar):
     plot.global_flux(data).canvas.draw()
 
 
+def test_the_legend_of_the_global_flux_names_the_lines_of_all_panels():
+    ensemble = annuals()["EC"].rename(member="inversion")
+    figure = plot.global_flux(
+        {"inversions": ensemble}, members=["inversions"]
+    )  # (a) draws single ones, (c) their range
+    names = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert names == {"inversions, single", "inversions, mean", "inversions, range"}
+
+
 def test_monthly_cftime_series_becomes_a_seasonal_cycle():
     time = xr.date_range("2001-01-01", periods=36, freq="MS", calendar="noleap", use_cftime=True)
     da = xr.DataArray(np.tile(MONTH.astype(float), 3), dims="time", coords={"time": time})

@@ -100,7 +100,7 @@ def regions(
             _rows(above, globe, products, kinds, paint, spread)
             _finish(above, [words[GLOBAL]], "", title)
         if legend:
-            draw_legend(ax.figure, ax, own)
+            draw_legend(ax.figure, ax, own=own)
     return ax
 
 
@@ -233,7 +233,7 @@ def efficiency(
         )
         ax.axvline(0.5, color="#404040", linewidth=0.7, linestyle=":")
         ax.set_xlim(0, 1)
-        draw_legend(ax.figure, ax, own)
+        draw_legend(ax.figure, ax, own=own)
     return ax
 
 
@@ -271,7 +271,7 @@ def plant_types(
         ax.barh(rows, chosen, height=0.75, color="#0072B2", label="contributing pixels")
         ax.barh(rows, everywhere, height=0.75, facecolor="none", edgecolor="#000000", linewidth=0.9, label="all pixels")
         _finish(ax, names, "Share of pixels", title)
-        draw_legend(ax.figure, ax, own)
+        draw_legend(ax.figure, ax, own=own)
     return ax
 
 
@@ -312,5 +312,5 @@ def composition(shares: xr.DataArray, ax: "Axes | None" = None, *, title: str | 
             start += width
         _finish(ax, names, "Share of contributing pixels", title)
         ax.set_xlim(0, 1)
-        draw_legend(ax.figure, ax, own)
+        draw_legend(ax.figure, ax, own=own)
     return ax

@@ -18,6 +18,7 @@ from xflux.plot.styling import (
     common_units,
     drawing,
     ensemble_dim,
+    legend,
     quantity_of,
     style,
     unit_label,
@@ -82,8 +83,7 @@ def global_flux(
         _bars(axes[0, 1], {n: da.mean("year") for n, da in products.items()}, paint, "(b) mean", units)
         variability = {n: da.std("year", ddof=1) for n, da in rest.items()}
         _bars(axes[1, 1], variability, paint, "(d) interannual variability", units)
-        handles, names = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5))
+        legend(figure, *axes[:, 0], own=True)
     return figure
 
 

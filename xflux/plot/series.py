@@ -235,7 +235,7 @@ def annual(
         ax.set_ylabel(label)
         ax.set_title(title or "")
         if legend:
-            draw_legend(ax.figure, ax, own)
+            draw_legend(ax.figure, ax, own=own)
     return ax
 
 
@@ -360,7 +360,7 @@ def history(history: xr.Dataset, figure: "Figure | None" = None, *, title: str |
             where = axes[list(panels).index(PICKS)]
             for epoch in np.atleast_1d(history["best_epoch"].values):
                 where.axvline(float(epoch), ymax=0.06, color="#000000", linewidth=0.7)
-        figure.legend(*_history_legend(axes), loc="outside lower center", ncols=2)
+        draw_legend(figure, *axes, own=True)
         figure.suptitle(title or "")
     return figure
 
@@ -387,14 +387,6 @@ def _history_panels(history: xr.Dataset) -> dict[str, dict[str, xr.DataArray]]:
         else:
             panels.setdefault(rest or PICKS, {})[kind] = da
     return panels
-
-
-def _history_legend(axes) -> tuple[list, list]:
-    found = {}
-    for ax in axes:
-        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(name, handle)
-    return list(found.values()), list(found)
 
 
 def _curves(ax: "Axes", curves: Mapping[str, xr.DataArray]) -> None:

@@ -198,18 +198,21 @@ def wrapped(title: str, width: int = 52) -> str:
     return "\n".join(wrap(title, width))
 
 
-def legend(figure: "Figure", ax: "Axes", own: bool) -> None:
-    """Names of the lines: below the panels of our own figure, inside an ``ax`` that was given."""
-    handles, names = ax.get_legend_handles_labels()
-    if len(names) < 2:
+def legend(figure: "Figure", *axes: "Axes", own: bool) -> None:
+    """Names of the lines, each once: below the panels of our own figure, inside an ``ax`` that was given."""
+    found: dict = {}
+    for ax in axes:
+        found |= {name: handle for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    if len(found) < 2:
         return
     if not own:
-        ax.legend(ncols=2 if len(names) > 3 else 1)
+        axes[0].legend(ncols=2 if len(found) > 3 else 1)
         return
     wide = figure.get_figwidth() > COLUMN * 1.2
-    longest = max(map(len, names))
-    fit = int((120 if wide else 62) / (longest + 6))
-    figure.legend(handles, names, loc="outside lower center", ncols=max(1, min(len(names), fit)), columnspacing=1.2)
+    fit = int((120 if wide else 62) / (max(map(len, found)) + 6))
+    figure.legend(
+        found.values(), found, loc="outside lower center", ncols=max(1, min(len(found), fit)), columnspacing=1.2
+    )
 
 
 def new_axes(ax: "Axes | None", width: float = COLUMN, height: float = 6 * CM, layout: str = "constrained") -> "Axes":

@@ -25,7 +25,7 @@ FIRST = ("map_pair", "seasonal_cycle_global")
 ENTRIES = (
     Entry(SUM, "global_flux", "Annual flux of the globe, year by year",
           "Lines are means over members, shades their standard deviation; dotted lines are single inversions. "
-          "Anomalies are less their linear trend.",
+          "Anomalies are less their linear trend. Bars: mean and standard deviation over members or inversions.",
           ("global_annual", "truth", "half_of_the_inversions", "common_cells", "ensemble", "monthly_drivers")),
     Entry(CYCLE, "seasonal_cycle_by_region", "Mean seasonal cycle of every region",
           "Each panel has its own scale. Shades: the range of the inversions, the standard deviation of members.",
@@ -53,9 +53,11 @@ ENTRIES = (
     Entry(TOWERS, "towers", "Predicted against observed daily flux at towers that were held out",
           "Colours count tower days; dotted is 1:1, the orange line the least-squares fit.", ("towers", "paired")),
     Entry(TOWERS, "towers_longest", "The towers with the longest records",
-          "Held-out predictions day by day."),
+          "Held-out predictions day by day; dotted is 1:1, lines are least-squares fits."),
     Entry(TOWERS, "towers_by_plant_type", "The same by plant type",
-          "The plant types with most days.", ("towers_by_group",)),
+          "The plant types with most days: CRO cropland, GRA grassland, WET wetland, MF mixed forest, SAV and WSA "
+          "savanna, OSH and CSH shrubland; DBF, DNF, EBF, ENF deciduous or evergreen, broadleaf or needleleaf forest.",
+          ("towers_by_group",)),
     Entry(BRIDGE, "bridge_*", "Pixels that stand for regions: *",
           "The area of a mark is its weight.", ("bridge_post_hoc",)),
     Entry(BRIDGE, "stability", "How often a pixel is chosen",
@@ -68,7 +70,8 @@ ENTRIES = (
           "Solid: models, mean over members and standard deviation; dotted: the mean of the inversions that they were "
           "trained on.", ("few_inversions",)),
     Entry(TRAINING, "history_*", "Loss by epoch: *",
-          "Thin lines are members. Validation is on sites, and years, that were held out.", ("drivers",)),
+          "Thin lines are members. Validation is on sites, and years, that were held out; integral and bridged: the "
+          "regions' sum in these years, in full and by the bridge.", ("drivers",)),
 )  # fmt: skip
 
 
