@@ -663,3 +663,9 @@ def test_land_must_be_on_the_grid():
         drivers.fill_nearest(grid, land.assign_coords(lon=land.lon + 0.5))
     with pytest.raises(ValueError, match="no latitude found"):
         drivers.fill_nearest(grid, land.rename(lat="y"))
+
+
+def test_evapotranspiration_needs_the_same_steps():
+    t = xr.DataArray([10.0, 20.0], {"month": [1, 2]}, "month")
+    with pytest.raises(ValueError, match="the same steps and cells"):
+        drivers.potential_evapotranspiration(t, rpot=t.assign_coords(month=[2, 3]))

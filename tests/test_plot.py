@@ -608,3 +608,11 @@ def test_regions_of_a_map_are_named_where_they_are_and_without_overlap():
     assert set(places) == {"West", "East", "Strip"}
     assert ax.get_xlim()[0] < places["West"] < 0 < places["East"] < ax.get_xlim()[1]
     plt.close(ax.figure)
+
+
+def test_nothing_to_draw_is_said_and_no_inclusion_at_all_is_a_blank_map():
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plot.correlation_maps({})
+    with pytest.raises(ValueError, match="the dim pft"):
+        plot.plant_types(_pfts(0).rename(pft="type"), _pfts(1).rename(pft="type"))
+    assert plot.inclusion(xr.zeros_like(field())).figure.axes

@@ -9,7 +9,7 @@ import xarray as xr
 from test_regions import GRIDS, axes, flux, globe
 
 from xflux.cells import RADIUS, cell_area
-from xflux.regions import aggregate_regions, load_weights, region_weights, save_weights
+from xflux.regions import aggregate_regions, latitude_band_limits, load_weights, region_weights, save_weights
 
 rng = np.random.default_rng(42)
 
@@ -403,3 +403,11 @@ def test_transcom_says_where_to_get_it(monkeypatch):
     monkeypatch.delenv("XFLUX_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match=r"not shipped.*regions='transcom:PATH'.*\$XFLUX_DATA/regions/transcom"):
         region_weights(xr.Dataset(coords=axes(10.0)), "transcom")
+
+
+def test_bands_have_a_width_that_divides_the_hemispheres():
+    assert list(latitude_band_limits(45)) == ["90S-45S", "45S-EQ", "EQ-45N", "45N-90N"]
+    assert len(latitude_band_limits(0.1)) == 1800
+    for width in (0, 7, -10, 120):
+        with pytest.raises(ValueError, match="a width that divides 90"):
+            latitude_band_limits(width)

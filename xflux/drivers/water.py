@@ -34,7 +34,7 @@ def potential_evapotranspiration(
     Raises
     ------
     ValueError
-        More than one of time, month and dayofyear.
+        More than one of time, month and dayofyear, or not the same steps and cells.
 
     Examples
     --------
@@ -42,6 +42,12 @@ def potential_evapotranspiration(
     >>> round(float(potential_evapotranspiration(t, rpot=r)), 2)
     3.53
     """
+    try:
+        tair, rpot, *_ = xr.align(tair, rpot, *([] if rg is None else [rg]), join="exact")
+    except ValueError as error:
+        raise ValueError(
+            f"tair, rg and rpot need the same steps and cells; select the common ones first: {error}"
+        ) from None
     if rg is None:
         pet = rpot * 86400 / LATENT_HEAT * (tair + 5).clip(0) / 100
         method = "Oudin et al. (2005)"

@@ -250,6 +250,8 @@ def plant_types(
 
     Raises
     ------
+    ValueError
+        No dim pft.
     ImportError
         Without matplotlib.
 
@@ -262,6 +264,10 @@ def plant_types(
     [0.67, 0.33, 0.0, 0.6, 0.3, 0.1]
     >>> plt.close(ax.figure)
     """
+    if "pft" not in available.dims or "pft" not in selected.dims:
+        raise ValueError(
+            f"plant types: expected the dim pft, got {selected.dims} and {available.dims}; rename yours to it"
+        )
     names = list(available["pft"].values)
     with style():
         own, ax = ax is None, _axes(ax, len(names), 1)

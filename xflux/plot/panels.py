@@ -201,7 +201,7 @@ def correlation_maps(
     Raises
     ------
     ValueError
-        No lat or lon.
+        No lat or lon, or no map at all.
 
     Examples
     --------
@@ -212,6 +212,8 @@ def correlation_maps(
     ['EC-ATM', 'EC', 'EC-ATM − EC', "Pearson's R"]
     >>> plt.close(figure)
     """
+    if not correlations or not all(correlations.values()):
+        raise ValueError("correlation maps: nothing to draw; expected {reference: {model: map of R}}")
     rows = []
     for models in correlations.values():
         row = dict(models)

@@ -103,7 +103,8 @@ def inclusion(
     field = field.where(field > 0)
     with style():
         ax = new_axes(ax, layout="compressed")
-        scale = {"vmin": None, "vmax": None, "cmap": "viridis", "norm": LogNorm(1, max(float(field.max()), 2.0))}
+        most = max(float(field.max().fillna(0)), 2.0)
+        scale = {"vmin": None, "vmax": None, "cmap": "viridis", "norm": LogNorm(1, most)}
         mesh = draw_field(field, ax, "equal-earth", scale, True)
         text = f"Inclusions in {trials} draws" if trials else "Inclusions"
         colour_bar(ax.figure, mesh, ax, text, shrink=0.75, aspect=30)

@@ -88,12 +88,20 @@ def latitude_band_limits(width: float = 10.0) -> dict[str, tuple[float, float]]:
     width
         Of a band, degrees; a divisor of 90.
 
+    Raises
+    ------
+    ValueError
+        A width that does not divide 90.
+
     Examples
     --------
     >>> latitude_band_limits()["EQ-10N"]
     (0.0, 10.0)
     """
-    limits = np.arange(-90, 90 + width / 2, width).tolist()
+    bands = 90 / width if width > 0 else 0
+    if not bands or abs(bands - round(bands)) > 1e-6:
+        raise ValueError(f"latitude bands of {width:g} degrees: expected a width that divides 90, as 5, 10 or 30")
+    limits = np.linspace(-90, 90, 2 * round(bands) + 1).tolist()
     names = ["EQ" if x == 0 else f"{abs(x):g}{'N' if x > 0 else 'S'}" for x in limits]
     return {f"{a}-{b}": pair for (a, b), pair in zip(pairwise(names), pairwise(limits), strict=True)}
 
