@@ -1,7 +1,9 @@
 """The rules of the layout: imports go down, torch lives in train, and ``import xflux`` is light and without effects."""
 
 import ast
+import functools
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -243,3 +245,38 @@ def test_no_name_stands_for_two_things():
                 found.setdefault(name, []).append(module_of(path))
     twice = {name: places for name, places in found.items() if len(places) > 1 and not name.startswith("_")}
     assert set(twice) == SHARED_NAMES, {name: twice.get(name) for name in set(twice) ^ SHARED_NAMES}
+
+
+# What belongs to one idea, found in the code (docstrings and comments do not count), and the room of that idea.
+IDEAS = {
+    "a registry of units": (r"UnitRegistry\(", {"units"}),
+    "molar masses": (r"\b(12\.011|44\.009|18\.015\d*)\b", {"units"}),
+    "Earth's radius": (r"\b6371(000)?\.?0?\b", {"cells"}),
+    "lengths of months": (r"31, 2[89], 31|\b30\.436875\b|\b30\.4375\b", {"temporal"}),
+    "the mean year": (r"\b365\.2425\b", {"temporal"}),
+    "groups in time by flox": (r"\bflox\b", {"temporal"}),
+    "coordinates by their CF attributes": (r"import cf_xarray", {"cells", "temporal"}),
+    "which cells are the same": (r"def (positions|nearest|locate|cell_area)\(", {"cells"}),
+    "an attribute that tells contents or basis": (r"def (check_contents|contents|basis_of)\(", {"contents"}),
+    "steps of drivers on one axis": (r"def (step_of|by_month|between_months|requested)\(", {"align"}),
+    "Zarr by region": (r"zarr\.(open|create)\w*\(|to_zarr\([^)]*region=", {"stores"}),
+    "files put in place": (r"os\.(replace|rename|link)\(", {"files"}),
+    "a warning": (r"warnings\.warn\(", {"values"}),
+    "sets of regionmask": (r"import regionmask", {"regions"}),
+}
+
+
+@pytest.mark.parametrize("idea", IDEAS)
+def test_each_idea_is_in_one_room(idea):
+    pattern, rooms = IDEAS[idea]
+    found = {room_of(path) for path in FILES if re.search(pattern, without_docstrings(path))}
+    assert found == rooms, f"{idea}: expected in {sorted(rooms)} only, found in {sorted(found)}"
+
+
+@functools.cache
+def without_docstrings(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body[0] = ast.Pass()
+    return ast.unparse(tree)

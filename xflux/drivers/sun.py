@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.drivers.axis import STEP_DAYS, are_months, month_numbers, whole_days
-from xflux.temporal.calendar import COMMON_YEAR
+from xflux.temporal.calendar import COMMON_YEAR, MEAN_YEAR, mean_year
 
 # Kopp and Lean (2011), doi:10.1029/2010GL045777
 SOLAR_CONSTANT = 1361.0
@@ -92,7 +92,7 @@ def _days(time, month, dayofyear):
     if name == "dayofyear":
         if axis.size and not (1 <= int(axis.min()) and int(axis.max()) <= 366):
             raise ValueError(f"days of year are 1 to 366, got {int(axis.min())} to {int(axis.max())}")
-        return axis, _angle(axis, 365.2425), None
+        return axis, _angle(axis, MEAN_YEAR), None
     if name == "month":
         last = np.cumsum(COMMON_YEAR)
         number = month_numbers(axis.values) - 1
@@ -109,8 +109,7 @@ def _dates(axis: xr.DataArray):
     first = axis.dt.dayofyear.values
     months = (length > 1).any() and axis.dims[0] == axis.name and are_months(axis)
     axis = axis.drop_vars(STEP_DAYS, errors="ignore")
-    in_year = {"360_day": 360.0, "noleap": 365.0, "365_day": 365.0, "all_leap": 366.0, "366_day": 366.0}
-    in_year = in_year.get(axis.dt.calendar, 365.2425)
+    in_year = mean_year(axis.dt.calendar)
     if (length <= 1).all():
         return axis, _angle(xr.DataArray(first, dims=axis.dims), in_year), None
     if months:

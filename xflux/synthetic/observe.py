@@ -11,10 +11,12 @@ from xflux.synthetic.biosphere import TYPES
 from xflux.synthetic.climate import Land
 from xflux.synthetic.fields import autoregressive, smooth_fields
 from xflux.synthetic.world import World
+from xflux.temporal import MEAN_YEAR
 
 if TYPE_CHECKING:
     from xflux.synthetic.planet import Settings
 
+PG_PER_YEAR = MEAN_YEAR / 1e15  # PgC yr-1 per gC d-1
 INVERSIONS = ("INV-A", "INV-B", "INV-C", "INV-D", "INV-E")
 # centres of the real network: lat, lon, spread (degrees), weight; the rest is scattered over all land
 NETWORK = ((49, 10, 9, 0.34), (42, -90, 13, 0.26), (50, -105, 14, 0.10), (36, 120, 12, 0.08), (-33, 147, 9, 0.06),
@@ -93,7 +95,7 @@ def fires(wai: np.ndarray, gpp: np.ndarray, shares: np.ndarray, land: Land, tota
     """Emissions where something grows and dries out, most of all in savanna; scaled to the global mean, PgC yr-1."""
     savanna = 0.1 + shares[list(TYPES).index("savanna")]
     burnt = (savanna * np.tanh(gpp / 3) * np.clip(0.35 - wai, 0, None) ** 2).astype(np.float64)
-    now = (burnt.mean(0) * land.area).sum() * 365.2425 / 1e15
+    now = (burnt.mean(0) * land.area).sum() * MEAN_YEAR / 1e15
     return (burnt * (total / now if now > 0 else 0)).astype(np.float32)
 
 
@@ -109,7 +111,7 @@ def inversions(world: World, settings: "Settings", rng: np.random.Generator) -> 
     maps = []
     for _ in INVERSIONS:
         own = _regional_errors(area, len(time), rng)
-        region = size * (np.sqrt(0.5) * common + np.sqrt(0.5) * own) / (area * PG)  # gC m-2 d-1
+        region = size * (np.sqrt(0.5) * common + np.sqrt(0.5) * own) / (area * PG_PER_YEAR)  # gC m-2 d-1
         pattern = 0.15 * size * (common_pattern + smooth_fields(land.lat, land.lon, 0.2, 1, rng)[0])
         # inside a region the pattern has no sum: inversions know regions better than their parts
         mean = (land.region_area @ pattern) / area
@@ -119,9 +121,6 @@ def inversions(world: World, settings: "Settings", rng: np.random.Generator) -> 
     fields = [world.map(m, "time", time, **attrs) for m in maps]
     nbe = xr.concat(fields, xr.DataArray(list(INVERSIONS), dims="inversion", name="inversion")).compute()
     return xr.Dataset({"nbe": nbe.assign_attrs(attrs)}, attrs={"title": "inversions of the synthetic Earth"})
-
-
-PG = 365.2425 / 1e15  # PgC yr-1 per gC d-1
 
 
 def _regional_errors(area: np.ndarray, months: int, rng: np.random.Generator) -> np.ndarray:

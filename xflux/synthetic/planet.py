@@ -14,10 +14,10 @@ from xflux.synthetic import observe
 from xflux.synthetic.biosphere import TYPES, Hidden, block, pft_shares
 from xflux.synthetic.climate import Climate, make_climate, make_land
 from xflux.synthetic.fields import smooth_fields
+from xflux.synthetic.observe import PG_PER_YEAR
 from xflux.synthetic.world import World
 from xflux.temporal.calendar import MONTH_DAYS
 
-PG_PER_YEAR = 365.2425 / 1e15
 CELLS_AT_ONCE = 400
 OBSERVING = ("night_bias", "uneven", "inversion_error", "tower_noise", "towers")
 

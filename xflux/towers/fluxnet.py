@@ -19,6 +19,7 @@ from xflux.towers.dates import read_dates
 from xflux.towers.sites import column_named
 from xflux.towers.text import layout, table_of
 from xflux.towers.values import CARBON, as_numbers, check_direction, daily_rate
+from xflux.units import CARBON_MOLAR_MASS
 
 SITE = re.compile(r"(?:^|[_\-.])([A-Z]{2}-[A-Za-z0-9]{3})(?=[_.\-]|$)")
 _STEP = re.compile(r"_(HH|HR|DD|WW|MM|YY)(?=[_.])")
@@ -26,8 +27,8 @@ AUXILIARY = re.compile(r"_(AUXMETEO|AUXNEE|ERAI|ERA5|BIF|BIFVARINFO|BADM|SITEINF
 UNCERTAINTIES = ("RANDUNC", "JOINTUNC")
 PERCENTILES = ("05", "16", "25", "50", "75", "84", "95")
 STEPS_A_DAY = {"HH": 48, "HR": 24}
-# gC m-2 d-1 per umolCO2 m-2 s-1: 86400 s, 12.011 g/mol
-DAILY_FLUX = 86400e-6 * 12.011
+# gC m-2 d-1 per umolCO2 m-2 s-1
+DAILY_FLUX = 86400e-6 * CARBON_MOLAR_MASS
 
 
 @functools.cache

@@ -3,9 +3,10 @@
 import numpy as np
 import xarray as xr
 
+from xflux.cells import RADIUS
 from xflux.display import some_of
 
-EARTH_RADIUS_KM = 6371.0
+EARTH_RADIUS_KM = RADIUS / 1000
 
 
 def great_circle_km(lat1, lon1, lat2, lon2) -> np.ndarray:
