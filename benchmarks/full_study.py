@@ -224,6 +224,20 @@ def told(run: Path, config) -> None:
     print(f"all stages {total / 3600:.2f} h")
 
 
+def configured(data: Path, degrees: float, years: int, overrides: list[str]) -> study.StudyConfig:
+    """The template with two variants, on these files; ``overrides`` as of ``xflux run --set``."""
+    span = f"[2001, {2000 + years}]"
+    settings = {"data": str(data), "variants": '["bridge", "sampled+total"]'}
+    settings |= dict.fromkeys(("drivers.years", "target.years", "evaluation.budget.years"), span)
+    settings |= {"evaluation.plant_types": "{ file = 'plant_types.nc', variable = 'pft_share' }"}
+    settings |= {"train.validation_years": str(min(2, years - 1))}
+    if degrees > 1:
+        settings |= {"towers.max_distance": str(120 * degrees)}
+    pairs = [f"{key}={value}" for key, value in settings.items()] + overrides
+    template = Path(study.__file__).parent.parent / "data" / "upton2024.toml"
+    return study.load_study(template, dict(map(parse_override, pairs)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -238,16 +252,7 @@ def main() -> None:
     make_files(data, asked.degrees, asked.years, asked.towers)
     if asked.only_files:
         return
-    span = f"[2001, {2000 + asked.years}]"
-    settings = {"data": str(data), "variants": '["bridge", "sampled+total"]'}
-    settings |= dict.fromkeys(("drivers.years", "target.years", "evaluation.budget.years"), span)
-    settings |= {"evaluation.plant_types": "{ file = 'plant_types.nc', variable = 'pft_share' }"}
-    settings |= {"train.validation_years": str(min(2, asked.years - 1))}
-    if asked.degrees > 1:
-        settings |= {"towers.max_distance": str(120 * asked.degrees)}
-    pairs = [f"{key}={value}" for key, value in settings.items()] + asked.set
-    template = Path(study.__file__).parent.parent / "data" / "upton2024.toml"
-    config = study.load_study(template, dict(map(parse_override, pairs)))
+    config = configured(data, asked.degrees, asked.years, asked.set)
     sys.modules["xflux.study.pipeline"].RunFolder = Measured
     run = study.run_study(config, asked.folder / "run")
     told(run, config)

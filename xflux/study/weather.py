@@ -76,8 +76,9 @@ def in_years(data: xr.Dataset, years: tuple[int, int] | None) -> xr.Dataset:
 
 def write_grid(config: Drivers, base: list[xr.Dataset], fraction: xr.DataArray, folder: Path) -> xr.Dataset:
     """Make the drivers and write them to ``folder/grid.zarr``; returns them, lazily, with the land fraction."""
-    staged = [_by_rows(part, folder / f"base_{i}.zarr") for i, part in enumerate(base)]
-    made = _made(config, staged, folder / "made.zarr")
+    rows = min(_rows(part) for part in base)
+    staged = [_by_rows(part, folder / f"base_{i}.zarr", rows) for i, part in enumerate(base)]
+    made = _made(config, staged, folder / "made.zarr", rows)
     filled, _ = drivers.fill_nearest(made, fraction > 0, max_distance=config.fill_distance)
     filled["land_fraction"] = fraction
     filled.attrs |= {"order": ", ".join([*driver_names(config, base), "land_fraction"])}
@@ -103,9 +104,9 @@ def replace_grid(grid: xr.Dataset, folder: Path) -> None:
 
 
 # -------------------------------------------------------------------------------------------------- the three passes
-def _by_rows(part: xr.Dataset, path: Path) -> xr.Dataset:
-    """A copy whose chunks hold few rows of latitude, so that whole series of rows can be read (pass 1)."""
-    chunks = {str(d): {"time": CHUNK_STEPS, "lat": _rows(part)}.get(str(d), -1) for d in part.dims}
+def _by_rows(part: xr.Dataset, path: Path, rows: int) -> xr.Dataset:
+    """A copy whose chunks hold few rows of latitude, so that whole series of them can be read, each once (pass 1)."""
+    chunks = {str(d): {"time": CHUNK_STEPS, "lat": rows}.get(str(d), -1) for d in part.dims}
     _create(part, path, chunks, part["lat"])
     for name, field in part.data_vars.items():
         _put_by_steps(field, str(name), path)
@@ -122,9 +123,8 @@ def _rows(part: xr.Dataset) -> int:
     return int(np.clip(VALUES_AT_ONCE // max(longest, 1), 1, part.sizes["lat"]))
 
 
-def _made(config: Drivers, base: list[xr.Dataset], path: Path) -> xr.Dataset:
+def _made(config: Drivers, base: list[xr.Dataset], path: Path, rows: int) -> xr.Dataset:
     """The recipes, a few rows of latitude at a time (pass 2)."""
-    rows = min(_rows(part) for part in base)
     for band in _pieces(base[0].sizes["lat"], rows):
         part = make_drivers(config, [ds.isel(lat=band).load() for ds in base])
         part = in_years(part, config.years).astype("float32")
@@ -146,8 +146,17 @@ def _written(data: xr.Dataset, path: Path) -> Path:
 
 def _put_by_steps(field: xr.DataArray, name: str, path: Path) -> None:
     axis = next((d for d in AXES if d in field.dims), "lat")
-    for steps in _pieces(field.sizes[axis], CHUNK_STEPS if axis != "lat" else field.sizes[axis]):
+    for steps in _whole_chunks(field, axis):
         stores.put(path, field.isel({axis: steps}).load().to_dataset(name=name), {axis: steps})
+
+
+def _whole_chunks(field: xr.DataArray, axis: str) -> Iterator[slice]:
+    """Pieces of some steps that end where chunks do, so that each is read once: a yearly file may be a single one."""
+    start, ends = 0, np.cumsum(field.chunksizes.get(axis, field.sizes[axis])).tolist()
+    for end in ends:
+        if end - start >= (CHUNK_STEPS if axis != "lat" else ends[-1]) or end == ends[-1]:
+            yield slice(start, end)
+            start = end
 
 
 def _pieces(size: int, length: int) -> Iterator[slice]:
