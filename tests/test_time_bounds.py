@@ -379,6 +379,9 @@ def test_an_ensemble_of_products_stamped_and_dated_differently():
     ):
         with pytest.raises(ValueError, match=match):
             xflux.ensemble({"A": parts["A"], "B": other})
+    gridded = parts["A"].expand_dims(lat=[-45.0, 45.0], lon=[0.0, 180.0])
+    of_nemo = gridded.rename(time="time_counter", lat="nav_lat", lon="nav_lon")
+    np.testing.assert_array_equal(*xflux.ensemble({"A": gridded, "B": of_nemo}))
 
 
 OPERATIONS = {

@@ -25,7 +25,6 @@ def align_pair(
     labels must be the same set, because a silent inner join there would drop cells or regions.
     """
     da, reference = one_flux(da, "the array"), one_flux(reference, "the reference")
-    da, reference = with_lat_lon(da), with_lat_lon(reference)
     check_alike(da, reference, allow_contents, "allow_contents")
     reference = same_units(da, reference)
     stamps = [a.indexes["time"] for a in (da, reference) if "time" in a.indexes]
@@ -38,16 +37,16 @@ def align_pair(
 
 
 def one_flux(obj: xr.DataArray | xr.Dataset, role: str) -> xr.DataArray:
-    """A flux with the time axis and the values that can be believed, of a Dataset its only one."""
+    """A flux with the axes by their names and the values that can be believed, of a Dataset its only one."""
     if isinstance(obj, xr.DataArray):
-        return checked(standardise(obj))
+        return with_lat_lon(checked(standardise(obj)))
     if not isinstance(obj, xr.Dataset):
         raise TypeError(f"{role} must be a DataArray (or a Dataset with one flux variable), got {type(obj).__name__}")
     obj = standardise(obj)
     names = flux_variables(obj)
     if len(names) != 1:
         raise ValueError(f"{role} is a Dataset with the flux variables {names}: select one of them." + left_out(obj))
-    return carried(checked(obj[names[0]]), known_steps(obj))
+    return with_lat_lon(carried(checked(obj[names[0]]), known_steps(obj)))
 
 
 def comparable(da: xr.DataArray, reference: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:

@@ -76,6 +76,7 @@ _UNCERTAIN_TEXT = re.compile(
 )
 _FLUX_NAME = re.compile(r"^(nee|nbe|nep|nbp|gpp|npp|ter|reco|ra|rh|fire|fc|fco2|et|le)(_|$)", re.IGNORECASE)
 _FLUX_WORD = re.compile(r"flux|exchange|production|productivity|respiration|emission|uptake", re.IGNORECASE)
+_CARBON_UNIT = re.compile(r"[gt] ?\(?C(O2)?\b|mol")
 _STOCK_WORD = re.compile(r"cumul|accumulated|pool|stock|storage", re.IGNORECASE)
 
 
@@ -119,7 +120,7 @@ def _unread(ds: xr.Dataset) -> str:
         try:
             parse(attrs["units"], attrs)
         except UnitsError as error:
-            if name in called_so or "ambiguous" in str(error):
+            if name in called_so or _CARBON_UNIT.search(str(attrs["units"])) or "ambiguous" in str(error):
                 return f" {name!r}: {error}"
     return ""
 
