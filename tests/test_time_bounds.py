@@ -507,7 +507,7 @@ def test_one_stamp_a_year_where_no_year_is_stamped_is_told_once(month, told):
         warnings.simplefilter("always")
         amounts = da.flux.convert_units("gC m-2 yr-1")
     np.testing.assert_allclose(amounts, da * 365)
-    assert ["time has one stamp a year: 2001" in str(w.message) for w in said] == [True] * told
+    assert ["time has one stamp a year, from 2001" in str(w.message) for w in said] == [True] * told
 
 
 @pytest.mark.parametrize("stamp", [0, 15])

@@ -9,7 +9,7 @@ import xarray as xr
 from xflux.temporal.bounds import as_bounds, bounds_name, raw_bounds
 from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_YEAR, Calendar
 from xflux.temporal.dates import decode, from_plain, written
-from xflux.temporal.riding import EDGES, RIDING, STAMP, ridden_edges, ridden_months
+from xflux.temporal.riding import RIDING, STAMP, ridden_edges, ridden_months
 from xflux.temporal.stamps import inferred_steps
 from xflux.temporal.steps import Steps, carried, known_steps, steps_between
 from xflux.values import warn
@@ -179,13 +179,13 @@ def _bounded(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray | xr.Dataset,
 
 
 def _without_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
-    """Bounds without any length say nothing and go; a warning where the stamps leave open which step they mean."""
+    """Bounds without any length say nothing and go; a warning where ``time`` names some that are gone and needed."""
     if (picked := _picked_months(obj)) is not None:
         obj = carried(obj, picked)
     elif isinstance(obj, xr.Dataset) and (name := bounds_name(obj)) is not None:
         obj = obj.drop_vars(name)
-    elif obj["time"].attrs.get("stamp") != STAMP:
-        obj = _say_what_is_open(obj, obj["time"].attrs.get("bounds"))
+    elif (name := obj["time"].attrs.get("bounds")) and obj["time"].attrs.get("stamp") != STAMP:
+        _say_what_is_open(obj["time"], name)
     if "bounds" not in obj["time"].attrs:
         return obj
     attrs = {key: value for key, value in obj["time"].attrs.items() if key != "bounds"}
@@ -202,33 +202,21 @@ def _picked_months(obj: xr.DataArray | xr.Dataset) -> Steps | None:
     return steps_between(calendar.dates(calendar.start(number)), calendar.dates(calendar.start(number + 1)))
 
 
-def _say_what_is_open(obj: xr.DataArray | xr.Dataset, name: str | None) -> xr.DataArray | xr.Dataset:
-    """Warn where bounds ``name`` are gone and a stamp on the edge of its step could be its start or its end.
-
-    One stamp a year could be a month's: without bounds to be missed, only where no mean of a year is stamped so. What
-    was said rides along, so that it is said once.
-    """
-    time = obj["time"]
-    yearly = time.size > 1 and abs(time.values[1] - time.values[0]) > np.timedelta64(300, "D")
-    if not name and not (yearly and not time.dt.month.isin((1, 6, 7, 12)).any()):
-        return obj
+def _say_what_is_open(time: xr.DataArray, name: str) -> None:
+    """Warn where a stamp on the edge of its step could be its start or its end; one a year could be a month's too."""
     try:
         start, stop, calendar = inferred_steps(time)
     except ValueError:
-        return obj
+        return
     past = (calendar.ticks(np.asarray(time.values)) - start) / (stop - start)
-    if (abs(past - 0.5) < (0.02 if yearly else 0.3)).all():
-        return obj
-    edges = [calendar.dates(x) for x in (start, stop)]
-    gone = f"time says that its bounds are in {name!r}, which is not here (a DataArray cannot carry it)"
-    remedy = (
-        f"Use the Dataset with its bounds (ds.flux, or ds[['x', {name!r}]]), or delete time.attrs['bounds'] if right."
+    if (abs(past - 0.5) < (0.02 if (stop - start).min() > 300 * DAY else 0.3)).all():
+        return
+    warn(
+        f"time says that its bounds are in {name!r}, which is not here (a DataArray cannot carry it): "
+        f"{written(time.values[0])} is taken for the step from {written(calendar.dates(start[:1])[0])} to "
+        f"{written(calendar.dates(stop[:1])[0])}. Use the Dataset with its bounds (ds.flux, or "
+        f"ds[['x', {name!r}]]), or delete time.attrs['bounds'] if that is right."
     )
-    if not name:
-        gone, remedy = "time has one stamp a year", "Give single months time_bnds in a Dataset; stamp years in January."
-    taken = f"{written(time.values[0])} is taken for the step from {' to '.join(written(x[0]) for x in edges)}"
-    warn(f"{gone}: {taken}. {remedy}")
-    return obj if name else obj.assign_coords({own: ("time", x) for own, x in zip(EDGES, edges, strict=True)})
 
 
 # --- climatologies ---

@@ -11,8 +11,9 @@ from xflux.contents import without_units
 from xflux.temporal.axis import standardise, with_steps
 from xflux.temporal.bounds import carried_steps, time_bounds
 from xflux.temporal.calendar import MEAN_YEAR
+from xflux.temporal.dates import written
 from xflux.temporal.riding import STAMP, STEP_MONTHS, of_several_calendars
-from xflux.temporal.steps import Given, Steps, carried, needed_steps, of_years, steps_of
+from xflux.temporal.steps import Given, Steps, carried, known_steps, needed_steps, of_years, steps_of
 from xflux.units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_variables, left_out, parse
 from xflux.values import RANGES, checked, warn
 
@@ -248,8 +249,9 @@ def _amounts(da: xr.DataArray, units: str, freq: str | None, given: Given) -> tu
             raise ValueError(f"freq={freq!r} needs a dimension time, month or dayofyear among {tuple(da.dims)}.")
         return finish(da * _timeless(source, target, of_years(da)), da, units), None
     period = _period(freq, target, steps)
-    if source.time != target.time:
+    if source.time != target.time and da.name not in RIDING_ALONG:  # once for a flux and what rides along
         _say_whose_months_count(da)
+        _say_of_one_stamp_a_year(da, steps if given is None else None)
     if period is None:
         return finish(da * _ratio(source, target, steps), da, units), None
     if steps.are(period):
@@ -263,10 +265,21 @@ def _amounts(da: xr.DataArray, units: str, freq: str | None, given: Given) -> tu
 
 
 def _say_whose_months_count(da: xr.DataArray) -> None:
-    if da.name not in RIDING_ALONG and of_several_calendars(da):  # once for a flux and what rides along
+    if of_several_calendars(da):
         warn(
             "series of different calendars were joined: their months are taken as long as in the real one. Convert the "
             "units before joining to keep each one's own."
+        )
+
+
+def _say_of_one_stamp_a_year(da: xr.DataArray, inferred: Steps | None) -> None:
+    """Warn where years are stamped in a month in which no year begins, ends or has its middle: each may be a month."""
+    if inferred is None or inferred.kind != "year" or known_steps(da) is not None:
+        return
+    if not da["time"].dt.month.isin((1, 6, 7, 12)).any():
+        warn(
+            f"time has one stamp a year, from {written(da['time'].values[0])}: each is taken for its whole year. Give "
+            f"single months time_bnds in a Dataset; stamp years in January."
         )
 
 
