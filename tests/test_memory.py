@@ -46,6 +46,16 @@ def test_climatologies_begin_again_every_year(window):
     np.testing.assert_allclose(drivers.running_mean(day, window), by_days(day.values, np.ones(365, int), window, True))
 
 
+@pytest.mark.parametrize("stamp", ["middle", "last day"])
+def test_months_count_as_whole_months_wherever_their_stamps_are(stamp):
+    start = pd.date_range("2003-01-01", periods=40, freq="MS")
+    days = start.days_in_month.to_numpy()
+    after = {"middle": days / 2, "last day": days - 1}[stamp]
+    values = np.random.default_rng(1).normal(size=40)
+    da = xr.DataArray(values, {"time": start + pd.to_timedelta(after, "D")}, "time")
+    np.testing.assert_allclose(drivers.running_mean(da, 45).values, by_days(values, days, 45), rtol=1e-10)
+
+
 def test_a_gap_in_the_dates_is_not_in_the_window():
     time = pd.DatetimeIndex(["2003-01-01", "2003-01-02", "2003-01-05", "2003-01-06"])
     da = xr.DataArray([1.0, 2.0, 3.0, 4.0], {"time": time}, "time")

@@ -218,6 +218,15 @@ def test_cover_of_the_grid_and_of_the_towers_have_the_same_names():
     np.testing.assert_array_equal(drivers.cover(named, {"open": "GRA"}).open, [[1, 0, np.nan, np.nan]])
 
 
+def test_shares_in_percent_are_shares_of_one():
+    share = xr.DataArray(
+        [[[25.0]], [[75.0]]], {"pft": ["tree", "grass"], "lat": [0.0], "lon": [0.0]}, ("pft", "lat", "lon")
+    )
+    assert drivers.cover(share.assign_attrs(units="percent"), {"grass": "grass"}).grass.item() == 0.75
+    with pytest.raises(ValueError, match="shares of up to 75, not of 1"):
+        drivers.cover(share, {"grass": "grass"})
+
+
 def test_fractions_of_types_and_the_classes_that_towers_have_of_them():
     pft = xr.DataArray(
         [[[0.25]], [[0.5]], [[0.25]]], {"pft": ["broadleaf", "needleleaf", "grass"]}, ("pft", "lat", "lon")

@@ -66,6 +66,16 @@ def day_numbers(time: xr.DataArray) -> np.ndarray:
     return (Calendar.of(time.values).ticks(time.values) + DAY // 10**6) // DAY
 
 
+def first_days(da: xr.DataArray) -> np.ndarray:
+    """Day number on which each step of ``time`` begins; a month may be stamped in its middle or at its end."""
+    if STEP_DAYS in da.coords:
+        return day_numbers(da["time"])
+    try:
+        return day_numbers(time_bounds(da["time"])[:, 0])
+    except ValueError:  # parts of months, stamped at their start
+        return day_numbers(da["time"])
+
+
 def days_like(numbers: np.ndarray, time: xr.DataArray) -> np.ndarray:
     """Dates of day numbers, in the calendar of ``time``."""
     return as_dates(Calendar.of(time.values).dates(numbers * DAY))

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
+from xflux.units import same
+
 IGBP = tuple("ENF EBF DNF DBF MF CSH OSH WSA SAV GRA WET CRO URB CVM SNO BSV WAT".split())
 """Classes of the International Geosphere-Biosphere Programme, in the order of their numbers from 1."""
 Classes = Mapping[str, str | list[str] | Mapping[str, str | list[str]]]
@@ -16,9 +18,9 @@ def cover(obj: xr.Dataset | xr.DataArray, classes: Classes) -> xr.Dataset:
     Parameters
     ----------
     obj
-        On the grid a DataArray: fractions (class, lat, lon) whose one other dim is labelled by the classes, or a map
-        (lat, lon) of class numbers, labelled by ``flag_values`` and ``flag_meanings``, else those of IGBP (1 ENF …
-        17 WAT). At towers the Dataset over ``sample`` with the coordinate ``igbp``.
+        On the grid a DataArray: shares (class, lat, lon) whose one other dim is labelled by the classes, of 1 or in %
+        (its units), or a map (lat, lon) of class numbers, labelled by ``flag_values`` and ``flag_meanings``, else those
+        of IGBP (1 ENF … 17 WAT). At towers the Dataset over ``sample`` with the coordinate ``igbp``.
     classes
         Name of the driver = the classes that it adds up, e.g. ``{"forest": ["ENF", "EBF", "DNF", "DBF", "MF"]}``.
         Where the grid's classes are others than the towers', both: ``{"tree": {"grid": ["broadleaf_tree",
@@ -31,7 +33,7 @@ def cover(obj: xr.Dataset | xr.DataArray, classes: Classes) -> xr.Dataset:
     Raises
     ------
     ValueError
-        Classes that the grid or the towers have no label for; they are listed.
+        Classes that the grid or the towers have no label for; they are listed. Shares above 1.
 
     Examples
     --------
@@ -71,7 +73,11 @@ def class_shares(field: xr.DataArray) -> xr.DataArray:
     """Shares ``class`` × (lat, lon), of fractions or of a map of class numbers, as `cover` takes them."""
     other = [d for d in field.dims if d not in ("lat", "lon")]
     if len(other) == 1 and other[0] in field.coords:
-        return field.rename({other[0]: "class"}).assign_coords({"class": field[other[0]].values.astype(str)})
+        shares = field.rename({other[0]: "class"}).assign_coords({"class": field[other[0]].values.astype(str)})
+        shares = shares * 0.01 if same(str(field.attrs.get("units", "1")), "%") else shares
+        if shares.chunks is None and shares.max() > 1.01:
+            raise ValueError(f"land cover: shares of up to {shares.max():g}, not of 1: set attrs['units'] = '%' if so")
+        return shares
     if other:
         raise ValueError(f"land cover: expected (lat, lon) or (class, lat, lon) with labels, got {field.dims}")
     labels = str(field.attrs["flag_meanings"]).split() if "flag_meanings" in field.attrs else list(IGBP)

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.align import axis_of
-from xflux.drivers.axis import STEP_DAYS, day_numbers, whole_days
+from xflux.drivers.axis import STEP_DAYS, first_days, whole_days
 
 
 def running_mean(da: xr.DataArray, days: float) -> xr.DataArray:
@@ -75,7 +75,7 @@ def _windows(da: xr.DataArray, days: float, what: str, scale: float) -> xr.DataA
         raise ValueError(f"{what}(): the window must be a positive number of days, got {days!r}")
     length = whole_days(da).astype(float)
     cyclic = axis != "time"
-    start = np.cumsum(length) - length if cyclic else day_numbers(da["time"]).astype(float)
+    start = np.cumsum(length) - length if cyclic else first_days(da).astype(float)
     result = xr.apply_ufunc(
         _trailing, da.drop_vars(STEP_DAYS, errors="ignore"), input_core_dims=[[axis]], output_core_dims=[[axis]],
         kwargs={"start": start, "length": length, "window": float(days), "cyclic": cyclic},
