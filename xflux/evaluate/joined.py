@@ -70,7 +70,7 @@ def ensemble(
             da = stamped_at_starts(da).drop_vars(RIDING, errors="ignore")
             arrays[name] = da.assign_coords(time=("time", starts))
         _name_gaps(arrays)
-    joined = _concat(arrays, dim)
+    joined = _concat(arrays, dim).drop_encoding()  # the packing of the first would cut the values of the others
     return joined if steps is None else carried(joined, _union(steps))
 
 
