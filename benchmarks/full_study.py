@@ -8,8 +8,8 @@ by year; six inversions by month, daily fires, a bottom-up product, FLUXNET file
 finest. At full size 26 GB, and 17 GB more while they are made. Then ``xflux run`` on the
 template upton2024, with the variants ``bridge`` and ``sampled+total``. Stopped, it goes on: files and stages that are
 there are kept, and so are their figures. Every stage is told with its wall and CPU time, peak memory, bytes read and
-written, and its limit: reading these bytes at the machine's rate, or the arithmetic of the network at the rate of its
-kernels, whichever takes longer.
+written, and its limit: reading these bytes at the machine's rate, the arithmetic of the network at the rate of its
+kernels, or the bridges' clusters and Lasso paths alone in one thread, whichever takes longest.
 """
 
 from __future__ import annotations
@@ -34,8 +34,12 @@ import write_study as published
 
 import xflux
 from xflux import study, synthetic
+from xflux.bridge.fit import FitOptions, draw_candidates, fit_candidates, prepare
 from xflux.cells import cell_area
+from xflux.study.inputs import input_files
 from xflux.study.loading import parse_override
+from xflux.study.models import Study
+from xflux.study.pipeline import bridge_field
 from xflux.study.stages import RunFolder
 from xflux.synthetic.biosphere import TYPES, Hidden, block, pft_shares
 from xflux.synthetic.climate import Climate, Land, make_climate, make_land
@@ -45,6 +49,7 @@ SEED = 0
 CELLS = 2_000  # of which all days are in memory at once
 WEATHER = ["TAIR", "PREC", "RG"]
 SEEN = ["EVI", "NDVI", "NDWI", "FPAR", "LST_DAY", "LST_NIGHT", "BAND4"]
+NONE = {"tables": "scores of small arrays, written by pandas", "figures": "matplotlib draws"}  # stages without a limit
 FORWARD, STEP = 4_800, 18_560  # flop per row and member
 
 
@@ -195,32 +200,55 @@ def rates(folder: Path) -> tuple[float, float]:
 def flop_of(run: Path, name: str, config) -> float:
     """Arithmetic of the network in a stage."""
     results = study.Results(run)
-    grid, folds = results.inputs.driver_grid, config.train.folds
+    grid, members = results.inputs.driver_grid, config.train.folds
     land = int((results.inputs.land_fraction > 0).sum())
+    forward_run = FORWARD * land * grid.sizes["time"]
     if name.startswith("forward"):
-        return FORWARD * land * grid.sizes["time"] * folds
-    if name == "ec" or name.startswith("train-"):
-        steps = config.train.epochs * max(1, results.inputs.towers.sizes["sample"] // config.train.batch)
-        pixels = 0 if name == "ec" else config.train.pixels_per_step
-        if name.endswith("bridge"):
-            pixels = xflux.load_bridge(run / "bridge" / "reccap2.nc").pixels.sizes["pixel"]
-        return STEP * (config.train.batch + 365 * pixels) * steps * folds
-    return 0.0
+        return forward_run * members
+    steps = config.train.epochs * max(1, results.inputs.towers.sizes["sample"] // config.train.batch)
+    pixels = 0 if name == "ec" else min(land, config.train.pixels_per_step)
+    if name.endswith("bridge") or name == "one-against-many":
+        pixels = xflux.load_bridge(run / "bridge" / "reccap2.nc").pixels.sizes["pixel"]
+    training = STEP * (config.train.batch + 365 * pixels) * steps
+    if name == "one-against-many":
+        return (training + forward_run) * results.one_against_many["annual"].size
+    return training * members if name == "ec" or name.startswith("train-") else 0.0
+
+
+def kernels_of_bridges(run: Path, config) -> dict[str, float]:
+    """Seconds of one thread that a stage's clusters and Lasso paths take alone, each region's timed once."""
+    field = bridge_field(Study(config, RunFolder(run)), input_files(config))
+    options = FitOptions(r2=config.bridge.r2, seed=config.seed)
+    samples = prepare(field, config.target.regions, study.Results(run).inputs.land_fraction, options).samples
+    clusters = paths = 0.0
+    for part in (samples.region(k) for k in range(len(samples.labels))):
+        start = time.perf_counter()
+        chosen = draw_candidates(part, samples.steps, options)
+        middle = time.perf_counter()
+        fit_candidates(part, chosen, options)
+        clusters, paths = clusters + middle - start, paths + time.perf_counter() - middle
+    return {"bridges": clusters + (1 + options.folds) * paths, "stability": clusters + config.bridge.stability * paths}
 
 
 def told(run: Path, config) -> None:
     """The table of stages."""
     read_rate, flop_rate = rates(run.parent)
-    print(f"reading {read_rate / 1e9:.1f} GB/s, the network {flop_rate / 1e9:.0f} GFLOP/s")
+    kernels = kernels_of_bridges(run, config)
+    print(f"reading {read_rate / 1e9:.1f} GB/s, the network {flop_rate / 1e9:.0f} GFLOP/s; limits: the network's "
+          "arithmetic, the bridges' clusters and paths, else reading; figures and tables have none")  # fmt: skip
     heads = "".join(f"{h:>10}" for h in ("wall s", "CPU s", "peak GiB", "read GB", "write GB", "limit s", "of limit"))
-    print(f"{'stage':24}{heads}")
+    print(f"{'stage':30}{heads}  limit")
     total = 0.0
     for path in sorted((run.parent / "costs").glob("*.json"), key=lambda p: p.stat().st_mtime):
         cost = json.loads(path.read_text())
-        limit = max(cost["read"] / read_rate, flop_of(run, path.stem, config) / flop_rate)
+        limits = {"reading": cost["read"] / read_rate, "network": flop_of(run, path.stem, config) / flop_rate}
+        limits |= {"kernels": kernels.get(path.stem, 0.0)}
+        by = max(limits, key=limits.get)
+        said = f"{limits[by]:10.2f}{cost['wall'] / limits[by]:9.1f}×  {by}"
+        said = f"{'-':>10}{'-':>10}  {NONE[path.stem]}" if path.stem in NONE else said
         total += cost["wall"]
-        print(f"{path.stem:24}{cost['wall']:10.1f}{cost['cpu']:10.1f}{cost['peak']:10.2f}{cost['read'] / 1e9:10.2f}"
-              f"{cost['written'] / 1e9:10.2f}{limit:10.2f}{cost['wall'] / max(limit, 1e-9):9.1f}×")  # fmt: skip
+        print(f"{path.stem:30}{cost['wall']:10.1f}{cost['cpu']:10.1f}{cost['peak']:10.2f}{cost['read'] / 1e9:10.2f}"
+              f"{cost['written'] / 1e9:10.2f}{said}")  # fmt: skip
     print(f"all stages {total / 3600:.2f} h")
 
 
