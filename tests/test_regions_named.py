@@ -34,6 +34,7 @@ def test_regions_and_countries_by_name_are_those_of_their_sets():
     for names in (["Germany", "FRA"], ["germany ", "fra"]):
         found = sums(names)
         assert found == pytest.approx({"Germany": countries["DEU"], "FRA": countries["FRA"]}, rel=1e-12)
+    assert sums("RECCAP2") == regions
     assert sums("Northern Africa")["Northern Africa"] == pytest.approx(regions["NAF"], rel=1e-12)
     assert sums(["EQ-10N"])["EQ-10N"] == pytest.approx(sums("latitude-bands")["EQ-10N"], rel=1e-12)
 
@@ -62,6 +63,7 @@ def test_some_regions_leave_the_rest_unassigned():
         ("Germny", "did you mean 'Germany'"),
         (["EU", "Frnce"], "did you mean .*'France'"),
         ("recap2", "did you mean 'reccap2'"),
+        ("shapes/mine.GeoJSON", r"give the shapes themselves, geopandas\.read_file"),
         (["reccap2", "DEU"], "whole set of regions; give the set alone"),
     ],
 )

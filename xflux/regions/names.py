@@ -63,6 +63,8 @@ def _table(name: str) -> dict[str, tuple[str, set[str]]]:
 
 def unknown(name: str) -> str:
     """What to say of a name that is neither a set, a region nor a country."""
+    if name.lower().endswith((".geojson", ".json", ".gpkg", ".shp")):
+        return f"region {name!r} is unknown: give the shapes themselves, geopandas.read_file({name!r})."
     known = {bare(text): text for text in (*NAMES, *latitude_band_limits())}
     for set_name in SETS:
         known |= {key: label for key, (label, _) in _table(set_name).items()}

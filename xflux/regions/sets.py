@@ -24,7 +24,7 @@ from xflux.regions.cover import (
     rows_of,
 )
 from xflux.regions.masks import mask_cover, the_mask
-from xflux.regions.names import NAMES, REGIONMASK, land_regions
+from xflux.regions.names import NAMES, REGIONMASK, bare, land_regions
 from xflux.regions.polygons import is_polygons, overlapping, polygons_of
 from xflux.regions.shapes import SETS, made_valid, members, outline, rings_of, shipped, united
 from xflux.regions.shares import Rings, polygon_shares
@@ -71,6 +71,7 @@ def _is_box(box: object) -> bool:
 
 
 def _named(name: str, cells: Cells) -> Cover:
+    name = {bare(known): known for known in NAMES}.get(bare(name), name)
     if name == "latitude-bands":
         return latitude_bands(cells)
     if name in SETS:
