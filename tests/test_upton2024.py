@@ -15,6 +15,7 @@ import xflux
 from xflux import study
 from xflux.cli import app
 from xflux.study import inputs as study_inputs
+from xflux.study import models
 from xflux.study.results import Results
 
 pytest.importorskip("torch")
@@ -378,6 +379,24 @@ def test_a_second_run_keeps_every_stage(world, toml, run):
         patch.setattr(study_inputs, "IN_MEMORY", 0)
         study.run_study(config, run, say=said.append)
     assert [line for line in said if "…" in line] == [] and sum("done before, kept" in line for line in said) == 11
+
+
+def test_how_many_pixels_are_sampled_is_no_setting_of_what_samples_none(toml):
+    class Asked:
+        def __init__(self):
+            self.settings = {}
+
+        def stage(self, name, make, *, settings=None, **options):
+            self.settings[name] = settings
+
+    found = []
+    for pixels in ("400", "500"):
+        run = Asked()
+        config = study.load_study(toml, _parsed(["--set", f"train.pixels_per_step={pixels}"]))
+        for variant in ("ec", "bridge", "sampled"):
+            models.train_and_predict(models.Study(config, run), variant, ())
+        found.append(run.settings)
+    assert {name for name in found[0] if found[0][name] != found[1][name]} == {"train-ec_atm_sampled"}
 
 
 def test_report_and_figures_of_the_paper_are_there(run):

@@ -113,7 +113,10 @@ def _train(study: Study, name: str, constraints: list, **changes) -> None:
 def _training_settings(study: Study, variant: str, *more) -> list:
     judge = {"years": study.config.evaluation.unseen_years, "inversions": study.config.evaluation.unseen_inversions}
     constraint = {} if variant == "ec" else study.config.constraint(variant).model_dump()
-    return [settings_of(study, "train", "seed", "target"), study.smoke, variant, judge, constraint, *more]
+    written = settings_of(study, "train", "seed", "target")
+    if constraint.get("integral", "bridge") == "bridge" and not constraint.get("means"):
+        written.get("train", {}).pop("pixels_per_step", None)  # nothing is sampled
+    return [written, study.smoke, variant, judge, constraint, *more]
 
 
 def _seen_towers(study: Study) -> xr.Dataset:
