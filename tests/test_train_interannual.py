@@ -239,6 +239,18 @@ def test_settings_that_do_not_fit(earth, options, words):
         constraint(earth, drivers=earth.grid, **options)
 
 
+def test_years_that_do_not_differ_have_no_anomalies(earth):
+    """A climatology repeated: the rounding of its sums is no anomaly to divide by."""
+    months = earth.target.isel(time=slice(0, 12)).values
+    same = earth.target.copy(data=np.tile(months, (1, 1, YEARS)))
+    options = {"drivers": earth.grid, "setting": SEEN, "integral": "full", "years_per_step": "all", "anomalies": True}
+    with pytest.raises(ValueError, match="anomalies: the target has none, its years do not differ"):
+        term(earth, target=same, **options)
+    one = xr.where(earth.target.region == "north", earth.target, same).transpose(*same.dims).assign_attrs(same.attrs)
+    losses = term(earth, target=one, **options).forward(network())
+    assert losses[:, 1].max() < 1e3
+
+
 def test_what_knows_no_years_is_told_before_training(earth):
     climatology = earth.grid.isel(time=slice(12)).assign_coords(month=("time", np.arange(1, 13)))
     climatology = climatology.swap_dims(time="month").drop_vars("time")

@@ -41,7 +41,13 @@ def years_of(calendar: Slots, years: list[tuple], device: torch.device) -> tuple
 def training_scale(calendar: Slots, target: torch.Tensor, years: list[tuple]) -> torch.Tensor:
     """`anomaly_scale` of each member's training years; ``target`` is on all slots."""
     slots, training, _ = years_of(calendar, years, target.device)
-    return anomaly_scale(annual_amounts(target[..., slots], calendar.per_year), training)
+    scale = anomaly_scale(annual_amounts(target[..., slots], calendar.per_year), training)
+    if not (scale > 0).any(1).all():
+        raise ValueError(
+            "anomalies: the target has none, its years do not differ where an inversion has two or more of a member's "
+            "training years: give it as it was in each year, or leave anomalies at False"
+        )
+    return scale
 
 
 def step_loss(

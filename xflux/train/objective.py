@@ -203,7 +203,7 @@ def annual_amounts(values: torch.Tensor, per_year: int) -> torch.Tensor:
 def anomaly_scale(target: torch.Tensor, mean_over: torch.Tensor) -> torch.Tensor:
     """Mean square of the inversions' annual anomalies, of the regions and of their sum ``(member, region + 1)``.
 
-    0 where there are no anomalies.
+    0 where there are none but those of rounding.
 
     Parameters
     ----------
@@ -217,7 +217,8 @@ def anomaly_scale(target: torch.Tensor, mean_over: torch.Tensor) -> torch.Tensor
     """
     target = _with_sum(target, 2)
     anomaly, base = _anomalies(target, torch.isfinite(target), mean_over)
-    return torch.where(base, anomaly**2, 0.0).sum((1, 3)) / base.sum((1, 3)).clamp(min=1)
+    square, size = (torch.where(base, a**2, 0.0).sum((1, 3)) for a in (anomaly, target))
+    return torch.where(square > 1e-20 * size, square / base.sum((1, 3)).clamp(min=1), 0.0)
 
 
 def anomaly_loss(
