@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xflux.reading import LackingError
 from xflux.temporal import mean_by
 from xflux.temporal.bounds import dates_within
 from xflux.temporal.calendar import AXES, month_lengths, month_of_day
@@ -22,10 +23,8 @@ from xflux.units import same
 _LENGTHS = {"month": (12,), "dayofyear": (360, 365, 366)}
 
 
-class DriverError(KeyError, ValueError):
-    """A driver is missing or misnamed. A KeyError whose text is readable."""
-
-    __str__ = ValueError.__str__
+class DriverError(LackingError):
+    """A driver is missing or misnamed."""
 
 
 def find(grid: xr.Dataset, names: Sequence[str], what: str = "predict: the grid") -> dict[str, xr.DataArray]:

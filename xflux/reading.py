@@ -13,7 +13,7 @@ DEFLATE = 1032  # no file packed by deflate (zlib, gzip) unpacks to more than th
 
 
 class LackingError(KeyError, ValueError):
-    """A file that lacks a column or variable: a KeyError as for a table in memory, and a ValueError as all damage."""
+    """A file or table lacks a column or variable: a KeyError as in Python, and a ValueError as all wrong input."""
 
     __str__ = Exception.__str__
 

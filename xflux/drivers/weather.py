@@ -13,6 +13,7 @@ from xflux.drivers.axis import STEP_DAYS
 from xflux.drivers.base import Base, base_variables, by_date, in_recipe_units
 from xflux.drivers.recipe import base_table, table_a2
 from xflux.drivers.seasonal import seasonal_cycle, to_daily
+from xflux.reading import LackingError
 from xflux.towers.colocation import Placed, at_cells, at_samples
 from xflux.towers.when import by_months, in_real_days
 from xflux.values import decoded, warn_of_fills
@@ -79,7 +80,7 @@ def at_towers(
     missing = [column for column in own.values() if column not in towers]
     if missing:
         has = ", ".join(map(str, towers.data_vars))
-        raise KeyError(f"own: the towers have no variable {', '.join(missing)}; they have {has}")
+        raise LackingError(f"own: the towers have no variable {', '.join(missing)}; they have {has}")
     needed = {str(n) for g in grids for n, v in g.data_vars.items() if "lat" in v.dims}
     placed = at_cells(towers, grids, needed, max_distance)
     data = base_variables([g.assign_coords(lat=("site", placed.lat)) for g in map(in_real_days, placed.fields)])
@@ -89,7 +90,7 @@ def at_towers(
     for name, column in own.items():
         found = cells.find(name)
         if found is None:
-            raise KeyError(
+            raise LackingError(
                 f"own={name!r}: the grid has no such base variable to stand beside; it has {', '.join(data)}"
             )
         data[found], shares[f"{name}_from_cell"] = _filled(placed, column, cells[name], time)

@@ -10,6 +10,7 @@ import xarray as xr
 from xflux import evaluate
 from xflux.bridge import load_bridge
 from xflux.files import write_json
+from xflux.reading import LackingError
 from xflux.study import inputs as study_inputs
 from xflux.study import interannual, paper, truth, verdict
 from xflux.study.config import Comparison
@@ -58,12 +59,12 @@ def table(run: "str | Path | Results", name: str) -> pd.DataFrame:
     ...     table(run, "table_2")
     Traceback (most recent call last):
         ...
-    KeyError: "no table 'table_2'; this run has global_annual, table_2_annual, table_3_monthly, ..."
+    xflux.reading.LackingError: no table 'table_2'; this run has global_annual, table_2_annual, table_3_monthly, ...
     """
     results = run if isinstance(run, Results) else Results(run)
     makers = tables_of(results)
     if name not in makers:
-        raise KeyError(f"no table {name!r}; this run has {', '.join(makers)}")
+        raise LackingError(f"no table {name!r}; this run has {', '.join(makers)}")
     return makers[name](results)
 
 

@@ -10,6 +10,7 @@ import xarray as xr
 from xflux import temporal
 from xflux.cells import standardise
 from xflux.display import some_of
+from xflux.reading import LackingError
 from xflux.temporal.calendar import AXES
 from xflux.towers.folds import EARTH_RADIUS_KM, great_circle_km, require_places, site_table
 from xflux.towers.when import match_times
@@ -129,9 +130,9 @@ def _check_keep(towers: xr.Dataset, drivers: list[str], keep: list[str]) -> None
     for name in keep:
         if name not in towers:
             own = [v for v in map(str, towers.data_vars) if not v.startswith("nee")]
-            raise KeyError(f"keep={name!r}: the towers have no such variable; they have {', '.join(own)}")
+            raise LackingError(f"keep={name!r}: the towers have no such variable; they have {', '.join(own)}")
         if name not in drivers:
-            raise KeyError(
+            raise LackingError(
                 f"keep={name!r}: the grid has no driver of that name to stand in for; it has {', '.join(drivers)}. "
                 "Rename the grid's variable, or leave it out of keep"
             )
