@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from xflux.cells import RADIUS
 from xflux.regions import aggregate_regions, region_weights
+from xflux.regions.kernel import CellLists, weighted_sums
 
 LAT, LON = np.arange(-75.0, 90, 30), np.arange(-150.0, 180, 60)
 COORDS = {"lat": LAT, "lon": LON}
@@ -108,3 +109,26 @@ def test_a_cut_out_of_the_globe_is_valid_in_part(way, basis):
     with pytest.warns(UserWarning, match="covers only a part"):
         cut = aggregate_regions(flux.isel(inside), weights, "PgC d-1")
     np.testing.assert_allclose(cut.valid_fraction, expected.valid_fraction, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "int16"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_loop_sums_as_plain_numpy_whole_and_in_windows(threads, kind):
+    rng = np.random.default_rng(0)
+    weight = rng.uniform(size=(4, 6, 8)) * (rng.uniform(size=(4, 6, 8)) < 0.6)
+    values, factor = rng.normal(scale=50, size=(2, 7, 6, 8)).astype(kind), rng.uniform(size=48)
+    if kind != "int16":
+        values[rng.uniform(size=values.shape) < 0.2] = np.nan
+    flat = weight.reshape(4, 48)
+    start = np.cumsum([0, *(flat > 0).sum(1)])
+    plan = CellLists(start, np.nonzero(flat)[1].astype("int32"), flat[flat > 0]).scaled(factor)
+    plain = weight * factor.reshape(6, 8)
+    expected = [np.einsum("abij,rij->abr", part, plain) for part in (np.nan_to_num(values), np.isfinite(values) * 1.0)]
+    found = weighted_sums(values, plan, threads)
+    np.testing.assert_allclose(np.moveaxis(found, -2, 0), expected, rtol=1e-6 if kind == "float32" else 1e-12)
+    pieces = plan.windows((2, 3, 1), (5, 3))
+    rows, columns = ([slice(0, 2), slice(2, 5), slice(5, 6)], [slice(0, 5), slice(5, 8)])
+    together = sum(
+        weighted_sums(values[..., r, c], pieces[i, j]) for i, r in enumerate(rows) for j, c in enumerate(columns)
+    )
+    np.testing.assert_allclose(together, found, rtol=1e-12)

@@ -91,11 +91,11 @@ def compare(config: StudyConfig, ours: xr.DataArray, theirs: xr.DataArray) -> It
         yield row
 
 
-def _rows(results: Results, products: dict, compared: dict, regions: list[str] | None = None) -> pd.DataFrame:
+def _rows(results: Results, products: dict, compared: dict) -> pd.DataFrame:
     rows = []
     for product, ours in products.items():
         for reference, theirs in compared.items():
-            for region in regions or ours["region"].values:
+            for region in ours["region"].values:
                 if product != reference and all(region in da["region"].values for da in (ours, theirs)):
                     head = {"product": product, "region": str(region), "reference": reference}
                     both = (da.sel(region=region) for da in (ours, theirs))
