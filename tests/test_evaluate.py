@@ -243,6 +243,8 @@ def test_longitude_conventions_and_names_are_the_same_places(west):
     scores = evaluate.score(a, moved)
     assert float(scores.rmse.max()) == 0 and scores.rmse.dims == ("lon",)
     np.testing.assert_array_equal(scores.lon, lon)
+    own = evaluate.score(moved, a, dim=["longitude", "time"])
+    xr.testing.assert_identical(own.rmse, evaluate.score(a, a, dim=["lon", "time"]).rmse)
 
 
 def test_units_are_converted_or_refused():

@@ -24,13 +24,16 @@ def align_pair(
     Along the scored dims the common labels are kept (``n`` tells how many); along every other shared dim the
     labels must be the same set, because a silent inner join there would drop cells or regions.
     """
+    given = da, reference
     da, reference = one_flux(da, "the array"), one_flux(reference, "the reference")
+    arrays = [(a, b) for a, b in zip(given, (da, reference), strict=True) if isinstance(a, xr.DataArray)]
+    read = {old: new for a, b in arrays for old, new in zip(a.dims, b.dims, strict=True)}
     check_alike(da, reference, allow_contents, "allow_contents")
     reference = same_units(da, reference)
     stamps = [a.indexes["time"] for a in (da, reference) if "time" in a.indexes]
     if len(stamps) == 2 and not stamps[0].equals(stamps[1]):
         da, reference = on_real_dates(stamped_at_starts(da), stamped_at_starts(reference))
-    dims = _scored_dims(da, reference, dim)
+    dims = _scored_dims(da, reference, dim, read)
     for name in [d for d in da.dims if d in reference.dims]:
         reference = match_labels(da, reference, name, scored=name in dims)
     return *xr.align(da, reference, join="inner", copy=False), dims
@@ -66,11 +69,13 @@ def in_units(da: xr.DataArray, units: str) -> xr.DataArray:
     return da if not have or have == units else (da * factor(have, units)).assign_attrs({**da.attrs, "units": units})
 
 
-def _scored_dims(da: xr.DataArray, reference: xr.DataArray, dim) -> list[Hashable]:
+def _scored_dims(da: xr.DataArray, reference: xr.DataArray, dim, read: dict[Hashable, Hashable]) -> list[Hashable]:
+    """As a list; a dim that was read under another name, ``valid_time`` as ``time``, may be called by its own."""
     everywhere = dict.fromkeys((*da.dims, *reference.dims))
     if dim is None or dim is ...:
         return list(everywhere)
     dims = [dim] if isinstance(dim, str) or not isinstance(dim, Iterable) else list(dim)
+    dims = [d if d in everywhere else read.get(d, d) for d in dims]
     missing = [d for d in dims if d not in everywhere]
     if missing:
         raise ValueError(f"no dim {missing} to score over: the array has {da.dims}, the reference {reference.dims}")
