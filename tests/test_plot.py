@@ -239,6 +239,20 @@ def test_the_legend_of_the_global_flux_names_the_lines_of_all_panels():
     assert names == {"inversions, single", "inversions, mean", "inversions, range"}
 
 
+def test_five_models_at_the_towers_stand_in_rows_and_no_word_is_cut_or_over_another():
+    observed, predicted = _tower_data()[:2]
+    names = ("EC", "EC-ATM bridge", "EC-ATM sampled", "EC-ATM sampled+total", "EC-ATM two-scales")
+    figure = plot.tower_scatter(observed, dict.fromkeys(names, next(iter(predicted.values()))))
+    figure.canvas.draw()
+    shown = [ax for ax in figure.axes if ax.get_visible()]
+    words = [text for ax in shown for text in (ax.title, ax.xaxis.label, ax.yaxis.label) if text.get_text()]
+    boxes = [text.get_window_extent() for text in words]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1 for box in boxes)
+    assert not any(box.overlaps(other) for k, box in enumerate(boxes) for other in boxes[:k])
+    assert all(text.get_window_extent().x1 < ax.bbox.x1 for ax in shown for text in ax.texts)
+    plt.close(figure)
+
+
 def test_monthly_cftime_series_becomes_a_seasonal_cycle():
     time = xr.date_range("2001-01-01", periods=36, freq="MS", calendar="noleap", use_cftime=True)
     da = xr.DataArray(np.tile(MONTH.astype(float), 3), dims="time", coords={"time": time})

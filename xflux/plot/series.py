@@ -383,7 +383,7 @@ def _history_panels(history: xr.Dataset) -> dict[str, dict[str, xr.DataArray]]:
         rest = rest[:1].upper() + rest[1:]
         if "term" in da.dims:
             for term in da["term"].values:
-                panels.setdefault(str(term), {})[kind] = da.sel(term=term)
+                panels.setdefault(str(term).replace("_", " "), {})[kind] = da.sel(term=term)
         else:
             panels.setdefault(rest or PICKS, {})[kind] = da
     return panels

@@ -140,8 +140,8 @@ def tower_scatter(
     by: xr.DataArray | None = None,
     figure: "Figure | None" = None,
 ) -> "Figure":
-    """Figs. 8 and C2: one density plot a model, and with ``by`` (plant types) one row a group, on the same axes and
-    with the same colours of density.
+    """Figs. 8 and C2: one density plot a model, three in a row, and with ``by`` (plant types) one row a group, on the
+    same axes and with the same colours of density.
 
     Parameters
     ----------
@@ -169,28 +169,37 @@ def tower_scatter(
     from matplotlib.colors import LogNorm
 
     groups = [None] if by is None else list(np.unique(np.asarray(by)))
-    names = list(predictions)
+    panels = [(name, group) for group in groups for name in predictions]
+    columns = min(3, len(predictions)) if by is None else len(predictions)
     every = [_pairs(observed, p) for p in predictions.values()]
     limits = _limits(*(np.concatenate(v) for v in zip(*every, strict=True)))
     with style():
-        side = min((5.8 if len(groups) < 3 else 4.6) * CM, (PAGE - 2.4 * CM) / len(names))
-        size = (side * len(names) + 2.4 * CM, (side + 0.3 * CM) * len(groups) + 1.7 * CM)
+        rows = -(-len(panels) // columns)
+        side = min((5.8 if rows < 3 else 4.6) * CM, (PAGE - 2.4 * CM) / columns)
+        size = (side * columns + 2.4 * CM, (side + 0.3 * CM) * rows + (2.9 if len(panels) % columns else 1.7) * CM)
         figure = figure or plt.figure(figsize=size, layout="compressed")
-        axes = figure.subplots(len(groups), len(names), squeeze=False, sharex=True, sharey=True)
-        for row, group in enumerate(groups):
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for ax in axes.ravel()[len(panels) :]:
+            ax.set_visible(False)
+        for place, (name, group) in enumerate(panels):
+            ax = axes.ravel()[place]
             chosen = slice(None) if group is None else np.flatnonzero(np.asarray(by) == group)
-            for ax, name in zip(axes[row], names, strict=True):
-                pair = [a.isel({observed.dims[0]: chosen}) for a in (observed, predictions[name])]
-                words = name if group is None else f"{name}, {group}"
-                scatter(*pair, ax, title=words, limits=limits, gridsize=45)
-                ax.label_outer()
-                if len(names) > 3:
-                    ax.set_xlabel(ax.get_xlabel().replace(" (", "\n("))
-        meshes = [ax.collections[0] for ax in axes.ravel()]
+            pair = [a.isel({observed.dims[0]: chosen}) for a in (observed, predictions[name])]
+            words = name if group is None else f"{name}, {group}"
+            scatter(*pair, ax, title=words, limits=limits, gridsize=45)
+            if columns > 3:
+                ax.set_xlabel(ax.get_xlabel().replace(" (", "\n("))
+            if place % columns:
+                ax.set_ylabel("")
+            if place < len(panels) - columns:  # another is below it
+                ax.set_xlabel("")
+            else:
+                ax.tick_params(labelbottom=True)
+        meshes = [ax.collections[0] for ax in axes.ravel()[: len(panels)]]
         norm = LogNorm(1, max(2.0, *(float(mesh.get_array().max()) for mesh in meshes)))
         for mesh in meshes:
             mesh.set_norm(norm)
-        _density_bar(figure, meshes[0], list(axes.ravel()), len(groups))
+        _density_bar(figure, meshes[0], list(axes.ravel()), rows)
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 

@@ -54,7 +54,7 @@ ENTRIES = (
           "Colours count tower days; dotted is 1:1, the orange line the least-squares fit.", ("towers", "paired")),
     Entry(TOWERS, "towers_longest", "The towers with the longest records",
           "Held-out predictions day by day; dotted is 1:1, lines are least-squares fits."),
-    Entry(TOWERS, "towers_by_plant_type", "The same by plant type",
+    Entry(TOWERS, "towers_by_plant_type", "Predicted against observed by plant type",
           "The plant types with most days: CRO cropland, GRA grassland, WET wetland, MF mixed forest, SAV and WSA "
           "savanna, OSH and CSH shrubland; DBF, DNF, EBF, ENF deciduous or evergreen, broadleaf or needleleaf forest.",
           ("towers_by_group",)),
