@@ -7,6 +7,7 @@
     python benchmarks/constraints.py bootstrap RUN           members' spread with and without resampled inversions, 4°
     python benchmarks/constraints.py strata RUN              sampled and full on 2 degrees
     python benchmarks/constraints.py gap RUN                 in which classes of land EC and the constrained model part
+    python benchmarks/constraints.py sum RUN                 what the sum of sampled+total is off by: years and epochs
     python benchmarks/constraints.py one-against-many RUN    each inversion, pairs, triples, all (short runs, 4°)
 
 RUN is the folder of a finished `xflux run examples/real_world/study.toml`: its settings, seed and models are used;
@@ -329,6 +330,24 @@ def gap(run: Run) -> None:
     show(rows, "Annual flux by class of the cell (PgC/yr)", 2)
 
 
+def sum_of_years(run: Run) -> None:
+    """The sum of sampled+total by member: the target of the years that train it, its last and its best epoch."""
+    model = xflux.load_model(run.path / "models" / "ec_atm_sampled_total.safetensors")
+    about, history = model.attrs["constraints"][0], model.history
+    yearly = run.inputs.target.sel(region=about["regions"]).sum("region", skipna=False).groupby("time.year")
+    yearly = yearly.sum(skipna=False).mean("inversion")
+    held_out = [about["held_out_years"][str(member)] for member in history["member"].values]
+    trained_on = [float(yearly.where(~yearly.year.isin(years)).mean()) for years in held_out]
+    at = {"last epoch": history["epoch"][-1], "best epoch": history["best_epoch"]}
+    sums = {name: history["ATM_integral"].sel(epoch=epoch).values for name, epoch in at.items()}
+    table = pd.DataFrame({"held out": held_out, "target of its own years": trained_on, **sums})
+    show(table, "Sum of the regions by member (PgC/yr)", 2)
+    all_years, own, last, best = float(yearly.mean()), *table.drop(columns="held out").mean()
+    row = {"best epoch": best - all_years, "which years train": own - all_years, "last epoch less these": last - own,
+           "best less last epoch": best - last}  # fmt: skip
+    show([row], f"Mean of the members less the inversions' {all_years:.2f}, and its parts")
+
+
 def one_against_many(run: Run) -> None:
     """Every inversion alone, pairs, triples and all, shortly trained."""
     config = run.config(max_epochs=run.options.epochs or 4, members=run.members or (0, 1))
@@ -353,7 +372,7 @@ def one_against_many(run: Run) -> None:
 COARSE = {"strata": 4, "bootstrap": 8, "one-against-many": 8}  # else the study's own grid
 STUDIES = {
     "decoupling": decoupling, "misfit": misfit, "misfit-planted": misfit_planted, "bridge": bridge,
-    "bootstrap": bootstrap, "strata": strata, "gap": gap, "one-against-many": one_against_many,
+    "bootstrap": bootstrap, "strata": strata, "gap": gap, "sum": sum_of_years, "one-against-many": one_against_many,
 }  # fmt: skip
 
 
