@@ -630,3 +630,37 @@ def test_nothing_to_draw_is_said_and_no_inclusion_at_all_is_a_blank_map():
     with pytest.raises(ValueError, match="the dim pft"):
         plot.plant_types(_pfts(0).rename(pft="type"), _pfts(1).rename(pft="type"))
     assert plot.inclusion(xr.zeros_like(field())).figure.axes
+
+
+def end_stamped():
+    """A monthly flux, and the same in a Dataset of other names with stamps at the ends of its bounds."""
+    edges = xr.date_range("2001-01-01", periods=25, freq="MS")
+    lat, lon = np.arange(-75.0, 90, 30), np.arange(15.0, 360, 30)
+    values = np.random.default_rng(0).normal(size=(24, 6, 12))
+    attrs = {"units": "gC m-2 d-1", "area_basis": "cell"}
+    da = xr.DataArray(values, {"time": edges[:-1], "lat": lat, "lon": lon}, ("time", "lat", "lon"), "nee", attrs)
+    ds = da.assign_coords(time=edges[1:]).to_dataset()
+    ds["time_bnds"] = (("time", "bnds"), np.stack([edges[:-1], edges[1:]], axis=1))
+    ds["time"].attrs["bounds"] = "time_bnds"
+    return da, ds.rename(time="valid_time", lat="latitude", lon="longitude")
+
+
+@pytest.mark.parametrize("kind", ["annual", "seasonal_cycle", "regions"])
+def test_figures_of_a_dataset_go_by_its_bounds_whatever_its_names(kind):
+    da, ds = end_stamped()
+    axes = [getattr(x.flux.plot, kind)() for x in (da, ds, da.rename(time="valid_time", lat="latitude"))]
+    drawn = [[line.get_xydata() for line in ax.lines] + [bar.get_bbox().extents for bar in ax.patches] for ax in axes]
+    for one in drawn[1:]:
+        np.testing.assert_allclose(np.concatenate(one, axis=None), np.concatenate(drawn[0], axis=None), rtol=1e-12)
+
+
+def test_scatter_meets_the_same_cells_in_another_order():
+    da, _ = end_stamped()
+    other = da.assign_coords(lon=(da.lon + 180) % 360 - 180).sortby("lon").sortby("lat", ascending=False)
+    ax = other.rename(lat="latitude").flux.plot.scatter(da)
+    assert "RMSE 0.00" in ax.texts[0].get_text()
+
+
+def test_what_is_no_axes_is_refused():
+    with pytest.raises(TypeError, match=r"ax is 'transcom'; expected the Axes to draw on"):
+        end_stamped()[0].flux.plot.regions("transcom")

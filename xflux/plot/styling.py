@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import numpy as np
 import xarray as xr
 
+from xflux import temporal
+from xflux.cells import with_lat_lon
 from xflux.extras import require
 from xflux.files import whole
 from xflux.regions.globe import GLOBAL
+from xflux.temporal.steps import carried, known_steps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -218,6 +221,8 @@ def legend(figure: "Figure", *axes: "Axes", own: bool) -> None:
 def new_axes(ax: "Axes | None", width: float = COLUMN, height: float = 6 * CM, layout: str = "constrained") -> "Axes":
     """``ax``, or the axes of a new figure of this size in inches; maps fill theirs with ``layout="compressed"``."""
     if ax is not None:
+        if not hasattr(ax, "get_figure"):
+            raise TypeError(f"ax is {ax!r}; expected the Axes to draw on, as of plt.subplots()")
         return ax
     import matplotlib.pyplot as plt
 
@@ -240,7 +245,9 @@ def as_products(data: xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray]) ->
     if isinstance(data, xr.Dataset):
         from xflux.units import flux_variables
 
-        return {str(name): data[name] for name in flux_variables(data) or data.data_vars}
+        data = temporal.standardise(data)
+        steps = known_steps(data)  # by its bounds, which a DataArray cannot carry
+        return {str(name): carried(data[name], steps) for name in flux_variables(data) or data.data_vars}
     if not isinstance(data, Mapping) or not data:
         raise TypeError(f"expected a DataArray, or a mapping of product names to DataArrays, got {type(data).__name__}")
     products = {str(name): data[name] for name in data}
@@ -259,7 +266,7 @@ def as_drawn(
     """Products in the form that a figure draws, the text of its axis, and a colour for each."""
     products = as_products(data)
     quantity = quantity or quantity_of(products)
-    products = {name: convert(da) for name, da in products.items()}
+    products = {n: convert(with_lat_lon(temporal.standardise(da, lengths=False))) for n, da in products.items()}
     return products, axis_label(quantity, common_units(products)), colours(products, colour)
 
 

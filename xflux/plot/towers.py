@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from xflux.cells import with_lat_lon
 from xflux.contents import check_sign
+from xflux.evaluate.pairs import match_labels
 from xflux.plot.styling import (
     CM,
     COLUMN,
@@ -103,9 +105,11 @@ def _density_bar(figure: "Figure", mesh, axes, rows: int = 1) -> None:
 
 
 def _pairs(observed: xr.DataArray, predicted: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    extra = [d for d in predicted.dims if d not in observed.dims]
-    predicted = predicted.astype("float64").mean(extra)
-    observed, predicted = xr.align(observed.astype("float64"), predicted, join="exact")
+    observed, predicted = with_lat_lon(observed.astype("float64")), with_lat_lon(predicted.astype("float64"))
+    predicted = predicted.mean([d for d in predicted.dims if d not in observed.dims])
+    for dim in [d for d in ("lat", "lon") if d in observed.dims and d in predicted.dims]:
+        predicted = match_labels(observed, predicted, dim, scored=False)
+    observed, predicted = xr.align(observed, predicted, join="exact")
     observed, predicted = xr.broadcast(observed, predicted)
     x, y = np.asarray(observed).ravel(), np.asarray(predicted).ravel()
     valid = np.isfinite(x) & np.isfinite(y)
