@@ -105,8 +105,6 @@ class _ActiveSet:
         self.columns = np.empty((x.shape[1], 0))
         self.banned = norms <= 0
         self.correlation = xty
-        self.just_left: tuple[int, float] | None = None
-        self.just_in: int | None = None
 
     def enter(self, j: int) -> bool:
         """Add pixel j; False where it is a combination of the active ones."""
@@ -119,12 +117,11 @@ class _ActiveSet:
         self.signs.append(1.0 if self.positive else float(np.sign(self.correlation[j])))
         self.active.append(j)
         self.columns = np.column_stack([self.columns, column])
-        self.just_in, self.just_left = len(self.active) - 1, None
         return True
 
     def leave(self, position: int) -> None:
         """Remove the active pixel at ``position``; what was a combination of the active ones may no longer be."""
-        self.just_left, self.just_in = (self.active.pop(position), self.signs.pop(position)), None
+        del self.active[position], self.signs[position]
         self.columns = np.delete(self.columns, position, axis=1)
         self.banned = self.norms <= 0
 
@@ -144,11 +141,8 @@ class _ActiveSet:
             slope = 1.0 - sign * b
             rising = slope > _TIE  # otherwise |c| falls at least as fast as λ: it cannot be overtaken
             roots[row, rising] = sign * a[rising] / slope[rising]
-            if self.just_left is not None and self.just_left[1] == sign:
-                roots[row, self.just_left[0]] = -np.inf
         roots[:, self.active] = -np.inf
         roots[:, self.banned] = -np.inf
-        roots[roots > lam * (1 + 1e-7)] = -np.inf
         row, j = np.unravel_index(int(np.argmax(roots)), roots.shape)
         root = min(float(roots[row, j]), lam)
         if root <= 0:
@@ -159,8 +153,6 @@ class _ActiveSet:
     def next_out(self, u: np.ndarray, v: np.ndarray, lam: float) -> tuple[int, float]:
         """The active pixel whose weight reaches zero next as λ falls, and that λ (0 where none does)."""
         shrinking = v * np.array(self.signs) < 0
-        if self.just_in is not None:
-            shrinking[self.just_in] = False
         roots = np.full(u.size, -np.inf)
         roots[shrinking] = u[shrinking] / v[shrinking]
         if not shrinking.any():
