@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import xarray as xr
 
+from xflux.cells.labels import match_labels
 from xflux.contents import check_alike
-from xflux.evaluate.pairs import match_labels, one_flux
+from xflux.evaluate.pairs import one_flux
 from xflux.temporal.convert import RIDING_ALONG
 from xflux.temporal.dates import as_dates
 from xflux.temporal.riding import RIDING

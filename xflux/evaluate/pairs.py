@@ -2,18 +2,16 @@
 
 from collections.abc import Hashable, Iterable
 
-import numpy as np
 import xarray as xr
 
-from xflux.cells import locate, with_lat_lon
+from xflux.cells import with_lat_lon
+from xflux.cells.labels import match_labels
 from xflux.contents import check_alike, check_sign
 from xflux.temporal import standardise
 from xflux.temporal.riding import on_real_dates
 from xflux.temporal.steps import carried, known_steps, stamped_at_starts
 from xflux.units import factor, flux_variables, left_out
 from xflux.values import checked
-
-SNAP = 1e-4  # labels of other dims than lat and lon that are this close are the same (float32 files)
 
 
 def align_pair(
@@ -80,49 +78,3 @@ def _scored_dims(da: xr.DataArray, reference: xr.DataArray, dim, read: dict[Hash
     if missing:
         raise ValueError(f"no dim {missing} to score over: the array has {da.dims}, the reference {reference.dims}")
     return dims
-
-
-def match_labels(da: xr.DataArray, reference: xr.DataArray, name: Hashable, scored: bool) -> xr.DataArray:
-    if name not in da.indexes or name not in reference.indexes:
-        if da.sizes[name] != reference.sizes[name]:
-            raise ValueError(f"dim {name!r} has {da.sizes[name]} and {reference.sizes[name]} entries and no labels")
-        return reference
-    ours, theirs = da.indexes[name], reference.indexes[name]
-    if ours.equals(theirs):
-        return reference
-    snapped = _snap(ours, theirs, name)
-    if snapped is not None:
-        return reference.isel({name: snapped}).assign_coords({name: da[name].variable})
-    _same_calendar(ours, theirs, name)
-    common = ours.intersection(theirs)
-    if len(common) == 0 or (not scored and not (len(common) == len(ours) == len(theirs))):
-        raise ValueError(
-            f"the labels of {name!r} differ: {_brief(ours)} against {_brief(theirs)} ({len(common)} in common). "
-            + ("Bring both to the same stamps, e.g. with .flux.to_monthly()." if scored else "Select the common ones.")
-        )
-    return reference
-
-
-def _snap(ours, theirs, name: Hashable) -> np.ndarray | None:
-    """Positions in ``theirs`` of the labels of ``ours`` where all agree to within rounding, else None."""
-    if len(ours) != len(theirs) or not all(i.dtype.kind in "iuf" for i in (ours, theirs)):
-        return None
-    if name in ("lat", "lon"):
-        found = locate(theirs.to_numpy(), ours.to_numpy(), name)
-        return found if (found >= 0).all() else None
-    found = theirs.get_indexer(ours, method="nearest", tolerance=SNAP) if theirs.is_monotonic_increasing else [-1]
-    return found if (np.sort(found) == np.arange(len(ours))).all() else None
-
-
-def _same_calendar(ours, theirs, name: Hashable) -> None:
-    calendars = [getattr(i, "calendar", "standard") for i in (ours, theirs)]
-    if calendars[0] != calendars[1]:
-        raise ValueError(
-            f"{name!r} has the calendar {calendars[0]!r} here and {calendars[1]!r} in the reference: "
-            "convert one of them first (DataArray.convert_calendar)"
-        )
-
-
-def _brief(index) -> str:
-    values = [str(v) for v in index]
-    return f"[{', '.join(values)}]" if len(values) <= 20 else f"[{values[0]} … {values[-1]}] ({len(values)})"

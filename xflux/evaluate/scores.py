@@ -5,9 +5,10 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 import xarray as xr
 
+from xflux.cells.labels import match_labels
 from xflux.contents import sign
 from xflux.evaluate.moments import moments
-from xflux.evaluate.pairs import align_pair, match_labels
+from xflux.evaluate.pairs import align_pair
 
 
 def check_weights(weights: xr.DataArray | None, da: xr.DataArray) -> xr.DataArray | None:

@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 
 from xflux.cells import with_lat_lon
+from xflux.cells.labels import match_labels
 from xflux.contents import check_sign
-from xflux.evaluate.pairs import match_labels
 from xflux.plot.styling import (
     CM,
     COLUMN,
