@@ -663,7 +663,7 @@ def test_plots(nee, bridge):
     drawn = sum(len(c.get_offsets()) for c in ax.collections if hasattr(c, "get_offsets"))
     assert drawn >= bridge.pixels.sizes["pixel"]
     ax = bridge.plot_diagnosis(nee)
-    assert len(ax.get_legend().get_texts()) == 2 and "PgC" in ax.get_xlabel()
+    assert len(ax.get_legend().get_texts()) == 3 and "PgC" in ax.get_xlabel()
     plt.close("all")
 
 

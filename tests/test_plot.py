@@ -253,6 +253,12 @@ def test_five_models_at_the_towers_stand_in_rows_and_no_word_is_cut_or_over_anot
     plt.close(figure)
 
 
+def test_plant_types_are_named_in_words():
+    shares = xr.DataArray([0.4, 0.6], {"pft": ["tropical_forest", "savanna"]}, "pft")
+    ax = plot.plant_types(shares, shares)
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["tropical forest", "savanna"]
+
+
 def test_monthly_cftime_series_becomes_a_seasonal_cycle():
     time = xr.date_range("2001-01-01", periods=36, freq="MS", calendar="noleap", use_cftime=True)
     da = xr.DataArray(np.tile(MONTH.astype(float), 3), dims="time", coords={"time": time})

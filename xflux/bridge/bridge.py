@@ -365,7 +365,7 @@ class Bridge:
         >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
         >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
         >>> bridge.plot_diagnosis(nee).get_xlabel()
-        'full integral (PgC month$^{-1}$)'
+        'Full integral (PgC month$^{-1}$)'
         """
         require("plot", by="bridge.plot_diagnosis")
         return plot_diagnosis(self.diagnose(da, var, warn=False), self.predict(da, var), self.full(da, var), ax)

@@ -133,21 +133,23 @@ def plot_diagnosis(
     """Bridged against full integrals (PgC month-1), a colour per region and the line of equality; broken ones named."""
     import matplotlib.pyplot as plt
 
-    ax = plt.subplots(figsize=(6, 3.8), layout="constrained")[1] if ax is None else ax
+    from xflux.plot.styling import CM, PAGE, axis_label, new_axes, style
+
     colours = plt.get_cmap("tab20")
-    for k, label in enumerate(diagnosis["region"].values):
-        row = diagnosis.sel(region=label)
-        if not int(row["n"]):
-            continue
-        mark = "" if bool(row["holds"]) else ", broken"
-        values = [obj.sel(region=label).values.ravel() for obj in (full, bridged)]
-        ax.plot(*values, ".", color=colours(k % 20), markersize=3, label=f"{label} R² {float(row['r2']):.2f}{mark}")
-    ends = ax.get_xlim()
-    ax.plot(ends, ends, "k-", linewidth=0.6, zorder=0)
-    units = full.attrs["units"].replace("-1", "$^{-1}$")
-    ax.set_xlabel(f"full integral ({units})")
-    ax.set_ylabel(f"through the bridge ({units})")
-    ax.legend(fontsize="x-small", markerscale=2, loc="upper left", bbox_to_anchor=(1.02, 1.02), frameon=False)
+    with style():
+        ax = new_axes(ax, 0.75 * PAGE, 8.5 * CM)
+        for k, label in enumerate(diagnosis["region"].values):
+            row = diagnosis.sel(region=label)
+            if not int(row["n"]):
+                continue
+            said = f"{label} R² {float(row['r2']):.2f}{'' if bool(row['holds']) else ', broken'}".replace("-", "−")
+            values = [obj.sel(region=label).values.ravel() for obj in (full, bridged)]
+            ax.plot(*values, ".", color=colours(k % 20), markersize=3, label=said)
+        ends = ax.get_xlim()
+        ax.plot(ends, ends, ":", color="#000000", linewidth=0.9, zorder=0, label="1:1")
+        ax.set_xlabel(axis_label("Full integral", full.attrs["units"]))
+        ax.set_ylabel(axis_label("Through the bridge", full.attrs["units"]))
+        ax.legend(markerscale=2, loc="upper left", bbox_to_anchor=(1.02, 1.02))
     return ax
 
 

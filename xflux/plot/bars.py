@@ -176,7 +176,7 @@ def _points(ax, rows, da: xr.DataArray, paint: str, name: str, spread: str | Non
 
 
 def _finish(ax: "Axes", names: list, label: str, title: str | None, ordered: bool = False) -> None:
-    ax.set_yticks(range(len(names)), [str(n) for n in names])
+    ax.set_yticks(range(len(names)), [str(n).replace("_", " ") for n in names])
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(names) - 0.4, -0.6)
     bands = [re.fullmatch(r"(?:(\d+)([NS])|EQ)-(?:\d+[NS]|EQ)", str(n)) for n in names]
@@ -314,7 +314,9 @@ def composition(shares: xr.DataArray, ax: "Axes | None" = None, *, title: str | 
             width = np.nan_to_num(np.asarray(shares.sel(pft=pft)))
             look = {"facecolor": _MUTED[place % len(_MUTED)], "edgecolor": "white", "linewidth": 0}
             hatch = "////" if place >= len(_MUTED) else None
-            ax.barh(range(len(names)), width, left=start, height=0.8, label=str(pft), hatch=hatch, **look)
+            ax.barh(
+                range(len(names)), width, left=start, height=0.8, label=str(pft).replace("_", " "), hatch=hatch, **look
+            )
             start += width
         _finish(ax, names, "Share of contributing pixels", title)
         ax.set_xlim(0, 1)
