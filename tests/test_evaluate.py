@@ -258,6 +258,17 @@ def test_units_are_converted_or_refused():
         evaluate.score(da, reference.assign_attrs(units="K"))
 
 
+def test_grams_are_of_what_the_attributes_say():
+    da, reference = pair()
+    water = {"units": "kg m-2 s-1", "standard_name": "water_evapotranspiration_flux"}
+    expected = evaluate.score(da, reference, dim=...).rmse
+    for units, number in (("mm d-1", 86400), ("kgH2O m-2 s-1", 1), ("kg m-2 s-1", 1)):
+        in_other = (reference * number).assign_attrs(units=units)
+        np.testing.assert_allclose(evaluate.score(da.assign_attrs(water), in_other, dim=...).rmse, expected)
+    with pytest.raises(ValueError, match="one is C, the other water"):
+        evaluate.score(da.assign_attrs(water), reference.assign_attrs(units="kg m-2 s-1", species="C"))
+
+
 def test_different_contents_raise_unless_allowed():
     da, reference = pair()
     nee, nbe = da.assign_attrs(includes_fire=False), reference.assign_attrs(includes_fire=True)

@@ -36,7 +36,7 @@ EVAPORATION = {"units": "kg m-2 s-1", "standard_name": "water_evapotranspiration
 KINDS = {
     "heat": Kind({"units": "W m-2"}, "MJ m-2", 0.0864, "ZJ", "W m-2"),
     "depth": Kind({"units": "mm d-1"}, "gH2O m-2", 1e3, "PgH2O", "mm d-1"),
-    "mass": Kind(EVAPORATION, "gH2O m-2", 8.64e7, "PgH2O", "kgH2O m-2 second-1"),
+    "mass": Kind(EVAPORATION, "gH2O m-2", 8.64e7, "PgH2O", "kgH2O m-2 s-1"),
     "carbon": Kind({"units": "umolCO2 m-2 s-1"}, "gC m-2", 12.011e-6 * 86400, "PgC", "umolCO2 m-2 s-1"),
 }
 

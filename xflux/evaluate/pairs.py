@@ -10,7 +10,7 @@ from xflux.contents import check_alike, check_sign
 from xflux.temporal import standardise
 from xflux.temporal.riding import on_real_dates
 from xflux.temporal.steps import carried, known_steps, stamped_at_starts
-from xflux.units import factor, flux_variables, left_out
+from xflux.units import factor, flux_variables, left_out, spelled_out
 from xflux.values import checked
 
 
@@ -58,13 +58,16 @@ def comparable(da: xr.DataArray, reference: xr.DataArray) -> tuple[xr.DataArray,
 
 def same_units(da: xr.DataArray, reference: xr.DataArray) -> xr.DataArray:
     """``reference`` in the units of ``da``, where both say theirs; what cannot be converted raises UnitsError."""
-    return in_units(reference, da.attrs["units"]) if da.attrs.get("units") else reference
+    texts = da.attrs.get("units"), reference.attrs.get("units")
+    ours, theirs = spelled_out(da.attrs), spelled_out(reference.attrs)
+    one_is_silent = texts[0] == texts[1] and (ours in texts or theirs in texts)  # of what its grams are
+    return in_units(reference, ours) if all(texts) and not one_is_silent else reference
 
 
 def in_units(da: xr.DataArray, units: str) -> xr.DataArray:
     """``da`` in other units, where it says its own."""
-    have = da.attrs.get("units")
-    return da if not have or have == units else (da * factor(have, units)).assign_attrs({**da.attrs, "units": units})
+    have = spelled_out(da.attrs)
+    return da if have in ("", units) else (da * factor(have, units)).assign_attrs({**da.attrs, "units": units})
 
 
 def _scored_dims(da: xr.DataArray, reference: xr.DataArray, dim, read: dict[Hashable, Hashable]) -> list[Hashable]:

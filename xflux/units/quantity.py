@@ -38,7 +38,7 @@ def spelled_out(attrs: Mapping) -> str:
     """The units with what a bare mass or mol is of, where other attributes say it; else as they stand.
 
     >>> spelled_out({"units": "kg m-2 s-1", "standard_name": "water_evapotranspiration_flux"})
-    'kgH2O m-2 second-1'
+    'kgH2O m-2 s-1'
     """
     text = str(attrs.get("units", ""))
     try:
@@ -49,7 +49,8 @@ def spelled_out(attrs: Mapping) -> str:
     if "mass" not in dims and (given.substance != "water" or "substance" not in dims):
         return text  # it says so itself, or is a mol, which is one of CO2 where nothing else is said
     of = {"water": "H2O"}.get(given.substance, given.substance)
-    return " ".join(n + (of if n.endswith(("g", "t", "mol")) else "") + (f"{p}" if p != 1 else "") for n, p in names)
+    short = {"second": "s", "day": "d"} | {n: n + of for n, _ in names if n.endswith(("g", "t", "mol"))}
+    return " ".join(short.get(n, n) + (f"{p}" if p != 1 else "") for n, p in names)
 
 
 @dataclass(frozen=True)
