@@ -574,6 +574,10 @@ class TestModelFile:
         with pytest.raises(ValueError, match=r"shape \(4, 2\); expected \(row, 3\).*warm, wet, green"):
             model.predict(np.zeros((4, 2)))
 
+    def test_a_model_is_the_same_bytes_whenever_it_is_saved(self, model, tmp_path):
+        saved = [model.save(tmp_path / f"{number}.safetensors").read_bytes() for number in range(6)]
+        assert len(set(saved)) == 1
+
     def test_damaged_and_foreign_files(self, model, tmp_path):
         path = model.save(tmp_path / "model.safetensors")
         cut = tmp_path / "cut.safetensors"

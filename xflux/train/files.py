@@ -20,8 +20,18 @@ def write(path: str | Path, kind: str, text: dict, arrays: dict[str, np.ndarray]
     body = json.dumps(text, default=plain)
     header = {"kind": kind, "format": str(FORMAT), "json": body, "sha256": digest(body, arrays)}
     with whole(path, kind) as part:
-        part.write_bytes(save(arrays, metadata=header))
+        part.write_bytes(_in_order(save(arrays, metadata=header)))
     return at_home(path)
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file, equal in every process: the library writes the header's texts in an order that changes."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def read(path: str | Path, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
