@@ -169,6 +169,8 @@ def _on(
         dask="parallelized", output_dtypes=[np.result_type(da.dtype, np.float32)], keep_attrs=True,
         dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": sizes},
     )  # fmt: skip
+    for left in ("cell_measures", "actual_range"):  # of the cells that were
+        out.attrs.pop(left, None)
     return out.transpose(*da.dims)
 
 
