@@ -563,7 +563,9 @@ def test_missing_cells_add_nothing_to_a_flux_of_the_cell():
     share = float(np.sin(np.radians(10)) / (2 * np.sin(np.radians(10))))
     np.testing.assert_allclose(out.sel(lat=0)[0, 1:], share, rtol=1e-12)
     assert out.sel(lon=10, lat=20)[0].item() == pytest.approx(0.5)
-    warm = da.assign_attrs(units="degC", cell_measures="area: areacella", actual_range=[1, 1]).flux.regrid(a_flux(20.0, 20.0))
+    warm = da.assign_attrs(units="degC", cell_measures="area: areacella", actual_range=[1, 1]).flux.regrid(
+        a_flux(20.0, 20.0)
+    )
     assert warm.sel(lon=10, lat=20)[0].item() == 1 and not {"cell_measures", "actual_range"} & set(warm.attrs)
 
 

@@ -184,6 +184,8 @@ def test_an_integral_on_another_axis_is_right_or_says_what_is_not_known(kind, bo
     ds, plain = world(kind, bounds, lazy)
     averages = [name for name in (first, *chain) if name in AVERAGES]  # a second one, or one of parts of months, parts
     chain = averages[:1] + [name for name in (first, *chain) if name not in averages]  # steps, and nothing tells where
+    if chain[0] == "pentads" and not bounds:  # stamped at midnights, which are middles where the first is of 1 January
+        chain = [name for name in chain if name != "sel"]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
