@@ -330,6 +330,7 @@ def test_attributes(ds):
     np.testing.assert_array_equal(out.member, np.arange(3))
     assert out.lat.attrs["units"] == "degrees_north"
     assert predict(ds, Net(), members="mean").attrs["units"] == "gC m-2 d-1"
+    assert predict(ds, Net(attrs={"area_basis": "cell"})).attrs["area_basis"] == "cell"
 
 
 def test_a_missing_driver_is_named_with_its_nearest(ds):
@@ -542,6 +543,8 @@ def test_wrap_says_what_is_wrong():
         wrap(len, "tair", "1")
     with pytest.raises(TypeError, match="no predict"):
         wrap(3, ["tair"], "1")
+    with pytest.raises(TypeError, match="Net is a class"):
+        wrap(Net, ["tair"], "1")
     for drivers in ([], ["tair", "tair"]):
         with pytest.raises(ValueError, match="expected one name or more, each once"):
             wrap(len, drivers, "1")

@@ -287,7 +287,7 @@ def attributes(model: Model, target: str, out: Outputs) -> dict[str, Any]:
     rides = {k: _plain(v) for k, v in (getattr(model, "attrs", None) or {}).items() if v is not None}
     call = f"predict({type(model).__name__}, members={out.choice!r})"
     inputs = {"drivers": list(model.drivers)} | ({"model": rides["provenance"]} if "provenance" in rides else {})
-    return rides | {"units": units, "area_basis": "land", "provenance": stamp(call, inputs)}
+    return {"area_basis": "land"} | rides | {"units": units, "provenance": stamp(call, inputs)}
 
 
 def _plain(value: Any) -> Any:

@@ -186,6 +186,10 @@ def _rows_function(model: Any, drivers: tuple[str, ...]) -> Callable[[np.ndarray
         if callable(model):
             return model
         raise TypeError(f"wrap: {type(model).__name__} has no predict(rows) and is not a function")
+    if isinstance(model, type):
+        raise TypeError(
+            f"wrap: {model.__name__} is a class; give one that is made and fitted, as in {model.__name__}()"
+        )
     _check_fitted(model)
     _check_fitted_columns(model, drivers)
     if hasattr(model, "inplace_predict"):
