@@ -212,7 +212,7 @@ def test_seasonal_cycle_draws_means_and_spreads():
 
 def test_seasonal_cycle_makes_a_panel_a_region_and_one_ax_takes_one():
     figure = plot.seasonal_cycle(cycles())
-    assert [ax.get_title() for ax in figure.axes if ax.get_visible()] == ["BRA", "EU", "RUS", "GLOBAL"]
+    assert [ax.get_title() for ax in figure.axes if ax.get_visible()] == ["BRA", "EU", "RUS", "Globe"]
     with pytest.raises(ValueError, match="one ax takes one region, got 4"):
         plot.seasonal_cycle(cycles(), plt.figure().add_subplot())
     with pytest.raises(ValueError, match=r"no region \['ATLANTIS'\]"):
@@ -347,6 +347,9 @@ def test_what_is_missing_is_not_coloured_like_zero():
 def test_legends_name_mean_and_range_of_inversions_and_the_lines_of_a_density():
     names = plot.seasonal_cycle(cycles(), regions="EU").get_legend_handles_labels()[1]
     assert {"Inversions, mean", "Inversions, range", "EC"} <= set(names)
+    nameless = cycles()["Inversions"].rename("nbe")
+    names = plot.seasonal_cycle(nameless, regions="EU").get_legend_handles_labels()[1]
+    assert {"inversions, mean", "inversions, range"} == set(names)
     figure = plot.tower_scatter(*_tower_data()[:2])
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["1:1", "least squares"]
     assert figure.axes[-1].get_ylabel() == "Samples in a hexagon"

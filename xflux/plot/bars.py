@@ -89,7 +89,7 @@ def regions(
     names, note = largest(products)
     globe = [GLOBAL] if GLOBAL in names and len(names) > 1 else []
     names = [n for n in names if n not in globe]
-    words = {GLOBAL: "Globe"} | region_words(products)
+    words = region_words(products)
     title = "\n".join(part for part in (title, note) if part)
     with style():
         own, ax = ax is None, _axes(ax, len(names) + 2 * len(globe), sum(k == "bar" for k in kinds.values()))

@@ -287,8 +287,10 @@ def common_units(products: Mapping[str, xr.DataArray]) -> str | None:
 
 
 def called(name: str, da: xr.DataArray, what: str = "mean") -> str:
-    """What a legend calls a product, or the mean or range of inversions."""
-    return f"{name}, {what}".removeprefix(", ") if ensemble_dim(da) == "inversion" else name
+    """What a legend calls a product, or the mean or range of inversions; the nameless are these."""
+    if ensemble_dim(da) != "inversion":
+        return name
+    return f"{'inversions' if name.lower() in ('', 'flux', *_QUANTITIES) else name}, {what}"
 
 
 def ensemble_dim(da: xr.DataArray) -> str | None:
@@ -389,9 +391,10 @@ def largest(products: Mapping[str, xr.DataArray]) -> tuple[list, str]:
 
 
 def region_words(products: Mapping[str, xr.DataArray]) -> dict:
-    """Label → name of a region, where an array has the coordinate ``region_name``."""
+    """Label → name of a region, where an array has the coordinate ``region_name``; the globe has one."""
     named = [da for da in products.values() if "region_name" in da.coords]
-    return {r: str(da["region_name"].sel(region=r).item()) for da in named for r in da["region"].values.tolist()}
+    words = {r: str(da["region_name"].sel(region=r).item()) for da in named for r in da["region"].values.tolist()}
+    return {GLOBAL: "Globe"} | words
 
 
 def finite(values: object) -> np.ndarray:
