@@ -67,6 +67,14 @@ def table(folders: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     return tuple(pd.DataFrame(by[key]).reindex(STAGES) for key in ("cpu", "peak"))
 
 
+def in_words(seconds: float) -> str:
+    """Seconds, minutes or hours to two digits or so."""
+    if pd.isna(seconds):
+        return "–"
+    size, unit = next((s, u) for s, u in ((3600, "h"), (60, "min"), (1, "s")) if seconds >= 2 * s or s == 1)
+    return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f} {unit}"
+
+
 def extrapolated(seconds: pd.DataFrame, amounts: pd.DataFrame) -> pd.DataFrame:
     """Seconds of the smaller folder times the ratio of work, where a larger one was not measured."""
     found = seconds.copy()
@@ -111,7 +119,7 @@ def main() -> None:
         cells = []
         for name in found.columns:
             known = pd.notna(seconds.loc[stage, name])
-            text = f"{found.loc[stage, name]:.3g} s" if pd.notna(found.loc[stage, name]) else "–"
+            text = in_words(found.loc[stage, name])
             cells.append(f"{text}, {peak.loc[stage, name]:.1f} GiB" if known else f"*{text}*")
         print(f"| {words} | {unit} | {' | '.join(cells)} |")
     if asked.picture:
