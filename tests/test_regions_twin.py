@@ -115,20 +115,27 @@ def test_a_cut_out_of_the_globe_is_valid_in_part(way, basis):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_loop_sums_as_plain_numpy_whole_and_in_windows(threads, kind):
     rng = np.random.default_rng(0)
-    weight = rng.uniform(size=(4, 6, 8)) * (rng.uniform(size=(4, 6, 8)) < 0.6)
-    values, factor = rng.normal(scale=50, size=(2, 7, 6, 8)).astype(kind), rng.uniform(size=48)
+    weight = rng.uniform(size=(3, 60, 120)) * (rng.uniform(size=(3, 60, 120)) < [[[0.9]], [[0.3]], [[0.0]]])
+    values, factor = rng.normal(scale=50, size=(2, 4, 60, 120)).astype(kind), rng.uniform(size=7200)
     if kind != "int16":
         values[rng.uniform(size=values.shape) < 0.2] = np.nan
-    flat = weight.reshape(4, 48)
+    flat = weight.reshape(3, 7200)
     start = np.cumsum([0, *(flat > 0).sum(1)])
     plan = CellLists(start, np.nonzero(flat)[1].astype("int32"), flat[flat > 0]).scaled(factor)
-    plain = weight * factor.reshape(6, 8)
+    plain = weight * factor.reshape(60, 120)
     expected = [np.einsum("abij,rij->abr", part, plain) for part in (np.nan_to_num(values), np.isfinite(values) * 1.0)]
     found = weighted_sums(values, plan, threads)
     np.testing.assert_allclose(np.moveaxis(found, -2, 0), expected, rtol=1e-6 if kind == "float32" else 1e-12)
-    pieces = plan.windows((2, 3, 1), (5, 3))
-    rows, columns = ([slice(0, 2), slice(2, 5), slice(5, 6)], [slice(0, 5), slice(5, 8)])
+    pieces = plan.windows((20, 39, 1), (70, 50))
+    rows, columns = ([slice(0, 20), slice(20, 59), slice(59, 60)], [slice(0, 70), slice(70, 120)])
     together = sum(
         weighted_sums(values[..., r, c], pieces[i, j]) for i, r in enumerate(rows) for j, c in enumerate(columns)
     )
     np.testing.assert_allclose(together, found, rtol=1e-12)
+
+
+def test_the_loop_carries_along_what_rounding_loses():
+    values = np.zeros((60, 120))
+    values.flat[[0, 1000, 5000]] = 1e16, 1.0, -1e16  # one after another: 0
+    plan = CellLists(np.array([0, 7200]), np.arange(7200, dtype="int32"), np.ones(7200))
+    assert weighted_sums(values, plan)[0, 0] == 1.0

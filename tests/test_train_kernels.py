@@ -68,7 +68,7 @@ def test_outputs_of_any_shape(hidden, drivers, targets, members, n, kind, order)
     np.testing.assert_allclose(found, expected, atol=2e-5 * max(1.0, np.abs(expected).max(initial=0)))
 
 
-@example(hidden=[9], pixels=60, steps=5)  # tiles that begin within a pixel
+@example(hidden=[9], pixels=3, steps=TILE + 9)  # tiles that begin within a pixel
 @settings(max_examples=8, deadline=None)
 @given(hidden=st.lists(st.integers(1, 40), max_size=3), pixels=st.integers(1, 60), steps=st.sampled_from([1, 5, 12]))
 def test_slopes_of_any_shape(hidden, pixels, steps):
