@@ -500,6 +500,14 @@ def test_a_climatology_of_months_stands_in_the_mean_gregorian_year():
         da.flux.annual_anomalies()
 
 
+def test_the_year_of_a_part_of_a_climatology_is_told():
+    whole = xr.DataArray(np.ones(12), {"month": np.arange(1, 13)}, "month", attrs={"units": "PgC month-1"})
+    assert annual(whole).item() == 12
+    with pytest.warns(UserWarning, match="the climatology has 181 days of its year only"):
+        assert annual(whole[:6]).item() == 6
+    assert annual(whole[:6], complete=False).item() == 6
+
+
 @pytest.mark.parametrize("size", [365, 366])
 def test_a_climatology_of_days_becomes_months(size):
     da = xr.DataArray(np.ones(size), {"dayofyear": np.arange(1, size + 1)}, ("dayofyear",), attrs={"units": "PgC d-1"})

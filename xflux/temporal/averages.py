@@ -47,6 +47,9 @@ def _averaged(da: xr.DataArray, given: Given, period: str) -> xr.DataArray:
     return result.assign_coords(valid_fraction=valid_share(da, share, given, period))
 
 
+_SHORTEST = 359.5  # days: the year of a calendar of 360
+
+
 def to_monthly(obj: xr.DataArray | xr.Dataset, bounds: Given = None) -> xr.DataArray | xr.Dataset:
     """Calendar months: time-weighted means of rates, sums of amounts; ``dayofyear`` becomes ``month``.
 
@@ -81,7 +84,8 @@ def annual(obj: xr.DataArray | xr.Dataset, *, complete: bool = True) -> xr.DataA
     ``time`` stays, stamped 1 January, with a coordinate ``year`` (int). Years that the time axis does not cover from
     end to end are left out, and a warning names them. Missing values add nothing to a sum and do not count in a mean;
     the share of the year with valid values is the coordinate ``valid_fraction``, so that they show. The year of a
-    climatology (``month`` or ``dayofyear``) is the mean Gregorian one, and the dimension goes.
+    climatology (``month`` or ``dayofyear``) is the mean Gregorian one, and the dimension goes; where a part of its
+    year is not there, a warning says so.
 
     Parameters
     ----------
@@ -115,6 +119,8 @@ def annual(obj: xr.DataArray | xr.Dataset, *, complete: bool = True) -> xr.DataA
 def _annual(da: xr.DataArray, given: Given, complete: bool, partial: set[int]) -> xr.DataArray:
     result = _averaged(da, given, "year")
     if "time" not in result.dims:
+        if complete and (days := float(needed_steps(da, given).days.sum())) < _SHORTEST:
+            warn(f"the climatology has {days:.0f} days of its year only: its annual value is of these.")
         return result
     result = result.assign_coords(year=("time", _years(result)))
     if not complete:
