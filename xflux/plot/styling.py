@@ -241,7 +241,9 @@ def as_products(data: xr.DataArray | xr.Dataset | Mapping[str, xr.DataArray]) ->
     if isinstance(data, xr.DataArray):
         if "product" in data.dims:
             return {str(p): data.sel(product=p, drop=True) for p in data["product"].values}
-        return {str(data.name or ""): data}
+        name = str(data.name or "")
+        nameless = name.lower() in ("", "flux", *_QUANTITIES) and ensemble_dim(data) == "inversion"
+        return {"inversions" if nameless else name: data}
     if isinstance(data, xr.Dataset):
         from xflux.units import flux_variables
 
@@ -287,10 +289,8 @@ def common_units(products: Mapping[str, xr.DataArray]) -> str | None:
 
 
 def called(name: str, da: xr.DataArray, what: str = "mean") -> str:
-    """What a legend calls a product, or the mean or range of inversions; the nameless are these."""
-    if ensemble_dim(da) != "inversion":
-        return name
-    return f"{'inversions' if name.lower() in ('', 'flux', *_QUANTITIES) else name}, {what}"
+    """What a legend calls a product, or the mean or range of inversions."""
+    return f"{name}, {what}" if ensemble_dim(da) == "inversion" else name
 
 
 def ensemble_dim(da: xr.DataArray) -> str | None:
