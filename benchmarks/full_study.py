@@ -259,6 +259,7 @@ def configured(data: Path, degrees: float, years: int, overrides: list[str]) -> 
     settings |= dict.fromkeys(("drivers.years", "target.years", "evaluation.budget.years"), span)
     settings |= {"evaluation.plant_types": "{ file = 'plant_types.nc', variable = 'pft_share' }"}
     settings |= {"train.validation_years": str(min(2, years - 1))}
+    settings |= {"train.pixels_per_step": "400"}  # 365 rows each on daily drivers: as many as 12 000 have by month
     if degrees > 1:
         settings |= {"towers.max_distance": str(120 * degrees)}
     pairs = [f"{key}={value}" for key, value in settings.items()] + overrides
