@@ -98,7 +98,7 @@ def test_version_and_requirements_are_the_same_everywhere():
     assert f"version: {project['version']}\n" in (ROOT / "CITATION.cff").read_text()
     assert f'version = "{project["version"]}"' in recipe and xflux.__version__ == project["version"]
     assert f"## {project['version']} " in (ROOT / "CHANGELOG.md").read_text()
-    conda = {"dask": "dask-core", "torch": "pytorch", "matplotlib": "matplotlib-base"}
+    conda = {"dask": "dask-core", "torch": "pytorch", "matplotlib": "matplotlib-base", "xxhash": "python-xxhash"}
     extras = project["optional-dependencies"]
     for line in [*project["dependencies"], *extras["train"], *extras["plot"]]:
         name, least = re.fullmatch(r"([\w-]+)(?:\[.*\])?(>=.*)", line).groups()
