@@ -205,7 +205,7 @@ def test_a_covariance_between_cells_is_matched_by_latitude_and_longitude(names):
 def test_a_budget_is_per_year_and_a_covariance_is_one():
     one = members(rng.normal(size=(3, 2)))
     for units in ("PgC month-1", "PgC", "PgC d-1"):
-        with pytest.raises(ValueError, match=f"units='{units}': a budget is per year"):
+        with pytest.raises(ValueError, match=f"units='{units}': a budget is an amount per year"):
             regional_budget(one, units=units)
     with pytest.raises(ValueError, match="not positive semidefinite"):
         regional_budget(one, spread="covariance", covariance=-covariance_of(["A", "B"]))

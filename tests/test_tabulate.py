@@ -114,7 +114,8 @@ def test_refusals_name_the_options_of_the_command_line(folder, monkeypatch, caps
     for words, said in [
         (["two.nc"], "nee (gC m-2 d-1), gpp (gC m-2 d-1): name the one that is meant, --var."),
         (["basis.nc", "--years", "1990"], "or give --area-basis.\n"),
-        (["basis.nc", "--units", "PgC"], "--units 'PgC': a budget is per year"),
+        (["basis.nc", "--units", "PgC"], "--units 'PgC': a budget is an amount per year"),
+        (["basis.nc", "--units", "PgC m-2 yr-1"], "--units 'PgC m-2 yr-1': a budget is an amount per year"),
         (["basis.nc", "--years", "2002-2001"], "--years '2002-2001': expected first and last year"),
         (["basis.nc", "--out", "t.xlsx"], "--out 't.xlsx': expected a name that ends in .csv, .md, .nc"),
         (["basis.nc", "--out", "thesis.csv"], "exists and is no xflux budget"),

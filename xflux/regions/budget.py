@@ -157,9 +157,9 @@ def flux_of(obj: xr.DataArray | xr.Dataset, var: Hashable | None) -> tuple[xr.Da
 
 
 def units_per_year(units: str | None, da: xr.DataArray) -> str:
-    """What a budget is in: as asked for, if that is per year, or as is usual for what the flux is of."""
-    if units is not None and parse(units).time != "year":
-        raise UnitsError(f"units={units!r}: a budget is per year, e.g. 'PgC yr-1' or 'TgCO2 yr-1'.")
+    """What a budget is in: as asked for, if that is an amount per year, or as is usual for what the flux is of."""
+    if units is not None and (parse(units).time != "year" or parse(units).per_area):
+        raise UnitsError(f"units={units!r}: a budget is an amount per year, e.g. 'PgC yr-1' or 'TgCO2 yr-1'.")
     return units or f"{usual_amount(da.attrs)} yr-1"
 
 
