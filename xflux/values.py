@@ -16,8 +16,11 @@ import xarray as xr
 _DECLARED = ("_FillValue", "missing_value")
 _SINGLE = [float(np.float32(fill)) for fill in (-999.9, -9999.9, 1e20, -1e20)]  # as they come out of float32
 _FILLS = (-999.0, -9999.0, -99999.0, -999999.0, -999.9, -9999.9, -32767.0, -32768.0, 1e20, -1e20, *_SINGLE)
-_ALONE = (-99.0, -99.9, 999.0, 9999.0, 99999.0, 999999.0, 32767.0, 65535.0, 1e10, -1e10, *(2.0**31 * np.array([-1, 1])))
-_ALONE = {float(kind(fill)) for fill in (*_ALONE, 1 - 2.0**31, 2.0**31 - 1) for kind in (np.float32, np.float64)}
+_ALONE = {
+    float(kind(fill))
+    for fill in (-99, -99.9, 999, 9999, 99999, 999999, 32767, 65535, 1e10, -1e10, 2**31 - 1, 2**31, 1 - 2**31, -(2**31))
+    for kind in (np.float32, np.float64)
+}
 """Fill values where all others are far from them: an amount may have such a value, too."""
 RANGES = ("valid_min", "valid_max", "valid_range", "actual_range")
 """Attributes that hold for the values as they are: who changes the values drops them."""
