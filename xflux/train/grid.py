@@ -1,6 +1,6 @@
 """Drivers of the cells that a constraint looks at, as standardised rows."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,8 @@ from xflux.temporal.bounds import dates_within
 from xflux.train.data import Scaling
 from xflux.values import decoded, found_fill, warn_of_fill
 
-CELLS = 4096  # cells of a driver that are standardised at once
+CELLS = 4096  # rows that are moved at once
+NUMBERS = 2**24  # of a driver that are standardised at once
 
 
 @dataclass(frozen=True)
@@ -145,27 +146,34 @@ def _group(grid: xr.Dataset, names: list[str], own: str | None, wanted: np.ndarr
     values = np.empty((len(wanted), len(names), n_own), kind)
     there = np.ones((len(wanted), n_own), bool)
     for k, name in enumerate(names):
-        read, fill = _cells_of(grid[name], own, wanted), None
-        for start in range(0, len(wanted), CELLS):  # piece by piece: no second copy of the driver
-            part = slice(start, start + CELLS)
-            cells = read(part)
+        fill = None
+        for some, at, cells in _pieces(grid[name], own, wanted):
             fill = found_fill(cells) if fill is None else fill
             finite = np.isfinite(cells)
-            there[part] &= finite
-            values[part, k] = np.where(finite, scaling(cells, name), 0)
+            there[some, at] &= finite
+            values[some, k, at] = np.where(finite, scaling(cells, name), 0)
         warn_of_fill(fill, f"driver {name!r} of a constraint")
     return values, there
 
 
-def _cells_of(da: xr.DataArray, own: str | None, wanted: np.ndarray) -> Callable[[slice], np.ndarray]:
-    """What gives a part of the wanted cells ``(cell, own step)``; a lazy driver is read once, chunk by chunk."""
-    if da.chunks:
-        row, column = (xr.DataArray(i, dims="cell") for i in np.divmod(wanted, da.sizes["lon"]))
-        lazy = da.isel(lat=row, lon=column).transpose("cell", ...).values.reshape(len(wanted), -1)
-        return lambda part: lazy[part]
-    whole = np.asarray(da.transpose(*([own] if own else []), "lat", "lon").values)
-    flat = whole.reshape(-1, da.sizes["lat"] * da.sizes["lon"])
-    return lambda part: flat[:, wanted[part]].T
+def _pieces(da: xr.DataArray, own: str | None, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, slice, np.ndarray]]:
+    """Some of the wanted cells, own steps, and values ``(cell, own step)``: a driver is never in memory twice.
+
+    A lazy one is read once, by tiles of its own chunks.
+    """
+    da = (da if own else da.expand_dims("step")).transpose(own or "step", "lat", "lon")
+    row, column = np.divmod(wanted, da.sizes["lon"])
+    of_steps, of_lat, of_lon = da.chunks or ((1,), da.shape[1:2], da.shape[2:])
+    tile = len(of_lon) * np.searchsorted(np.cumsum(of_lat), row, "right")
+    tile += np.searchsorted(np.cumsum(of_lon), column, "right")
+    for number in np.unique(tile):
+        some = np.flatnonzero(tile == number)
+        lat, lon = row[some] - row[some].min(), column[some] - column[some].min()
+        box = da[:, row[some].min() :, column[some].min() :][:, : lat.max() + 1, : lon.max() + 1]
+        at_once = max(of_steps) * max(1, NUMBERS // (box[0].size * max(of_steps)))
+        for start in range(0, len(da), at_once):
+            at = slice(start, start + at_once)
+            yield some, at, box[at].values[:, lat, lon].T
 
 
 def _tensors(groups: dict, kept: np.ndarray, n_steps: int, n_drivers: int, dtype, device) -> tuple:

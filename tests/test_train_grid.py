@@ -1,0 +1,54 @@
+"""Drivers of the wanted cells as standardised rows: however the driver is stored, and never twice in memory."""
+
+import tracemalloc
+
+import dask.array
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+torch = pytest.importorskip("torch")
+
+from xflux.train import grid as room  # noqa: E402
+from xflux.train.data import Scaling  # noqa: E402
+
+DAYS, LAT, LON = pd.date_range("2001", periods=365), np.arange(-85.0, 90, 10), np.arange(-175.0, 180, 10)
+SCALING = Scaling(("daily", "seasonal", "fixed"), np.array([1.0, 2, 3]), np.array([4.0, 5, 6]), {})
+
+
+@pytest.fixture(scope="module")
+def drivers():
+    rng = np.random.default_rng(0)
+    sizes = {"daily": ("time", 365), "seasonal": ("dayofyear", 365), "fixed": (None, 1)}
+    ds = xr.Dataset(coords={"time": DAYS, "dayofyear": np.arange(1, 366), "lat": LAT, "lon": LON})
+    for name, (dim, n) in sizes.items():
+        values = rng.normal(size=(n, LAT.size, LON.size)).astype(np.float32)
+        ds[name] = ((*([dim] if dim else []), "lat", "lon"), values if dim else values[0])
+    ds["daily"][40:50, 3, 4] = np.nan
+    return ds
+
+
+@pytest.mark.parametrize("chunks", [None, {}, {"time": 31, "lat": 5}, {"time": 1}, {"time": 100, "lat": 7, "lon": 11}])
+@pytest.mark.parametrize("numbers", [1, 1000, 2**24])
+def test_rows_are_the_same_however_drivers_are_chunked(drivers, chunks, numbers, monkeypatch):
+    monkeypatch.setattr(room, "NUMBERS", numbers if chunks else 2**14)
+    wanted = np.array([3, 3 * 36 + 4, 77, 200, 201, 640])
+    grid = drivers if chunks is None else drivers.chunk(chunks)
+    rows = room.grid_rows(grid, SCALING, wanted, torch.float64)
+    got, _ = rows.values(torch.arange(6)[None], None)
+    for k, name in enumerate(SCALING.drivers):
+        expected = (drivers[name].values.reshape(-1, 18 * 36)[:, wanted].T - SCALING.mean[k]) / SCALING.scale[k]
+        np.testing.assert_array_equal(got[:, k], np.nan_to_num(np.broadcast_to(expected, (6, 365))))
+    assert rows.incomplete == 1 and int((rows.valid == 0).sum()) == 10
+
+
+def test_a_lazy_driver_is_never_twice_in_memory(monkeypatch):
+    monkeypatch.setattr(room, "NUMBERS", 2**18)
+    zeros, lat, lon = dask.array.zeros((365, 72, 144), chunks=(73, 36, 72)), np.arange(72) - 36.0, np.arange(144) - 72.0
+    lazy = xr.Dataset({"daily": (("time", "lat", "lon"), zeros)}, {"time": DAYS, "lat": lat, "lon": lon})
+    tracemalloc.start()
+    room.grid_rows(lazy, Scaling(("daily",), np.zeros(1), np.ones(1), {}), np.arange(72 * 144), torch.float64)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * zeros.nbytes  # its rows, a piece, and a byte each for what is there
