@@ -17,6 +17,8 @@ from xflux.regions import (
     regional_budget,
     with_global,
 )
+from xflux.regions.names import land_regions
+from xflux.regions.shapes import countries, members
 
 
 def sums(regions, da=None, **options):
@@ -37,6 +39,31 @@ def test_regions_and_countries_by_name_are_those_of_their_sets():
     assert sums("RECCAP2") == regions
     assert sums("Northern Africa")["Northern Africa"] == pytest.approx(regions["NAF"], rel=1e-12)
     assert sums(["EQ-10N"])["EQ-10N"] == pytest.approx(sums("latitude-bands")["EQ-10N"], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("codes", "names"),
+    [
+        ("GBR", "UK|U.K.|Great Britain"),
+        ("CIV", "Ivory Coast|cote d'ivoire|Cote d’Ivoire"),
+        ("RUS", "Russia|countries:Russia"),
+        ("KOR", "South Korea|Korea, South|S. Korea|Korea, Rep."),
+        ("COD", "DR Congo|D.R. Congo|DRC|Dem. Rep. Congo|Democratic Republic of the Congo|Congo (Kinshasa)"),
+        ("USA", "US|U.S.A.|United States of America"),
+        ("BIH", "Bosnia & Herzegovina|Bosnia and Herz."),
+        ("NLD GMB CZE TUR", "The Netherlands|Gambia, The|Czech Republic|Turkey"),
+        ("TZA LCA", "Tanzania, United Republic of|St. Lucia"),
+    ],
+)
+def test_countries_have_the_names_that_are_in_use(codes, names):
+    found = [land_regions([name]) for name in names.split("|")]
+    assert {iso for one in found for iso in one.popitem()[1]} == set(codes.split())
+
+
+def test_no_two_countries_share_a_name():
+    for iso, row in countries().items():
+        for name in {iso, row["name"], *row["also"].split(";")} - {""} if iso in members("countries") else ():
+            assert list(land_regions([f"countries:{name}"]).values()) == [{iso}], name
 
 
 def test_a_code_that_is_a_region_and_a_country():
@@ -61,6 +88,7 @@ def test_some_regions_leave_the_rest_unassigned():
     ("name", "words"),
     [
         ("Germny", "did you mean 'Germany'"),
+        ("Korea", "'South Korea' or 'North Korea'"),
         (["EU", "Frnce"], "did you mean .*'France'"),
         ("recap2", "did you mean 'reccap2'"),
         ("shapes/mine.GeoJSON", r"give the shapes themselves, geopandas\.read_file"),

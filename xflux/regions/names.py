@@ -1,8 +1,10 @@
 """Regions by name: which set, region or country a name means."""
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import cache
 
 from xflux.regions.cover import latitude_band_limits
 from xflux.regions.globe import GLOBAL
@@ -19,11 +21,21 @@ def bare(name: str) -> str:
     return "".join(letter for letter in text if not unicodedata.combining(letter)).casefold().strip()
 
 
+_SHORT = {"rep": "republic", "dem": "democratic", "st": "saint", "is": "islands", "n": "north", "s": "south"}
+_SHORT |= {"w": "western", "eq": "equatorial", "herz": "herzegovina"}
+
+
+def _words(name: str) -> str:
+    """The words of a name in any order: "Congo, Dem. Rep." is the Democratic Republic of the Congo."""
+    words = re.findall(r"\w+", re.sub(r"[.'’`]", "", bare(name)))
+    return " ".join(sorted({_SHORT.get(word, word) for word in words} - {"the", "of", "and"}))
+
+
 def land_regions(names: Iterable[str]) -> dict[str, set[str]]:
     """Label → ISO_A3 codes of the countries of each region or country named.
 
     All names are looked up in one set where one has them all: RECCAP2's labels and names, its chapters, countries by
-    name or ISO_A3 code; a name before which a set stands, "countries:CHN", is of that set.
+    name, common names too, or ISO_A3 code; a name before which a set stands, "countries:CHN", is of that set.
 
     Raises
     ------
@@ -37,12 +49,12 @@ def land_regions(names: Iterable[str]) -> dict[str, set[str]]:
     """
     names = list(dict.fromkeys(names))
     tables = {name: _table(name) for name in SETS}
-    whole = [table for table in tables.values() if all(bare(name) in table for name in names)]
+    whole = [table for table in tables.values() if all(_words(name) in table for name in names)]
     found = {}
     for name in names:
         set_name, _, own = name.rpartition(":")
         within = [tables[set_name]] if set_name in tables else whole[:1] or list(tables.values())
-        match = next((table[bare(own or name)] for table in within if bare(own or name) in table), None)
+        match = next((table[_words(own)] for table in within if _words(own) in table), None)
         if match is None:
             raise ValueError(unknown(name))
         label, codes = match
@@ -50,14 +62,16 @@ def land_regions(names: Iterable[str]) -> dict[str, set[str]]:
     return found
 
 
+@cache
 def _table(name: str) -> dict[str, tuple[str, set[str]]]:
-    """Name as it is compared → label and countries of a set's regions."""
+    """The words of a name → label and countries of a set's regions."""
     regions = members(name)
-    table = {bare(label): (label, codes) for label, codes in regions.items()}
-    if name == "reccap2":
-        table |= {bare(long): (long, regions[label]) for label, long in RECCAP2.items()}
+    table = {_words(label): (label, codes) for label, codes in regions.items()}
+    long_names = {"reccap2": RECCAP2, "countries": {}}.get(name, CHAPTER_NAMES)
+    table |= {_words(long): (long, regions[label]) for label, long in long_names.items() if label in regions}
     if name == "countries":
-        table |= {bare(row["name"]): (row["name"], regions[iso]) for iso, row in countries().items() if iso in regions}
+        named = {text: iso for iso, row in countries().items() for text in (*row["also"].split(";"), row["name"])}
+        table |= {_words(text): (text, regions[iso]) for text, iso in named.items() if text and iso in regions}
     return table
 
 
@@ -67,7 +81,7 @@ def unknown(name: str) -> str:
         return f"region {name!r} is unknown: give the shapes themselves, geopandas.read_file({name!r})."
     known = {bare(text): text for text in (*NAMES, *latitude_band_limits())}
     for set_name in SETS:
-        known |= {key: label for key, (label, _) in _table(set_name).items()}
+        known |= {bare(label): label for label, _ in _table(set_name).values()}
     inside = [text for key, text in known.items() if bare(name) and bare(name) in key]
     near = [known[key] for key in get_close_matches(bare(name), known, n=5, cutoff=0.6)]
     meant = list(dict.fromkeys([*near, *inside]))[:5]

@@ -45,7 +45,7 @@ CHAPTERS = ("NAm", "SAm", "Eur", "Afr", "NAsia", "CWAsia", "EAsia", "SAsia", "SE
 
 @cache
 def countries() -> dict[str, dict[str, str]]:
-    """The country table: ISO_A3 → name, reccap2, chapter, confidence, alternative; "" is no region (Greenland)."""
+    """The country table: ISO_A3 → name, reccap2, chapter ("" is none: Greenland), confidence, other names (";")."""
     with resources.files("xflux.data").joinpath("countries.csv").open(encoding="utf-8") as table:
         return {row["iso_a3"]: row for row in csv.DictReader(table)}
 
