@@ -360,20 +360,25 @@ def _named(regions: xr.DataArray, share: xr.DataArray, labels: np.ndarray) -> xr
 
 def _over_time(sums: xr.DataArray, steps: Steps | None, target: str, freq: str | None) -> xr.DataArray:
     """Into the units asked for by the true lengths of the steps, with the share of valid area and time."""
-    result, share = to_amounts(sums, target, freq, steps)
+    rest = [name for name in REMAINDERS if name in sums.coords]
+    regions = sums.drop_vars(("valid_fraction", *rest))
+    # The remainders are columns beside the regions': what is found out about steps and units is found out once.
+    columns = np.concatenate([sums.values, *(sums[name].values[..., None] for name in rest)], axis=-1)
+    columns = xr.DataArray(columns, regions.drop_vars("region").coords, sums.dims, attrs=sums.attrs)
+    result, share = to_amounts(columns, target, freq, steps)
+    own = {"region": slice(0, sums.sizes["region"])}
     valid, summed = sums["valid_fraction"], freq is not None
     # A single step without bounds is converted where that needs no length: it stays as it is.
     if not summed and parse(target).time == "month" and (steps is not None or sums.sizes.get("time") != 1):
-        own = steps_of(sums, steps)
-        summed = own is not None and own.kind != "month"
+        lengths = steps_of(sums, steps)
+        summed = lengths is not None and lengths.kind != "month"
     if summed:
-        valid = valid_share(sums, share, steps, "year" if (freq or "M")[0] == "Y" else "month")
-    extra = {"valid_fraction": (result.dims, valid.transpose(*result.dims).data, _VALID)}
-    for name in [name for name in REMAINDERS if name in sums.coords]:
-        rest = sums[name].drop_vars(("valid_fraction", *REMAINDERS), errors="ignore").assign_attrs(sums.attrs)
-        rest, _ = to_amounts(rest, target, freq, steps)
-        extra[name] = (rest.dims, rest.data, {"units": target, "long_name": _REMAINDER[name]})
-    result = result.drop_vars(("valid_fraction", *REMAINDERS), errors="ignore").assign_coords(extra)
+        valid = valid_share(sums, share.isel(own), steps, "year" if (freq or "M")[0] == "Y" else "month")
+    extra = {"region": sums["region"], "valid_fraction": (result.dims, valid.transpose(*result.dims).data, _VALID)}
+    for number, name in enumerate(rest, sums.sizes["region"]):
+        one = result.isel(region=number)
+        extra[name] = (one.dims, one.data, {"units": target, "long_name": _REMAINDER[name]})
+    result = result.isel(own).assign_coords(extra)
     return in_real_dates(result if summed else stamped_at_starts(result, steps))
 
 
