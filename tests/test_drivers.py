@@ -280,9 +280,9 @@ def test_bounds_of_a_dataset_say_how_long_its_composites_last():
 def test_days_stamped_at_their_end_go_by_their_bounds():
     """ERA5's sums of a day carry the stamp of the next day's first hour."""
     end = pd.date_range("2003-01-02", periods=730)
-    ds = xr.Dataset({"TAIR": ("time", np.arange(730.0)), "time_bnds": (("time", "bnds"), np.stack([end - pd.Timedelta(
+    ds = xr.Dataset({"EVI": ("time", np.arange(730.0)), "time_bnds": (("time", "bnds"), np.stack([end - pd.Timedelta(
         "1D"), end], 1))}, {"time": end})  # fmt: skip
-    cycle = drivers.make(ds, [{"name": "X", "formula": "msc(TAIR)", "period": [2003, 2003]}]).X
+    cycle = drivers.make(ds, [{"name": "X", "formula": "msc(EVI)", "period": [2003, 2003]}]).X
     np.testing.assert_array_equal(cycle, np.arange(365))
 
 
@@ -305,7 +305,7 @@ def test_composites_beside_daily_weather_in_other_calendars(calendar, composites
     evi = xr.DataArray(np.arange(float(len(stamps))), {"time": xr.CFTimeIndex(stamps)}, ("time",))
     length = {"noleap": 365, "360_day": 360, "all_leap": 366}[calendar]
     weather = daily(np.ones(2 * length), calendar=calendar)
-    made = drivers.make({"EVI": evi, "RG": weather}, [{"name": "X", "formula": "EVI * RG"}]).X
+    made = drivers.make({"EVI": evi, "NDVI": weather}, [{"name": "X", "formula": "EVI * NDVI"}]).X
     assert made.time.dt.calendar == calendar and made.sizes["time"] == 2 * length
     np.testing.assert_allclose(made, drivers.to_daily(evi))
     np.testing.assert_allclose(made[7:9], [7.5 - 4, 8.5 - 4] / np.float64(8))  # between the first two middles
@@ -313,7 +313,7 @@ def test_composites_beside_daily_weather_in_other_calendars(calendar, composites
 
 def test_days_meet_by_date_months_by_month_and_composites_as_days():
     def product(a, b):
-        return drivers.make({"EVI": a, "RG": b}, [{"name": "X", "formula": "EVI * RG"}]).X
+        return drivers.make({"EVI": a, "NDVI": b}, [{"name": "X", "formula": "EVI * NDVI"}]).X
 
     day = daily(np.arange(400.0))
     noon = day.assign_coords(time=day.time + np.timedelta64(12, "h"))
@@ -545,6 +545,10 @@ def test_base_units_are_converted_or_refused():
     xr.testing.assert_allclose(drivers.table_a2(kelvin), drivers.table_a2(b), rtol=1e-8)
     with pytest.raises(ValueError, match="'RG' has the units 'hPa', 'W m-2' is needed"):
         drivers.table_a2(b.assign(RG=b.RG.assign_attrs(units="hPa")))
+    with pytest.warns(UserWarning, match=r"'TAIR' has no units: taken to be in 'degC'. Say which: .*units=…") as said:
+        silent = drivers.table_a2(b.assign(TAIR=b.TAIR.drop_attrs()))
+    xr.testing.assert_allclose(silent, drivers.table_a2(b))
+    assert len(said) == 1
 
 
 def test_monthly_climatology_with_rain_per_month():

@@ -16,6 +16,8 @@ table = "towers.csv"
 [towers.base]
 TAIR = "Ta"
 PREC = "P"
+[towers.units]
+Ta = "degC"
 [drivers]
 base = "base.nc"
 land_fraction = "land.nc"

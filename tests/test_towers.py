@@ -522,7 +522,8 @@ def test_the_towers_own_variable_stands_in():
     with pytest.raises(ValueError, match="the tower's 'degC' cannot stand in for the grid's 'W m-2'"):
         colocate(towers, grid, keep=["Tair"])
     unknown = towers.assign(Tair=towers.Tair.drop_attrs())
-    np.testing.assert_allclose(colocate(unknown, grid, keep=["Tair"]).Tair[0], 10.0)
+    with pytest.warns(UserWarning, match="the tower's 'Tair' has no units: taken to be in 'W m-2'. Say which"):
+        np.testing.assert_allclose(colocate(unknown, grid, keep=["Tair"]).Tair[0], 10.0)
 
 
 def test_grids_that_cannot_be_read():

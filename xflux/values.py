@@ -221,6 +221,9 @@ def _gap(value: float, others: np.ndarray) -> float:
     return max(float(others.min()) - value, value - float(others.max()))
 
 
+SAY_UNITS = "Say which: in its attrs['units'], of towers by read_towers(units=…), in a study by [towers] units."
+
+
 def warn_of_fill(fill: float | None, name: str) -> None:
     """Warn of a driver in which :func:`found_fill` found one, where the others are not there to compare it with."""
     if fill is not None:

@@ -13,7 +13,7 @@ from xflux.drivers.seasonal import to_daily
 from xflux.drivers.sun import potential_radiation
 from xflux.drivers.water import potential_evapotranspiration, water_availability
 from xflux.temporal.calendar import AXES, MONTH_DAYS, month_of_day
-from xflux.values import warn
+from xflux.values import SAY_UNITS, warn
 
 
 class Base:
@@ -42,7 +42,9 @@ class Base:
         if name not in self.cache:
             found = self.find(name)
             if found is not None:
-                self.cache[name] = in_recipe_units(self.data[found], self.table.get(name, {}).get("units"))
+                self.cache[name] = in_recipe_units(
+                    self.data[found].rename(found), self.table.get(name, {}).get("units")
+                )
             else:
                 self.cache[name] = {"RPOT": self._sun, "PET": self._pet, "WAI": self._wai}[name]()
         return self.cache[name]
@@ -152,10 +154,14 @@ def by_date(da: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
 
 
 def in_recipe_units(da: xr.DataArray, wanted: str | None) -> xr.DataArray:
-    """In the units that the recipes work in; without units on the data they are taken as they are."""
+    """In the units that the recipes work in; without units on the data they are taken to be these, with a warning."""
     given = da.attrs.get("units")
-    if given is None or wanted is None:
+    if wanted is None:
         return da
+    if given is None:
+        if wanted not in ("1", "m2 m-2"):
+            warn(f"base variable {da.name!r} has no units: taken to be in {wanted!r}. {SAY_UNITS}")
+        return da.assign_attrs(units=wanted)
     scale, offset = _scale(da, str(given), wanted)
     return (da * scale + offset).transpose(*da.dims).assign_attrs(da.attrs, units=wanted)
 

@@ -83,6 +83,8 @@ class Towers(_Section):
     """driver = the tower's own column that stands in for it, e.g. ``Tair = "Tair"``."""
     base: dict[str, str] = Field(default_factory=dict)
     """base variable = the tower's own column, from which its drivers are made, e.g. ``RG = "SW_IN"``."""
+    units: dict[str, str] = Field(default_factory=dict)
+    """Units of columns whose units the files do not say, e.g. ``Ta = "degC"``."""
     step: Literal["day", "month"] = "day"
     """Steps of the samples: days, or months as a monthly grid has them."""
     min_days: int = Field(15, ge=1, le=31)

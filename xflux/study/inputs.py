@@ -286,7 +286,7 @@ def read_tower_table(config: StudyConfig, files: Files) -> xr.Dataset:
     own, monthly = config.towers, config.towers.step == "month"
     table = towers.read_towers(
         files["towers.table"], qc=own.qc, sites=files.get("towers.sites"), start=own.start,
-        every_day=bool(own.base) or monthly,
+        units=own.units, every_day=bool(own.base) or monthly,
     )  # fmt: skip
     for key, columns in (("keep", own.keep), ("base", own.base)):
         missing = [column for column in columns.values() if column not in table]

@@ -15,7 +15,7 @@ from xflux.temporal.calendar import AXES
 from xflux.towers.folds import EARTH_RADIUS_KM, great_circle_km, require_places, site_table
 from xflux.towers.when import match_times
 from xflux.units import conversion
-from xflux.values import decoded, warn, warn_of_fills
+from xflux.values import SAY_UNITS, decoded, warn, warn_of_fills
 
 
 def colocate(towers: xr.Dataset, grid: xr.Dataset, max_distance: float = 50, keep: Iterable[str] = ()) -> xr.Dataset:
@@ -206,6 +206,8 @@ def at_samples(at_sites: xr.DataArray, grid: xr.Dataset, number: np.ndarray, tow
 def _own(own: xr.DataArray, driver: xr.DataArray) -> xr.DataArray:
     """The tower's own measurement in the driver's units; the grid's value where the tower has none."""
     have, want = own.attrs.get("units"), driver.attrs.get("units")
+    if have is None and want is not None:
+        warn(f"keep={own.name!r}: the tower's {own.name!r} has no units: taken to be in {want!r}. {SAY_UNITS}")
     values = own if have is None or want is None else converted(own, have, want)
     gaps = values.isnull()
     out = values.where(~gaps, driver)
