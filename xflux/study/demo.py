@@ -1,6 +1,7 @@
 """The demo: a synthetic Earth written as the files of a study, and the study run on them."""
 
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -13,55 +14,6 @@ from xflux.provenance import file_digest, read_json
 from xflux.study.loading import load_study
 from xflux.study.pipeline import run_study
 from xflux.study.stages import KIND
-
-STUDY = """# The synthetic Earth: a world whose true flux is known, observed by biased towers and by five inversions.
-# Run it again, with other settings, by `xflux run study.toml --out FOLDER`.
-
-name = "demo"
-title = "A synthetic Earth whose truth is known"
-seed = {seed}
-data = "{data}"
-variants = ["bridge", "sampled"]
-held_out_inversions = false
-blocked = false
-limits = [
-  "Anything about the real Earth: towers, drivers, inversions and the truth are made up (xflux.synthetic).",
-  "That EC-ATM helps in every pixel: the map is scored against the truth, better or worse.",
-]
-
-[towers]
-table = "towers.parquet"
-keep = {{ Tair = "Tair" }}
-max_distance = 300           # km: the cells are large
-
-[drivers]
-base = "drivers.nc"
-land_fraction = "land_fraction.nc"
-variant = "none"             # the file holds the drivers themselves
-
-[target]
-file = "inversions.nc"
-variable = "nee"
-regions = "reccap2"
-includes_fire = false
-includes_rivers = false
-
-[bridge]
-file = "bottom_up.nc"
-
-[train]
-folds = {folds}
-epochs = {epochs}
-learning_rate = 0.01         # few epochs
-batch = 10000
-pixels_per_step = {pixels}
-
-[evaluation]
-regions = ["reccap2"]
-
-[evaluation.truth]
-file = "truth.nc"
-"""
 
 
 def run_demo(
@@ -93,8 +45,9 @@ def run_demo(
         study.unlink(missing_ok=True)
         write_world(folder, **wanted)
     sizes = {"folds": 3, "epochs": 2, "pixels": 60} if smoke else {"folds": 5, "epochs": 15, "pixels": 250}
+    text = (resources.files("xflux.data") / "demo_study.toml").read_text(encoding="utf-8")
     with whole(study, "xflux study file", own=True) as part:
-        part.write_text(STUDY.format(seed=seed, data=folder.as_posix(), **sizes))
+        part.write_text(text.format(seed=seed, data=folder.as_posix(), **sizes), encoding="utf-8")
     write_json(note, {"world": wanted, "study": file_digest(study)})
     return run_study(load_study(study), out, say=say, small=smoke)
 

@@ -94,12 +94,10 @@ def _constraints(study: Study, variant: str, target: xr.DataArray) -> list:
 def _train(study: Study, name: str, constraints: list, **changes) -> None:
     from xflux import train
 
-    inputs = study.inputs
-    path = study.run.fresh(f"models/{name}.safetensors")
-    checkpoint = study.run.checkpoint(f"models/{name}")
+    path, checkpoint = study.run.fresh(f"models/{name}.safetensors"), study.run.checkpoint(f"models/{name}")
     model = train.fit(
         _seen_towers(study),
-        drivers=inputs.drivers,
+        drivers=study.inputs.drivers,
         target="nee",
         constraints=constraints,
         config=_train_config(study, **changes),
@@ -129,34 +127,39 @@ def _seen(study: Study) -> xr.DataArray:
 
 
 def train_and_predict(study: Study, variant: str, after: tuple[str, ...]) -> None:
-    name = slug(variant)
+    """The stages of a model: its training, and its forward run over the globe."""
+    name, label = slug(variant), model_label(variant)
+    trained = "ec" if variant == "ec" else f"train-{name}"
+    _training_stage(study, trained, name, variant, after, f"training {label}")
+    _forward_stage(study, name, (trained, "inputs"), f"forward run of {label}")
+
+
+def _training_stage(
+    study: Study, stage: str, name: str, variant: str, after: tuple[str, ...], title: str, more: tuple = (), **changes
+) -> None:
+    """Training of a variant into ``models/NAME``; what it differs in from the variant's own stands in ``more``."""
 
     def fit() -> None:
-        _train(study, name, [] if variant == "ec" else _constraints(study, variant, _seen(study)))
+        if variant == "ec":
+            return _train(study, name, [], **changes)
+        target = _seen(study)
+        if name == "half":
+            target = target.sel(inversion=inversion_halves(target, study.config.seed)[0])
+        _train(study, name, _constraints(study, variant, target), **changes)
 
-    study.run.stage(
-        f"train-{name}" if variant != "ec" else "ec",
-        fit,
-        settings=_training_settings(study, variant),
-        after=after,
-        title=f"training {model_label(variant)}",
-        outputs=[f"models/{name}.safetensors"],
-    )
-    trained = "ec" if variant == "ec" else f"train-{name}"
-    study.run.stage(
-        f"forward-{name}",
-        lambda: _forward(study, name),
-        after=(trained, "inputs"),
-        outputs=[f"flux/{name}.zarr"],
-        title=f"forward run of {model_label(variant)}",
-    )
+    settings, outputs = _training_settings(study, variant, *more), [f"models/{name}.safetensors"]
+    study.run.stage(stage, fit, settings=settings, after=after, title=title, outputs=outputs)
 
 
-def _forward(study: Study, name: str) -> None:
+def _forward_stage(study: Study, name: str, after: tuple[str, ...], title: str) -> None:
     """All members over the grid; days are averaged to months, a year at a time, before they are written."""
-    from xflux.train import load_model
 
-    _run_over_grid(study, load_model(study.run.path / "models" / f"{name}.safetensors"), f"flux/{name}.zarr")
+    def make() -> None:
+        from xflux.train import load_model
+
+        _run_over_grid(study, load_model(study.run.path / "models" / f"{name}.safetensors"), f"flux/{name}.zarr")
+
+    study.run.stage(f"forward-{name}", make, after=after, outputs=[f"flux/{name}.zarr"], title=title)
 
 
 def _run_over_grid(study: Study, model, name: str) -> Path:
@@ -199,46 +202,21 @@ def _create_months(first: xr.Dataset, stamps: xr.DataArray, out: Path) -> None:
 
 
 def extra_runs(study: Study) -> tuple[str, ...]:
+    """The stages of models that test: on half of the inversions, on folds blocked by distance, on few inversions."""
     config, stages = study.config, []
     if config.held_out_inversions:
-
-        def half() -> None:
-            target = _seen(study)
-            first, _ = inversion_halves(target, config.seed)
-            _train(study, "half", _constraints(study, "sampled+total", target.sel(inversion=first)))
-
-        study.run.stage(
-            "train-half",
-            half,
-            settings=_training_settings(study, "sampled+total", "half"),
-            after=("inputs", "ec"),
-            outputs=["models/half.safetensors"],
-            title="training EC-ATM sampled+total on half of the inversions",
-        )
-        study.run.stage(
-            "forward-half",
-            lambda: _forward(study, "half"),
-            after=("train-half",),
-            outputs=["flux/half.zarr"],
-            title="forward run of the half",
-        )
+        title = "training EC-ATM sampled+total on half of the inversions"
+        _training_stage(study, "train-half", "half", "sampled+total", ("inputs", "ec"), title, ("half",))
+        _forward_stage(study, "half", ("train-half",), "forward run of the half")
         stages.append("forward-half")
+    distance = config.towers.block_distance
     for variant in (["ec"] if config.blocked else []) + (config.variants if config.blocked_variants else []):
-        name = slug(variant)
-
-        def train_blocked(variant: str = variant, name: str = name) -> None:
-            constraints = [] if variant == "ec" else _constraints(study, variant, _seen(study))
-            _train(study, f"blocked_{name}", constraints, block_distance=config.towers.block_distance)
-
-        study.run.stage(
-            f"blocked-{name}",
-            train_blocked,
-            after=("inputs", *bridges_of(study, variant)),
-            settings=_training_settings(study, variant, config.towers.block_distance),
-            outputs=[f"models/blocked_{name}.safetensors"],
-            title=f"training {model_label(variant)} on folds blocked at {config.towers.block_distance:g} km",
-        )
+        name, after = slug(variant), ("inputs", *bridges_of(study, variant))
+        title = f"training {model_label(variant)} on folds blocked at {distance:g} km"
         stages.append(f"blocked-{name}")
+        _training_stage(
+            study, stages[-1], f"blocked_{name}", variant, after, title, (distance,), block_distance=distance
+        )
     return (*stages, *_one_against_many(study))
 
 

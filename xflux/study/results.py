@@ -100,11 +100,9 @@ def write_results(study: "Study", files: study_inputs.Files) -> None:
         with netcdf(files["evaluation.plant_types.file"][0], "netCDF (evaluation.plant_types)") as dataset:
             dataset[[asked.variable]].drop_encoding().to_netcdf(folder / "plant_types.nc")
     if config.evaluation.series:
-        read = {
-            s.name: published.read_series(s, files[f"evaluation.series ({s.name})"][0])
-            for s in config.evaluation.series
-        }
-        xr.concat(read.values(), xr.Variable("series", list(read)), join="outer").to_netcdf(folder / "series.nc")
+        names = [s.name for s in config.evaluation.series]
+        read = [published.read_series(s, files[f"evaluation.series ({s.name})"][0]) for s in config.evaluation.series]
+        xr.concat(read, xr.Variable("series", names), join="outer").to_netcdf(folder / "series.nc")
     if config.evaluation.budget:
         shutil.copy(files["evaluation.budget.file"][0], folder / "budget.csv")
     if config.evaluation.truth:
@@ -120,14 +118,14 @@ def write_results(study: "Study", files: study_inputs.Files) -> None:
 
 def correlations(config: StudyConfig, run: Path, references: Iterable[tuple[str, xr.DataArray]]) -> xr.Dataset:
     """Pearson's R of months, cell by cell, of every model's mean with each reference: model (reference, lat, lon)."""
-    found: dict[str, dict[str, xr.DataArray]] = {slug(m): {} for m in ("ec", *config.variants)}
-    for reference, theirs in references:
-        for name, rows in found.items():
-            ours = open_flux(run, name).mean("member").reset_coords(drop=True)
-            common = np.intersect1d(ours.indexes["time"], theirs.indexes["time"])
-            rows[reference] = score(ours.sel(time=common), theirs.drop_attrs().sel(time=common))["r"].compute()
-    joined = {n: xr.concat(rows.values(), xr.Variable("reference", [*rows])) for n, rows in found.items() if rows}
-    return xr.Dataset(joined).astype("float32")
+    theirs, found = dict(references), {}
+    for name in [slug(m) for m in ("ec", *config.variants)] if theirs else ():
+        ours, rows = open_flux(run, name).mean("member").reset_coords(drop=True).load(), []
+        for reference in theirs.values():
+            common = np.intersect1d(ours.indexes["time"], reference.indexes["time"])
+            rows.append(score(ours.sel(time=common), reference.drop_attrs().sel(time=common))["r"])
+        found[name] = xr.concat(rows, xr.Variable("reference", [*theirs]))
+    return xr.Dataset(found).astype("float32")
 
 
 def region_sets(config: StudyConfig) -> list[str]:
@@ -152,9 +150,7 @@ def modelled_integrals(run: Path, regions: str, land_fraction: xr.DataArray, nam
     They cover the modelled cells and are not scaled up; ``modelled_share`` (region) says which share of a region's land
     these are.
     """
-    found = {}
-    for name in names:
-        found[name] = regional_sums(open_flux(run, name), regions, land_fraction)
+    found = {name: regional_sums(open_flux(run, name), regions, land_fraction) for name in names}
     first = first_step(open_flux(run, "ec")).load()
     shares = first.flux.aggregate_regions(regions, units="PgC yr-1", land_fraction=land_fraction)["valid_fraction"]
     found["modelled_share"] = shares.reset_coords(drop=True).assign_attrs(units="1")

@@ -1,6 +1,7 @@
 """Every table of a study, made from the files of its run folder alone: :func:`table` gives each by its name."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from xflux.reading import LackingError
 from xflux.study import inputs as study_inputs
 from xflux.study import interannual, paper, truth, verdict
 from xflux.study.config import Comparison
-from xflux.study.results import Results, inversion_halves, model_label, open_flux
+from xflux.study.results import Results, in_words, inversion_halves, model_label, open_flux
 
 AT_TOWERS = {"rmse": "RMSE (gC m-2 d-1)", "r2": "R2", "bias": "bias (gC m-2 d-1)", "n": "days", "sites": "sites"}
 DIFFERENCE = {
@@ -65,7 +66,7 @@ def table(run: "str | Path | Results", name: str) -> pd.DataFrame:
     makers = tables_of(results)
     if name not in makers:
         raise LackingError(f"no table {name!r}; this run has {', '.join(makers)}")
-    return makers[name](results)
+    return makers[name][1](results)
 
 
 def numbers(run: str | Path) -> dict[str, float]:
@@ -94,33 +95,43 @@ def numbers(run: str | Path) -> dict[str, float]:
     return verdict.numbers_of(results, {name: table(results, name) for name in ("global_annual", "towers")})
 
 
-def tables_of(results: Results) -> dict[str, Callable[[Results], pd.DataFrame]]:
-    """Name → the function that makes it, for every table that a run may have."""
+def tables_of(results: Results) -> dict[str, tuple[str, Callable[[Results], pd.DataFrame]]]:
+    """Name → title and the function that makes it, for every table that a run may have."""
+    by_region = {
+        f"regions_{name}": (f"Annual flux (PgC yr-1) of {in_words(name)}", partial(regions_table, regions=name))
+        for name in results.sets
+    }
     return {
-        "global_annual": global_annual,
-        "table_2_annual": paper.table_2,
-        "table_3_monthly": paper.table_3,
-        "table_c1_sinks": paper.table_c1,
-        "seasonal_cycle": seasonal_cycles,
-        **{f"regions_{name}": (lambda r, name=name: regions_table(r, name)) for name in results.sets},
-        "within_inversion_range": bands_within_range,
-        "scores_by_region": paper.scores_by_region,
-        "ensemble": paper.ensemble_table,
-        "common_cells": common_cells,
-        "towers": towers_by_fold,
-        "towers_by_group": paper.towers_by_group,
-        "paired": paired,
-        "interannual": interannual.anomalies_table,
-        "interannual_years": interannual.years_table,
-        "interannual_references": interannual.references_table,
-        "interannual_regions": interannual.anomalies_by_region,
-        "bridge_post_hoc": bridge_table,
-        "bridge_plant_types": plant_types_table,
-        "half_of_the_inversions": half_table,
-        "few_inversions": few_inversions_table,
-        "drivers": drivers_table,
-        "truth": truth.truth_table,
-        "monthly_drivers": truth.monthly_drivers_table,
+        "global_annual": ("Global annual flux", global_annual),
+        "table_2_annual": ("Annual fluxes by region against the inversions (layout of Table 2)", paper.table_2),
+        "table_3_monthly": ("Monthly fluxes by region against the inversions (layout of Table 3)", paper.table_3),
+        "table_c1_sinks": ("Land sinks and their interannual variability (layout of Table C1)", paper.table_c1),
+        "seasonal_cycle": ("Global mean seasonal cycle (PgC per month)", seasonal_cycles),
+        **by_region,
+        "within_inversion_range": ("Regions of the target within the inversions' range", bands_within_range),
+        "scores_by_region": ("Scores by region, and what the error consists of", paper.scores_by_region),
+        "ensemble": ("Spread of the members against the error of their mean", paper.ensemble_table),
+        "common_cells": ("Compared maps on common cells", common_cells),
+        "towers": ("Towers, by held-out fold", towers_by_fold),
+        "towers_by_group": ("Towers, by time scale, plant type and climate", paper.towers_by_group),
+        "paired": ("EC-ATM − EC at the towers (bootstrap over sites)", paired),
+        "interannual": ("Annual anomalies by region and years", interannual.anomalies_table),
+        "interannual_years": (
+            "Means, seasonal cycles and spread, in training and in unseen years",
+            interannual.years_table,
+        ),
+        "interannual_references": (
+            "Annual anomalies against every inversion, compared series and the budget",
+            interannual.references_table,
+        ),
+        "interannual_regions": ("Annual anomalies by single region", interannual.anomalies_by_region),
+        "bridge_post_hoc": ("What the bridge says against what the full integral is (Sect. 3.5)", bridge_table),
+        "bridge_plant_types": ("Plant types of the bridge's pixels and of the land (Figs. B3, B4)", plant_types_table),
+        "half_of_the_inversions": ("A test that the model has not seen", half_table),
+        "few_inversions": ("Models trained on few of the inversions (Sect. 3.6)", few_inversions_table),
+        "drivers": ("Drivers", drivers_table),
+        "truth": ("Against the truth", truth.truth_table),
+        "monthly_drivers": ("Monthly in place of daily drivers", truth.monthly_drivers_table),
     }
 
 
@@ -401,15 +412,15 @@ def half_table(study: Results) -> pd.DataFrame:
 def write_tables(run: Path, out: Path) -> None:
     """Write every table as CSV and Markdown, how to make each anew, ``summary.json`` and ``report.md`` into ``out``."""
     results = Results(run)
-    found = {name: make(results) for name, make in tables_of(results).items()}
-    found = {name: table for name, table in found.items() if len(table)}
+    makers = tables_of(results)
+    found = {name: made for name, (_, make) in makers.items() if len(made := make(results))}
     folder = out / "tables"
     folder.mkdir(parents=True)
     for name, made in found.items():
         made.to_csv(folder / f"{name}.csv", index=False)
         (folder / f"{name}.md").write_text(verdict.table_in_markdown(made))
     (folder / "README.md").write_text(remade_by(found))
-    summary = verdict.summary(results, found)
+    summary = verdict.summary(results, found, {name: title for name, (title, _) in makers.items()})
     write_json(out / "summary.json", summary)
     (out / "report.md").write_text(verdict.report_text(results, summary, found))
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from xflux.study.results import Results, in_words, model_label
+from xflux.study.results import Results, model_label
 
 
-def summary(study: Results, tables: dict[str, pd.DataFrame]) -> dict:
+def summary(study: Results, tables: dict[str, pd.DataFrame], titles: dict[str, str]) -> dict:
     """Numbers of a study by key, the verdict in a sentence, and what may not be claimed (all JSON-able)."""
     numbers = numbers_of(study, tables)
     half = {"half": {"label": study.labels["half"], "file": "half"}} if study.config.held_out_inversions else {}
@@ -22,7 +22,7 @@ def summary(study: Results, tables: dict[str, pd.DataFrame]) -> dict:
         "claims_not_allowed": study.config.limits,
         "models": {model: {"label": model_label(model), "file": name} for model, name in study.names.items()} | half,
         "units": UNITS,
-        "tables": {name: title(name) for name in tables},
+        "tables": {name: titles[name] for name in tables},
     }
 
 
@@ -36,14 +36,9 @@ def numbers_of(study: Results, tables: dict[str, pd.DataFrame]) -> dict[str, flo
     }
     for model in study.models:
         label = model_label(model)
-        for key, column in (
-            ("annual", "annual flux (PgC yr-1)"),
-            ("spread", "± (PgC yr-1)"),
-            ("annual difference", "annual difference (PgC yr-1)"),
-            ("seasonal-cycle RMSE", "seasonal-cycle RMSE (PgC month-1)"),
-            ("region-month RMSE", "region-month RMSE (PgC month-1)"),
-        ):
-            numbers[f"{label}: {key}"] = float(annual.loc[label, column])
+        for key in ("annual", "spread", "annual difference", "seasonal-cycle RMSE", "region-month RMSE"):
+            column = {"annual": "annual flux", "spread": "±"}.get(key, key)
+            numbers[f"{label}: {key}"] = float(annual.loc[label, f"{column} ({UNITS[key]})"])
         for epoch in ("best", "last"):
             numbers[f"{label}: tower RMSE, {epoch} epoch"] = float(towers.loc[(label, epoch), "RMSE (gC m-2 d-1)"])
     return numbers
@@ -190,38 +185,6 @@ UNITS = {
     "tower RMSE, best epoch": "gC m-2 d-1",
     "tower RMSE, last epoch": "gC m-2 d-1",
 }
-TITLES = {
-    "global_annual": "Global annual flux",
-    "table_2_annual": "Annual fluxes by region against the inversions (layout of Table 2)",
-    "table_3_monthly": "Monthly fluxes by region against the inversions (layout of Table 3)",
-    "table_c1_sinks": "Land sinks and their interannual variability (layout of Table C1)",
-    "seasonal_cycle": "Global mean seasonal cycle (PgC per month)",
-    "within_inversion_range": "Regions of the target within the inversions' range",
-    "scores_by_region": "Scores by region, and what the error consists of",
-    "ensemble": "Spread of the members against the error of their mean",
-    "common_cells": "Compared maps on common cells",
-    "towers": "Towers, by held-out fold",
-    "towers_by_group": "Towers, by time scale, plant type and climate",
-    "paired": "EC-ATM − EC at the towers (bootstrap over sites)",
-    "interannual": "Annual anomalies by region and years",
-    "interannual_years": "Means, seasonal cycles and spread, in training and in unseen years",
-    "interannual_references": "Annual anomalies against every inversion, compared series and the budget",
-    "interannual_regions": "Annual anomalies by single region",
-    "bridge_post_hoc": "What the bridge says against what the full integral is (Sect. 3.5)",
-    "few_inversions": "Models trained on few of the inversions (Sect. 3.6)",
-    "bridge_plant_types": "Plant types of the bridge's pixels and of the land (Figs. B3, B4)",
-    "half_of_the_inversions": "A test that the model has not seen",
-    "drivers": "Drivers",
-    "truth": "Against the truth",
-    "monthly_drivers": "Monthly in place of daily drivers",
-}
-
-
-def title(name: str) -> str:
-    """A table's name in words."""
-    if name.startswith("regions_"):
-        return f"Annual flux (PgC yr-1) of {in_words(name.removeprefix('regions_'))}"
-    return TITLES.get(name, name.replace("_", " ").capitalize())
 
 
 def report_text(study: Results, summary: dict, tables: dict[str, pd.DataFrame]) -> str:
@@ -249,7 +212,7 @@ def report_text(study: Results, summary: dict, tables: dict[str, pd.DataFrame]) 
         lines.insert(1, "\n**A smoke run: the numbers mean nothing.**\n")
     for name, table in tables.items():
         shown = table[table["fold"] == "all"] if name == "towers" else table
-        lines += [f"## {title(name)}", "", table_in_markdown(shown)]
+        lines += [f"## {summary['tables'][name]}", "", table_in_markdown(shown)]
         if name.startswith("regions_") and name != f"regions_{study.config.target.regions}":
             lines.append("The target is by other regions: it does not constrain these, they are a check.\n")
     return "\n".join(lines)
