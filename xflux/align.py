@@ -30,12 +30,7 @@ class DriverError(LackingError):
 def find(grid: xr.Dataset, names: Sequence[str], what: str = "predict: the grid") -> dict[str, xr.DataArray]:
     """The drivers by name, as they are asked for.
 
-    Raises
-    ------
-    DriverError
-        One is missing; the nearest name is given.
-    ValueError
-        One holds no numbers.
+    Raises DriverError: one is missing (the nearest name is given); ValueError: one holds no numbers.
     """
     for name in names:
         if name not in grid.variables:

@@ -10,20 +10,9 @@ EXTRAS = {"train": ("torch", "safetensors"), "plot": ("matplotlib",)}
 def require(*extras: str, by: str) -> None:
     """Nothing where the modules of the extras are installed.
 
-    Parameters
-    ----------
-    extras
-        "train", "plot".
-    by
-        What needs them, for the message.
+    ``extras``: "train", "plot". ``by``: what needs them, for the message.
+    Raises ImportError: A module is missing; the message has the command that installs it.
 
-    Raises
-    ------
-    ImportError
-        A module is missing; the message has the command that installs it.
-
-    Examples
-    --------
     >>> require("plot", by="xflux.plot.map")
     """
     lacking = {extra: [name for name in EXTRAS[extra] if not is_there(name)] for extra in extras}

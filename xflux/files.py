@@ -50,22 +50,11 @@ def whole(path: str | Path, kind: str, *, own: bool = False) -> Iterator[Path]:
     What is written lies in a new folder beside ``path``, whose name nobody can foresee, so that no link is followed;
     after an error (a full disk) ``path`` is what it was.
 
-    Parameters
-    ----------
-    path
-        File or folder; folders above it are made.
-    kind
-        What it is, as its mark says, e.g. "xflux bridge": only such a thing is replaced (:func:`require_place`).
-    own
-        The caller knows that whatever stands there is xflux's own.
+    ``path``: file or folder; folders above it are made. ``kind``: what it is, as its mark says, e.g. "xflux bridge":
+    only such a thing is replaced (:func:`require_place`). ``own``: the caller knows that whatever stands there is
+    xflux's own.
+    Raises FileExistsError, PermissionError: as :func:`require_place`.
 
-    Raises
-    ------
-    FileExistsError, PermissionError
-        As :func:`require_place`.
-
-    Examples
-    --------
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with whole(f"{folder}/a.txt", "xflux text") as part:
     ...         length = part.write_text("new")
@@ -189,13 +178,8 @@ def aside(path: Path) -> Iterator[Callable[[], None]]:
 def alone(path: Path) -> Iterator[None]:
     """Refuse where another process or thread writes at ``path`` bit by bit, as this block is about to.
 
-    Raises
-    ------
-    BlockingIOError
-        Another one does.
+    Raises BlockingIOError: another one does.
 
-    Examples
-    --------
     >>> with tempfile.TemporaryDirectory() as folder, alone(Path(folder, "run")), alone(Path(folder, "run")):
     ...     pass
     Traceback (most recent call last):
@@ -231,15 +215,9 @@ def _lock(held: int) -> bool | None:
 def require_place(path: str | Path, kind: str, *, own: bool = False) -> Path:
     """The path, if ``kind`` may be written there: nothing is there, or nothing is in it, or an older one of ``kind``.
 
-    Raises
-    ------
-    FileExistsError
-        Something else is there: a link, a special file, a file or folder that does not carry the mark.
-    PermissionError
-        What is there, or the folder that it would lie in, may only be read.
+    Raises FileExistsError: something else is there: a link, a special file, a file or folder that does not carry the
+    mark; PermissionError: what is there, or the folder that it would lie in, may only be read.
 
-    Examples
-    --------
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     length = Path(folder, "thesis.txt").write_text("mine")
     ...     require_place(f"{folder}/thesis.txt", "xflux report")
@@ -280,13 +258,8 @@ def _is_read_only(path: Path) -> bool:
 def claim(path: str | Path, kind: str) -> Path:
     """A folder that is written bit by bit, made and marked where nothing is, taken up where it carries the mark.
 
-    Raises
-    ------
-    FileExistsError, PermissionError
-        As :func:`require_place`: a folder with other files is not taken.
+    Raises FileExistsError, PermissionError: as :func:`require_place`: a folder with other files is not taken.
 
-    Examples
-    --------
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     run = claim(f"{folder}/run", "xflux run")
     ...     kind_of(run), claim(run, "xflux run") == run

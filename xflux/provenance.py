@@ -18,10 +18,7 @@ SEAL = b"\nxflux sha256 "
 def read_json(path: str | Path) -> Any:
     """The content of a JSON file.
 
-    Raises
-    ------
-    ValueError
-        It is no JSON text, is nested too deep, or holds a number too long; the message names the file.
+    Raises ValueError: it is no JSON text, is nested too deep, or holds a number too long; the message names the file.
     """
     return parse_json(Path(path).read_bytes(), path)
 

@@ -58,10 +58,7 @@ def netcdf(path: str | os.PathLike, what: str, **options) -> Iterator[xr.Dataset
 def open_lazily(path: str | os.PathLike) -> xr.Dataset:
     """A netCDF file or a Zarr store, here or remote, lazy; times that xarray cannot decode ("months since") as numbers.
 
-    Raises
-    ------
-    ValueError
-        It is neither.
+    Raises ValueError: it is neither.
     """
     remote = "://" in str(path)
     options = {"engine": "zarr", "consolidated": None if remote else False} if remote or Path(path).is_dir() else {}

@@ -103,10 +103,8 @@ def _mark(path: str, **changes: Any) -> None:
 def read_mark(path: str) -> dict[str, Any] | None:
     """What the maker of a store left in its attributes; None where there is no store.
 
-    Raises
-    ------
-    FileExistsError, PermissionError
-        What is at ``path`` is no such store, or is a link, or holds other files or arrays than its maker wrote.
+    Raises FileExistsError, PermissionError: what is at ``path`` is no such store, or is a link, or holds other files or
+    arrays than its maker wrote.
     """
     import zarr
 
@@ -179,14 +177,8 @@ def create(
 ) -> None:
     """Write the metadata and coordinates of a store whose variables in ``chunks`` are yet to be written, by region.
 
-    Parameters
-    ----------
-    template
-        The whole, lazy.
-    chunks
-        Lengths of the chunks of each of its float32 variables.
-    mark
-        What is kept in the store's attributes. It says "made" only at the end, so that half a store is seen.
+    ``template``: the whole, lazy. ``chunks``: lengths of the chunks of each of its float32 variables. ``mark``: what is
+    kept in the store's attributes. It says "made" only at the end, so that half a store is seen.
     """
     import zarr
     from zarr.codecs import Crc32cCodec, ZstdCodec

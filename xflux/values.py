@@ -244,10 +244,7 @@ def warn(text: str) -> None:
 def shares(land: xr.DataArray) -> np.ndarray:
     """A land fraction in shares of the cell, float64; NaN is no land, as is what its attributes declare missing.
 
-    Raises
-    ------
-    ValueError
-        Values outside 0–1, or 0–100 where the units say percent; packed ones.
+    Raises ValueError: values outside 0–1, or 0–100 where the units say percent; packed ones.
     """
     land = decoded(land)
     values = np.nan_to_num(np.asarray(land.values, dtype="float64"), posinf=np.inf, neginf=-np.inf)

@@ -291,17 +291,13 @@ class Bridge:
         return diagnose(self.regions, self.attrs, self.predict(da, var, area_basis=area_basis), full, threshold, warn)
 
     def composition(self, pft: xr.DataArray) -> xr.Dataset:
-        """Plant types of the contributing pixels and of the land (Fig. B3, B4).
+        """Plant types of the contributing pixels and of the land (Fig. B3, B4), by region and in all, as of
+        :func:`xflux.bridge.composition`.
 
         Parameters
         ----------
         pft
             Classes (lat, lon), or shares (pft, lat, lon).
-
-        Returns
-        -------
-        xr.Dataset
-            By region and in all, as of :func:`xflux.bridge.composition`.
 
         Raises
         ------

@@ -142,10 +142,6 @@ def fit_bridge(
     progress
         True: a line for each region on standard error. A function is told these lines.
 
-    Returns
-    -------
-    Bridge
-
     Raises
     ------
     ValueError

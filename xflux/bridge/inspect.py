@@ -156,21 +156,12 @@ def plot_diagnosis(
 def composition(pixels: xr.Dataset, weights: xr.DataArray, pft: xr.DataArray) -> xr.Dataset:
     """PFTs of the contributing pixels against those of the land.
 
-    Parameters
-    ----------
-    pixels, weights
-        Of a fitted bridge.
-    pft
-        On the bridge's grid (or one whose cells hold the pixels): a class per cell (lat, lon), named by
-        ``flag_values`` and ``flag_meanings`` where it has them, or fractions (pft, lat, lon), of which a cell's
-        majority counts. NaN is no class.
-
-    Returns
-    -------
-    xr.Dataset
-        By ``region`` and ``pft``: ``pixels`` (count of contributing pixels), ``pixel_share``, ``weight_share``
-        (of the sum of absolute weights), ``land_share`` (of the region's area, by majority class: the outline in
-        Fig. B3); and the same over all regions, ``all_pixels``, ``all_pixel_share``, ``all_land_share`` (pft).
+    ``pixels`` and ``weights``: of a fitted bridge. ``pft``: on the bridge's grid (or one whose cells hold the pixels):
+    a class per cell (lat, lon), named by ``flag_values`` and ``flag_meanings`` where it has them, or fractions (pft,
+    lat, lon), of which a cell's majority counts. NaN is no class.
+    Returned: by ``region`` and ``pft``: ``pixels`` (count of contributing pixels), ``pixel_share``, ``weight_share``
+    (of the sum of absolute weights), ``land_share`` (of the region's area, by majority class: the outline in Fig. B3);
+    and the same over all regions, ``all_pixels``, ``all_pixel_share``, ``all_land_share`` (pft).
     """
     classes, names = _majority(standardise(pft))
     row, column = nearest_cells(pixels, classes)

@@ -65,18 +65,11 @@ def points_of(obj: xr.DataArray | xr.Dataset) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of a grid in degrees, in the grid's own order: read once, and handed on.
+    """The cells of a grid in degrees, in the grid's own order: read once, and handed on."""
 
-    Attributes
-    ----------
-    lat, lon
-        Bounds, (nlat, 2) and (nlon, 2).
-    points
-        The coordinates themselves, (nlat) and (nlon), which CF bounds need not have in their middle.
-    """
-
-    lat: np.ndarray
+    lat: np.ndarray  # bounds, (nlat, 2) and (nlon, 2)
     lon: np.ndarray
+    # the coordinates themselves, (nlat) and (nlon), which CF bounds need not have in their middle
     points: dict[str, np.ndarray]
 
     @classmethod

@@ -18,10 +18,7 @@ _OFF_REGULAR, _OFF_IRREGULAR = 0.02, 0.25
 def coordinate_bounds(obj: xr.DataArray | xr.Dataset, axis: str) -> xr.DataArray | None:
     """The CF bounds (n, 2) of ``lat`` or ``lon`` that a Dataset carries, None where there are none.
 
-    Raises
-    ------
-    ValueError
-        They vary along a dimension other than their own axis, such as time.
+    Raises ValueError: they vary along a dimension other than their own axis, such as time.
     """
     if axis not in obj.coords:
         return None
@@ -142,18 +139,10 @@ def cell_bounds(
 ) -> np.ndarray:
     """Lower and upper edge of every cell, (n, 2) in degrees, in the order and longitude convention of ``coord``.
 
-    Parameters
-    ----------
-    coord
-        1-D latitudes or longitudes, in any order; regular, Gaussian or otherwise irregular. A regular axis may have
-        gaps; its cells keep their width.
-    bounds
-        CF bounds (n, 2), which win over inference.
-    step
-        Width of the cell in degrees where ``coord`` has a single value.
+    ``coord``: 1-D latitudes or longitudes, in any order; regular, Gaussian or otherwise irregular. A regular axis may
+    have gaps; its cells keep their width. ``bounds``: CF bounds (n, 2), which win over inference. ``step``: width of
+    the cell in degrees where ``coord`` has a single value.
 
-    Examples
-    --------
     >>> cell_bounds(xr.DataArray([10.0, -10.0], dims="lat", name="lat"))
     array([[  0.,  20.],
            [-20.,   0.]])
@@ -187,10 +176,6 @@ def edges(
         Their CF bounds (n, 2), degrees.
     step
         Width of a single cell, degrees.
-
-    Returns
-    -------
-    Array (n + 1), degrees.
 
     Raises
     ------

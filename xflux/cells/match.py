@@ -61,10 +61,6 @@ def positions(
     of
         What to call ``source`` in the error.
 
-    Returns
-    -------
-    Two arrays of integers, (target lat) and (target lon).
-
     Raises
     ------
     ValueError

@@ -187,10 +187,7 @@ def _carried(values: np.ndarray, bring: Carry, weight: np.ndarray | None, nothin
 def axis_overlap(source: np.ndarray, target: np.ndarray, axis: str):
     """Share of every target interval that lies in each source interval, ``csr_array`` (target, source).
 
-    Parameters
-    ----------
-    source, target
-        Bounds (n, 2) in degrees. Latitudes are weighted by sin φ, longitudes live on the circle.
+    ``source`` and ``target``: bounds (n, 2) in degrees. Latitudes are weighted by sin φ, longitudes live on the circle.
     """
     from scipy.sparse import csr_array
 

@@ -13,7 +13,7 @@ Classes = Mapping[str, str | list[str] | Mapping[str, str | list[str]]]
 
 
 def cover(obj: xr.Dataset | xr.DataArray, classes: Classes) -> xr.Dataset:
-    """Shares of groups of land-cover classes, one variable a group.
+    """Shares of groups of land-cover classes, one variable a group, from 0 to 1; NaN where the class is unknown.
 
     Parameters
     ----------
@@ -25,10 +25,6 @@ def cover(obj: xr.Dataset | xr.DataArray, classes: Classes) -> xr.Dataset:
         Name of the driver = the classes that it adds up, e.g. ``{"forest": ["ENF", "EBF", "DNF", "DBF", "MF"]}``.
         Where the grid's classes are others than the towers', both: ``{"tree": {"grid": ["broadleaf_tree",
         "needleleaf_tree"], "towers": ["ENF", "EBF", "DNF", "DBF", "MF"]}}``.
-
-    Returns
-    -------
-    Dataset of shares from 0 to 1, (lat, lon) or (sample); NaN where the class is unknown.
 
     Raises
     ------

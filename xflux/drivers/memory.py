@@ -21,10 +21,6 @@ def running_mean(da: xr.DataArray, days: float) -> xr.DataArray:
     days
         Length of the window.
 
-    Returns
-    -------
-    DataArray like ``da``.
-
     Raises
     ------
     ValueError
@@ -48,10 +44,6 @@ def running_sum(da: xr.DataArray, days: float) -> xr.DataArray:
         (time | month | dayofyear, …), a rate per day.
     days
         Length of the window.
-
-    Returns
-    -------
-    DataArray like ``da``, in its units times days.
 
     Raises
     ------

@@ -114,10 +114,6 @@ def make(
     recipes
         A list of mappings, as in ``table_a2``.
 
-    Returns
-    -------
-    Dataset of drivers, as from ``table_a2``.
-
     Raises
     ------
     ValueError

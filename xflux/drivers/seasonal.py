@@ -9,7 +9,7 @@ from xflux.temporal import mean_by
 
 
 def seasonal_cycle(da: xr.DataArray, period: tuple[str | int, str | int] | None = None) -> xr.DataArray:
-    """Mean seasonal cycle (MSC) of a driver.
+    """Mean seasonal cycle (MSC) of a driver, (dayofyear | month, …).
 
     Daily input gives 365 days of year. A day is known by its number in its own year, as the forward run knows it: in
     leap years 29 February is day 60 and 31 December, day 366, is averaged into day 365. Composites of several days
@@ -23,10 +23,6 @@ def seasonal_cycle(da: xr.DataArray, period: tuple[str | int, str | int] | None 
     period
         First and last year, inclusive, such as ``("2001", "2012")``; where the data have nothing in it, all years
         are used. ``attrs["msc_period"]`` says which.
-
-    Returns
-    -------
-    DataArray (dayofyear | month, …).
 
     Raises
     ------
@@ -56,16 +52,12 @@ def seasonal_cycle(da: xr.DataArray, period: tuple[str | int, str | int] | None 
 
 
 def amplitude(da: xr.DataArray) -> xr.DataArray:
-    """Largest minus smallest value along time, month or dayofyear; NaN are left out.
+    """Largest minus smallest value along time, month or dayofyear; NaN are left out. In the units of ``da``.
 
     Parameters
     ----------
     da
         (time | month | dayofyear, …), any units.
-
-    Returns
-    -------
-    DataArray without that dim, in the same units.
 
     Raises
     ------
@@ -109,10 +101,6 @@ def to_daily(da: xr.DataArray) -> xr.DataArray:
     ----------
     da
         (time, …), any units, steps of a day or more; lazy input stays lazy.
-
-    Returns
-    -------
-    DataArray (time, …), a step a day.
 
     Raises
     ------
@@ -235,10 +223,6 @@ def mix_pfts(values: xr.DataArray, shares: xr.DataArray, dim: str = "pft") -> xr
         (pft, …), from 0 to 1.
     dim
         Name of the dim of types.
-
-    Returns
-    -------
-    DataArray without ``dim``, in the units of ``values``.
 
     Raises
     ------

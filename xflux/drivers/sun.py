@@ -18,7 +18,7 @@ def potential_radiation(
     dayofyear: xr.DataArray | np.ndarray | None = None,
     solar_constant: float = SOLAR_CONSTANT,
 ) -> xr.DataArray:
-    """Potential (top-of-atmosphere) radiation on a horizontal plane, daily mean, W m-2.
+    """Potential (top-of-atmosphere) radiation on a horizontal plane, daily mean (time | month | dayofyear, …), W m-2.
 
     R = S0/π · E · (h sin φ sin δ + cos φ cos δ sin h), with the sunset hour angle h = arccos(−tan φ tan δ) clipped to
     the polar day and night; declination δ and distance factor E after Spencer (1971). A month, or any step longer than
@@ -33,10 +33,6 @@ def potential_radiation(
         ``month`` or ``dayofyear`` may also be given as ``time``.
     solar_constant
         S0, W m-2.
-
-    Returns
-    -------
-    DataArray (time | month | dayofyear, …lat's dims), W m-2.
 
     Raises
     ------

@@ -14,7 +14,7 @@ ALBEDO = 0.23  # reference crop, Allen et al. (1998)
 def potential_evapotranspiration(
     tair: xr.DataArray, rg: xr.DataArray | None = None, *, rpot: xr.DataArray
 ) -> xr.DataArray:
-    """Potential evapotranspiration, mm d-1.
+    """Potential evapotranspiration, mm d-1, not below 0.
 
     With global radiation ``rg``: Priestley and Taylor (1972), α = 1.26, the net longwave loss from sunshine and air
     temperature as in SPLASH (Davis et al., 2017, Eq. 11–13: (0.2 + 0.8 S)(107 − T), with S = (rg/rpot − 0.25)/0.5),
@@ -26,10 +26,6 @@ def potential_evapotranspiration(
         Air temperature, degC.
     rg, rpot
         Global and potential radiation, W m-2, daily means.
-
-    Returns
-    -------
-    DataArray, mm d-1, not below 0.
 
     Raises
     ------

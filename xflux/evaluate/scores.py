@@ -91,16 +91,13 @@ def score_by(
     weights: xr.DataArray | None = None,
     allow_contents: Iterable[str] = (),
 ) -> xr.Dataset:
-    """``score`` for every group of steps: by "month", "year", "season" or "dayofyear" of ``time``, or by own labels.
+    """``score`` for every group of steps: by "month", "year", "season" or "dayofyear" of ``time``, or by own labels,
+    whose name the new dim has.
 
     Parameters
     ----------
     by : a part of ``time``'s date, or a named DataArray of labels along one dim.
     da, reference, dim, weights, allow_contents : as in ``score``.
-
-    Returns
-    -------
-    The Dataset of ``score`` with one more dim, named as the part of the date or the labels.
 
     Raises
     ------
@@ -144,15 +141,12 @@ def decompose_mse(
 
     MSE = (μ − μ_ref)² + (σ − σ_ref)² + 2 (σ σ_ref − cov), with population moments: Kobayashi & Salam (2000, Agron.
     J. 92, 345) and Gupta et al. (2009, J. Hydrol. 377, 80). The third term is 2 σ σ_ref (1 − r), the error of
-    timing and shape; written with the covariance it holds for constant series too.
+    timing and shape; written with the covariance it holds for constant series too. All are in units squared;
+    ``rmse`` and ``n`` stand beside them.
 
     Parameters
     ----------
     da, reference, dim, weights, allow_contents : as in ``score``.
-
-    Returns
-    -------
-    Dataset ``mse``, ``bias``, ``variance``, ``phase`` (all in units squared) and ``rmse``, ``n``.
 
     Raises
     ------

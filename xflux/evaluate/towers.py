@@ -310,17 +310,14 @@ def tower_table(
     metrics: Iterable[str] = ("rmse", "r2", "bias"),
     dim: str = "sample",
 ) -> pd.DataFrame:
-    """Sect. 4.4 as one table: rows all samples by time scale, then daily values by group; columns (metric, model).
+    """Sect. 4.4 as one table: rows all samples by time scale, then daily values by group; columns (metric, model)
+    and *n*, the number of samples; RMSE and bias in the units of ``observed``.
 
     Parameters
     ----------
     predictions : model → (sample [, member]).
     groups : heading → (sample) labels (IGBP type, climate, fold).
     observed, site, time, dim, metrics : as in ``tower_components``; ``metrics`` names its variables.
-
-    Returns
-    -------
-    DataFrame; *n* is the number of samples, RMSE and bias are in the units of ``observed``.
 
     Raises
     ------

@@ -16,18 +16,10 @@ def predict_block(
 ) -> np.ndarray:
     """Fluxes of one block.
 
-    Parameters
-    ----------
-    arrays
-        Per driver the blocks (own steps, *space) that follow each other, each dim of space of full length or 1.
-    lookups
-        Per driver (steps, later, weight) into its own steps, for every step of the block.
-    shape
-        (steps, *space) of the block.
-
-    Returns
-    -------
-    ndarray (planes, steps, *space) float32, NaN where any driver is not finite.
+    ``arrays``: per driver the blocks (own steps, *space) that follow each other, each dim of space of full length or 1.
+    ``lookups``: per driver (steps, later, weight) into its own steps, for every step of the block. ``shape``: (steps,
+    *space) of the block.
+    Returned: ndarray (planes, steps, *space) float32, NaN where any driver is not finite.
     """
     n_steps, space = shape[0], shape[1:]
     for name, blocks in zip(model.drivers, arrays, strict=True):

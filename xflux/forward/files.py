@@ -71,10 +71,7 @@ def _one_after_another(opened: dict[str, xr.Dataset], names: Sequence[str]) -> d
 def store_beside(path: str, overwrite: bool = False) -> str:
     """The Zarr store that a run to a netCDF file is written to until it is whole, so that it can go on.
 
-    Raises
-    ------
-    FileExistsError
-        The file is there, and is not ours or is not to be overwritten.
+    Raises FileExistsError: the file is there, and is not ours or is not to be overwritten.
     """
     require_place(path, NETCDF)
     if os.path.lexists(path) and not overwrite:

@@ -51,12 +51,8 @@ class Plan:
 def plan(grid: xr.Dataset, model: Model, time: Any = None, interpolate: bool = False) -> Plan:
     """Meet the drivers of ``grid`` on one axis.
 
-    Raises
-    ------
-    DriverError
-        A driver is missing (the nearest name is given). It is a KeyError and a ValueError.
-    ValueError
-        A driver has other units than the model, or dims or steps that cannot be matched.
+    Raises DriverError, a KeyError and a ValueError: a driver is missing (the nearest name is given); ValueError: one
+    has other units than the model, or dims or steps that cannot be matched.
     """
     _check_model(model)
     if not isinstance(grid, xr.Dataset):

@@ -42,6 +42,8 @@ def run(
 ) -> xr.Dataset:
     """Predict and write a Zarr store, region by region; call it again after any interruption and it goes on.
 
+    The store comes back opened lazily: the flux with CF names, bounds, cell methods and provenance.
+
     Parameters
     ----------
     grid, model, members, time, interpolate, device
@@ -61,10 +63,6 @@ def run(
     overwrite
         Replace the run at ``out``, as soon as the new one has written its first land. Until then it lies in a
         hidden folder beside, from where the next call brings it back should this process be killed.
-
-    Returns
-    -------
-    The store, opened lazily: the flux variables with CF names, bounds, cell methods and provenance.
 
     Raises
     ------

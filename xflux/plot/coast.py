@@ -13,11 +13,9 @@ _SEAM, _POLE = 179.999, -89.9
 def outlines(which: str = "coast", tolerance: float = 0.08, smallest: float = 0.25) -> tuple[np.ndarray, ...]:
     """Lines (n, 2) of lon, lat in degrees between land and sea, or between the regions of a shipped set too.
 
-    Parameters
-    ----------
-    which : "coast", or a set that xflux ships ("reccap2", "reccap2-chapters", "countries").
-    tolerance : how far a line may be moved to have fewer points, degrees.
-    smallest : rings that are smaller than this in both directions are left out, degrees.
+    ``which``: "coast", or a set that xflux ships ("reccap2", "reccap2-chapters", "countries"). ``tolerance``: how far a
+    line may be moved to have fewer points, degrees. ``smallest``: rings that are smaller than this in both directions
+    are left out, degrees.
     """
     _, rings = shipped("countries" if which == "coast" else which)
     group = np.zeros_like(rings.group) if which == "coast" else rings.group

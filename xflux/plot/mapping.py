@@ -70,10 +70,6 @@ def map(  # the accessor's name; the built-in is not used in this package
     ax, title : where to draw; the title, by default the name.
     cmap, colourbar : matplotlib's colour map; whether a bar stands below.
 
-    Returns
-    -------
-    The Axes.
-
     Raises
     ------
     ValueError
@@ -308,10 +304,6 @@ def region_map(
     regions : a set of regions by name, or a (region, lat, lon) array of weights (m2) or fractions (1).
     ax : where to draw; by default a new figure of a column's width.
     title : none by default.
-
-    Returns
-    -------
-    The Axes.
 
     Raises
     ------

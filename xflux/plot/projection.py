@@ -39,13 +39,8 @@ def rim(projection: str, west: float, east: float, south: float, north: float, c
 def split_cells(edges: np.ndarray, central: float) -> tuple[np.ndarray, np.ndarray]:
     """Order cells from west to east around ``central`` and cut the one that lies astride the seam.
 
-    Parameters
-    ----------
-    edges : (n + 1) monotonic longitudes in degrees of n neighbouring cells.
-
-    Returns
-    -------
-    borders : (k + 1) rising longitudes within 180° of ``central``; index : (k) cell of each column, −1 for a gap.
+    ``edges``: (n + 1) monotonic longitudes in degrees of n neighbouring cells.
+    Returned: (k + 1) rising longitudes within 180° of ``central``; (k) the cell of each column, −1 for a gap.
     """
     low, high = np.minimum(edges[:-1], edges[1:]), np.maximum(edges[:-1], edges[1:])
     seam = central - 180.0

@@ -52,7 +52,8 @@ def seasonal_cycle(
     quantity: str | None = None,
     legend: bool = True,
 ) -> "Axes | Figure":
-    """Mean seasonal cycles, one line a product, with the spread over its members or inversions shaded.
+    """Mean seasonal cycles, one line a product, with the spread over its members or inversions shaded;
+    the Figure of several panels, else the Axes.
 
     Parameters
     ----------
@@ -66,10 +67,6 @@ def seasonal_cycle(
     quantity : word of the axis; default the name that all arrays share (NEE, GPP, …), else "Flux".
     ax, columns, colour, title, legend : where to draw one panel; panels in a row; colours by product; title; whether
         there is a legend.
-
-    Returns
-    -------
-    The Axes for one panel, the Figure for several.
 
     Raises
     ------

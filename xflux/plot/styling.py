@@ -341,10 +341,6 @@ def save(figure: "Figure | Axes", stem: str | Path, formats: Iterable[str] = ("p
     formats : suffixes that matplotlib writes.
     close : whether the figure is closed.
 
-    Returns
-    -------
-    List of paths.
-
     Raises
     ------
     FileExistsError, PermissionError

@@ -18,39 +18,19 @@ GLOBE = np.array([[-90.0, 90.0]]), np.array([[-180.0, 180.0]])
 
 @dataclass(frozen=True)
 class Cover:
-    """Share of every cell that each region covers.
+    """Share of every cell that each region covers."""
 
-    Attributes
-    ----------
-    name
-        Of the set, for attrs.
-    labels
-        (region) names, or integers.
-    share
-        ``scipy.sparse.csr_array`` (region, cell), 0–1.
-    land
-        (cell) share of the cell that is land as the polygons know it, None where the regions carry no land.
-    complete
-        Whether ``land`` is the land from which the regions are cut: then a land fraction only scales it.
-    own
-        (cell) share covered by any region, where that is not the sum of the shares.
-    overlapping
-        Whether some place belongs to two regions.
-    extent
-        (region) share of the region that lies on the grid, None where all of each does.
-    land_extent
-        Share of the Earth's land, as ``land`` has it, that lies on the grid.
-    """
-
-    name: str
-    labels: np.ndarray
-    share: object
+    name: str  # of the set, for attrs
+    labels: np.ndarray  # (region) names, or integers
+    share: object  # ``scipy.sparse.csr_array`` (region, cell), 0–1
+    # (cell) share of the cell that is land as the polygons know it, None where the regions carry no land
     land: np.ndarray | None = None
+    # whether ``land`` is the land from which the regions are cut: then a land fraction only scales it
     complete: bool = False
-    own: np.ndarray | None = None
-    overlapping: bool = False
-    extent: np.ndarray | None = None
-    land_extent: float = 1.0
+    own: np.ndarray | None = None  # (cell) share covered by any region, where that is not the sum of the shares
+    overlapping: bool = False  # whether some place belongs to two regions
+    extent: np.ndarray | None = None  # (region) share of the region that lies on the grid, None where all of each does
+    land_extent: float = 1.0  # share of the Earth's land, as ``land`` has it, that lies on the grid
 
     def __post_init__(self) -> None:
         names, counts = np.unique(np.asarray(self.labels).astype(str), return_counts=True)
@@ -118,10 +98,7 @@ def box_cover(
 ) -> Cover:
     """Boxes (west, south, east, north) in degrees; west > east reaches over the dateline.
 
-    Raises
-    ------
-    ValueError
-        Boxes without area, or beyond the poles.
+    Raises ValueError: boxes without area, or beyond the poles.
     """
     labels = [f"({', '.join(f'{x:g}' for x in box)})" for box in boxes] if labels is None else labels
     for label, (west, south, east, north) in zip(labels, boxes, strict=True):
@@ -172,12 +149,8 @@ def globe_share(cells: Cells) -> float:
 def extent(share, cells: Cells, whole: np.ndarray) -> np.ndarray:
     """(region) share of each region that lies on the grid.
 
-    Parameters
-    ----------
-    share
-        ``csr_array`` (region, cell), 0–1.
-    whole
-        (region) share of the sphere that the region covers; what covers nothing lacks nothing.
+    ``share``: ``csr_array`` (region, cell), 0–1. ``whole``: (region) share of the sphere that the region covers; what
+    covers nothing lacks nothing.
     """
     rows, columns = sphere_shares(cells.lat, cells.lon)
     on_grid = share @ np.outer(rows, columns).ravel()

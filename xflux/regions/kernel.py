@@ -18,21 +18,12 @@ _BLOCK_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class CellLists:
-    """Cells and weights, sorted by region and then by cell.
+    """Cells and weights, sorted by region and then by cell."""
 
-    Attributes
-    ----------
-    start
-        (groups + 1) first entry of each group; the groups are the regions and, where known, the remainder last.
-    cell
-        (entries) flat index of the cell.
-    weight
-        (entries) m2.
-    """
-
+    # (groups + 1) first entry of each group; the groups are the regions and, where known, the remainder last
     start: np.ndarray
-    cell: np.ndarray
-    weight: np.ndarray
+    cell: np.ndarray  # (entries) flat index of the cell
+    weight: np.ndarray  # (entries) m2
 
     @property
     def totals(self) -> np.ndarray:
@@ -76,19 +67,9 @@ def _threads() -> int:
 def weighted_sums(values: np.ndarray, plan: CellLists, threads: int | None = None) -> np.ndarray:
     """Sum of weight × value over the valid cells of each group, and the weight of those cells.
 
-    Parameters
-    ----------
-    values
-        (…, lat, lon) of any real dtype; NaN is missing.
-    plan
-        Made for the same grid.
-    threads
-        1 within a dask task; all cores otherwise.
-
-    Returns
-    -------
-    numpy.ndarray
-        (…, 2, groups) float64: sum, valid weight.
+    ``values``: (…, lat, lon) of any real dtype; NaN is missing. ``plan``: made for the same grid. ``threads``: 1 within
+    a dask task; all cores otherwise.
+    Returned: (…, 2, groups) float64: sum, valid weight.
     """
     from xflux.regions.compiled import group_sums
 

@@ -16,10 +16,8 @@ def read_labels(mask: xr.DataArray) -> tuple[np.ndarray, np.ndarray, list[np.nda
     Labels are the names of a mask of text, those of ``flag_meanings``, else the integers. In a bit field
     (``flag_masks``) a value may belong to several.
 
-    Raises
-    ------
-    ValueError
-        Values that are no integers, no region at all, flag attributes that contradict themselves or the values.
+    Raises ValueError: values that are no integers, no region at all, flag attributes that contradict themselves or the
+    values.
     """
     field = np.asarray(mask.values)
     field = _plain(field.astype(object) if field.dtype.kind == "T" else field)  # NumPy's own strings do not cast

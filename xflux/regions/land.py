@@ -14,10 +14,7 @@ _NAMES = ("land_fraction", "sftlf")
 def land_array(land_fraction: xr.DataArray) -> xr.DataArray:
     """A land fraction (lat, lon); what repeats along another dim, as ``open_mfdataset`` makes it, is taken once.
 
-    Raises
-    ------
-    TypeError
-        Anything without coordinates. ``ValueError``: a land fraction that changes along another dim.
+    Raises TypeError: anything without coordinates; ValueError: a land fraction that changes along another dim.
     """
     if not isinstance(land_fraction, xr.DataArray):
         kind = type(land_fraction).__name__
@@ -39,10 +36,7 @@ def once(da: xr.DataArray, dim: Hashable, name: str) -> xr.DataArray:
 def land_on(land_fraction: xr.DataArray, cells: Cells) -> np.ndarray:
     """(cell) land fraction on a grid, brought over area for area; NaN is no land.
 
-    Raises
-    ------
-    ValueError
-        Values outside 0–1.
+    Raises ValueError: values outside 0–1.
     """
     land = land_array(land_fraction)
     values = shares(land)

@@ -22,10 +22,7 @@ def mask_cover(mask: xr.DataArray, cells: Cells, name: str | None = None) -> Cov
 def label_mask(mask: xr.DataArray, cells: Cells, name: str | None = None) -> Cover:
     """Regions of a (lat, lon) mask: every distinct finite value ≥ 0; of a boolean mask True only; of text each name.
 
-    Raises
-    ------
-    ValueError
-        Other dims, and what :func:`read_labels` refuses.
+    Raises ValueError: other dims, and what :func:`read_labels` refuses.
     """
     if set(mask.dims) != {"lat", "lon"}:
         raise ValueError(
@@ -79,10 +76,7 @@ def _on_grid(share, mask: xr.DataArray, cells: Cells, bring, field_of: Callable)
 def fraction_mask(mask: xr.DataArray, cells: Cells) -> Cover:
     """Regions of a (region, lat, lon) mask of shares of the cell; NaN is nothing.
 
-    Raises
-    ------
-    ValueError
-        Shares outside 0–1, or further dims.
+    Raises ValueError: shares outside 0–1, or further dims.
     """
     if set(mask.dims) != {"region", "lat", "lon"}:
         raise ValueError(f"a fraction mask has the dims (region, lat, lon); got {mask.dims}.")
@@ -120,10 +114,7 @@ def _is_area(da: xr.DataArray) -> bool:
 def the_mask(ds: xr.Dataset) -> xr.DataArray:
     """The one mask of a Dataset: its only variable on (lat, lon) or (region, lat, lon).
 
-    Raises
-    ------
-    ValueError
-        None or several, which are listed.
+    Raises ValueError: none or several, which are listed.
     """
     ds = standardise(ds)
     masks = [name for name, da in ds.data_vars.items() if set(da.dims) in ({"lat", "lon"}, {"region", "lat", "lon"})]

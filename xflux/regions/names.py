@@ -37,13 +37,8 @@ def land_regions(names: Iterable[str]) -> dict[str, set[str]]:
     All names are looked up in one set where one has them all: RECCAP2's labels and names, its chapters, countries by
     name, common names too, or ISO_A3 code; a name before which a set stands, "countries:CHN", is of that set.
 
-    Raises
-    ------
-    ValueError
-        A name that is none; near ones are listed.
+    Raises ValueError: a name that is none; near ones are listed.
 
-    Examples
-    --------
     >>> sorted(land_regions(["KAJ", "Germany"])["KAJ"])
     ['JPN', 'KOR', 'PRK']
     """

@@ -33,11 +33,8 @@ def identity(regions) -> bytes:
 def polygons_of(regions) -> tuple[list, np.ndarray, str]:
     """Shapes in degrees, labels and a name.
 
-    Raises
-    ------
-    ValueError
-        Coordinates that are not degrees and have no CRS, that their projection does not know, or that are no numbers;
-        no region with an area.
+    Raises ValueError: coordinates that are not degrees and have no CRS, that their projection does not know, or that
+    are no numbers; no region with an area.
     """
     shapes, labels, name = _described(regions)
     _check_numbers(shapes, labels)

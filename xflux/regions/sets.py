@@ -33,17 +33,9 @@ from xflux.regions.shares import Rings, polygon_shares
 def cover_of(regions, cells: Cells) -> Cover:
     """Cover of regions of any kind.
 
-    Parameters
-    ----------
-    regions
-        A name of a set, a region or a country, or a list of names; a box (west, south, east, north) or a list of
-        boxes; a (lat, lon) label mask or a (region, lat, lon) fraction mask; a GeoDataFrame or a
-        ``regionmask.Regions``.
-
-    Raises
-    ------
-    ValueError
-        An unknown name. ``TypeError``: a kind that is not listed.
+    ``regions``: a name of a set, a region or a country, or a list of names; a box (west, south, east, north) or a list
+    of boxes; a (lat, lon) label mask or a (region, lat, lon) fraction mask; a GeoDataFrame or a ``regionmask.Regions``.
+    Raises ValueError: an unknown name; TypeError: a kind that is not listed.
     """
     if isinstance(regions, str | Path):
         return _named(str(regions), cells)
@@ -245,10 +237,7 @@ def forget_land() -> None:
 def transcom(path: str | None, cells: Cells) -> Cover:
     """The published TransCom-3 mask, 11 land and 11 ocean regions; what was not optimised (0) belongs to none.
 
-    Parameters
-    ----------
-    path
-        NetCDF file; default ``regions/transcom_1deg.nc`` or ``transcom*.nc`` under ``$XFLUX_DATA``.
+    ``path``: netCDF file; default ``regions/transcom_1deg.nc`` or ``transcom*.nc`` under ``$XFLUX_DATA``.
     """
     file = _transcom_file(path)
     with xr.open_dataset(file) as ds:

@@ -119,10 +119,7 @@ def made_valid(shape):
 def rings_of(geometries) -> Rings:
     """Rings of shapely polygons, one group a geometry; invalid ones are made valid first.
 
-    Raises
-    ------
-    TypeError
-        A geometry without area.
+    Raises TypeError: A geometry without area.
     """
     import shapely
 

@@ -17,22 +17,12 @@ _NOTHING = 1e-12
 
 @dataclass(frozen=True)
 class Rings:
-    """Closed rings of polygons: exteriors counterclockwise, holes clockwise, in degrees.
+    """Closed rings of polygons: exteriors counterclockwise, holes clockwise, in degrees."""
 
-    Attributes
-    ----------
-    lon, lat
-        (points) of all rings, one after another, the first point of a ring repeated as its last.
-    start
-        (rings + 1) first point of each ring.
-    group
-        (rings) the region to which the ring belongs.
-    """
-
-    lon: np.ndarray
+    lon: np.ndarray  # (points) of all rings, one after another, the first point of a ring repeated as its last
     lat: np.ndarray
-    start: np.ndarray
-    group: np.ndarray
+    start: np.ndarray  # (rings + 1) first point of each ring
+    group: np.ndarray  # (rings) the region to which the ring belongs
 
     def of(self, group: int) -> "Rings":
         """The rings of one region."""
@@ -78,19 +68,9 @@ def polygon_shares(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Cells and the share of them that each region covers.
 
-    Parameters
-    ----------
-    rings
-        Polygons in any longitude convention, also beyond ±180.
-    lat, lon
-        Bounds of the cells (n, 2) in degrees, in any order, with or without gaps.
-    groups
-        Number of regions.
-
-    Returns
-    -------
-    list of (cell, share)
-        Per region, the ascending flat indices of the cells that it touches, and its share of each.
+    ``rings``: polygons in any longitude convention, also beyond ±180. ``lat`` and ``lon``: bounds of the cells (n, 2)
+    in degrees, in any order, with or without gaps. ``groups``: number of regions.
+    Returned: per region, the ascending flat indices of the cells that it touches, and its share of each.
     """
     rows, columns = Axis.of(lat, "lat"), Axis.of(lon, "lon")
     return [_region(rings.of(group), rows, columns, len(lon), block_rows) for group in range(groups)]

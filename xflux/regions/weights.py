@@ -18,31 +18,17 @@ from xflux.units import flux_variables
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights as they are used: rows of cells, one row a region.
-
-    Attributes
-    ----------
-    rows
-        ``csr_array`` (region, cell) m2.
-    globe
-        (cell) m2 of the whole cell on the basis, None for overlapping sets.
-    extent
-        (region) share of the region that lies on the grid.
-    globe_extent
-        Share of the Earth's area, or land, that lies on the grid.
-    basis_assumed
-        Whether weights made earlier were told no basis.
-    """
+    """Weights as they are used: rows of cells, one row a region."""
 
     name: str
     labels: np.ndarray
     basis: str | None
-    rows: object
-    globe: np.ndarray | None
-    extent: np.ndarray
-    globe_extent: float = 1.0
+    rows: object  # ``csr_array`` (region, cell) m2
+    globe: np.ndarray | None  # (cell) m2 of the whole cell on the basis, None for overlapping sets
+    extent: np.ndarray  # (region) share of the region that lies on the grid
+    globe_extent: float = 1.0  # share of the Earth's area, or land, that lies on the grid
     overlapping: bool = False
-    basis_assumed: bool = False
+    basis_assumed: bool = False  # whether weights made earlier were told no basis
 
     def bare(self) -> "Weights":
         """Without the rows and the map, for tasks that need to know the rest."""

@@ -21,7 +21,8 @@ def write_report(
     what may not be claimed, the sections with each figure's tables folded under it (a click on a heading sorts), a map
     where model, month, mean and spread can be switched and cells read with the pointer, inputs and provenance. Runs
     side by side have the differences of their numbers too. A smoke run says so on every screen. It is made from the
-    files of the run folder alone; parts that a folder lacks are named on the page.
+    files of the run folder alone; parts that a folder lacks are named on the page, whose path is returned. Only an
+    older report is replaced there.
 
     Parameters
     ----------
@@ -29,10 +30,6 @@ def write_report(
     out : the HTML file; by default ``report.html`` in the first run folder.
     resolution : the map shows fluxes averaged to about this many degrees, so that the page stays small; tables and
         figures are at full resolution.
-
-    Returns
-    -------
-    The path of the page; only an older report is replaced there.
 
     Raises
     ------

@@ -27,10 +27,6 @@ def run_demo(
 
     Writes the world's files and a study file into ``out/world``, and runs that study in ``out``. Files of one seed are
     the same to the byte. A study file that was edited is not written over.
-
-    Returns
-    -------
-    The run folder.
     """
     require("train", "plot", by="the demo")
     out = claim(out, KIND)

@@ -21,15 +21,12 @@ from xflux.study.stages import KIND, RunFolder, peak_memory_gib
 def check_study(config: StudyConfig) -> study_inputs.Files:
     """Check all that can be checked before anything long starts: folders, files, columns, products, packages.
 
+    What is returned says which files each key of the study file names.
+
     Parameters
     ----------
     config
         The study (:func:`load_study`).
-
-    Returns
-    -------
-    dict
-        Key of the study file → the files that it names.
 
     Raises
     ------
@@ -62,6 +59,8 @@ def run_study(
 ) -> Path:
     """Run a whole study into a folder; stages that are done there, from the same settings and inputs, are kept.
 
+    The run folder is returned.
+
     Parameters
     ----------
     config
@@ -76,10 +75,6 @@ def run_study(
         Also train the EC-ATM variants on folds blocked by distance.
     say
         Is told each line of progress; None: they go to stderr.
-
-    Returns
-    -------
-    The run folder.
 
     Raises
     ------

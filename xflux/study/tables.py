@@ -33,16 +33,14 @@ FITTED = {"n_pixels": "pixels", "r2": "r2 in training", "r2_cv": "r2 cross-valid
 def table(run: "str | Path | Results", name: str) -> pd.DataFrame:
     """One table of a run, made anew from the run folder's arrays: the line behind every number of ``tables/``.
 
+    It is empty where the run has nothing for it (no budget, no truth, a climatology without years).
+
     Parameters
     ----------
     run
         Run folder.
     name
         As the file in ``tables/`` is called, e.g. ``"global_annual"`` or ``"table_3_monthly"``.
-
-    Returns
-    -------
-    DataFrame, empty where the run has nothing for it (no budget, no truth, a climatology without years).
 
     Raises
     ------

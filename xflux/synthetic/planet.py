@@ -118,10 +118,6 @@ def earth(resolution: float = 2.0, years: int = 6, seed: int = 0, *, biases: boo
     **settings
         Fields of ``Settings``, e.g. ``night_bias=0.2`` or ``towers=100``; they win over ``biases``.
 
-    Returns
-    -------
-    Earth
-
     Raises
     ------
     ValueError, TypeError
@@ -218,16 +214,13 @@ class Earth:
     def observed(self, *, biases: bool = True, **settings: float) -> "Earth":
         """The same world, observed otherwise: other towers and inversions of the same truth.
 
+        Truth and drivers are shared, so that it costs next to nothing.
+
         Parameters
         ----------
         biases, **settings
             As in ``earth``, but only what does not touch the truth: ``night_bias``, ``uneven``, ``inversion_error``,
             ``tower_noise``, ``towers``. What is not named is as it is here.
-
-        Returns
-        -------
-        Earth
-            What ``earth`` makes with these settings; truth and drivers are shared, so that it costs next to nothing.
 
         Raises
         ------

@@ -60,24 +60,13 @@ def mean_year(calendar: str) -> float:
 
 @dataclass(frozen=True)
 class Calendar:
-    """Times of one calendar as integer microseconds, and the starts of its months around them.
+    """Times of one calendar as integer microseconds, and the starts of its months around them."""
 
-    Attributes
-    ----------
-    name
-        CF name; datetime64 is "proleptic_gregorian", unless its months are said to count as in another calendar.
-    dtype
-        Of the times it was made from: datetime64 or object (cftime).
-    first_month
-        Number (12 × year + month − 1) of the month that begins at ``starts[0]``.
-    starts
-        Starts of consecutive months in microseconds.
-    """
-
+    # CF name; datetime64 is "proleptic_gregorian", unless its months are said to count as in another calendar
     name: str
-    dtype: np.dtype
-    first_month: int
-    starts: np.ndarray
+    dtype: np.dtype  # of the times it was made from: datetime64 or object (cftime)
+    first_month: int  # number (12 × year + month − 1) of the month that begins at ``starts[0]``
+    starts: np.ndarray  # starts of consecutive months in microseconds
 
     @classmethod
     def of(cls, times: np.ndarray, name: str | None = None) -> "Calendar":

@@ -20,13 +20,9 @@ def decode(values: Any, units: str, calendar: str | None = None) -> np.ndarray:
     Months and years since a date are those of the calendar (udunits would take 30.44 and 365.24 days), a fraction of
     one lies within it. Dates are datetime64 in the real calendar (in microseconds outside 1678 to 2262), else cftime.
 
-    Raises
-    ------
-    ValueError
-        Units that are none of these; numbers too coarse for their units; several steps in a month of "years since".
+    Raises ValueError: units that are none of these; numbers too coarse for their units; several steps in a month of
+    "years since".
 
-    Examples
-    --------
     >>> decode([0, 1.5], "months since 1661-01-01").astype("M8[D]")
     array(['1661-01-01', '1661-02-15'], dtype='datetime64[D]')
     """

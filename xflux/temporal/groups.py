@@ -19,10 +19,6 @@ def mean_by(da: xr.DataArray, groups: xr.DataArray | Hashable) -> xr.DataArray:
     groups
         Labels along a dim, or their name, such as "time.year".
 
-    Returns
-    -------
-    DataArray with the labels in place of their dim.
-
     Examples
     --------
     >>> time = xr.date_range("2001-01-01", periods=4, freq="MS")

@@ -10,21 +10,12 @@ from xflux.temporal.steps import Steps, days_in_months
 
 @dataclass(frozen=True)
 class Overlap:
-    """Pieces that steps of a source and of a target have in common, sorted by target.
+    """Pieces that steps of a source and of a target have in common, sorted by target."""
 
-    Attributes
-    ----------
-    target, source
-        Positions of the steps.
-    share
-        Share of the target step that the piece is.
-    within
-        Share of the source step that the piece is; 1 for climatologies, whose steps come again every year.
-    """
-
-    target: np.ndarray
+    target: np.ndarray  # positions of the steps
     source: np.ndarray
-    share: np.ndarray
+    share: np.ndarray  # share of the target step that the piece is
+    # share of the source step that the piece is; 1 for climatologies, whose steps come again every year
     within: np.ndarray
 
     def covered(self, count: int) -> np.ndarray:

@@ -15,35 +15,17 @@ _UNITS = {"month": 1, "year": 12}
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of a time axis or a climatology.
+    """The steps of a time axis or a climatology."""
 
-    Attributes
-    ----------
-    dim
-        "time", "month" or "dayofyear".
-    days
-        Length of every step.
-    kind
-        "month" or "year" where every step is exactly one, else "other".
-    month_days
-        Length of the month in which each step begins.
-    mean_year
-        Days of the calendar's mean year.
-    start, stop, calendar
-        Bounds in microseconds (a time axis).
-    labels
-        Month or day of the year (a climatology).
-    """
-
-    dim: str
-    days: np.ndarray
-    kind: str
-    month_days: np.ndarray
-    mean_year: float
-    start: np.ndarray | None = None
+    dim: str  # "time", "month" or "dayofyear"
+    days: np.ndarray  # length of every step
+    kind: str  # "month" or "year" where every step is exactly one, else "other"
+    month_days: np.ndarray  # length of the month in which each step begins
+    mean_year: float  # days of the calendar's mean year
+    start: np.ndarray | None = None  # in microseconds (a time axis)
     stop: np.ndarray | None = None
     calendar: Calendar | None = None
-    labels: np.ndarray | None = None
+    labels: np.ndarray | None = None  # month or day of the year (a climatology)
 
     def are(self, period: str) -> bool:
         """Whether the steps are calendar "month"s or "year"s already, each once and in order."""
@@ -237,10 +219,6 @@ def step_days(obj: xr.DataArray | xr.Dataset, bounds: xr.DataArray | None = None
         (time, 2), where neither the stamps nor a Dataset's own bounds tell.
     obj
         With the dim ``time`` (dates), ``month`` or ``dayofyear``.
-
-    Returns
-    -------
-    DataArray (time | month | dayofyear), d.
 
     Raises
     ------

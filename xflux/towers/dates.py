@@ -17,10 +17,7 @@ def read_dates(column: pd.Series, where: str, dayfirst: bool | None = None) -> p
     Read are dates, text like ``2005-01-31`` and ``2005-01-31T00:30``, numbers like 20050131, 200501 and 200501310030,
     and dates with the year last where a day above 12, or ``dayfirst``, says what comes first.
 
-    Raises
-    ------
-    ValueError
-        Ambiguous, missing or other dates; ``where`` names the file and its column.
+    Raises ValueError: ambiguous, missing or other dates; ``where`` names the file and its column.
     """
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         return column.dt.tz_localize(None)

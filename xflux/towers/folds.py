@@ -12,8 +12,6 @@ EARTH_RADIUS_KM = RADIUS / 1000
 def great_circle_km(lat1, lon1, lat2, lon2) -> np.ndarray:
     """Great-circle distance in km (haversine) on a sphere of 6371 km; degrees in, NumPy broadcasting.
 
-    Examples
-    --------
     >>> float(great_circle_km(0.0, 179.5, 0.0, -179.5).round(3))
     111.195
     """
@@ -56,10 +54,6 @@ def site_folds(towers: xr.Dataset, folds: int = 10, seed: int = 0, distance: flo
         Number of folds, and the seed of the draw.
     distance
         Blocking distance in km; ``None`` does not block.
-
-    Returns
-    -------
-    DataArray of integers over ``sample``, named ``fold``.
 
     Raises
     ------

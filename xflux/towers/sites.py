@@ -30,8 +30,6 @@ def site_list(sites, codes: Collection[str] = ()) -> pd.DataFrame:
 
     Where a list has several columns of codes or names, that which holds most of ``codes`` is taken.
 
-    Examples
-    --------
     >>> site_list(pd.DataFrame({"SITE_ID": ["A"], "LOCATION_LAT": [1.0], "LOCATION_LONG": [2.0]})).loc["A", "lon"]
     np.float64(2.0)
     """

@@ -37,11 +37,8 @@ class Checkpoint:
     def resume(self) -> None:
         """Put the run into the state of the file, where there is one.
 
-        Raises
-        ------
-        ValueError, OSError
-            The file is damaged, of another run (towers, drivers, targets, constraints or settings differ in anything
-            that the result depends on), or no checkpoint.
+        Raises ValueError, OSError: the file is damaged, of another run (towers, drivers, targets, constraints or
+        settings differ in anything that the result depends on), or no checkpoint.
         """
         require_place(self.path, KIND)
         if not self.path.exists():

@@ -37,10 +37,7 @@ def _in_order(content: bytes) -> bytes:
 def read(path: str | Path, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
     """The JSON text and the arrays.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        No file, or one that is damaged, of another kind or of a newer format.
+    Raises FileNotFoundError, ValueError: no file, or one that is damaged, of another kind or of a newer format.
     """
     from safetensors import safe_open
 

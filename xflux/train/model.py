@@ -276,10 +276,7 @@ class FluxModel:
 def load_model(path: str | Path) -> FluxModel:
     """Read a model that `FluxModel.save` wrote to `path`. Nothing in it is ever run as code.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Where the file is missing, damaged, of a newer version or no model.
+    Raises FileNotFoundError, ValueError: the file is missing, damaged, of a newer version or no model.
     """
     text, arrays = files.read(path, KIND)
     with blamed_on(path, f"an {KIND}"):
