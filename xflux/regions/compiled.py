@@ -10,7 +10,7 @@ from xflux.compile import njit
 _PIECE = 64  # entries that are summed without a correction
 _RUN = 16  # neighbouring cells that are worth a loop without indices
 _LONG = 128  # neighbouring cells that are summed without a correction
-_STRETCH = 64 * _PIECE  # entries of the plan that stay in cache
+_STRETCH = 64  # pieces of the plan that stay in cache
 
 
 # Every fast-math flag but "no NaN" and "no infinity": a short sum may be reordered, a NaN stays one.
@@ -47,40 +47,45 @@ def run_length(cell, first, end, longest):
 
 
 @njit()
-def pieces_of(cell, first, end, begin, together):
-    """Cut entries into pieces: where each begins, and whether its cells are neighbours. Returns their number."""
+def pieces_of(start, cell):
+    """Entries in short pieces: where each begins, whether its cells are neighbours, and each group's first piece."""
+    # a piece of less than _RUN entries is followed by one of more, or is its group's last
+    begin = np.empty(cell.size // 4 + start.size, np.int64)
+    together = np.empty(begin.size, np.bool_)
+    of_group = np.zeros(start.size, np.int64)
     count = 0
-    while first < end:
-        begin[count] = first
-        length = run_length(cell, first, end, _LONG)
-        together[count] = length >= _RUN
-        while not together[count] and first + length < end and length <= _PIECE - _RUN:
-            more = run_length(cell, first + length, end, _RUN)
-            if more == _RUN:
-                break
-            length += more
-        first += length
-        count += 1
-    begin[count] = end
-    return count
+    for group in range(start.size - 1):
+        first, end = start[group], start[group + 1]
+        while first < end:
+            begin[count] = first
+            length = run_length(cell, first, end, _LONG)
+            together[count] = length >= _RUN
+            while not together[count] and first + length < end and length <= _PIECE - _RUN:
+                more = run_length(cell, first + length, end, _RUN)
+                if more == _RUN:
+                    break
+                length += more
+            first += length
+            count += 1
+        of_group[group + 1] = count
+    begin[count] = start[-1]
+    return begin, together, of_group
 
 
 # The pieces are added with what rounding loses carried along (Neumaier), so that neither the number of cells nor
 # chunks matter even where sources and sinks cancel. A stretch of the plan serves all steps while it is in cache: on
 # fine grids the plan is three times larger than a step's values.
 @njit()
-def group_sums(values, start, cell, weight, out):
+def group_sums(values, begin, together, of_group, cell, weight, out):
     steps = values.shape[0]
     total, lost, valid = np.empty(steps), np.empty(steps), np.empty(steps)
-    begin, together = np.empty(_STRETCH + 1, np.int64), np.empty(_STRETCH, np.bool_)
-    for group in range(start.size - 1):
+    for group in range(of_group.size - 1):
         total[:], lost[:], valid[:] = 0.0, 0.0, 0.0
-        for stretch in range(start[group], start[group + 1], _STRETCH):
-            end = min(stretch + _STRETCH, start[group + 1])
-            count = pieces_of(cell, stretch, end, begin, together)
+        for stretch in range(of_group[group], of_group[group + 1], _STRETCH):
+            end = min(stretch + _STRETCH, of_group[group + 1])
             for step in range(steps):
                 row = values[step]
-                for piece in range(count):
+                for piece in range(stretch, end):
                     first, last = begin[piece], begin[piece + 1]
                     if together[piece]:
                         run = row[cell[first] : cell[first] + last - first]

@@ -13,7 +13,7 @@ import numpy as np
 
 from xflux.values import check
 
-_BLOCK_BYTES = 16 * 2**20
+_BLOCK_BYTES = 8 * 2**20  # stay in cache between the check and the sums
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def weighted_sums(values: np.ndarray, plan: CellLists, threads: int | None = Non
     a dask task; all cores otherwise.
     Returned: (…, 2, groups) float64: sum, valid weight.
     """
-    from xflux.regions.compiled import group_sums
+    from xflux.regions.compiled import group_sums, pieces_of
 
     lead = values.shape[:-2]
     cells = values.shape[-2] * values.shape[-1]
@@ -80,6 +80,7 @@ def weighted_sums(values: np.ndarray, plan: CellLists, threads: int | None = Non
     # A view where the memory allows it; otherwise each block is copied on its own, never the whole array.
     flat = values.reshape(steps, *values.shape[-2:]) if values.flags.c_contiguous or len(lead) <= 1 else None
     threads = threads or _threads()
+    pieces = pieces_of(plan.start, plan.cell)
     block = max(1, min(_BLOCK_BYTES // max(1, cells * values.dtype.itemsize), -(-steps // threads)))
 
     def work(first: int) -> None:
@@ -89,7 +90,7 @@ def weighted_sums(values: np.ndarray, plan: CellLists, threads: int | None = Non
         if part.dtype not in (np.float32, np.float64):
             part = part.astype(np.float64)
         check(part)  # in cache: a hundredth of the time
-        group_sums(part, plan.start, plan.cell, plan.weight, out[first:last])
+        group_sums(part, *pieces, plan.cell, plan.weight, out[first:last])
 
     firsts = range(0, steps, block)
     if threads == 1 or len(firsts) <= 1:
