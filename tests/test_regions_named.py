@@ -187,6 +187,21 @@ def test_what_the_labels_of_a_mask_mean(labels, attrs, expected):
     assert by_row(np.array(labels, dtype=kind), **attrs) == pytest.approx(expected, rel=1e-6)
 
 
+def test_labels_of_any_text_and_dims_of_one():
+    """NumPy's own strings, which pandas 3 gives ``xr.concat``; the band of a GeoTIFF."""
+    one = xr.DataArray(np.ones((3, 2)), ROWS, ("lat", "lon"), attrs={"units": "gC m-2 d-1", "area_basis": "cell"})
+    labels = xr.full_like(one, 7, dtype=int).expand_dims(band=[1])
+    shares = (one / 2).expand_dims(region=np.array(["a", "b"], np.dtypes.StringDType()))
+    found = aggregate_regions(one, shares, "PgC d-1", include_global=True)
+    assert found.region.values.tolist() == ["a", "b", "GLOBAL"]
+    np.testing.assert_allclose(found, [found[2] / 2, found[2] / 2, aggregate_regions(one, labels, "PgC d-1").item()])
+    strings = found.sel(region=["a", "b"]).assign_coords(region=shares.region)
+    np.testing.assert_allclose(with_global(strings), found)
+    far = (one / 2).assign_coords(lat=[-71.0, -70, -69], lon=[-100.0, -99])
+    with pytest.warns(UserWarning, match="the grid covers nothing of EU"):
+        assert np.isnan(aggregate_regions(far, "EU", "PgC d-1")).all()
+
+
 @pytest.mark.parametrize(
     ("labels", "attrs", "words"),
     [

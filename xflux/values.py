@@ -233,6 +233,12 @@ def warn_of_fill(fill: float | None, name: str) -> None:
         )
 
 
+def as_text(labels) -> np.ndarray:
+    """Labels as fixed-width text; those of NumPy's own strings, as pandas 3 makes them, do not cast by themselves."""
+    labels = np.asarray(labels)
+    return (labels.astype(object) if labels.dtype.kind == "T" else labels).astype(str)
+
+
 def warn(text: str) -> None:
     """Warn at the line of the user, however deep in the package: the first outside it, from which this was called."""
     level, frame = 1, sys._getframe()

@@ -13,7 +13,7 @@ from xflux.contents import area_basis
 from xflux.temporal.bounds import dataset_bounds
 from xflux.temporal.calendar import AXES, MEAN_MONTH
 from xflux.temporal.steps import carried, known_steps, steps_of
-from xflux.values import decoded
+from xflux.values import as_text, decoded
 
 # States of a region's fit, in bridge.regions.status
 OK, UNREACHED, CONSTANT, EMPTY = "ok", "unreached", "constant", "no valid pixels"
@@ -302,7 +302,7 @@ def take_regions(weights: xr.DataArray, labels: np.ndarray) -> xr.DataArray:
 def _labels(weights: xr.DataArray) -> np.ndarray:
     """The regions' labels as ``aggregate_regions`` gives them; text as fixed-width text."""
     labels = np.asarray(weights["region"].values)
-    return labels.astype(str) if labels.dtype == object else labels
+    return as_text(labels) if labels.dtype.kind in "OT" else labels
 
 
 def _cells_of(rate: Rate, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -91,7 +91,8 @@ def _find(obj: xr.DataArray | xr.Dataset, axis: str, known: dict[str, list[Hasha
         )
     raise ValueError(
         f"no {full} found: the dimensions are {tuple(obj.dims)}. Expected a dimension coordinate named "
-        f"{axis!r} or {full!r}, or one whose standard_name or units say so."
+        f"{axis!r} or {full!r}, or one whose standard_name or units say so: name yours, as in "
+        f"obj.rename({_AXIS[axis].lower()}={axis!r})."
     )
 
 

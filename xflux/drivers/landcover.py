@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.units import same
+from xflux.values import as_text
 
 IGBP = tuple("ENF EBF DNF DBF MF CSH OSH WSA SAV GRA WET CRO URB CVM SNO BSV WAT".split())
 """Classes of the International Geosphere-Biosphere Programme, in the order of their numbers from 1."""
@@ -59,7 +60,7 @@ def _of_towers(towers: xr.Dataset) -> xr.DataArray:
     """(sample, class): 1 for a tower's own class."""
     if "igbp" not in towers.coords:
         raise ValueError("the towers have no coordinate igbp: give read_towers a site list with their classes")
-    own = np.char.upper(np.char.strip(towers["igbp"].values.astype(str)))
+    own = np.char.upper(np.char.strip(as_text(towers["igbp"])))
     labels = np.array(IGBP)
     share = np.where(np.isin(own, labels)[:, None], own[:, None] == labels, np.nan).astype(float)
     return xr.DataArray(share, {"class": labels}, ("sample", "class"))

@@ -20,7 +20,7 @@ from xflux.temporal.calendar import AXES
 from xflux.temporal.convert import own_riding, valid_share, variable_of
 from xflux.temporal.steps import known_steps, steps_of
 from xflux.units import UnitsError, flux_variables, left_out, parse, usual_amount
-from xflux.values import warn
+from xflux.values import as_text, warn
 
 Periods = Iterable[tuple[int, int]] | Mapping[str, tuple[int, int]]
 
@@ -186,8 +186,8 @@ def yearly_integrals(da, source, units: str, regions, land_fraction=None, area_b
         flux = flux.where(share > 1 - 1e-9)
         valid = None if valid is None else valid_share(sums, share, steps, "year")
     valid = xr.full_like(flux, np.nan) if valid is None else valid.reset_coords(drop=True)
-    labels = flux["region"].astype(str).values
-    valid = valid.assign_coords(region=valid["region"].astype(str)).reindex(region=labels)
+    labels = as_text(flux["region"])
+    valid = valid.assign_coords(region=as_text(valid["region"])).reindex(region=labels)
     attrs = riding(da) | {"units": units, "regions": str(flux.attrs.get("regions", ""))}
     flux = flux.assign_coords(region=labels).assign_attrs(attrs)
     both = xr.Dataset({"flux": flux.reset_coords(drop=True), "valid": valid.reset_coords(drop=True)}).compute()

@@ -8,6 +8,7 @@ from xflux.regions.aggregate import integrated_units, weighing_basis
 from xflux.regions.cache import plan_for
 from xflux.regions.globe import GLOBAL
 from xflux.temporal import to_amounts
+from xflux.values import as_text
 
 
 def spread_of_sum(covariance, means, da, source, units, weighed) -> xr.DataArray:
@@ -22,7 +23,7 @@ def spread_of_sum(covariance, means, da, source, units, weighed) -> xr.DataArray
         return _from_cells(covariance, means, da, source, units, *weighed)
     if not {"region", "region_2"} <= set(covariance.dims):
         raise ValueError(f"covariance has the dims {covariance.dims}; expected {expected}.")
-    names = {dim: covariance[dim].astype(str).values for dim in ("region", "region_2")}
+    names = {dim: as_text(covariance[dim]) for dim in ("region", "region_2")}
     covariance = covariance.assign_coords(names)
     labels = [str(label) for label in means["region"].values if label != GLOBAL]
     lacking = [label for label in labels if label not in names["region"]]

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from xflux.cells import Cells, axis_overlap
+from xflux.values import as_text
 
 # What rounded coordinates and slivers leave of a region that the grid covers.
 _ROUNDING = 1e-4
@@ -33,7 +34,7 @@ class Cover:
     land_extent: float = 1.0  # share of the Earth's land, as ``land`` has it, that lies on the grid
 
     def __post_init__(self) -> None:
-        names, counts = np.unique(np.asarray(self.labels).astype(str), return_counts=True)
+        names, counts = np.unique(as_text(self.labels), return_counts=True)
         if (counts > 1).any():
             raise ValueError(f"several regions have the label {str(names[counts > 1][0])!r}: give each its own.")
 
@@ -56,8 +57,8 @@ def rows_of(parts: list[tuple[np.ndarray, np.ndarray]], cells: int):
 
 
 def by_cell(share) -> np.ndarray:
-    """(cell) sum over the regions."""
-    return np.bincount(share.indices, share.data, minlength=share.shape[1])
+    """(cell) sum over the regions; NumPy counts nothing in integers."""
+    return np.bincount(share.indices, share.data, minlength=share.shape[1]).astype("float64", copy=False)
 
 
 def latitude_band_limits(width: float = 10.0) -> dict[str, tuple[float, float]]:

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.temporal.convert import own_riding
-from xflux.values import warn
+from xflux.values import as_text, warn
 
 GLOBAL = "GLOBAL"
 REMAINDERS = ("unassigned", "assigned")
@@ -24,7 +24,7 @@ def region_attrs(remainder: bool, overlapping: bool) -> dict:
 
 def check_labels(labels: np.ndarray) -> None:
     """Regions beside which GLOBAL is to stand."""
-    if GLOBAL in labels.astype(str):
+    if GLOBAL in as_text(labels):
         raise ValueError(f"a region is called {GLOBAL!r}, as the sum of all is: give it another label.")
 
 
@@ -73,7 +73,7 @@ def with_global(sums: xr.DataArray) -> xr.DataArray:
             "the regions, as by arithmetic, a mean or a choice of regions. Integrate with include_global=True, or do "
             "the same to sums of all regions and to 'unassigned', and drop the coordinate 'assigned'."
         )
-    sums = sums.assign_coords(region=sums["region"].astype(str))
+    sums = sums.assign_coords(region=("region", as_text(sums["region"]), sums["region"].attrs))
     whole = whole.expand_dims(region=[GLOBAL], axis=-1).transpose(*sums.dims)
     return xr.concat([sums, whole], "region").assign_attrs(sums.attrs)
 

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xflux.values import as_text
+
 _NO_NAMES = ("", "nan", "None", "<NA>", "NaT")
 
 
@@ -20,7 +22,7 @@ def read_labels(mask: xr.DataArray) -> tuple[np.ndarray, np.ndarray, list[np.nda
     values.
     """
     field = np.asarray(mask.values)
-    field = _plain(field.astype(object) if field.dtype.kind == "T" else field)  # NumPy's own strings do not cast
+    field = _plain(as_text(field) if field.dtype.kind == "T" else field)
     if field.dtype.kind in "OUS":
         names, codes = np.unique(field.astype(str), return_inverse=True)
         values = np.flatnonzero(~np.isin(names, _NO_NAMES))
@@ -72,7 +74,7 @@ def _integers(field: np.ndarray, mask: xr.DataArray) -> np.ndarray:
     broken = field[field != np.round(field)]
     if broken.size:
         raise ValueError(
-            f"a (lat, lon) mask holds labels, integers ≥ 0, but {mask.name!r} holds {broken.max():g}; fractions of the "
+            f"a (lat, lon) mask holds labels, integers ≥ 0, but {mask.name!r} holds {broken.max():.12g}; fractions of the "
             f"cell need a dim 'region'."
         )
     if field.size and field.max() > 2**53:

@@ -9,13 +9,14 @@ from xflux.cells import Cells, carry, standardise
 from xflux.regions.cover import Cover, by_cell, extent, globe_share, rows_of, sphere_shares
 from xflux.regions.labels import read_labels
 from xflux.regions.land import once
-from xflux.values import from_percent
+from xflux.values import as_text, from_percent
 
 
 def mask_cover(mask: xr.DataArray, cells: Cells, name: str | None = None) -> Cover:
     """Cover of a (lat, lon) label mask or a (region, lat, lon) fraction mask."""
     mask = standardise(mask)
     mask = once(mask, "time", "the mask") if "time" in mask.dims else mask
+    mask = mask.squeeze([d for d, n in mask.sizes.items() if n == 1 and d not in ("region", "lat", "lon")], drop=True)
     return fraction_mask(mask, cells) if "region" in mask.dims else label_mask(mask, cells, name)
 
 
@@ -81,6 +82,7 @@ def fraction_mask(mask: xr.DataArray, cells: Cells) -> Cover:
     if set(mask.dims) != {"region", "lat", "lon"}:
         raise ValueError(f"a fraction mask has the dims (region, lat, lon); got {mask.dims}.")
     labels = mask["region"].values if "region" in mask.coords else np.arange(mask.sizes["region"])
+    labels = as_text(labels) if labels.dtype.kind == "T" else labels
     field = from_percent(_dense(mask.transpose("region", "lat", "lon")), mask.attrs, "the mask")
     low, high = (least.reduce(field, axis=None, initial=0) for least in (np.fmin, np.fmax))  # past NaN
     if low < -1e-6 or high > 1 + 1e-4:

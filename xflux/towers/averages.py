@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xflux.values import as_text
+
 ENOUGH = 0.5
 """Least share of a day's steps that a daily value needs."""
 
@@ -85,7 +87,7 @@ def to_months(towers: xr.Dataset, target: str = "nee", min_days: int = 15, every
     if not 1 <= min_days <= 31:
         raise ValueError(f"min_days is a number of days, 1 to 31; got {min_days}")
     month = pd.DatetimeIndex(towers["time"].values).to_period("M").to_timestamp()
-    keys = [towers["site"].values.astype(str), month]
+    keys = [as_text(towers["site"]), month]
     numeric = [str(n) for n, v in towers.data_vars.items() if v.dtype.kind in "fiub"]
     table = pd.DataFrame({n: towers[n].values for n in numeric}).astype(float)
     good = table[target].notna()

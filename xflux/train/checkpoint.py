@@ -14,6 +14,7 @@ import xarray as xr
 from xflux.files import at_home, require_place
 from xflux.reading import blamed_on
 from xflux.train import files
+from xflux.values import as_text
 
 if TYPE_CHECKING:
     from xflux.train.fitting import Trainer
@@ -117,7 +118,7 @@ def _feed(found, value) -> None:
 def _feed_array(found, array: np.ndarray) -> None:
     """In pieces, so that there is no second copy of a large array."""
     found.update(f"array {array.dtype.kind} {array.shape} ".encode())
-    array = np.atleast_1d(array.astype(str) if array.dtype.kind in "OmMUT" else array)
+    array = np.atleast_1d(as_text(array) if array.dtype.kind in "OmMUT" else array)
     found.update(array.dtype.str.encode())
     rows = max(1, BYTES_AT_ONCE // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):

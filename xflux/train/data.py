@@ -10,7 +10,7 @@ import xarray as xr
 from xflux.reading import LackingError
 from xflux.towers import site_folds
 from xflux.units import UnitsError, factor, parse, spelled_out
-from xflux.values import checked, decoded, warn, warn_of_fills
+from xflux.values import as_text, checked, decoded, warn, warn_of_fills
 
 TRAINED = {"carbon": "gC m-2 d-1", "water": "kgH2O m-2 d-1", "energy": "MJ m-2 d-1"}
 MAX_MISSING = 0.5  # share of tower rows that may be dropped for a missing driver or target before it is an error
@@ -161,8 +161,7 @@ def _weight(values: np.ndarray, name: str) -> np.ndarray:
 def _places(towers: xr.Dataset, complete: np.ndarray) -> xr.Dataset:
     """Site, lat and lon of the complete rows as NumPy has them: xarray cannot index text of pandas' own types."""
     found = {name: towers[name].values[complete] for name in ("site", "lat", "lon") if name in towers.variables}
-    text = found["site"].astype(object) if found["site"].dtype.kind == "T" else found["site"]
-    found["site"] = text.astype(str)
+    found["site"] = as_text(found["site"])
     return xr.Dataset(coords={name: ("sample", values) for name, values in found.items()})
 
 

@@ -12,6 +12,7 @@ from xflux.train.fitting import fit
 from xflux.train.model import FluxModel
 from xflux.train.network import generator
 from xflux.train.posthoc import regional_integrals
+from xflux.values import as_text
 
 
 def one_against_many(
@@ -104,7 +105,7 @@ def _subsets(n: int, sizes: Sequence[int], draws: int, seed: int) -> list[tuple[
 def _labelled(
     model: FluxModel, regional: xr.DataArray, constraint: RegionalConstraint, subset: tuple[int, ...]
 ) -> xr.Dataset:
-    names = constraint.target["inversion"].values.astype(str)
+    names = as_text(constraint.target["inversion"])
     per_year = regional.attrs["units"].replace("month-1", "yr-1")
     at = model.history.sel(epoch=model.history["best_epoch"])["validation_loss"]
     return xr.Dataset(
