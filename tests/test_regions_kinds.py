@@ -257,10 +257,11 @@ def test_basis_comes_from_the_argument_then_the_grid_then_land():
         region_weights(g, "reccap2", "ocean")
 
 
-def test_land_fraction_of_the_product_is_used():
+@pytest.mark.parametrize("name", ["land_fraction", "sftlf", "landfrac", "LANDFRAC", "Contfrac", "lsm"])
+def test_land_fraction_of_the_product_is_used(name):
     coords = axes(10.0)
     land = mask_of(coords, rng.uniform(size=(18, 36)))
-    ds = xr.Dataset({"nee": flux(coords, basis="land"), "land_fraction": land})
+    ds = xr.Dataset({"nee": flux(coords, basis="land"), name: land})
     out = aggregate_regions(ds, "latitude-bands", "PgC d-1")
     expected = aggregate_regions(ds.nee, "latitude-bands", "PgC d-1", land_fraction=land)
     np.testing.assert_array_equal(out.nee.values, expected.values)
@@ -288,6 +289,10 @@ def test_land_fraction_in_percent_on_another_grid_and_wrong():
         aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=changing)
     with pytest.raises(TypeError, match=r"land_fraction must be a DataArray .* not float"):
         aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=0.5)
+    with pytest.raises(TypeError, match=r"not Dataset: give one of its variables"):
+        aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=fine.to_dataset())
+    with pytest.raises(ValueError, match=r"'ocean_fraction', the share of the sea: give that of the land"):
+        aggregate_regions(da, "latitude-bands", "PgC d-1", land_fraction=fine.rename("ocean_fraction"))
 
 
 # --- weights made earlier ------------------------------------------------------------------------------------------

@@ -247,6 +247,10 @@ def warn(text: str) -> None:
     warnings.warn(text, UserWarning, stacklevel=level)
 
 
+LAND_NAMES = "land_fraction sftlf landfraction landfrac land_frac frac_land land_area_fraction contfrac lsm".split()
+"""What files call the share of a cell that is land."""
+
+
 def shares(land: xr.DataArray) -> np.ndarray:
     """A land fraction in shares of the cell, float64; NaN is no land, as is what its attributes declare missing.
 
@@ -257,8 +261,8 @@ def shares(land: xr.DataArray) -> np.ndarray:
     values = from_percent(values, land.attrs, "land_fraction")
     if values.size and (values.min() < -1e-6 or values.max() > 1 + 1e-4):
         raise ValueError(
-            f"land_fraction reaches from {values.min():g} to {values.max():g}; expected shares of the cell, 0 to 1 "
-            f"(set units '%' or divide)."
+            f"land_fraction reaches from {values.min():g} to {values.max():g}; expected shares of the cell, 0 to 1: "
+            f"set its units to '%' or divide, and mask fill values as NaN."
         )
     return values
 

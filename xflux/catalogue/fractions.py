@@ -8,9 +8,9 @@ import xarray as xr
 from xflux.catalogue.table import ProductError
 from xflux.cells import positions
 from xflux.reading import netcdf
-from xflux.values import shares
+from xflux.values import LAND_NAMES, shares
 
-_NAMES = ("land_fraction", "landfraction", "landfrac", "land_area_fraction", "sftlf", "lsf", "lsm", "LF")
+_NAMES = (*LAND_NAMES, "lsf", "lf")
 _RENAME = {"latitude": "lat", "longitude": "lon", "y": "lat", "x": "lon"}
 
 
@@ -41,7 +41,7 @@ def land_fraction_in(source: str | Path | xr.DataArray | xr.Dataset) -> xr.DataA
 
 def _fraction_in(opened: xr.Dataset) -> xr.DataArray:
     two_d = [v for v in opened.data_vars if opened[v].ndim >= 2]
-    named = [v for v in two_d if v in _NAMES] or two_d
+    named = [v for v in two_d if str(v).lower() in _NAMES] or two_d
     if len(named) != 1:
         raise ProductError(f"which variable is the land fraction? found {', '.join(map(str, opened.data_vars))}")
     return opened[named[0]]

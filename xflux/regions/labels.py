@@ -74,8 +74,8 @@ def _integers(field: np.ndarray, mask: xr.DataArray) -> np.ndarray:
     broken = field[field != np.round(field)]
     if broken.size:
         raise ValueError(
-            f"a (lat, lon) mask holds labels, integers ≥ 0, but {mask.name!r} holds {broken.max():.12g}; fractions of the "
-            f"cell need a dim 'region'."
+            f"a (lat, lon) mask holds labels, integers ≥ 0, but {mask.name!r} holds {broken.max():.12g}; fractions of "
+            f"the cell need a dim 'region'."
         )
     if field.size and field.max() > 2**53:
         raise ValueError(

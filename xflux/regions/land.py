@@ -1,24 +1,32 @@
 """Land fractions: in whatever form they come, on the grid at hand."""
 
+import re
 from collections.abc import Hashable
 
 import numpy as np
 import xarray as xr
 
 from xflux.cells import Cells, carry, standardise
-from xflux.values import shares, warn
+from xflux.values import LAND_NAMES, shares, warn
 
-_NAMES = ("land_fraction", "sftlf")
+_SEA = re.compile(r"sea_area|(sea|ocean|water)_?frac|sftof", re.IGNORECASE)
 
 
 def land_array(land_fraction: xr.DataArray) -> xr.DataArray:
     """A land fraction (lat, lon); what repeats along another dim, as ``open_mfdataset`` makes it, is taken once.
 
-    Raises TypeError: anything without coordinates; ValueError: a land fraction that changes along another dim.
+    Raises TypeError: anything without coordinates; ValueError: it changes along another dim, or is that of the sea.
     """
     if not isinstance(land_fraction, xr.DataArray):
         kind = type(land_fraction).__name__
-        raise TypeError(f"land_fraction must be a DataArray (lat, lon) with its coordinates, not {kind}.")
+        one = ": give one of its variables, as in ds['sftlf']" if kind == "Dataset" else ""
+        raise TypeError(f"land_fraction must be a DataArray (lat, lon) with its coordinates, not {kind}{one}.")
+    said = str(land_fraction.attrs.get("standard_name", land_fraction.name))
+    if _SEA.search(said):
+        raise ValueError(
+            f"land_fraction is {said!r}, the share of the sea: give that of the land, as in "
+            "(1 - share).drop_attrs().rename('land_fraction')."
+        )
     land = standardise(land_fraction)
     for dim in [dim for dim in land.dims if dim not in ("lat", "lon")]:
         land = once(land, dim, "land_fraction")
@@ -48,9 +56,8 @@ def land_on(land_fraction: xr.DataArray, cells: Cells) -> np.ndarray:
 
 def own_land(grid: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
     """The product's own land fraction: by its name, or by the CF name land_area_fraction."""
-    known = {**getattr(grid, "data_vars", {}), **grid.coords}
-    for name in _NAMES:
-        if name in known:
-            return known[name]
+    known = {name: da for name, da in {**getattr(grid, "data_vars", {}), **grid.coords}.items() if da.ndim >= 2}
+    by_name = {str(name).lower(): da for name, da in known.items()}
     named = [da for da in known.values() if da.attrs.get("standard_name") == "land_area_fraction"]
-    return named[0] if len(named) == 1 else None
+    found = [by_name[name] for name in LAND_NAMES[:2] if name in by_name] or (named if len(named) == 1 else [])
+    return next(iter([*found, *(by_name[name] for name in LAND_NAMES if name in by_name)]), None)
