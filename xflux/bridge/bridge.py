@@ -41,16 +41,21 @@ class Bridge:
 
     Examples
     --------
-    >>> from xflux.bridge import fit_bridge
-    >>> scale = xr.DataArray([[9.0, 0.1], [0.1, 0.1]], {"lat": [5.0, -5.0], "lon": [0.0, 10.0]})
-    >>> time = xr.date_range("2001-01-01", periods=24, freq="MS")
-    >>> noise = xr.DataArray(np.random.default_rng(0).normal(size=(24, 2, 2)), {"time": time}, ("time", "lat", "lon"))
-    >>> nee = (noise * scale).assign_attrs(units="gC m-2 d-1", area_basis="cell")
-    >>> bridge = fit_bridge(nee, xr.zeros_like(scale, dtype=int), r2=0.9)
-    >>> bridge.pixels.lat.values.tolist(), bridge.pixels.lon.values.tolist(), bridge.regions.status.values.tolist()
-    ([5.0], [0.0], ['ok'])
-    >>> bridge.predict(nee).dims
-    ('time', 'region')
+    >>> import xflux
+    >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
+    >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
+    >>> bridge.pixels.sizes["pixel"], bridge.regions.status.values.tolist()
+    (4, ['ok', 'ok'])
+    >>> bridge.predict(nee).dims, bridge.predict(nee).attrs["units"]
+    (('time', 'region'), 'PgC month-1')
+    >>> bridge.diagnose(nee)["holds"].values, bool((xr.corr(bridge.full(nee), bridge.predict(nee), "time") > 0.9).all())
+    (array([ True,  True]), True)
+    >>> bridge.composition(xr.ones_like(nee["nee"][0]).expand_dims(pft=["forest"]))["land_share"].sel(region="EU").data
+    array([1.])
+    >>> dict(bridge.operator(["BRA"])["weight"].sizes), bridge.plot().get_title()
+    ({'region': 1, 'pixel': 1}, '4 contributing pixels')
+    >>> bridge.plot_diagnosis(nee).get_xlabel()
+    'Full integral (PgC month$^{-1}$)'
     """
 
     pixels: xr.Dataset
@@ -82,14 +87,6 @@ class Bridge:
         ------
         ValueError
             A region that the bridge has not.
-
-        Examples
-        --------
-        >>> import xflux
-        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
-        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
-        >>> dict(bridge.operator(["BRA"])["weight"].sizes)
-        {'region': 1, 'pixel': 1}
         """
         order = list(self.regions["region"].values if regions is None else regions)
         _known_labels(order, self.regions["region"].values)
@@ -139,14 +136,6 @@ class Bridge:
         ValueError
             A pixel lies farther than half a cell (of either grid) from the nearest cell of ``da``; steps are longer
             than a month and no years; the flux is of another kind, sign or area basis than the bridge.
-
-        Examples
-        --------
-        >>> import xflux
-        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
-        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
-        >>> bridge.predict(nee).dims, bridge.predict(nee).attrs["units"]
-        (('time', 'region'), 'PgC month-1')
         """
         rate = self._monthly(da, var, area_basis)
         return self._scaled(self._at_pixels(rate), rate)
@@ -214,14 +203,6 @@ class Bridge:
         ValueError
             As in :meth:`predict`, but for the distance of pixels; another grid, and no ``regions`` or ``land_fraction``
             for it.
-
-        Examples
-        --------
-        >>> import xflux
-        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
-        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
-        >>> bool((xr.corr(bridge.full(nee), bridge.predict(nee), "time") > 0.9).all())
-        True
         """
         rate = self._monthly(da, var, area_basis)
         length = MEAN_MONTH if rate.days is None else rate.days if rate.covered is None else rate.days * rate.covered
@@ -278,14 +259,6 @@ class Bridge:
         -----
         UserWarning
             Where the link of a region is broken; the regions are named.
-
-        Examples
-        --------
-        >>> import xflux
-        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
-        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
-        >>> bridge.diagnose(nee)["holds"].values
-        array([ True,  True])
         """
         full = self.full(da, var, regions=regions, land_fraction=land_fraction, area_basis=area_basis)
         return diagnose(self.regions, self.attrs, self.predict(da, var, area_basis=area_basis), full, threshold, warn)
@@ -303,15 +276,6 @@ class Bridge:
         ------
         ValueError
             Other dims; pixels farther than half a cell from the map's nearest cell.
-
-        Examples
-        --------
-        >>> import xflux
-        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
-        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
-        >>> pft = xr.ones_like(nee["nee"][0]).expand_dims(pft=["forest"])
-        >>> bridge.composition(pft)["land_share"].sel(region="EU").values
-        array([1.])
         """
         return composition(self.pixels, self.weights, pft)
 
@@ -327,14 +291,6 @@ class Bridge:
         ------
         ImportError
             Without matplotlib.
-
-        Examples
-        --------
-        >>> import xflux
-        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
-        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
-        >>> bridge.plot().get_title()
-        '4 contributing pixels'
         """
         from xflux import plot
 
@@ -354,14 +310,6 @@ class Bridge:
         ------
         ImportError
             Without matplotlib.
-
-        Examples
-        --------
-        >>> import xflux
-        >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
-        >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
-        >>> bridge.plot_diagnosis(nee).get_xlabel()
-        'Full integral (PgC month$^{-1}$)'
         """
         require("plot", by="bridge.plot_diagnosis")
         return plot_diagnosis(self.diagnose(da, var, warn=False), self.predict(da, var), self.full(da, var), ax)
@@ -432,13 +380,9 @@ def load_bridge(path: str | Path) -> Bridge:
 
     Examples
     --------
-    >>> import tempfile
-    >>> from xflux.bridge import fit_bridge
-    >>> scale = xr.DataArray([[9.0, 0.1], [0.1, 0.1]], {"lat": [5.0, -5.0], "lon": [0.0, 10.0]})
-    >>> time = xr.date_range("2001-01-01", periods=24, freq="MS")
-    >>> noise = xr.DataArray(np.random.default_rng(0).normal(size=(24, 2, 2)), {"time": time}, ("time", "lat", "lon"))
-    >>> nee = (noise * scale).assign_attrs(units="gC m-2 d-1", area_basis="cell")
-    >>> bridge = fit_bridge(nee, xr.zeros_like(scale, dtype=int), r2=0.9)
+    >>> import tempfile, xflux
+    >>> nee = xflux.synthetic.earth(resolution=30.0, years=2, towers=2).bottom_up
+    >>> bridge = nee.flux.fit_bridge(["EU", "BRA"], r2=0.9)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = bridge.save(f"{folder}/bridge.nc")
     ...     load_bridge(f"{folder}/bridge.nc").pixels.weight.equals(bridge.pixels.weight)

@@ -193,6 +193,8 @@ class Earth:
     >>> world = earth(resolution=15, years=1, towers=20)
     >>> dict(world.target.sizes), world.nee_monthly.attrs["units"], len(set(world.towers.site.values))
     ({'inversion': 5, 'region': 18, 'time': 12}, 'gC m-2 d-1', 20)
+    >>> round(world.global_mean(world.nee), 3), world.observed(biases=False).settings.night_bias
+    (-3.0, 0.0)
     """
 
     def __init__(self, world: World, settings: Settings, seed: int, streams: list[np.random.SeedSequence]):
@@ -226,12 +228,6 @@ class Earth:
         ------
         TypeError
             Another setting.
-
-        Examples
-        --------
-        >>> world = earth(resolution=15, years=1, towers=20)
-        >>> world.observed(night_bias=0.1).settings.night_bias, world.observed(biases=False).settings.night_bias
-        (0.1, 0.0)
         """
         if unknown := set(settings) - set(OBSERVING):
             raise TypeError(
@@ -348,12 +344,6 @@ class Earth:
         ----------
         flux
             ([time | month,] lat, lon) gC m-2 d-1 of land, on this grid.
-
-        Examples
-        --------
-        >>> world = earth(resolution=15, years=1, towers=20)
-        >>> round(world.global_mean(world.nee), 3)
-        -3.0
         """
         mean = flux.mean("time", dtype=float) if "time" in flux.dims else flux
         if "month" in mean.dims:

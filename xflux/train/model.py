@@ -56,10 +56,12 @@ class FluxModel:
 
     Examples
     --------
-    >>> layer = {"weight0": np.array([[[2.0]]]), "bias0": np.array([[[-1.0]]])}
+    >>> layer = {"weight0": np.array([[[2.0]], [[4.0]]]), "bias0": np.array([[[-1.0]], [[0.0]]])}
     >>> model = FluxModel(["tair"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, layer)
     >>> model.predict(np.array([[0.0], [3.0]])).tolist()
-    [[-1.0, 5.0]]
+    [[-1.0, 5.0], [0.0, 12.0]]
+    >>> model.select([1]).members, model.to("cpu").device
+    (1, 'cpu')
     """
 
     drivers: list[str]
@@ -148,13 +150,6 @@ class FluxModel:
         ------
         RuntimeError
             PyTorch does not know the device.
-
-        Examples
-        --------
-        >>> layer = {"weight0": np.array([[[2.0]], [[4.0]]]), "bias0": np.array([[[-1.0]], [[0.0]]])}
-        >>> model = FluxModel(["tair"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, layer)
-        >>> model.to("cpu").device
-        'cpu'
         """
         return replace(self, device=str(torch.device(device)))
 
@@ -170,13 +165,6 @@ class FluxModel:
         ------
         IndexError
             One that is not there.
-
-        Examples
-        --------
-        >>> layer = {"weight0": np.array([[[2.0]], [[4.0]]]), "bias0": np.array([[[-1.0]], [[0.0]]])}
-        >>> model = FluxModel(["tair"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, layer)
-        >>> model.select([1]).members
-        1
         """
         picked = list(members)
 
@@ -202,13 +190,6 @@ class FluxModel:
         ------
         ValueError
             Rows of another shape.
-
-        Examples
-        --------
-        >>> layer = {"weight0": np.array([[[2.0]], [[4.0]]]), "bias0": np.array([[[-1.0]], [[0.0]]])}
-        >>> model = FluxModel(["tair"], np.zeros(1), np.ones(1), ["nee"], {"nee": "gC m-2 d-1"}, layer)
-        >>> model.predict(np.array([[3.0]])).tolist()
-        [[5.0], [12.0]]
         """
         rows = np.asarray(rows)
         if rows.ndim != 2 or rows.shape[1] != len(self.drivers):
