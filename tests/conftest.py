@@ -31,8 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Examples in docstrings that need an extra which is not installed are skipped, as tests are."""
     absent = {module: words for module, words in EXTRAS.items() if not is_there(module)}
     for item in items if absent else ():
-        examples = getattr(getattr(item, "dtest", None), "examples", ())
-        text = "".join(example.source for example in examples)
+        example = getattr(item, "dtest", None)
+        text = "" if example is None else "\n".join([example.name, *(part.source for part in example.examples)])
         for module, words in absent.items():
             if re.search(words, text):
                 item.add_marker(pytest.mark.skip(reason=f"{module} is not installed"))

@@ -60,12 +60,10 @@ class FluxAccessor(Shadow):
     def plot(self) -> "FluxPlots":
         """Figures: ``map``, ``regions``, ``seasonal_cycle``, ``annual``, ``scatter``; called, xarray's own.
 
-        >>> import matplotlib.pyplot as plt
         >>> sink = xr.DataArray([-2.0, -4.0], {"year": [2001, 2002]}, name="nee", attrs={"units": "PgC yr-1"})
         >>> ax = sink.flux.plot.annual(title="Land sink")
         >>> ax.get_title(), ax.get_ylabel()
         ('Land sink', 'NEE (PgC yr$^{-1}$)')
-        >>> plt.close(ax.figure)
         """
         return FluxPlots(self._obj if self._flux is None else self._flux)
 
@@ -80,12 +78,10 @@ class FluxPlots:
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> nee = xr.DataArray([-0.4, 0.1], {"region": ["EU", "BRA"]}, name="nee", attrs={"units": "PgC yr-1"})
     >>> ax = nee.flux.plot.regions()
     >>> ax.get_xlabel(), [tick.get_text() for tick in ax.get_yticklabels()]
     ('NEE (PgC yr$^{-1}$)', ['EU', 'BRA'])
-    >>> plt.close(ax.figure)
     """
 
     def __init__(self, data: xr.DataArray | xr.Dataset) -> None:
@@ -127,12 +123,11 @@ class FluxPlots:
 
         Examples
         --------
-        >>> import numpy as np, matplotlib.pyplot as plt
+        >>> import numpy as np
         >>> nee = xr.DataArray(np.arange(9.0), dims="sample", name="nee", attrs={"units": "gC m-2 d-1"})
         >>> ax = (nee + 0.5).assign_attrs(nee.attrs).flux.plot.scatter(nee)
         >>> ax.texts[0].get_text().splitlines()[0]
         'RMSE 0.50 gC m$^{-2}$ d$^{-1}$'
-        >>> plt.close(ax.figure)
         """
         look = {"title": title, "quantity": quantity, "limits": limits, "gridsize": gridsize}
         return plot.scatter(reference, self._obj, ax, **look, fit=fit, colourbar=colourbar)

@@ -73,13 +73,11 @@ def regions(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> nee = xr.DataArray([-0.4, 0.1, -0.6], {"region": ["EU", "BRA", "RUS"]}, "region", "nee", {"units": "PgC yr-1"})
     >>> spread = xr.DataArray([-0.1, 0.0, 0.1], dims="inversion")
     >>> ax = regions({"Inversions": nee + spread, "EC-ATM": nee + spread.rename(inversion="member")})
     >>> ax.get_xlabel(), [tick.get_text() for tick in ax.get_yticklabels()]
     ('Flux (PgC yr$^{-1}$)', ['EU', 'BRA', 'RUS'])
-    >>> plt.close(ax.figure)
     """
     products, text, paint = as_drawn(data, _by_region, quantity, colour)
     kinds = {name: (kinds or {}).get(name) or _default_kind(da, products) for name, da in products.items()}
@@ -209,12 +207,10 @@ def efficiency(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> nnse = xr.DataArray([0.4, 0.9, 0.7], {"region": ["BRA", "RUS", "EU"]}, "region")
     >>> ax = efficiency({"EC-ATM": nnse, "EC": nnse - 0.2})
     >>> [tick.get_text() for tick in ax.get_yticklabels()]
     ['RUS', 'EU', 'BRA']
-    >>> plt.close(ax.figure)
     """
     products = as_products(data)
     paint, first = colours(products, colour), order_by or next(iter(products))
@@ -257,12 +253,10 @@ def plant_types(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> pixels = xr.DataArray([60, 30, 10], {"pft": ["ENF", "GRA", "CRO"]}, "pft")
     >>> ax = plant_types(pixels.sel(pft=["ENF", "GRA"]), pixels)
     >>> [float(round(bar.get_width(), 2)) for bar in ax.patches]
     [0.67, 0.33, 0.0, 0.6, 0.3, 0.1]
-    >>> plt.close(ax.figure)
     """
     if "pft" not in available.dims or "pft" not in selected.dims:
         raise ValueError(
@@ -297,12 +291,10 @@ def composition(shares: xr.DataArray, ax: "Axes | None" = None, *, title: str | 
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> pixels = xr.DataArray([[3, 1], [1, 1]], {"region": ["EU", "BRA"], "pft": ["ENF", "GRA"]}, ("region", "pft"))
     >>> ax = composition(pixels)
     >>> [float(bar.get_width()) for bar in ax.patches]
     [0.75, 0.5, 0.25, 0.5]
-    >>> plt.close(ax.figure)
     """
     shares = shares.transpose("region", "pft").astype("float64")
     shares = shares / shares.sum("pft")

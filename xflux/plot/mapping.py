@@ -77,13 +77,11 @@ def map(  # the accessor's name; the built-in is not used in this package
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> lat, lon = np.arange(-85.0, 90, 10), np.arange(-175.0, 180, 10)
     >>> nee = xr.DataArray(-np.ones((18, 36)), {"lat": lat, "lon": lon}, ("lat", "lon"), "nee", {"units": "gC m-2 d-1"})
     >>> ax = map(nee, title="A sink everywhere")
     >>> ax.get_title(), ax.figure.axes[-1].get_xlabel()
     ('A sink everywhere', 'NEE (gC m$^{-2}$ d$^{-1}$)')
-    >>> plt.close(ax.figure)
     """
     da = one_variable(da)
     with style():
@@ -130,13 +128,11 @@ def maps(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> place = {"lat": [-45.0, 45.0], "lon": [-90.0, 90.0]}
     >>> nee = xr.DataArray([[-1.0, 0.5], [0.2, -0.4]], place, attrs={"units": "gC m-2 d-1"})
     >>> figure = maps({"EC": nee, "EC-ATM": 0.5 * nee})
     >>> [ax.get_title() or ax.get_xlabel() for ax in figure.axes]
     ['EC', 'EC-ATM', 'flux (gC m$^{-2}$ d$^{-1}$)']
-    >>> plt.close(figure)
     """
     import matplotlib.pyplot as plt
 
@@ -312,11 +308,9 @@ def region_map(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> ax = region_map("reccap2")
     >>> [text.get_text() for text in ax.texts][:4]
     ['USA', 'CAN', 'CAM', 'NSA']
-    >>> plt.close(ax.figure)
     """
     from matplotlib.colors import ListedColormap
 

@@ -56,13 +56,11 @@ def global_flux(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> year = {"year": [2018, 2019, 2020, 2021]}
     >>> nee = xr.DataArray([-3.1, -2.8, -3.4, -3.0], year, "year", "nee", {"units": "PgC yr-1"})
     >>> figure = global_flux({"EC": 6 * nee, "EC-ATM": nee, "Budget": nee - 0.2})
     >>> [ax.get_title() for ax in figure.axes]
     ['(a) annual flux', '(b) mean', '(c) detrended anomalies', '(d) interannual variability']
-    >>> plt.close(figure)
     """
     import matplotlib.pyplot as plt
 
@@ -121,13 +119,11 @@ def mean_and_variability(data: Products, *, figure: "Figure | None" = None) -> "
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> place = {"year": [2019, 2020, 2021], "lat": [-45.0, 45.0], "lon": [-135.0, -45.0, 45.0, 135.0]}
     >>> nee = xr.DataArray(np.random.default_rng(0).normal(size=(3, 2, 4)), place, attrs={"units": "gC m-2 d-1"})
     >>> figure = mean_and_variability({"EC": nee, "EC-ATM": nee - 0.5})
     >>> [ax.get_title() or ax.get_xlabel() for ax in figure.axes if ax.get_title() or ax.get_xlabel()]
     ['EC', 'EC-ATM', 'Mean annual flux (gC m$^{-2}$ d$^{-1}$)', 'Standard deviation over years (gC m$^{-2}$ d$^{-1}$)']
-    >>> plt.close(figure)
     """
     products = {name: yearly(_mean(da), maps=True) for name, da in as_products(data).items()}
     units = common_units(products)
@@ -167,13 +163,11 @@ def selected_months(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> place = {"month": np.arange(1, 13), "lat": [-45.0, 45.0], "lon": [-135.0, -45.0, 45.0, 135.0]}
     >>> ec = xr.DataArray(np.random.default_rng(0).normal(size=(12, 2, 4)), place, attrs={"units": "gC m-2 d-1"})
     >>> figure = selected_months(ec, ec + 0.3, months=[7])
     >>> [ax.get_title() or ax.get_ylabel() for ax in figure.axes]
     ['EC', 'EC-ATM', 'EC-ATM − EC', '']
-    >>> plt.close(figure)
     """
     cycles = [cycle_of(_mean(da), maps=True) for da in (first, second)]
     common_units(dict(zip(names, cycles, strict=True)))
@@ -205,12 +199,10 @@ def correlation_maps(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> r = xr.DataArray(np.full((2, 4), 0.7), {"lat": [-45.0, 45.0], "lon": [-135.0, -45.0, 45.0, 135.0]})
     >>> figure = correlation_maps({"CarboScope": {"EC-ATM": r, "EC": r - 0.2}})
     >>> [ax.get_title() or ax.get_xlabel() for ax in figure.axes]
     ['EC-ATM', 'EC', 'EC-ATM − EC', "Pearson's R"]
-    >>> plt.close(figure)
     """
     if not correlations or not all(correlations.values()):
         raise ValueError("correlation maps: nothing to draw; expected {reference: {model: map of R}}")

@@ -38,13 +38,11 @@ def bridge(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> weight = ("pixel", [3.0, 1.0, -0.5])
     >>> pixels = xr.Dataset({"weight": weight}, {"lat": ("pixel", [50.0, 60, -10]), "lon": ("pixel", [10.0, 60, -60])})
     >>> ax = bridge(pixels)
     >>> ax.get_title(), [text.get_text() for text in ax.get_legend().get_texts()]
     ('3 contributing pixels', ['positive weight (2)', 'negative weight (1)'])
-    >>> plt.close(ax.figure)
     """
     pixels = getattr(pixels, "pixels", pixels)
     missing = [name for name in ("lat", "lon", "weight") if name not in pixels.variables]
@@ -90,12 +88,10 @@ def inclusion(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> place = {"lat": [-45.0, 45.0], "lon": [-135.0, -45.0, 45.0, 135.0]}
     >>> ax = inclusion(xr.DataArray([[0, 3, 40, 1000], [0, 0, 5, 7]], place), trials=1000)
     >>> ax.figure.axes[-1].get_xlabel()
     'Inclusions in 1000 draws'
-    >>> plt.close(ax.figure)
     """
     from matplotlib.colors import LogNorm
 

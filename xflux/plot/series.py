@@ -75,13 +75,11 @@ def seasonal_cycle(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> month = np.arange(1, 13)
     >>> nee = xr.DataArray(np.cos(2 * np.pi * month / 12), {"month": month}, "month", "nee", {"units": "PgC month-1"})
     >>> ax = seasonal_cycle({"EC": nee, "Inversions": nee + xr.DataArray([-0.2, 0.2], dims="inversion")})
     >>> ax.get_ylabel(), ax.get_legend_handles_labels()[1]
     ('Flux (PgC month$^{-1}$)', ['EC', 'Inversions, range', 'Inversions, mean'])
-    >>> plt.close(ax.figure)
     """
     products, label, paint = as_drawn(data, cycle_of, quantity, colour)
     names, note = _region_names(products, regions)
@@ -207,12 +205,10 @@ def annual(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> nee = xr.DataArray([-3.1, -2.8, -3.4], {"year": [2019, 2020, 2021]}, "year", "nee", {"units": "PgC yr-1"})
     >>> ax = annual({"EC-ATM": nee + xr.DataArray([-0.1, 0.1], dims="member"), "Budget": nee}, errors={"Budget": 0.6})
     >>> ax.get_ylabel(), ax.get_legend_handles_labels()[1]
     ('Flux (PgC yr$^{-1}$)', ['EC-ATM', 'Budget'])
-    >>> plt.close(ax.figure)
     """
     products, label, paint = as_drawn(data, yearly, quantity, colour)
     with style():
@@ -269,13 +265,11 @@ def one_against_many(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> month = np.arange(1, 13)
     >>> nee = xr.DataArray(np.cos(2 * np.pi * month / 12), {"month": month}, "month", "nee", {"units": "PgC month-1"})
     >>> ax = one_against_many({"CAMS": 0.8 * nee, "CAMS+UoE": nee}, {"CAMS": nee, "CAMS+UoE": 1.1 * nee})
     >>> ax.get_legend_handles_labels()[1]
     ['CAMS', 'CAMS+UoE', 'CAMS (target)', 'CAMS+UoE (target)']
-    >>> plt.close(ax.figure)
     """
     unknown = sorted(set(models) ^ set(targets))
     if unknown:
@@ -323,12 +317,10 @@ def history(history: xr.Dataset, figure: "Figure | None" = None, *, title: str |
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> loss = xr.DataArray([[2.0], [1.0], [0.6]], {"epoch": [1, 2, 3], "term": ["EC"]}, ("epoch", "term"))
     >>> figure = history(xr.Dataset({"loss": loss, "validation_loss": 1.2 * loss}))
     >>> [(ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) for ax in figure.axes]
     [('EC', 'Epoch', 'Loss')]
-    >>> plt.close(figure)
     """
     import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator

@@ -63,12 +63,10 @@ def scatter(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> nee = xr.DataArray(np.random.default_rng(0).normal(size=500), dims="sample", attrs={"units": "gC m-2 d-1"})
     >>> ax = scatter(nee, nee + 0.5)
     >>> ax.get_xlabel(), ax.texts[0].get_text().splitlines()[0]
     ('Observed NEE (gC m$^{-2}$ d$^{-1}$)', 'RMSE 0.50 gC m$^{-2}$ d$^{-1}$')
-    >>> plt.close(ax.figure)
     """
     observed, predicted = checked(one_variable(observed)), checked(one_variable(predicted))
     check_sign(observed, predicted, ("observed", "predicted"))
@@ -161,13 +159,11 @@ def tower_scatter(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> nee = xr.DataArray(np.random.default_rng(0).normal(size=100), dims="sample", attrs={"units": "gC m-2 d-1"})
     >>> igbp = xr.DataArray(np.repeat(["ENF", "GRA"], 50), dims="sample")
     >>> figure = tower_scatter(nee, {"EC": 0.8 * nee, "EC-ATM": 0.9 * nee}, by=igbp)
     >>> [ax.get_title() or ax.get_ylabel() for ax in figure.axes]
     ['EC, ENF', 'EC-ATM, ENF', 'EC, GRA', 'EC-ATM, GRA', 'Samples in a hexagon']
-    >>> plt.close(figure)
     """
     import matplotlib.pyplot as plt
     from matplotlib.colors import LogNorm
@@ -231,13 +227,11 @@ def site_scatter(
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt
     >>> nee = xr.DataArray(np.random.default_rng(0).normal(size=100), dims="sample", attrs={"units": "gC m-2 d-1"})
     >>> site = xr.DataArray(np.repeat(["DE-Tha", "US-Ha1"], 50), dims="sample")
     >>> figure = site_scatter(nee, {"EC": 0.8 * nee, "EC-ATM": 0.9 * nee}, site, ["DE-Tha", "US-Ha1"])
     >>> [ax.get_title() for ax in figure.axes], figure.axes[0].get_ylabel()
     (['DE-Tha', 'US-Ha1'], 'Predicted NEE (gC m$^{-2}$ d$^{-1}$)')
-    >>> plt.close(figure)
     """
     import matplotlib.pyplot as plt
 
