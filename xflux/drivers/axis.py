@@ -9,13 +9,13 @@ from xflux.temporal.calendar import COMMON_YEAR, DAY, Calendar
 from xflux.temporal.dates import as_dates
 
 # a coordinate over time: how many days a step lasts, where bounds say it
-STEP_DAYS = "step_days"
+STEP_LENGTH = "step_length"
 
 
 def whole_days(da: xr.DataArray) -> np.ndarray:
     """Days of every step, as integers ≥ 1 (sub-daily steps are refused).
 
-    A Dataset's bounds ride as the coordinate ``step_days`` (``with_steps``); else the stamps tell, as
+    A Dataset's bounds ride as the coordinate ``step_length`` (``with_steps``); else the stamps tell, as
     ``temporal.time_bounds`` reads them. Stamps on the same days of every month (dekads, half months) last to the next.
     """
     axis = axis_of(da)
@@ -24,7 +24,7 @@ def whole_days(da: xr.DataArray) -> np.ndarray:
     if axis == "dayofyear":
         return np.ones(da.sizes["dayofyear"], int)
     try:
-        days = np.asarray(da[STEP_DAYS].values if STEP_DAYS in da.coords else step_days(da).values, float)
+        days = np.asarray(da[STEP_LENGTH].values if STEP_LENGTH in da.coords else step_days(da).values, float)
     except ValueError:
         if axis is None or (parts := _parts_of_months(da["time"])) is None:
             raise
@@ -53,7 +53,7 @@ def with_step_days(ds: xr.Dataset) -> xr.Dataset:
     ds = ds.drop_vars([n for n in (ds["time"].attrs.get("bounds"), "time_bnds") if n in ds.variables])
     if (day_numbers(ds["time"]) != day_numbers(bounds[:, 0])).any():
         ds = ds.assign_coords(time=bounds.values[:, 0])
-    return ds.assign_coords({STEP_DAYS: ("time", length)})
+    return ds.assign_coords({STEP_LENGTH: ("time", length)})
 
 
 def are_months(da: xr.DataArray) -> bool:
@@ -68,7 +68,7 @@ def day_numbers(time: xr.DataArray) -> np.ndarray:
 
 def first_days(da: xr.DataArray) -> np.ndarray:
     """Day number on which each step of ``time`` begins; a month may be stamped in its middle or at its end."""
-    if STEP_DAYS in da.coords:
+    if STEP_LENGTH in da.coords:
         return day_numbers(da["time"])
     try:
         return day_numbers(time_bounds(da["time"])[:, 0])

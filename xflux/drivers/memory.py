@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.align import axis_of
-from xflux.drivers.axis import STEP_DAYS, first_days, whole_days
+from xflux.drivers.axis import STEP_LENGTH, first_days, whole_days
 
 
 def running_mean(da: xr.DataArray, days: float) -> xr.DataArray:
@@ -69,12 +69,12 @@ def _windows(da: xr.DataArray, days: float, what: str, scale: float) -> xr.DataA
     cyclic = axis != "time"
     start = np.cumsum(length) - length if cyclic else first_days(da).astype(float)
     result = xr.apply_ufunc(
-        _trailing, da.drop_vars(STEP_DAYS, errors="ignore"), input_core_dims=[[axis]], output_core_dims=[[axis]],
+        _trailing, da.drop_vars(STEP_LENGTH, errors="ignore"), input_core_dims=[[axis]], output_core_dims=[[axis]],
         kwargs={"start": start, "length": length, "window": float(days), "cyclic": cyclic},
         dask="parallelized", output_dtypes=[float], dask_gufunc_kwargs={"allow_rechunk": True},
     )  # fmt: skip
     result = result.transpose(*da.dims) * scale
-    steps = {STEP_DAYS: da[STEP_DAYS]} if STEP_DAYS in da.coords else {}
+    steps = {STEP_LENGTH: da[STEP_LENGTH]} if STEP_LENGTH in da.coords else {}
     return result.assign_coords(steps).rename(da.name).assign_attrs(da.attrs)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.align import axis_of
-from xflux.drivers.axis import STEP_DAYS
+from xflux.drivers.axis import STEP_LENGTH
 from xflux.drivers.base import Base, common_axis
 from xflux.drivers.memory import running_mean, running_sum
 from xflux.drivers.seasonal import amplitude, mean, minimum, seasonal_cycle
@@ -199,7 +199,7 @@ def _evaluated(base: Base, recipe: Mapping, variant: str, within: xr.DataArray |
     attrs = {k: recipe[k] for k in ("units", "long_name", "proxy_for") if k in recipe}
     attrs |= {"formula": formula} | {k: v for k, v in value.attrs.items() if k == "msc_period"}
     axis = axis_of(value)
-    value = value.drop_vars(STEP_DAYS, errors="ignore")
+    value = value.drop_vars(STEP_LENGTH, errors="ignore")
     return value.drop_attrs().transpose(*[axis] if axis else [], ...).rename(recipe["name"]).assign_attrs(attrs)
 
 

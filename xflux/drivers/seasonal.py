@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.align import axis_of
-from xflux.drivers.axis import STEP_DAYS, are_months, day_numbers, days_like, whole_days
+from xflux.drivers.axis import STEP_LENGTH, are_months, day_numbers, days_like, whole_days
 from xflux.temporal import mean_by
 
 
@@ -126,7 +126,7 @@ def to_daily(da: xr.DataArray) -> xr.DataArray:
     weight = ((noon - middle[after - 1]) / np.maximum(middle[after] - middle[after - 1], 1)).clip(0, 1)
     out_time = xr.DataArray(days_like(day, da["time"]), dims="time", name="time")
     w = xr.DataArray(weight.astype(da.dtype), dims="time")
-    da = da.drop_vars(STEP_DAYS, errors="ignore")
+    da = da.drop_vars(STEP_LENGTH, errors="ignore")
     left, right = (da.isel(time=i).drop_vars("time") for i in (after - 1, after))
     return (left * (1 - w) + right * w).assign_coords(time=out_time).transpose(*da.dims).assign_attrs(da.attrs)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from xflux.drivers.axis import STEP_DAYS, are_months, month_numbers, whole_days
+from xflux.drivers.axis import STEP_LENGTH, are_months, month_numbers, whole_days
 from xflux.temporal.calendar import COMMON_YEAR, MEAN_YEAR, mean_year
 
 # Kopp and Lean (2011), doi:10.1029/2010GL045777
@@ -84,7 +84,7 @@ def _days(time, month, dayofyear):
     axis = values if isinstance(values, xr.DataArray) else xr.DataArray(values, dims=name, name=name)
     if axis.dims == (axis.name,) and axis.name not in axis.coords:
         axis = axis.assign_coords({axis.name: axis})
-    axis = axis.drop_vars([c for c in axis.coords if c not in (axis.name, STEP_DAYS)])
+    axis = axis.drop_vars([c for c in axis.coords if c not in (axis.name, STEP_LENGTH)])
     if name == "dayofyear":
         if axis.size and not (1 <= int(axis.min()) and int(axis.max()) <= 366):
             raise ValueError(f"days of year are 1 to 366, got {int(axis.min())} to {int(axis.max())}")
@@ -104,7 +104,7 @@ def _dates(axis: xr.DataArray):
         length = np.ones(axis.size, int)
     first = axis.dt.dayofyear.values
     months = (length > 1).any() and axis.dims[0] == axis.name and are_months(axis)
-    axis = axis.drop_vars(STEP_DAYS, errors="ignore")
+    axis = axis.drop_vars(STEP_LENGTH, errors="ignore")
     in_year = mean_year(axis.dt.calendar)
     if (length <= 1).all():
         return axis, _angle(xr.DataArray(first, dims=axis.dims), in_year), None

@@ -9,7 +9,7 @@ import xarray as xr
 from xflux import temporal
 from xflux.align import axis_of, by_month
 from xflux.cells import standardise
-from xflux.drivers.axis import STEP_DAYS
+from xflux.drivers.axis import STEP_LENGTH
 from xflux.drivers.base import Base, base_variables, by_date, in_recipe_units
 from xflux.drivers.recipe import base_table, table_a2
 from xflux.drivers.seasonal import seasonal_cycle, to_daily
@@ -150,7 +150,7 @@ def _on_axis(cell: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
     monthly = bool((time.dt.day == 1).all())
     if axis == "time":
         cycle = _on_axis(seasonal_cycle(cell), time)
-        dated = cell.drop_vars(STEP_DAYS, errors="ignore") if monthly else to_daily(cell)
+        dated = cell.drop_vars(STEP_LENGTH, errors="ignore") if monthly else to_daily(cell)
         floor = pd.DatetimeIndex(dated["time"].values).to_period("M" if monthly else "D").to_timestamp()
         dated = dated.assign_coords(time=floor)
         dated = dated.groupby("time").mean() if floor.has_duplicates else dated

@@ -9,9 +9,8 @@ from xflux.cells.labels import match_labels
 from xflux.contents import check_alike
 from xflux.evaluate.pairs import one_flux
 from xflux.temporal.convert import RIDING_ALONG
-from xflux.temporal.dates import as_dates
-from xflux.temporal.riding import RIDING
-from xflux.temporal.steps import Steps, carried, needed_steps, stamped_at_starts, steps_between
+from xflux.temporal.riding import COUNTED, RIDING, in_real_dates, joined_dim
+from xflux.temporal.steps import Steps, carried, needed_steps, stamped_at_starts, steps_between, steps_of
 from xflux.units import factor
 from xflux.values import warn
 
@@ -24,8 +23,9 @@ def ensemble(
 ) -> xr.DataArray:
     """Several products as one array, by ``dim``, on the one time axis that holds the steps of all; lazy.
 
-    Steps meet by what they are, whatever their stamps (start, middle, end). Months or years in different calendars are
-    joined in the standard one. Where a product lacks steps that another has, it is NaN there, and a warning says so.
+    Steps meet by what they are, whatever their stamps (start, middle, end). Those of different calendars are joined in
+    the standard one, and each series keeps the lengths of its own. Where a product lacks steps that another has, it is
+    NaN there, and a warning says so.
 
     Parameters
     ----------
@@ -64,15 +64,15 @@ def ensemble(
     for name, da in arrays.items():
         if dim in da.dims:
             raise ValueError(f"{name!r} has a dimension {dim!r} already: name the new one, e.g. dim='product'.")
-    steps = _common_steps(arrays) if "time" in arrays[first].dims else None
-    if steps is not None:
-        for name, da in arrays.items():
-            starts = steps[name].calendar.dates(steps[name].start)
-            da = stamped_at_starts(da).drop_vars(RIDING, errors="ignore")
-            arrays[name] = da.assign_coords(time=("time", starts))
-        _name_gaps(arrays)
-    joined = _concat(arrays, dim).drop_encoding()  # the packing of the first would cut the values of the others
-    return joined if steps is None else carried(joined, _union(steps))
+    if "time" not in arrays[first].dims:
+        return _concat(arrays, dim)
+    arrays = _on_one_calendar(arrays)
+    _name_gaps(arrays)
+    steps = {name: None if joined_dim(da) else steps_of(da) for name, da in arrays.items()}
+    if None in steps.values() or len({s.calendar.family for s in steps.values()}) > 1:
+        return _concat(arrays, dim, COUNTED)  # each series keeps its own
+    plain = {name: da.drop_vars(RIDING, errors="ignore") for name, da in arrays.items()}
+    return carried(_concat(plain, dim), _union(steps))
 
 
 def _like(da: xr.DataArray, first: xr.DataArray, names: tuple[str, str], allow: Iterable[str]) -> xr.DataArray:
@@ -94,28 +94,27 @@ def _like(da: xr.DataArray, first: xr.DataArray, names: tuple[str, str], allow: 
     return da.transpose(*first.dims)
 
 
-def _common_steps(arrays: dict[str, xr.DataArray]) -> dict[str, Steps]:
-    """The steps of every product, which must be of one kind: months, years, or of one length in one calendar."""
+def _on_one_calendar(arrays: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
+    """Stamped at the starts of their steps, which must be of one kind: months, years, or of one length.
+
+    In the real calendar where theirs differ, which has the days of some others.
+    """
     steps = {name: needed_steps(da) for name, da in arrays.items()}
     kinds = {name: f"{np.median(s.days):g} d" if s.kind == "other" else s.kind for name, s in steps.items()}
     if len(set(kinds.values())) > 1:
         raise ValueError(
             f"the products have different steps, {kinds}: bring them to one, e.g. with .flux.to_monthly()."
         )
-    calendars = {name: s.calendar.family for name, s in steps.items()}
-    if len(set(calendars.values())) > 1 and next(iter(steps.values())).kind == "other":
+    arrays = {name: da if joined_dim(da) else stamped_at_starts(da) for name, da in arrays.items()}
+    if len({(s.calendar.family, s.calendar.dtype.kind) for s in steps.values()}) == 1:
+        return arrays
+    arrays = {name: in_real_dates(da) for name, da in arrays.items()}
+    if any(da["time"].dtype.kind != "M" for da in arrays.values()):
         raise ValueError(
-            f"the products have different calendars, {calendars}, in which only months and years can be joined: use "
-            f".flux.to_monthly(), or convert_calendar."
+            f"the products have different calendars, { {name: s.calendar.family for name, s in steps.items()} }, in "
+            f"which these steps have no dates in common: use .flux.to_monthly(), or convert_calendar."
         )
-    if len({(s.calendar.family, s.calendar.dtype.kind) for s in steps.values()}) > 1:
-        steps = {name: _in_standard_calendar(s) for name, s in steps.items()}
-    return steps
-
-
-def _in_standard_calendar(steps: Steps) -> Steps:
-    months = [steps.calendar.month(x) - 1970 * 12 for x in (steps.start, steps.stop)]
-    return steps_between(*(as_dates(m.astype("M8[M]").astype("M8[us]")) for m in months))
+    return arrays
 
 
 def _name_gaps(arrays: dict[str, xr.DataArray]) -> None:
@@ -130,11 +129,11 @@ def _name_gaps(arrays: dict[str, xr.DataArray]) -> None:
         warn(f"steps that others have are NaN in {'; '.join(gaps)}. Select the common ones to leave them out.")
 
 
-def _concat(arrays: dict[str, xr.DataArray], dim: str) -> xr.DataArray:
+def _concat(arrays: dict[str, xr.DataArray], dim: str, numbers: tuple[str, ...] = ()) -> xr.DataArray:
     """Joined along a new dimension, with the coordinates beside the axes that all have."""
 
     def beside(da: xr.DataArray) -> set:
-        return {c for c in RIDING_ALONG if c in da.coords and da[c].dims}
+        return {c for c in (*RIDING_ALONG, *numbers) if c in da.coords and da[c].dims}
 
     common = set.intersection(*map(beside, arrays.values()))
     parts = []
@@ -143,7 +142,7 @@ def _concat(arrays: dict[str, xr.DataArray], dim: str) -> xr.DataArray:
         parts.append(part.drop_attrs(deep=False).rename("_value").reset_coords(common))
     index = xr.Variable(dim, np.array(list(arrays)))
     joined = xr.concat(parts, index, join="outer", data_vars="all", coords="minimal", compat="override")
-    joined = joined.set_coords(common)
+    joined = joined.set_coords(common).drop_encoding()  # the packing of the first would cut the others' values
     attrs = [da.attrs for da in arrays.values()]
     shared = {key: v for key, v in attrs[0].items() if all(str(a.get(key)) == str(v) for a in attrs)}
     names = {da.name for da in arrays.values()}

@@ -20,7 +20,7 @@ from xflux.regions.weights import Weights, is_weights
 from xflux.temporal.axis import with_steps
 from xflux.temporal.calendar import AXES
 from xflux.temporal.convert import check_not_summed, to_amounts, valid_share, variable_of, with_bounds
-from xflux.temporal.riding import in_real_dates
+from xflux.temporal.riding import in_real_dates, of_each_series
 from xflux.temporal.steps import Steps, stamped_at_starts, steps_of
 from xflux.units import CARBON_SUBSTANCES, UnitsError, factor, flux_variables, left_out, parse, usual_amount
 from xflux.values import decoded, warn
@@ -159,9 +159,9 @@ def integrate(
     check_not_summed(da, steps)
     finish = partial(
         _finished, weights=weights.bare(), totals=plan.totals, include_global=include_global, scale=scale,
-        target=target, freq=freq, steps=steps,
+        target=target, freq=freq,
     )  # fmt: skip
-    result = finish(sums) if sums.chunks is None else _in_one_task(finish, sums)
+    result = of_each_series(sums, steps, lambda one, own: _in_few_tasks(partial(finish, steps=own), one))
     result = result["integral"].assign_coords(result.drop_vars("integral").data_vars)
     result["region"].attrs = region_attrs(weights.globe is not None, weights.overlapping)
     names = long_names(str(weights.name), result["region"].values.tolist())
@@ -278,11 +278,13 @@ def _partial(block: np.ndarray, plan: np.ndarray) -> np.ndarray:
     return weighted_sums(np.asarray(block), plan.item(), threads=1)[..., None, None, :, :]
 
 
-def _in_one_task(finish: Callable[[xr.DataArray], xr.Dataset], sums: xr.DataArray) -> xr.Dataset:
-    """``finish`` of lazy sums, in one task for each block of members.
+def _in_few_tasks(finish: Callable[[xr.DataArray], xr.Dataset], sums: xr.DataArray) -> xr.Dataset:
+    """``finish(sums)``; where they are lazy, in one task for each block of members.
 
     The sums are small: as arrays on dask, their regions, months and shares would cost more than the sums themselves.
     """
+    if sums.chunks is None:
+        return finish(sums)
     lead = [dim for dim in sums.dims if dim not in (*AXES, "_stat", "_group")]
     sums = sums.chunk(dict.fromkeys(sums.dims, -1) | dict.fromkeys(lead, "auto"))
     members = {name: coord for name, coord in sums.coords.items() if set(lead) & set(coord.dims)}

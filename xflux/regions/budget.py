@@ -18,7 +18,8 @@ from xflux.temporal.averages import GAP
 from xflux.temporal.axis import with_steps
 from xflux.temporal.calendar import AXES
 from xflux.temporal.convert import own_riding, valid_share, variable_of
-from xflux.temporal.steps import known_steps, steps_of
+from xflux.temporal.riding import of_each_series
+from xflux.temporal.steps import Steps, known_steps, steps_of
 from xflux.units import UnitsError, flux_variables, left_out, parse, usual_amount
 from xflux.values import as_text, warn
 
@@ -169,6 +170,12 @@ def yearly_integrals(da, source, units: str, regions, land_fraction=None, area_b
     Years that the time axis covers in part are left out: ``attrs["partial"]`` lists them. Without a time axis it is the
     rate per year, and what the map covers.
     """
+    weighed = (regions, land_fraction, area_basis)
+    return of_each_series(da, steps, lambda one, own: _yearly(one, source, units, weighed, own))
+
+
+def _yearly(da, source, units: str, weighed: tuple, steps: Steps | None) -> xr.Dataset:
+    regions, land_fraction, area_basis = weighed
     timeless = not set(AXES) & set(da.dims)
     step_units = units if timeless else parse(units).amount
     steps = (steps or known_steps(source)) if "time" in da.dims else None

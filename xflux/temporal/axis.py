@@ -9,7 +9,7 @@ import xarray as xr
 from xflux.temporal.bounds import as_bounds, bounds_name, raw_bounds
 from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_YEAR, Calendar
 from xflux.temporal.dates import decode, from_plain, written
-from xflux.temporal.riding import RIDING, STAMP, ridden_edges, ridden_months
+from xflux.temporal.riding import RIDING, STAMP, ridden_edges, ridden_steps
 from xflux.temporal.stamps import inferred_steps
 from xflux.temporal.steps import Steps, carried, known_steps, steps_between
 from xflux.values import warn
@@ -172,7 +172,7 @@ def _bounded(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray | xr.Dataset,
     if found is None:
         obj = _without_bounds(obj)
         return obj, known_steps(obj)
-    if isinstance(obj, xr.DataArray) or ridden_edges(obj) is not None or ridden_months(obj) is not None:
+    if isinstance(obj, xr.DataArray) or ridden_edges(obj) is not None or ridden_steps(obj) is not None:
         return obj, found
     raw, own = raw_bounds(obj), as_bounds(obj["time"], found.start, found.stop, found.calendar).values
     return obj if (own == raw.values).all() else _replaced(obj, bounds_name(obj), raw.copy(data=own)), found
@@ -223,7 +223,7 @@ def _say_what_is_open(time: xr.DataArray, name: str) -> None:
 def _climatology(obj: xr.DataArray | xr.Dataset) -> tuple[str, np.ndarray] | None:
     """("month" | "dayofyear", labels) where every step stands for one month or day of the year in several years."""
     time = obj["time"]
-    if time.size > LEAP_YEAR.sum() or ridden_months(obj) is not None:
+    if time.size > LEAP_YEAR.sum() or ridden_steps(obj) is not None:
         return None
     said = bool(time.attrs.get("climatology") or time.encoding.get("climatology"))
     named = isinstance(obj, xr.Dataset) and bounds_name(obj) is not None

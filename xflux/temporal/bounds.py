@@ -12,7 +12,7 @@ import xarray as xr
 
 from xflux.temporal.calendar import DAY, Calendar
 from xflux.temporal.dates import decode, written
-from xflux.temporal.riding import is_own, ridden_edges, ridden_months
+from xflux.temporal.riding import is_own, ridden_edges, ridden_steps
 from xflux.temporal.stamps import inferred_steps, sit_alike
 from xflux.values import warn
 
@@ -40,8 +40,8 @@ def carried_steps(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarra
     """Start and stop in microseconds of the steps that an object carries, checked and completed; None without any."""
     if "time" not in obj.dims or "time" not in obj.coords or not obj.sizes["time"]:
         return None
-    if (months := ridden_months(obj)) is not None:
-        return months
+    if (counted := ridden_steps(obj)) is not None:
+        return counted
     raw = raw_bounds(obj)
     return None if raw is None else given_steps(obj["time"], raw)
 

@@ -101,7 +101,7 @@ class Calendar:
         if name is not None and not in_gregorian_years(name):
             return cls(name, flat.dtype, *_month_starts(name, low - 1, high + 2))
         months = np.arange((low - 1) * 12, (high + 3) * 12)
-        return cls("proleptic_gregorian", flat.dtype, int(months[0]), _real_start(months))
+        return cls("proleptic_gregorian", flat.dtype, int(months[0]), real_start(months))
 
     @property
     def counts_otherwise(self) -> bool:
@@ -113,13 +113,13 @@ class Calendar:
         if not self.counts_otherwise:
             return _microseconds(times, self.name)
         month = times.astype("M8[M]").astype("int64") + 1970 * 12
-        return self.start(month) + _microseconds(times, self.name) - _real_start(month)
+        return self.start(month) + _microseconds(times, self.name) - real_start(month)
 
     def dates(self, ticks: np.ndarray) -> np.ndarray:
         """Microseconds as dates of the dtype that the calendar was made from."""
         if self.counts_otherwise:
             month = self.month(ticks)
-            ticks = _real_start(month) + ticks - self.start(month)
+            ticks = real_start(month) + ticks - self.start(month)
         if self.dtype.kind == "M":
             return ticks.astype("M8[us]").astype(self.dtype)
         import cftime
@@ -155,7 +155,7 @@ def _month_starts(calendar: str, first: int, last: int, zero: bool | None = None
     return years[0] * 12, _microseconds(np.array(dates), calendar)
 
 
-def _real_start(month: np.ndarray) -> np.ndarray:
+def real_start(month: np.ndarray) -> np.ndarray:
     """Start of numbered months in the real calendar, in microseconds."""
     return (np.asarray(month) - 1970 * 12).astype("M8[M]").astype("M8[us]").astype("int64")
 

@@ -12,7 +12,7 @@ from xflux.temporal.axis import standardise, with_steps
 from xflux.temporal.bounds import carried_steps, time_bounds
 from xflux.temporal.calendar import MEAN_YEAR
 from xflux.temporal.dates import written
-from xflux.temporal.riding import STAMP, STEP_MONTHS, of_several_calendars
+from xflux.temporal.riding import STAMP, STEP_MONTHS, joined_dim, of_each_series
 from xflux.temporal.steps import Given, Steps, carried, known_steps, needed_steps, of_years, steps_of
 from xflux.units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_variables, left_out, parse
 from xflux.values import RANGES, checked, warn
@@ -265,7 +265,7 @@ def _amounts(da: xr.DataArray, units: str, freq: str | None, given: Given) -> tu
 
 
 def _say_whose_months_count(da: xr.DataArray) -> None:
-    if of_several_calendars(da):
+    if joined_dim(da) is not None:
         warn(
             "series of different calendars were joined: their months are taken as long as in the real one. Convert the "
             "units before joining to keep each one's own."
@@ -286,6 +286,10 @@ def _say_of_one_stamp_a_year(da: xr.DataArray, inferred: Steps | None) -> None:
 # --- Datasets, and the coordinates that ride along ---
 def with_unassigned(da: xr.DataArray, function: Callable, given: Given) -> xr.DataArray:
     """Apply to a flux and to its coordinates ``unassigned`` and ``assigned``: what falls in no region, and in all."""
+    return of_each_series(da, given, lambda one, steps: _with_unassigned(one, function, steps))
+
+
+def _with_unassigned(da: xr.DataArray, function: Callable, given: Given) -> xr.DataArray:
     check_not_summed(da, given)
     result = function(checked(da), given)
     for name in ("unassigned", "assigned"):

@@ -1,30 +1,38 @@
 """Steps that ride along a time axis as coordinates, so that results need no bounds."""
 
+from collections.abc import Callable
+
 import numpy as np
 import xarray as xr
 
-from xflux.temporal.calendar import Calendar, in_gregorian_years
+from xflux.temporal.calendar import DAY, Calendar, in_gregorian_years, real_start
 from xflux.temporal.dates import as_dates
 
 EDGES = ("step_start", "step_stop")
 """Coordinates over time that carry the steps of a DataArray, which cannot have bounds, where its stamps do not tell."""
 
-STEP_MONTHS = "step_months"
-"""Coordinate over time: how many whole months each step lasts that begins at its stamp, the start of a month.
+STEP_MONTHS, STEP_DAYS = "step_months", "step_days"
+"""Coordinates over time: how many whole months or days each step lasts that begins at its stamp, the start of a month
+or a midnight.
 
-An integer, so that it is no longer one where xarray averages, interpolates or fills it; resampling drops it. Integrals
-of regions have dates of the real calendar whatever the data's, so that they join: a hundred times the place of the
-data's in ``CALENDARS`` is added, which says how long its months are. Joined with others they are no longer along time
-alone, and the months are those of the real calendar.
+They are believed where they fit the stamps, which they do not after averages or interpolation; resampling drops them.
+Integrals of regions have dates of the real calendar whatever the data's, so that they join: a hundred times the place
+of the data's in ``CALENDARS`` is added, which says how long its months are. Where joining along another dim left a
+series without a step, its number is missing: the step has the room that the others leave it, which for 29 February is
+none in ``noleap``.
 """
 
 CALENDARS = ("standard", "noleap", "360_day", "all_leap", "julian")
+_DATED = ("standard", "noleap", "julian")
+"""Calendars whose days have a date in the real one (of the Julian, in most years)."""
 _HUNDRED = 100
 
-MOST_MONTHS = 24
-"""The longest steps that are counted in months: :class:`Calendar` has the months of two more years."""
+COUNTED = (STEP_MONTHS, STEP_DAYS)
 
-RIDING = (*EDGES, STEP_MONTHS)
+MOST_MONTHS, MOST_DAYS = 24, 99
+"""The longest steps that are counted: :class:`Calendar` has the months of two more years."""
+
+RIDING = (*EDGES, *COUNTED)
 
 STAMP = "start of the step"
 """``time.attrs["stamp"]`` of what xflux returns, whose steps begin at their stamps."""
@@ -38,53 +46,117 @@ def ridden_edges(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
     return xr.DataArray(np.stack(pair, axis=1), {"time": obj["time"]}, ("time", "bnds"), name="time_bnds")
 
 
+def ridden_steps(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray, Calendar] | None:
+    """Start and stop in microseconds of counted months or days that ride along; None where there are none, or stale."""
+    found = (_ridden(obj, name) for name in COUNTED)
+    return next((steps for steps in found if steps is not None), None)
+
+
 def ridden_months(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray, Calendar] | None:
-    """Start and stop in microseconds of whole months that ride along; None where there are none, or stale ones."""
-    if STEP_MONTHS not in obj.coords or obj[STEP_MONTHS].dims != ("time",) or obj[STEP_MONTHS].dtype.kind not in "iu":
+    """As :func:`ridden_steps`, of whole months."""
+    return _ridden(obj, STEP_MONTHS)
+
+
+def _ridden(obj: xr.DataArray | xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, Calendar] | None:
+    numbers = _of_one_series(obj, name)
+    own = None if numbers is None else np.isfinite(numbers)
+    if own is None or not own.any():
         return None
-    which, months = np.divmod(obj[STEP_MONTHS].values, _HUNDRED)
-    if not months.size or months.min() < 1 or months.max() > MOST_MONTHS:
+    which, count = np.divmod(np.where(own, numbers, np.nanmax(numbers)), _HUNDRED)
+    if count.min() < 1 or (count % 1).any() or (name == STEP_MONTHS and count.max() > MOST_MONTHS):
         return None
     if np.ptp(which) or not 0 <= which[0] < len(CALENDARS):  # joined along time: dates alone count
         which = np.zeros_like(which)
     stamps = np.asarray(obj["time"].values)
     try:
-        calendar = Calendar.of(stamps, CALENDARS[which[0]])
+        calendar = Calendar.of(stamps, CALENDARS[int(which[0])])
     except ValueError:
         return None
-    start = calendar.ticks(stamps)
+    start, count = calendar.ticks(stamps), count.astype("int64")
     first = calendar.month(start)
-    if (calendar.start(first) != start).any():
+    since = start - calendar.start(first)
+    if name == STEP_MONTHS:
+        stop = calendar.start(first + count)
+    else:
+        since, stop = since % DAY, start + count * DAY
+    if since.any() or not _fit(start[own], stop[own], whole=obj[name].dtype.kind in "iu"):
         return None
-    return start, calendar.start(first + months), calendar
+    return *_with_the_others(start, stop, own), calendar
 
 
-def counted(months: np.ndarray, calendar: Calendar) -> np.ndarray:
-    """Numbers of months as ``STEP_MONTHS`` has them."""
-    return months + _HUNDRED * CALENDARS.index(calendar.family) if calendar.counts_otherwise else months
+def _of_one_series(obj: xr.DataArray | xr.Dataset, name: str) -> np.ndarray | None:
+    """The numbers of a coordinate along time, of joined series if they agree where they have one; None else."""
+    coord = obj.coords.get(name)
+    if coord is None or "time" not in coord.dims or coord.dtype.kind not in "iuf":
+        return None
+    numbers = coord.transpose("time", ...).values.astype(float).reshape(coord.sizes["time"], -1)
+    low, high = np.fmin.reduce(numbers, axis=1), np.fmax.reduce(numbers, axis=1)
+    return None if (low < high).any() else low
+
+
+def _fit(start: np.ndarray, stop: np.ndarray, whole: bool) -> bool:
+    """Whether steps leave each other room; numbers that are integers no more belong to steps some of which meet."""
+    order = np.argsort(start, kind="stable")
+    gaps = start[order][1:] - stop[order][:-1]
+    return bool((gaps >= 0).all()) and (whole or bool((gaps == 0).any()))
+
+
+def _with_the_others(start: np.ndarray, stop: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps that are not of the series itself in the room between its own, of which there may be none."""
+    until = np.maximum.accumulate(np.where(own, stop, start))
+    begin = np.where(own, start, np.maximum(start, np.append(start[:1], until[:-1])))
+    room = np.maximum(begin, np.minimum(stop, np.append(start[1:], stop[-1:])))
+    return begin, np.where(own, stop, room)
+
+
+def counted(numbers: np.ndarray, calendar: Calendar) -> np.ndarray:
+    """Numbers of months or days as ``STEP_MONTHS`` and ``STEP_DAYS`` have them."""
+    if calendar.counts_otherwise:
+        numbers = numbers + _HUNDRED * CALENDARS.index(calendar.family)
+    return numbers if (numbers % _HUNDRED).all() else np.where(numbers % _HUNDRED, numbers, np.nan)
 
 
 def in_real_dates(da: xr.DataArray) -> xr.DataArray:
-    """Whole months stamped at their start, as :func:`ridden_months` has them, with dates of the real calendar."""
-    found = ridden_months(da)
+    """Steps stamped at their start, as :func:`ridden_steps` has them, dated in the real calendar if it has them."""
+    found = ridden_steps(da)
     if found is None or found[2].dtype.kind == "M":
         return da
     start, stop, calendar = found
-    first = calendar.month(start)
-    dates = as_dates((first - 1970 * 12).astype("M8[M]").astype("M8[us]"))
+    first, name = calendar.month(start), STEP_MONTHS if STEP_MONTHS in da.coords else STEP_DAYS
+    ticks = real_start(first) + start - calendar.start(first)
+    if name == STEP_DAYS and (calendar.family not in _DATED or (ticks >= real_start(first + 1)).any()):
+        return da
+    dates = as_dates(ticks.astype("M8[us]"))
     real = Calendar.of(dates, None if in_gregorian_years(calendar.name) else calendar.family)
-    months = counted(calendar.month(stop) - first, real)
-    return da.assign_coords(time=("time", dates, da["time"].attrs)).assign_coords({STEP_MONTHS: ("time", months)})
+    numbers = counted(calendar.month(stop) - first if name == STEP_MONTHS else (stop - start) // DAY, real)
+    return da.assign_coords(time=("time", dates, da["time"].attrs)).assign_coords({name: ("time", numbers)})
 
 
-def of_several_calendars(da: xr.DataArray) -> bool:
-    """Whether series that count their months differently were joined."""
-    return STEP_MONTHS in da.coords and da[STEP_MONTHS].ndim > 1 and bool((da[STEP_MONTHS] > _HUNDRED).any())
+def joined_dim(da: xr.DataArray) -> str | None:
+    """A dim along which series with steps of different lengths, or in different calendars, were joined."""
+    for name in COUNTED:
+        if name in da.coords and "time" in da[name].dims and da[name].ndim > 1 and _of_one_series(da, name) is None:
+            return next(dim for dim in da[name].dims if dim != "time")
+    return None
+
+
+def of_each_series(da: xr.DataArray, given, function: Callable):
+    """``function(da, given)``; of joined series whose steps differ, of each one, joined again."""
+    if "time" not in da.dims or (dim := joined_dim(da)) is None:
+        return function(da, given)
+    results = []
+    for i in range(da.sizes[dim]):
+        part = da.isel({dim: [i]})
+        own = {c: part[c].variable.isel({dim: 0}, missing_dims="ignore") for c in COUNTED if c in part.coords}
+        results.append(of_each_series(part.assign_coords(own), None, function))
+    numbers = [name for name in COUNTED if name in results[0].coords]
+    joined = xr.concat(results, dim, join="outer", coords=numbers, compat="override")
+    return joined.assign_coords(year=joined["time"].dt.year) if {"year", "time"} <= set(joined.coords) else joined
 
 
 def on_real_dates(a: xr.DataArray, b: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """Two series of months in one calendar, one of which has dates of the real one, on those."""
-    found = [ridden_months(x) for x in (a, b)]
+    """Two series in one calendar, one of which has dates of the real one, on those."""
+    found = [ridden_steps(x) for x in (a, b)]
     if None in found or found[0][2].family != found[1][2].family:
         return a, b
     return in_real_dates(a), in_real_dates(b)

@@ -7,7 +7,7 @@ import xarray as xr
 
 from xflux.temporal.bounds import carried_steps, given_steps
 from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_SHARE, LEAP_YEAR, MEAN_YEAR, MONTH_DAYS, Calendar
-from xflux.temporal.riding import EDGES, MOST_MONTHS, RIDING, STEP_MONTHS, counted
+from xflux.temporal.riding import EDGES, MOST_DAYS, MOST_MONTHS, RIDING, STEP_DAYS, STEP_MONTHS, counted
 from xflux.temporal.stamps import inferred_steps
 
 _UNITS = {"month": 1, "year": 12}
@@ -38,6 +38,12 @@ class Steps:
         first, last = self.calendar.month(self.start), self.calendar.month(self.stop)
         edges = (self.calendar.start(first) == self.start) & (self.calendar.start(last) == self.stop)
         return last - first if edges.all() and (last - first).max() <= MOST_MONTHS else None
+
+    def whole_days(self) -> np.ndarray | None:
+        """How many days every step lasts from midnight; None where they are not whole, or too many."""
+        days = self.stop - self.start
+        rest = np.stack([days, self.start - self.calendar.start(self.calendar.month(self.start))]) % DAY
+        return None if rest.any() or days.max() > MOST_DAYS * DAY else days // DAY
 
     def split(self, period: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(step, period, days) of every piece of a step in a "month" or "year", sorted by period."""
@@ -164,24 +170,43 @@ def carried(da: xr.DataArray, steps: Steps | None, restamp: bool = False) -> xr.
     """A DataArray that needs no bounds: its steps ride as coordinates of ``time``.
 
     Whole months that begin at their stamps ride as their number, others only where their stamps do not tell them.
-    With ``restamp`` every step gets the stamp of its start. What is not on a time axis is returned as it is.
+    With ``restamp`` every step gets the stamp of its start, and whole days ride as their number too. What is not on a
+    time axis is returned as it is.
     """
     if steps is None or steps.calendar is None or "time" not in da.dims:
         return da
-    dates = [steps.calendar.dates(x) for x in (steps.start, steps.stop)]
     da = da.drop_vars(RIDING, errors="ignore")
+    if restamp:
+        da, steps = _without_empty(da, steps)
+    dates = [steps.calendar.dates(x) for x in (steps.start, steps.stop)]
     if restamp:
         beside = {c: da[c].variable for c in da.coords if "time" in da[c].dims and c != "time"}
         da = da.drop_vars([*beside, "time"]).assign_coords(time=("time", dates[0])).assign_coords(beside)
-    if (months := steps.whole_months()) is not None and np.array_equal(dates[0], da["time"].values):
+    at_start = np.array_equal(dates[0], da["time"].values)
+    if at_start and (months := steps.whole_months()) is not None:
         return da.assign_coords({STEP_MONTHS: ("time", counted(months, steps.calendar))})
-    try:
-        start, stop, _ = inferred_steps(da["time"])
-    except ValueError:
-        start = stop = np.array([])
-    if np.array_equal(start, steps.start) and np.array_equal(stop, steps.stop):
+    told = _told_by_stamps(da["time"], steps)
+    if at_start and (restamp or not told) and (days := steps.whole_days()) is not None:
+        return da.assign_coords({STEP_DAYS: ("time", counted(days, steps.calendar))})
+    if told:
         return da
     return da.assign_coords({name: ("time", x) for name, x in zip(EDGES, dates, strict=True)})
+
+
+def _without_empty(da: xr.DataArray, steps: Steps) -> tuple[xr.DataArray, Steps]:
+    """Without the steps of others, for which a series that was joined with them has no room."""
+    held = steps.stop > steps.start
+    if held.all():
+        return da, steps
+    return da.isel(time=held), _on_axis(steps.start[held], steps.stop[held], steps.calendar)
+
+
+def _told_by_stamps(time: xr.DataArray, steps: Steps) -> bool:
+    try:
+        start, stop, _ = inferred_steps(time)
+    except ValueError:
+        return False
+    return np.array_equal(start, steps.start) and np.array_equal(stop, steps.stop)
 
 
 def stamped_at_starts(da: xr.DataArray, given: Given = None) -> xr.DataArray:
