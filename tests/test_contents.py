@@ -80,9 +80,9 @@ def test_nothing_said_is_assumed_with_a_word():
 
 
 @pytest.mark.parametrize(
-    "no", [0, 0.0, np.float64(0), np.False_, False, "no", "false", "0", b"0", np.array([0]), "No "]
+    "no", [0, 0.0, np.float64(0), np.False_, False, "no", "false", "0", b"0", np.array([0]), "No ", "without fire"]
 )
-@pytest.mark.parametrize("yes", [1, 1.0, True, np.True_, "yes", "TRUE", b"1", np.array([1], "i1")])
+@pytest.mark.parametrize("yes", [1, 1.0, True, np.True_, "yes", "TRUE", b"1", np.array([1], "i1"), "Yes, GFED"])
 def test_yes_and_no_in_whatever_form_files_have_them(yes, no):
     assert contents({"includes_fire": no})["fire"] is False
     assert contents({"includes_fire": yes})["fire"] is True
@@ -105,6 +105,8 @@ def test_what_is_neither_is_unknown(unknown):
     [
         ({"standard_name": DOWN}, "down"),
         ({"standard_name": UP}, "up"),
+        ({"long_name": "net flux of CO2 to the atmosphere"}, "up"),
+        ({"long_name": "Flux from atmosphere into land"}, "down"),
         ({"standard_name": "net_primary_productivity_of_biomass_expressed_as_carbon"}, "down"),
         ({"standard_name": "heterotrophic_respiration_carbon_flux"}, "up"),
         ({"positive": "down"}, "down"),

@@ -36,7 +36,7 @@ def test_packing_that_changes_nothing_passes_and_decoding_is_the_remedy():
     np.testing.assert_array_equal(found, raw.where(raw != 3) * 0.5)
 
 
-@pytest.mark.parametrize("key", ["_FillValue", "missing_value"])
+@pytest.mark.parametrize("key", ["_FillValue", "missing_value", "nodata", "NoDataValue", "fill_value"])
 @pytest.mark.parametrize("fill", [-9999.0, 1e20, 9.96921e36, [-9999.0, 1e20], np.float32(-1e34)])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_what_is_declared_missing_is_missing(key, fill, dtype):

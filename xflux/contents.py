@@ -183,10 +183,10 @@ def titled(obj: Flux, role: str) -> str:
 def _truth(value: object) -> bool | None:
     """An attribute as True, False or None (unknown), whatever file format it has been through."""
     value = value.ravel()[0] if isinstance(value, np.ndarray) and value.size == 1 else value
-    text = _text(value).lower()
-    if text in ("1", "1.0", "true", "t", "yes", "y", "included"):
+    text = "" if value is None else _text(value).lower()
+    if re.fullmatch(r"1(\.0)?|t(rue)?|y|yes\b.*|included\b.*|with\b.*", text):
         return True
-    if text in ("0", "0.0", "false", "f", "no", "n", "none", "excluded") and value is not None:
+    if re.fullmatch(r"0(\.0)?|f(alse)?|n|no( fires?)?|none|(ex|not in)cluded\b.*|without\b.*", text):
         return False
     return None
 
@@ -321,8 +321,8 @@ _CONVENTION = (
 )
 _DESCRIBED = (
     *_CONVENTION,
-    (r"\bout of (the )?atmosphere|\batmosphere[- ]to[- ](the )?land\b", "down"),
-    (r"flux into (the )?atmosphere|\bland[- ](in)?to[- ](the )?atmosphere", "up"),
+    (r"\b(out of|from) (the )?atmosphere|\batmosphere[- ]to[- ](the )?land\b", "down"),
+    (r"flux (of \w+ )?(in)?to (the )?atmosphere|\bland[- ](in)?to[- ](the )?atmosphere", "up"),
     (
         r"^(?!.*(ocean|exchange|release|source)).*(\bsink\b|\buptake\b|net (biome|biospher\w+|ecosystem) producti)",
         "down",

@@ -6,21 +6,25 @@ refused, because nobody can tell raw numbers from decoded ones beside a forgotte
 a declared valid range, because the range may be left from other units.
 """
 
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import xarray as xr
 
-_DECLARED = ("_FillValue", "missing_value")
+_DECLARED = re.compile(r"_?(fill_?value|missing_?(value|data)|no_?data(_?value|vals)?)", re.IGNORECASE)
 _SINGLE = [float(np.float32(fill)) for fill in (-999.9, -9999.9, 1e20, -1e20)]  # as they come out of float32
 _FILLS = (-999.0, -9999.0, -99999.0, -999999.0, -999.9, -9999.9, -32767.0, -32768.0, 1e20, -1e20, *_SINGLE)
 _ALONE = {
     float(kind(fill))
-    for fill in (-99, -99.9, 999, 9999, 99999, 999999, 32767, 65535, 1e10, -1e10, 2**31 - 1, 2**31, 1 - 2**31, -(2**31))
+    for fill in (
+        -99, -99.9, -6999, 99, 255, 999, 9999, 99999, 999999, 32767, 65535, 1e10, -1e10,
+        2**31 - 1, 2**31, 1 - 2**31, -(2**31),
+    )
     for kind in (np.float32, np.float64)
-}
+}  # fmt: skip
 """Fill values where all others are far from them: an amount may have such a value, too."""
 RANGES = ("valid_min", "valid_max", "valid_range", "actual_range")
 """Attributes that hold for the values as they are: who changes the values drops them."""
@@ -72,8 +76,17 @@ def decoded(da: xr.DataArray) -> xr.DataArray:
     return _each_block(da, _check_range, low, high)
 
 
+def declared_missing(attrs: Mapping) -> set[float]:
+    """The fill values among attributes: CF's ``_FillValue`` and ``missing_value``, GDAL's ``nodata``, and their kind.
+
+    >>> sorted(declared_missing({"_FillValue": -1, "nodata": "255", "units": "1"}))
+    [-1.0, 255.0]
+    """
+    return {value for key in attrs if _DECLARED.fullmatch(str(key)) for value in _numbers(attrs[key])}
+
+
 def _masked(da: xr.DataArray) -> xr.DataArray:
-    declared = {value for key in _DECLARED for value in _numbers(da.attrs.get(key))}
+    declared = declared_missing(da.attrs)
     fills = declared | {float(np.float32(value)) for value in declared if _fits(value, np.dtype("f4"))}
     missing = {np.asarray(value).astype(da.dtype).item() for value in fills if _fits(value, da.dtype)}
     if not missing:
@@ -81,7 +94,7 @@ def _masked(da: xr.DataArray) -> xr.DataArray:
     valid = xr.ones_like(da, dtype=bool)
     for value in missing:
         valid &= da != value
-    kept = {key: value for key, value in da.attrs.items() if key not in _DECLARED}
+    kept = {key: value for key, value in da.attrs.items() if not _DECLARED.fullmatch(str(key))}
     return da.where(valid).drop_attrs(deep=False).assign_attrs(kept)
 
 

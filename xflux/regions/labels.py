@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xflux.values import as_text
+from xflux.values import as_text, declared_missing
 
 _NO_NAMES = ("", "nan", "None", "<NA>", "NaT")
 
@@ -65,7 +65,7 @@ def _exact(field: np.ndarray) -> np.ndarray:
 
 def _integers(field: np.ndarray, mask: xr.DataArray) -> np.ndarray:
     """int64, −1 where there is no region."""
-    fill = [mask.attrs[key] for key in ("_FillValue", "missing_value") if key in mask.attrs]
+    fill = sorted(declared_missing(mask.attrs))
     if field.dtype.kind in "iu":
         return _exact(np.where(np.isin(field, fill), 0, field)) - np.isin(field, fill)
     if field.dtype.kind != "f":

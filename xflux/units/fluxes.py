@@ -71,7 +71,8 @@ _UNCERTAIN_NAME = re.compile(
     re.IGNORECASE,
 )
 _UNCERTAIN_TEXT = re.compile(
-    r"^(posterior |prior )?uncertaint|uncertainty (of|in)|standard[ _](deviation|error)|\bsigma\b|confidence interval",
+    r"^(posterior |prior )?uncertaint|uncertainty (of|in)|standard[ _](deviation|error)|\bsigma\b|confidence interval"
+    r"|\b(flux|posterior|prior|random) errors?$|\bspread of\b|\binter-?quartile",
     re.IGNORECASE,
 )
 _FLUX_NAME = re.compile(r"^(nee|nbe|nep|nbp|gpp|npp|ter|reco|ra|rh|fire|fc|fco2|et|le)(_|$)", re.IGNORECASE)
