@@ -75,6 +75,21 @@ def test_years_are_cut_after_the_seasonal_cycles_are_made(tmp_path):
     np.testing.assert_allclose(grid["WAI2"], wai, rtol=2e-5, atol=1e-6)
 
 
+def test_drivers_are_made_on_land_and_as_far_from_it_as_anything_takes_them(tmp_path):
+    base, land = daily(1)
+    base, land = base.fillna(base.mean("time")).fillna(1.0).isel(time=slice(0, 40)), xr.zeros_like(land)
+    land[18, 0] = 1.0  # 2.5° N, 177.5° W: neighbours are 5° away, diagonal ones 7°
+    for reach, cells in ((0.0, 5), (7.5, 9)):  # coasts reach 6° in these settings
+        grid = weather.write_grid(config(), [base], land, tmp_path, reach)
+        at = np.flatnonzero(grid["Tair"].notnull().all("time"))
+        assert len(at) == cells and {18 * 72, 18 * 72 + 1, 18 * 72 + 71} <= set(at)
+        np.testing.assert_array_equal(
+            grid["Tair"].values.reshape(40, -1)[:, at], base["TAIR"].values.reshape(40, -1)[:, at]
+        )
+    with pytest.raises(StudyError, match=r"drivers.land_fraction: no cell of drivers.base has land"):
+        weather.write_grid(config(), [base], land * 0, tmp_path)
+
+
 def test_files_of_a_group_follow_each_other_in_any_order_and_convention(tmp_path):
     base, _ = daily()
     first, second = base.sel(time="2001"), base.sel(time="2002")

@@ -59,6 +59,19 @@ def fill_nearest(grid: xr.Dataset, land: xr.DataArray, max_distance: float = 1.0
     return out, len(taker)
 
 
+def near_land(land: xr.DataArray, max_distance: float) -> xr.DataArray:
+    """Cells (lat, lon) that are land (a fraction > 0), or whose centre is at most some degrees from that of one.
+
+    >>> land = xr.DataArray([[1.0, 0.0, 0.0, 0.0]], {"lat": [0.0], "lon": [0.0, 1.0, 2.0, 359.0]}, ("lat", "lon"))
+    >>> near_land(land, 1.0).values
+    array([[ True,  True, False,  True]])
+    """
+    found = land.transpose("lat", "lon") > 0
+    near, _ = _nearest(np.argwhere(~found.values), np.argwhere(found.values), land, max_distance)
+    found.values[tuple(near.T)] = True
+    return found
+
+
 def _on_grid(land: xr.DataArray, grid: xr.Dataset) -> np.ndarray:
     """The land mask as booleans on the grid's cells (lat, lon); jitter in the coordinates is allowed, no more."""
     land = standardise(land)
@@ -74,7 +87,7 @@ def _nearest(takers: np.ndarray, givers: np.ndarray, grid: xr.Dataset, max_dista
 
     if not len(takers) or not len(givers):
         return takers[:0], givers[:0]
-    chord = 2 * np.sin(np.deg2rad(max_distance) / 2)
+    chord = 2 * np.sin(np.deg2rad(min(max_distance, 180)) / 2)
     tree = cKDTree(_unit_vectors(givers, grid))
     # a hair wider, so that a cell at exactly max_distance counts
     gap, index = tree.query(_unit_vectors(takers, grid), distance_upper_bound=chord * (1 + 1e-6))

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from xflux import drivers, temporal, towers
-from xflux.cells import regrid
+from xflux.cells import RADIUS, regrid
 from xflux.reading import blamed_on, matching, netcdf
 from xflux.study import published
 from xflux.study.base import land_share, study_base
@@ -263,7 +263,8 @@ def make_grid(config: StudyConfig, files: Files, folder: Path) -> xr.Dataset:
     base = study_base(config.drivers, files)
     fraction = read_land_fraction(config, files, base[0])
     if any("time" in part.dims for part in base):
-        return write_grid(config.drivers, base, fraction, folder)
+        reach = np.rad2deg(1000 * config.towers.max_distance / RADIUS)
+        return write_grid(config.drivers, base, fraction, folder, reach)
     made = make_drivers(config.drivers, [part.load() for part in base])
     grid, _ = drivers.fill_nearest(made, fraction > 0, max_distance=config.drivers.fill_distance)
     grid["land_fraction"] = fraction

@@ -1,23 +1,25 @@
 """Drivers in time (daily weather, composites): made piece by piece, so that they need not fit in memory.
 
-Three passes, each over pieces of bounded size: (1) the base files, time by time, into tiles that can be read by rows of
-latitude; (2) the recipes of Table A2, rows by rows, since water balance and seasonal cycles need a cell's whole series;
-(3) coastal cells, time by time, since a cell takes its drivers from a neighbour.
+Three passes, each over pieces of bounded size: (1) the base files, time by time, of which the cells at land are kept
+in a strip, one below the other; (2) the recipes of Table A2, a few of these cells at a time, since water balance and
+seasonal cycles need a cell's whole series; (3) back on the grid, time by time, and coastal cells, which take their
+drivers from a neighbour.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from xflux import drivers, stores
+from xflux.cells import near_land
 from xflux.study.config import Drivers, LandCover, StudyError
 from xflux.temporal.calendar import AXES
 
 VALUES_AT_ONCE = 8_000_000
-"""Values of one variable that are worked on at once: whole series of a few rows of latitude, 64 MB in float64."""
+"""Values of one variable that are worked on at once: whole series of some cells, 64 MB in float64."""
 CHUNK_STEPS = 92
 """Steps of a chunk of the drivers in the run folder."""
 CHUNK_CELLS = {"lat": 60, "lon": 120}
@@ -74,11 +76,19 @@ def in_years(data: xr.Dataset, years: tuple[int, int] | None) -> xr.Dataset:
     return chosen
 
 
-def write_grid(config: Drivers, base: list[xr.Dataset], fraction: xr.DataArray, folder: Path) -> xr.Dataset:
-    """Make the drivers and write them to ``folder/grid.zarr``; returns them, lazily, with the land fraction."""
-    rows = min(_rows(part) for part in base)
-    staged = [_by_rows(part, folder / f"base_{i}.zarr", rows) for i, part in enumerate(base)]
-    made = _made(config, staged, folder / "made.zarr", rows)
+def write_grid(
+    config: Drivers, base: list[xr.Dataset], fraction: xr.DataArray, folder: Path, reach: float = 0.0
+) -> xr.Dataset:
+    """Make the drivers and write them to ``folder/grid.zarr``; returns them, lazily, with the land fraction.
+
+    They are made on land, and so far from it (degrees) as coastal cells or towers take them: ``reach``.
+    """
+    cells = np.argwhere(near_land(fraction, max(reach, config.fill_distance)).values).T
+    if not cells.size:
+        raise StudyError("drivers.land_fraction: no cell of drivers.base has land")
+    at_once = min(_cells_at_once(part) for part in base)
+    strips = [_strip(part, folder / f"base_{i}.zarr", cells, at_once) for i, part in enumerate(base)]
+    made = _on_grid(_made(config, strips, folder / "made.zarr", at_once), cells, fraction)
     filled, _ = drivers.fill_nearest(made, fraction > 0, max_distance=config.fill_distance)
     filled["land_fraction"] = fraction
     filled.attrs |= {"order": ", ".join([*driver_names(config, base), "land_fraction"])}
@@ -104,12 +114,18 @@ def replace_grid(grid: xr.Dataset, folder: Path) -> None:
 
 
 # -------------------------------------------------------------------------------------------------- the three passes
-def _by_rows(part: xr.Dataset, path: Path, rows: int) -> xr.Dataset:
-    """A copy whose chunks hold few rows of latitude, so that whole series of them can be read, each once (pass 1)."""
-    chunks = {str(d): {"time": CHUNK_STEPS, "lat": rows}.get(str(d), -1) for d in part.dims}
-    _create(part, path, chunks, part["lat"])
+def _strip(part: xr.Dataset, path: Path, cells: np.ndarray, at_once: int) -> xr.Dataset:
+    """A copy of some cells, one below the other as on a grid of one column, in chunks of few of them (pass 1)."""
+    row, column = (xr.DataArray(index, dims="cell") for index in cells)
+
+    def below(field):
+        kept = field.isel(lat=row, lon=column).drop_vars("lon")
+        return kept.swap_dims(cell="lat").expand_dims("lon").transpose(..., "lat", "lon")
+
+    strip = below(part)
+    _create(strip, path, {str(d): {"time": CHUNK_STEPS, "lat": at_once}.get(str(d), -1) for d in strip.dims})
     for name, field in part.data_vars.items():
-        _put_by_steps(field, str(name), path)
+        _put_by_steps(field, str(name), path, below)
     return xr.open_zarr(path).assign_coords({d: part[d] for d in part.dims if _is_text(part[d])})
 
 
@@ -118,56 +134,68 @@ def _is_text(axis: xr.DataArray) -> bool:
     return axis.dtype.kind in "UO"
 
 
-def _rows(part: xr.Dataset) -> int:
-    longest = max(int(np.prod([n for d, n in v.sizes.items() if d != "lat"])) for v in part.data_vars.values())
-    return int(np.clip(VALUES_AT_ONCE // max(longest, 1), 1, part.sizes["lat"]))
+def _cells_at_once(part: xr.Dataset) -> int:
+    longest = max(v.size // (v.sizes["lat"] * v.sizes["lon"]) for v in part.data_vars.values())
+    return max(1, VALUES_AT_ONCE // longest)
 
 
-def _made(config: Drivers, base: list[xr.Dataset], path: Path, rows: int) -> xr.Dataset:
-    """The recipes, a few rows of latitude at a time (pass 2)."""
-    for band in _pieces(base[0].sizes["lat"], rows):
-        part = make_drivers(config, [ds.isel(lat=band).load() for ds in base])
+def _made(config: Drivers, strips: list[xr.Dataset], path: Path, at_once: int) -> xr.Dataset:
+    """The recipes, a few cells at a time (pass 2)."""
+    for start in range(0, strips[0].sizes["lat"], at_once):
+        few = slice(start, start + at_once)
+        part = make_drivers(config, [strip.isel(lat=few).load() for strip in strips])
         part = in_years(part, config.years).astype("float32")
         part = part.transpose(*(d for d in AXES if d in part.dims), "lat", "lon")
-        if band.start == 0:
-            chunks = {str(d): {"lat": rows, "lon": -1}.get(str(d), CHUNK_STEPS) for d in part.dims}
-            _create(part, path, chunks, base[0]["lat"])
-        stores.put(path, part, {"lat": band})
+        if start == 0:
+            chunks = {str(d): {"lat": at_once}.get(str(d), CHUNK_STEPS) for d in part.dims}
+            _create(part, path, chunks, strips[0]["lat"])
+        stores.put(path, part, {"lat": slice(start, start + part.sizes["lat"])})
     return xr.open_zarr(path)
+
+
+def _on_grid(strip: xr.Dataset, cells: np.ndarray, grid: xr.DataArray) -> xr.Dataset:
+    """A strip's cells back in their places, lazily; NaN elsewhere."""
+    sizes = {d: grid.sizes[d] for d in ("lat", "lon")}
+
+    def placed(values: np.ndarray) -> np.ndarray:
+        out = np.full((*values.shape[:-2], *sizes.values()), np.nan, "float32")
+        out[..., *cells] = values[..., 0]
+        return out
+
+    full = xr.apply_ufunc(
+        placed, strip, input_core_dims=[["lat", "lon"]], output_core_dims=[["lat", "lon"]], exclude_dims={"lat", "lon"},
+        dask="parallelized", output_dtypes=["float32"], keep_attrs=True,
+        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": sizes},
+    )  # fmt: skip
+    return full.assign_coords({d: grid[d] for d in sizes})
 
 
 def _written(data: xr.Dataset, path: Path) -> Path:
     """Write a lazy Dataset, one variable and one piece of its time axis after the other (pass 3)."""
-    _create(data, path, {str(d): CHUNK_CELLS.get(str(d), CHUNK_STEPS) for d in data.dims}, data["lat"])
+    _create(data, path, {str(d): CHUNK_CELLS.get(str(d), CHUNK_STEPS) for d in data.dims})
     for name, field in data.data_vars.items():
         _put_by_steps(field, str(name), path)
     return path
 
 
-def _put_by_steps(field: xr.DataArray, name: str, path: Path) -> None:
-    axis = next((d for d in AXES if d in field.dims), "lat")
-    for steps in _whole_chunks(field, axis):
-        stores.put(path, field.isel({axis: steps}).load().to_dataset(name=name), {axis: steps})
-
-
-def _whole_chunks(field: xr.DataArray, axis: str) -> Iterator[slice]:
-    """Pieces of some steps that end where chunks do, so that each is read once: a yearly file may be a single one."""
-    start, ends = 0, np.cumsum(field.chunksizes.get(axis, field.sizes[axis])).tolist()
+def _put_by_steps(field: xr.DataArray, name: str, path: Path, change: Callable = lambda piece: piece) -> None:
+    """Write a lazy field, changed, in pieces that end where its chunks do, so that each is read once."""
+    axis = next((d for d in AXES if d in field.dims), None)
+    start, ends = 0, np.cumsum(field.chunksizes.get(axis, field.sizes.get(axis, 1))).tolist()
     for end in ends:
-        if end - start >= (CHUNK_STEPS if axis != "lat" else ends[-1]) or end == ends[-1]:
-            yield slice(start, end)
+        if end - start >= CHUNK_STEPS or end == ends[-1]:  # a yearly file may be a single chunk
+            where = {axis: slice(start, end)} if axis else {}
+            piece = change(field.isel(where).load())
+            stores.put(path, piece.to_dataset(name=name), where | {"lat": slice(0, piece.sizes["lat"])})
             start = end
 
 
-def _pieces(size: int, length: int) -> Iterator[slice]:
-    return (slice(start, min(start + length, size)) for start in range(0, size, length))
-
-
-def _create(data: xr.Dataset, path: Path, chunks: dict[str, int], lat: xr.DataArray) -> None:
-    """An empty store for variables like these on these latitudes."""
+def _create(data: xr.Dataset, path: Path, chunks: dict[str, int], lat: xr.DataArray | None = None) -> None:
+    """An empty store for variables like these, on other latitudes where they are given."""
     import dask.array as da
 
     shutil.rmtree(path, ignore_errors=True)
+    lat = data["lat"] if lat is None else lat
     lengths, fields = {}, {}
     for name, field in data.data_vars.items():
         shape = tuple(lat.size if d == "lat" else n for d, n in field.sizes.items())
