@@ -169,7 +169,7 @@ def table(
     if name is None:
         known = tables.tables_of(tables.Results(run))
         written = [stem for stem in known if (run / "tables" / f"{stem}.csv").exists()]
-        rows = [[stem, summary_of(known[stem]) or heading(stem)] for stem in written or known]
+        rows = [[stem, summary_of(known[stem][1]) or heading(stem)] for stem in written or known]
         console().print(aligned(["table", "what it holds"], rows, left=2))
         return
     made = tables.table(run, name)

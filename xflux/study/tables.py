@@ -1,7 +1,6 @@
 """Every table of a study, made from the files of its run folder alone: :func:`table` gives each by its name."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +95,7 @@ def numbers(run: str | Path) -> dict[str, float]:
 def tables_of(results: Results) -> dict[str, tuple[str, Callable[[Results], pd.DataFrame]]]:
     """Name → title and the function that makes it, for every table that a run may have."""
     by_region = {
-        f"regions_{name}": (f"Annual flux (PgC yr-1) of {in_words(name)}", partial(regions_table, regions=name))
+        f"regions_{name}": (f"Annual flux (PgC yr-1) of {in_words(name)}", lambda r, name=name: regions_table(r, name))
         for name in results.sets
     }
     return {
