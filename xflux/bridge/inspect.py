@@ -59,28 +59,19 @@ def diagnose(
     """What :meth:`Bridge.diagnose` returns, from both integrals (…, region)."""
     import dask
 
-    b, f = dask.compute(bridged.data, full.data)
-    size = regions.sizes["region"]
-    out = _diagnosis(regions, options.get("r2", 0.95), np.reshape(b, (-1, size)), np.reshape(f, (-1, size)), threshold)
+    labels = regions["region"].values
+    b, f = (np.reshape(v, (-1, labels.size)) for v in dask.compute(bridged.data, full.data))
+    rows = [_compare(b[:, k], f[:, k]) for k in range(labels.size)]
+    out = xr.Dataset({name: ("region", np.array([row[name] for row in rows])) for name in rows[0]}, {"region": labels})
+    fitted = np.minimum(regions["r2"].values, options.get("r2", 0.95))
+    limit = fitted - 0.1 if threshold is None else np.full(labels.size, threshold)
+    constant = regions["status"].values == CONSTANT
+    still = out["rmse"].values <= 0.01 * np.abs(out["full"].values)
+    out["holds"] = ("region", np.where(constant, still, out["r2"].values >= limit).astype(bool))
     for name in ("bias", "rmse", "full", "bridged"):
         out[name].attrs["units"] = full.attrs["units"]
     if warn:
         _warn_broken(out.isel(region=regions["status"].values != EMPTY))
-    return out
-
-
-def _diagnosis(
-    regions: xr.Dataset, asked: float, bridged: np.ndarray, full: np.ndarray, threshold: float | None
-) -> xr.Dataset:
-    labels = regions["region"].values
-    rows = [_compare(bridged[:, k], full[:, k]) for k in range(len(labels))]
-    out = xr.Dataset({name: ("region", np.array([row[name] for row in rows])) for name in rows[0]}, {"region": labels})
-    fitted = np.minimum(regions["r2"].values, asked)
-    limit = fitted - 0.1 if threshold is None else np.full(len(labels), threshold)
-    constant = regions["status"].values == CONSTANT
-    still = out["rmse"].values <= 0.01 * np.abs(out["full"].values)
-    holds = np.where(constant, still, out["r2"].values >= limit)
-    out["holds"] = ("region", holds.astype(bool))
     return out
 
 

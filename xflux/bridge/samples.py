@@ -254,11 +254,7 @@ def collect(rate: Rate, weights: xr.DataArray, *, month_lengths: bool, folds: in
 
     field, days, front = rate.field, rate.days, rate.samples
     weights = weights.transpose("region", "lat", "lon")
-    coo = weights.data
-    matrix = scipy.sparse.csr_array(
-        (coo.data, (coo.coords[0], coo.coords[1].astype(int) * weights.sizes["lon"] + coo.coords[2])),
-        shape=(weights.sizes["region"], weights.sizes["lat"] * weights.sizes["lon"]),
-    )
+    matrix = scipy.sparse.csr_array(weights.data.reshape((weights.sizes["region"], -1)).tocsr())
     cells = np.unique(matrix.indices[matrix.data > 0])
     lengths = MEAN_MONTH if month_lengths or days is None or not rate.months else days / rate.months
     target = (integral_rates(rate, weights) * lengths).transpose(*front, "region")

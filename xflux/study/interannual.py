@@ -8,6 +8,7 @@ import xarray as xr
 
 from xflux import evaluate
 from xflux.plot import annual
+from xflux.plot.panels import detrended
 from xflux.plot.styling import CM, PAGE, style
 from xflux.study import inputs as study_inputs
 from xflux.study.config import StudyConfig
@@ -191,8 +192,8 @@ def draw_anomalies(results: Results):
     """Detrended annual anomalies of globe and groups: models, the inversions' range and mean; unseen years shaded."""
     import matplotlib.pyplot as plt
 
-    products = {"inversions": _anomalies(in_groups(results.config, annual_inversions(results)))}
-    products |= {n: _anomalies(in_groups(results.config, da.mean("member"))) for n, da in models(results).items()}
+    products = {"inversions": detrended(in_groups(results.config, annual_inversions(results)))}
+    products |= {n: detrended(in_groups(results.config, da.mean("member"))) for n, da in models(results).items()}
     regions, unseen = products["inversions"]["region"].values, results.config.evaluation.unseen_years
     with style():
         rows, columns = -(-len(regions) // 2), min(len(regions), 2)
@@ -211,15 +212,3 @@ def draw_anomalies(results: Results):
             ax.set_ylabel("")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
-
-
-def _anomalies(annual: xr.DataArray) -> xr.DataArray:
-    years = annual["year"].values.astype(float)
-    return xr.apply_ufunc(
-        without_trend,
-        annual,
-        xr.DataArray(years, dims="year"),
-        input_core_dims=[["year"], ["year"]],
-        output_core_dims=[["year"]],
-        vectorize=True,
-    )

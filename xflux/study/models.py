@@ -39,21 +39,9 @@ def settings_of(study: Study, *sections: str) -> dict:
 def _train_config(study: Study, **changes):
     from xflux import train
 
-    t = study.config.train
-    return train.TrainConfig(
-        folds=t.folds,
-        seed=study.config.seed,
-        max_epochs=t.epochs,
-        batch=t.batch,
-        learning_rate=t.learning_rate,
-        log_variance_rate=t.log_variance_rate,
-        schedule=t.schedule,
-        hidden=tuple(t.hidden),
-        patience=None,
-        validation_years=t.validation_years,
-        weights=t.weights,
-        **changes,
-    )
+    asked = study.config.train
+    same = asked.model_dump(exclude={"epochs", "pixels_per_step"})
+    return train.TrainConfig(**same, max_epochs=asked.epochs, seed=study.config.seed, patience=None, **changes)
 
 
 def bridges_of(study: Study, variant: str) -> tuple[str, ...]:

@@ -234,20 +234,18 @@ def bridge_field(study: Study, files: study_inputs.Files) -> xr.DataArray:
     return field.where(first_step(own).notnull().load())
 
 
-def _bridge_stages(config: StudyConfig) -> tuple[str, ...]:
-    return (*["bridges"] * config.bridge.fit, *["stability"] * bool(config.bridge.fit and config.bridge.stability))
-
-
 def _evaluate(study: Study, extra: tuple[str, ...], files: study_inputs.Files, hashes: dict[str, str]) -> None:
     """Everything that is compared, brought into the run folder; then the tables and figures, from the folder alone."""
     from xflux.study import figures, results, tables
 
     forwards = tuple(f"forward-{slug(model)}" for model in ("ec", *study.config.variants))
+    bridge = study.config.bridge
+    bridged = (*["bridges"] * bridge.fit, *["stability"] * bool(bridge.fit and bridge.stability))
     compared = {key: hashes[key] for key in hashes if key.startswith("evaluation")}
     study.run.stage(
         "results",
         lambda: results.write_results(study, files),
-        after=("inputs", *_bridge_stages(study.config), *forwards, *extra),
+        after=("inputs", *bridged, *forwards, *extra),
         settings=[settings_of(study, "evaluation", "target", "towers", "drivers", "train"), compared],
         outputs=["integrals", "compared", "towers/held_out.nc"],
         recipe=2,

@@ -132,11 +132,6 @@ def tables_of(results: Results) -> dict[str, tuple[str, Callable[[Results], pd.D
     }
 
 
-def member_spread(annual: xr.DataArray, dim: str = "member") -> xr.DataArray:
-    """Standard deviation over members (n − 1) of the summed quantity."""
-    return annual.std(dim, ddof=1)
-
-
 # ------------------------------------------------------------------------------------------------- single tables
 def seasonal_cycles(study: Results) -> pd.DataFrame:
     """Mean seasonal cycle of the sum of the target's regions, PgC per month (± over members or inversions)."""
@@ -145,7 +140,7 @@ def seasonal_cycles(study: Results) -> pd.DataFrame:
     for model, name in study.names.items():
         cycle = study.target_integrals(name).sum("region")
         table[model_label(model)] = cycle.mean("member").values
-        table[f"{model_label(model)} ±"] = member_spread(cycle).values
+        table[f"{model_label(model)} ±"] = cycle.std("member", ddof=1).values
     return pd.DataFrame(table, index=pd.Index(range(1, 13), name="month")).reset_index()
 
 
@@ -185,7 +180,7 @@ def global_annual(study: Results) -> pd.DataFrame:
             {
                 "product": model_label(model),
                 "annual flux (PgC yr-1)": float(total.mean()),
-                "± (PgC yr-1)": float(member_spread(total)),
+                "± (PgC yr-1)": float(total.std("member", ddof=1)),
                 "± over": f"{total.size} members",
                 **skill_against(monthly.mean("member"), reference.sel(region=monthly["region"]), bands),
                 "period": study.model_period,
@@ -259,16 +254,13 @@ def regions_table(study: Results, regions: str) -> pd.DataFrame:
     table["modelled share of land"] = study.regional[regions]["modelled_share"].values
     if regions == study.config.target.regions:
         annual = study.inversions.sum("month", skipna=False)
-        for name, value in (
-            ("inversions", annual.mean("inversion")),
-            ("inversions min", annual.min("inversion")),
-            ("inversions max", annual.max("inversion")),
-        ):
-            table[name] = value.to_series()
+        table["inversions"] = annual.mean("inversion").to_series()
+        table["inversions min"] = annual.min("inversion").to_series()
+        table["inversions max"] = annual.max("inversion").to_series()
     for model, name in study.names.items():
         annual = study.integrals[name, regions].sum("month", min_count=1)
         table[model_label(model)] = annual.mean("member").to_series()
-        table[f"{model_label(model)} ±"] = member_spread(annual).to_series()
+        table[f"{model_label(model)} ±"] = annual.std("member", ddof=1).to_series()
     for comparison in study.config.evaluation.maps:
         field = study.comparison_map(comparison)
         table[comparison.name] = field.flux.aggregate_regions(regions, units="PgC yr-1").to_series()
@@ -451,7 +443,7 @@ def few_inversions_table(study: Results) -> pd.DataFrame:
     columns = {
         "inversions": runs["size"],
         "annual flux (PgC yr-1)": runs["annual"].mean("member"),
-        "± (PgC yr-1)": member_spread(runs["annual"]),
+        "± (PgC yr-1)": runs["annual"].std("member", ddof=1),
         "their mean (PgC yr-1)": study.few_targets.sum(("month", "region"), skipna=False),
         "less that of all (PgC yr-1)": runs["difference"],
         "loss at towers": runs["tower_loss"].mean("member"),

@@ -37,9 +37,11 @@ def regional_pixels(
 
     Regions are in the order of `names`. Land beyond the drivers' grid is the region's too.
     """
+    from scipy.sparse import csr_array
+
     weights = region_weights_of(constraint)
     order = match_regions(names, tuple(map(str, weights["region"].values)), "regions=")
-    table = _sparse(weights)[order].tocsc()
+    table = csr_array(weights.data.reshape((weights.sizes["region"], -1)).tocsr())[order].tocsc()
     table.eliminate_zeros()
     _check_overlap(constraint, weights, table)
     counts = np.diff(table.indptr)
@@ -94,17 +96,6 @@ def region_weights_of(constraint: RegionalConstraint) -> xr.DataArray:
     return region_weights(
         constraint.drivers, constraint.regions, area_basis="land", land_fraction=constraint.land_fraction
     )
-
-
-def _sparse(weights: xr.DataArray):
-    from scipy.sparse import csr_array
-
-    data = weights.data
-    if hasattr(data, "coords"):
-        flat = np.ravel_multi_index(data.coords[1:], data.shape[1:])
-        shape = (data.shape[0], int(np.prod(data.shape[1:])))
-        return csr_array((data.data, (data.coords[0], flat)), shape=shape)
-    return csr_array(np.nan_to_num(np.asarray(data, float)).reshape(data.shape[0], -1))
 
 
 def _padded(table, width: int) -> tuple[np.ndarray, np.ndarray]:
