@@ -245,6 +245,11 @@ def test_netcdf_towers_of_plumber2(tmp_path):
     assert here.igbp == "GRA" and towers.nee.attrs["units"] == "gC m-2 d-1" and towers.P.attrs["units"] == "mm d-1"
     assert np.isnan(towers.Tair[2:]).all()
     assert list(np.unique(read_towers(tmp_path / "*.nc", qc=0.8, variable={"le": "Qle"}).le)) == [50.0]
+    with xr.open_dataset(next(tmp_path.glob("DE-Hai*"))) as ds:  # OzFlux has the place among the attributes
+        told = ds.load().drop_vars(["latitude", "longitude"]).assign_attrs(latitude="51.08", longitude="10.45")
+    told.to_netcdf(tmp_path / "DE-Hai.nc4")
+    there = read_towers(tmp_path / "DE-Hai.nc4")
+    assert (there.lat[0], there.lon[0]) == (51.08, 10.45)
     with pytest.raises(KeyError, match=r"no file has the target NEE; they have .*Tair.*variable="):
         read_towers(tmp_path / "*Met.nc")
 
@@ -291,6 +296,30 @@ def test_a_column_of_the_other_sign_is_refused_and_the_remedy_works():
 def test_a_site_list_whose_degrees_are_no_numbers_is_refused():
     with pytest.raises(ValueError, match=r"column 'lat' is not in decimal degrees.*51°04"):
         site_list(pd.DataFrame({"site": ["A"], "lat": ["51°04'N"], "lon": ["10.5"]}))
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon", "words"),
+    [
+        ([113.5, 113.5], 50.9, "A at latitude 113.5, longitude 50.9 is nowhere on Earth"),
+        ([10.0, 20.0], 5.0, "A stands at several places"),
+    ],
+)
+def test_places_that_cannot_be(lat, lon, words):
+    table = pd.DataFrame({"site": "A", "time": ["2005-01-01", "2005-01-02"], "NEE": 1.0, "lat": lat, "lon": lon})
+    with pytest.raises(ValueError, match=words):
+        read_towers(table, qc=None)
+    sites = pd.DataFrame({"site": ["A"], "lat": [-9999], "lon": [-9999]})
+    with pytest.warns(UserWarning, match="no coordinates"):
+        assert read_towers(table.drop(columns=["lat", "lon"]), qc=None, sites=sites).lat.isnull().all()
+
+
+def test_a_column_that_names_other_units_needs_them():
+    table = pd.DataFrame({"site": "A", "time": ["2005-01-01"], "NEE_umol": 1.0, "lat": 1.0, "lon": 1.0})
+    with pytest.raises(ValueError, match="NEE_umol speaks of other units than gC m-2 d-1; say them"):
+        read_towers(table, qc=None, variable="NEE_umol")
+    found = read_towers(table, qc=None, variable="NEE_umol", units={"NEE_umol": "umol m-2 s-1"})
+    assert found.nee.item() == pytest.approx(12.011e-6 * 86400)
 
 
 def test_netcdf_by_site_in_days_and_stamped_at_the_end(tmp_path):

@@ -178,7 +178,10 @@ def _site(ds: xr.Dataset, source: Path) -> str:
 
 def _number(ds: xr.Dataset, what: str) -> float:
     found = next((n for n in ds.variables if str(n).lower() in SITE_COLUMNS[what] and ds[n].size == 1), None)
-    return float(ds[found].values.item()) if found is not None else np.nan
+    said = next((v for n, v in ds.attrs.items() if str(n).lower() in SITE_COLUMNS[what]), np.nan)
+    with contextlib.suppress(ValueError, TypeError):  # text that is no number
+        return float(ds[found].values.item() if found is not None else said)
+    return np.nan
 
 
 def _text(ds: xr.Dataset, names: tuple[str, ...]) -> str:

@@ -17,6 +17,7 @@ from xflux.values import warn
 
 _TIMES = ("time", "date", "datetime", "timestamp")
 _SUFFIX = re.compile(r"_(day|night|month|fill|mean)$")
+_OTHER_UNITS = re.compile(r"mol|(^|_)[mk]g|gco2", re.IGNORECASE)
 
 
 def read(
@@ -64,6 +65,11 @@ def read(
     step = _time_step(table, name)
     for target, column in targets.items():
         check_direction(target, column, name)
+        if target not in out_units and _OTHER_UNITS.search(column):
+            raise ValueError(
+                f"{os.path.basename(name)}: {column} speaks of other units than gC m-2 d-1; say them, e.g. "
+                f"units={{{column!r}: 'umolCO2 m-2 s-1'}}"
+            )
         unit = out_units.get(target, "gC m-2 d-1")
         for own in (target, *spread[target].values()):  # an uncertainty has the units of what it belongs to
             months = table["time"] if step == "month" else None

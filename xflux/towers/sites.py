@@ -9,6 +9,7 @@ import pandas as pd
 
 from xflux.reading import blamed_on, matching
 from xflux.towers.text import table_of
+from xflux.towers.values import LOWEST
 
 SITE_COLUMNS = {
     "site": ("site", "site_id", "siteid", "fluxnetid", "fluxnet_id", "site_code", "sitecode"),
@@ -84,7 +85,7 @@ def _from_list(table: pd.DataFrame, codes: Collection[str]) -> pd.DataFrame:
 
 def _degrees(column: pd.Series) -> np.ndarray:
     try:
-        return pd.to_numeric(column).to_numpy(float)
+        return pd.to_numeric(column).where(lambda x: x > LOWEST).to_numpy(float)
     except (ValueError, TypeError) as problem:
         raise ValueError(f"the site list's column {column.name!r} is not in decimal degrees: {problem}") from None
 
