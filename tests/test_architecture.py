@@ -231,7 +231,7 @@ def test_the_package_says_that_it_is_typed():
 SHARED_NAMES = {
     "annual", "backward", "budget", "composition", "forward", "load_model", "one_against_many", "predict", "products",
     "read", "run", "save", "seasonal_cycle", "standardise", "table", "versions", "write",
-    "Data", "FORMAT", "KIND", "P", "R", "STEPS_AT_ONCE",
+    "Data", "FORMAT", "KIND", "P", "R",
 }  # fmt: skip
 
 

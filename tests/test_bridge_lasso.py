@@ -188,6 +188,14 @@ def test_target_on_anomalies():
     assert np.count_nonzero(strict.coef) > np.count_nonzero(plain.coef)
 
 
+def test_a_pixel_without_anomalies_explains_none():
+    rng = np.random.default_rng(0)
+    month, cycle, weather = np.tile(np.arange(12), 2), np.tile(rng.standard_normal(12), 2), rng.standard_normal(24)
+    x, y = np.stack([cycle, weather], axis=1), 10 * cycle + weather
+    fit = largest_alpha(x, y, 0.9, groups=month)
+    assert fit.coef[0] and r_squared(y, fit.predict(x), month) == pytest.approx(0.9, abs=1e-12)
+
+
 def test_anomalies_have_no_seasonal_cycle():
     values, month = np.random.default_rng(0).standard_normal(36), np.tile(np.arange(12), 3)
     assert np.abs(anomalies(values, month).reshape(3, 12).mean(axis=0)).max() < 1e-15

@@ -9,6 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 LONG = 1500  # letters of another error's text that are repeated: a name in a damaged file can be the whole file
+STEPS_AT_ONCE = 31  # of files one after another
 DEFLATE = 1032  # no file packed by deflate (zlib, gzip) unpacks to more than this many times its size
 
 
@@ -67,6 +68,15 @@ def open_lazily(path: str | os.PathLike) -> xr.Dataset:
             return xr.open_dataset(path, chunks=None, **options)
         except ValueError:
             return xr.open_dataset(path, chunks=None, decode_times=False, **options)
+
+
+def one_after_another(parts: list[xr.Dataset]) -> xr.Dataset:
+    """Datasets of different times as one, lazy, in the order of time; their grids and calendars must be the same."""
+    ordered = sorted(parts, key=lambda ds: ds["time"].values[0])
+    return xr.concat(
+        [ds.chunk(time=STEPS_AT_ONCE) for ds in ordered], "time", data_vars="minimal", coords="minimal",
+        compat="override", join="exact", combine_attrs="drop_conflicts",
+    )  # fmt: skip
 
 
 def matching(pattern: str | os.PathLike) -> list[Path]:

@@ -242,9 +242,7 @@ def _crossing(
     residual = _project(y - x[:, segment.active] @ segment.u, groups)
     direction = _project(x[:, segment.active] @ segment.v, groups)
     c0, c1, c2 = residual @ residual - allowed, 2 * residual @ direction, direction @ direction
-    if c0 + segment.upper * (c1 + segment.upper * c2) <= 0:
-        return segment.upper
-    if c2 <= 0:
+    if c2 <= 0:  # pixels without anomalies leave those of the target as they are
         return None
     inside = c1 * c1 - 4 * c0 * c2
     if inside < 0:

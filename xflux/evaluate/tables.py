@@ -76,18 +76,14 @@ def annual_table(
     extra = {} if beside is None else {second_name: beside}
     years = _common({**annual, "the reference": target, **extra}, "year")
     target = target.sel(year=years)
-    scores = {
-        name: score(_like(da, target, name), target, "year", allow_contents=allow_contents)
-        for name, da in ((name, da.sel(year=years)) for name, da in annual.items())
-    }
+    annual = {name: da.sel(year=years) for name, da in annual.items()}
+    scores = _scores(annual, target, "year", allow_contents)
     table = _block(scores, metrics, list(target["region"].values))
     if beside is not None:
-        globe = {name: annual[name].sel(region=GLOBAL, year=years, drop=True) for name in scores}
-        last = {
-            name: score(da, beside.sel(year=years), "year", allow_contents=allow_contents) for name, da in globe.items()
-        }
-        for metric in metrics:
-            for name, found in last.items():
+        for name, da in annual.items():
+            globe = da.sel(region=GLOBAL, drop=True)
+            found = score(globe, beside.sel(year=years), "year", allow_contents=allow_contents)
+            for metric in metrics:
                 table.loc[second_name, (HEADINGS[metric], name)] = float(found[metric])
     return _stamp(table, target.attrs.get("units", CARBON), years)
 
@@ -141,16 +137,10 @@ def monthly_table(
         months = _common({**monthly, "the reference": target}, "month_of_era")
         target = target.sel(month_of_era=months)
         monthly = {name: da.sel(month_of_era=months) for name, da in monthly.items()}
-        scores = {
-            name: score(_like(da, target, name), target, "month_of_era", allow_contents=allow_contents)
-            for name, da in monthly.items()
-        }
+        scores = _scores(monthly, target, "month_of_era", allow_contents)
         blocks.append(_block(scores, metrics, names, " – monthly integrals"))
-    cycle = _cycle(target)
-    scores = {
-        name: score(_like(_cycle(da), cycle, name), cycle, "month", allow_contents=allow_contents)
-        for name, da in monthly.items()
-    }
+    cycles = {name: _cycle(da) for name, da in monthly.items()}
+    scores = _scores(cycles, _cycle(target), "month", allow_contents)
     blocks.append(_block(scores, metrics, names, " – MSC"))
     table = pd.concat(blocks, axis=1)
     years = None if months is None else np.unique((np.asarray(months) - 1) // 12)
@@ -332,11 +322,17 @@ def _common(arrays: Mapping[str, xr.DataArray], dim: str) -> np.ndarray:
     return np.array(sorted(labels))
 
 
-def _like(da: xr.DataArray, target: xr.DataArray, name: str) -> xr.DataArray:
-    ours, theirs = list(da["region"].values), list(target["region"].values)
-    if set(ours) != set(theirs):
-        raise ValueError(f"the regions of {name!r} {ours} are not those of the reference {theirs}")
-    return da.sel(region=theirs)
+def _scores(
+    products: Mapping[str, xr.DataArray], target: xr.DataArray, dim: str, allow: Iterable[str]
+) -> dict[str, xr.Dataset]:
+    """Each product's scores against the target, region by region."""
+    found, theirs = {}, list(target["region"].values)
+    for name, da in products.items():
+        ours = list(da["region"].values)
+        if set(ours) != set(theirs):
+            raise ValueError(f"the regions of {name!r} {ours} are not those of the reference {theirs}")
+        found[name] = score(da.sel(region=theirs), target, dim, allow_contents=allow)
+    return found
 
 
 def _cycle(da: xr.DataArray) -> xr.DataArray:

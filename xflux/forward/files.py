@@ -9,11 +9,10 @@ import xarray as xr
 
 from xflux import stores
 from xflux.files import require_place, whole
-from xflux.reading import open_lazily
+from xflux.reading import one_after_another, open_lazily
 
 NETCDF = "xflux fluxes"
 _KEPT = ("units", "calendar", "dtype", "_FillValue")
-STEPS_AT_ONCE = 31  # of a file a year, read at once
 
 
 def open_drivers(paths: list[str], names: Sequence[str] = ()) -> xr.Dataset:
@@ -57,12 +56,8 @@ def _one_after_another(opened: dict[str, xr.Dataset], names: Sequence[str]) -> d
         for one, following in pairwise(paths):
             if opened[one]["time"].values[-1] >= opened[following]["time"].values[0]:
                 raise ValueError(f"predict: the times of {one} and {following} overlap; give each time once")
-        parts = [opened[path].chunk(time=STEPS_AT_ONCE) for path in paths]
         try:
-            joined[", ".join(paths)] = xr.concat(
-                parts, "time", data_vars="minimal", coords="minimal", compat="override", join="exact",
-                combine_attrs="drop_conflicts",
-            )  # fmt: skip
+            joined[", ".join(paths)] = one_after_another([opened[path] for path in paths])
         except ValueError as error:
             raise ValueError(f"predict: {' and '.join(paths)} are on different grids: {error}") from error
     return joined

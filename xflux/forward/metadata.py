@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xflux.align import is_date
 from xflux.cells import cell_bounds, coordinate_bounds
 from xflux.temporal.riding import RIDING, STAMP
 
@@ -39,7 +40,7 @@ def with_cf(result: xr.Dataset, grid: xr.Dataset, over_members: bool = False) ->
         attrs = {k: v for k, v in coord.attrs.items() if k != "bounds"} | _COORDS.get(name, {})
         if f"{name}_bnds" not in out:
             attrs.pop("bounds", None)
-        if name == "time" and not _is_date(coord):
+        if name == "time" and not is_date(coord):
             attrs.pop("standard_name", None)
         if "bounds" in attrs and name == "time" and (out["time_bnds"].values[:, 0] == coord.values).all():
             attrs["stamp"] = STAMP
@@ -60,10 +61,6 @@ def _describe(da: xr.DataArray, name: str, over_members: bool) -> None:
         methods.append(f"realization: {'mean' if name == target else 'standard_deviation'}")
     da.attrs.setdefault("long_name", _LONG_NAMES.get(target, target.replace("_", " ")))
     da.attrs["cell_methods"] = " ".join(methods)
-
-
-def _is_date(coord: xr.DataArray) -> bool:
-    return coord.dtype.kind == "M" or (coord.dtype.kind == "O" and hasattr(coord.values.flat[0], "timetuple"))
 
 
 def _bounds(dim: str, out: xr.Dataset, grid: xr.Dataset) -> xr.DataArray | None:
@@ -96,7 +93,7 @@ def _edges(coord: xr.DataArray, grid: xr.Dataset) -> Any:
 
 def _time_bounds(coord: xr.DataArray) -> Any:
     """Regular steps from stamp to stamp, months as calendar months; else none."""
-    if not _is_date(coord):
+    if not is_date(coord):
         return None
     try:
         from xflux.temporal import time_bounds

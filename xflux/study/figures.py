@@ -11,7 +11,8 @@ from xflux.plot.styling import colours, largest
 from xflux.regions.names import long_names
 from xflux.study import interannual, paper
 from xflux.study.results import Results, in_words, model_label, open_flux
-from xflux.temporal import MEAN_YEAR, step_days
+from xflux.study.truth import time_mean
+from xflux.temporal import MEAN_YEAR
 
 
 def write_figures(run: str | Path, folder: Path) -> None:
@@ -50,9 +51,7 @@ def mean_flux(study: Results, name: str) -> xr.DataArray:
 
 
 def _per_year(flux: xr.DataArray) -> xr.DataArray:
-    axis = "month" if "month" in flux.dims else "time"
-    mean = flux.weighted(step_days(flux)).mean(axis) * MEAN_YEAR
-    return mean.assign_attrs(units="gC m-2 yr-1", long_name="mean annual flux")
+    return (time_mean(flux) * MEAN_YEAR).assign_attrs(units="gC m-2 yr-1", long_name="mean annual flux")
 
 
 def _mean_maps(study: Results, folder: Path) -> None:

@@ -131,13 +131,16 @@ def _in(data: xr.Dataset, years: tuple[int, int] | None) -> xr.Dataset:
     """The steps of these years; all of them for None."""
     if years is None:
         return data
+    product, (first, last) = data.attrs.get("product", "the product"), years
+    return steps_of_years(data, years, f"{product} has no step in {first}-{last}: it covers")
+
+
+def steps_of_years(data: Data, years: tuple[int, int], without: str) -> Data:
+    """The steps of these years; where there are none, an error that says so and which years there are."""
     year = data["time"].dt.year
     chosen = data.isel(time=np.flatnonzero((year >= years[0]) & (year <= years[1])))
     if not chosen.sizes["time"]:
-        raise StudyError(
-            f"{data.attrs.get('product', 'the product')} has no step in {years[0]}-{years[1]}: it covers "
-            f"{int(year.min())}-{int(year.max())}"
-        )
+        raise StudyError(f"{without} {int(year.min())}-{int(year.max())}")
     return chosen
 
 

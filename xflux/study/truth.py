@@ -19,14 +19,14 @@ def truth_table(study: Results) -> pd.DataFrame:
     if study.config.evaluation.truth is None:
         return pd.DataFrame()
     truth, true_cycle = study.truth, study.true_cycle
-    true_map = _mean(truth)
+    true_map = time_mean(truth)
     area = (cell_area(truth) * study.inputs.land_fraction).fillna(0)
     rows = []
     for model, name in study.names.items():
         cycle = study.target_integrals(name).mean("member")
         error = cycle - true_cycle
         scores = evaluate.score(
-            _mean(open_flux(study.run, name).mean("member", dtype="float64").load()),
+            time_mean(open_flux(study.run, name).mean("member", dtype="float64").load()),
             true_map,
             dim=("lat", "lon"),
             weights=area,
@@ -75,6 +75,7 @@ def monthly_drivers_table(study: Results) -> pd.DataFrame:
     return table
 
 
-def _mean(flux: xr.DataArray) -> xr.DataArray:
+def time_mean(flux: xr.DataArray) -> xr.DataArray:
+    """Mean over time, or over the mean year, by the lengths of its steps."""
     axis = "month" if "month" in flux.dims else "time"
     return flux.weighted(step_days(flux)).mean(axis).assign_attrs(units=flux.attrs.get("units", "gC m-2 d-1"))

@@ -16,6 +16,7 @@ import xarray as xr
 from xflux import drivers, stores
 from xflux.cells import near_land
 from xflux.study.config import Drivers, LandCover, StudyError
+from xflux.study.published import steps_of_years
 from xflux.temporal.calendar import AXES
 
 VALUES_AT_ONCE = 8_000_000
@@ -68,12 +69,7 @@ def in_years(data: xr.Dataset, years: tuple[int, int] | None) -> xr.Dataset:
     """The steps of the years asked for; a climatology stays as it is."""
     if years is None or "time" not in data.dims:
         return data
-    year = data["time"].dt.year
-    chosen = data.isel(time=np.flatnonzero((year >= years[0]) & (year <= years[1])))
-    found = sorted({int(year.min()), int(year.max())})
-    if not chosen.sizes["time"]:
-        raise StudyError(f"drivers.years = {list(years)}: the base variables cover {found[0]}-{found[-1]}")
-    return chosen
+    return steps_of_years(data, years, f"drivers.years = {list(years)}: the base variables cover")
 
 
 def write_grid(

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatch
-from glob import glob
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,12 +10,10 @@ import xarray as xr
 
 from xflux import temporal
 from xflux.catalogue import open_product, products
-from xflux.reading import blamed_on, open_lazily
+from xflux.reading import blamed_on, matching, one_after_another, open_lazily
 from xflux.regions.names import NAMES, land_regions
 from xflux.values import warn
 
-STEPS_AT_ONCE = 31
-"""Steps that are read at once, of files one after another."""
 _DATE = re.compile(r"[-_.]?(?<!\d)(?:1[6-9]|20|21)\d\d(?:[-_.]?\d\d){0,2}(?!\d)")
 _SHAPES = (".geojson", ".json", ".gpkg", ".shp")
 
@@ -56,7 +53,7 @@ def expanded(pattern: str) -> list[str]:
     """
     if "://" in pattern or Path(pattern).exists():
         return [pattern]
-    found = sorted(glob(str(Path(pattern).expanduser()), recursive=True))
+    found = [str(path) for path in matching(pattern)]
     if not found:
         kind = "matches" if any(c in pattern for c in "*?[") else "is called"
         raise FileNotFoundError(f"no file {kind} {pattern!r}")
@@ -116,12 +113,8 @@ def _one_after_another(parts: dict[str, xr.Dataset]) -> xr.Dataset:
         return parts[paths[0]]
     if _overlapping(parts):
         raise ValueError(f"the times of {' and '.join(paths)} overlap, or they have none: give each time once")
-    ordered = sorted(parts.values(), key=lambda ds: ds["time"].values[0])
     try:
-        return xr.concat(
-            [ds.chunk(time=STEPS_AT_ONCE) for ds in ordered], "time", data_vars="minimal", coords="minimal",
-            compat="override", join="exact", combine_attrs="drop_conflicts",
-        )  # fmt: skip
+        return one_after_another(list(parts.values()))
     except ValueError as error:
         raise ValueError(f"{' and '.join(paths)} are on different grids or calendars: {error}") from error
 
