@@ -256,6 +256,7 @@ def test_two_axes_that_could_be_time_raise():
 def test_undecoded_times():
     month = [np.datetime64(f"1661-{m:02d}-01") for m in (1, 2, 12)]
     np.testing.assert_array_equal(decode([0, 1, 11], "months since 1661-01-01").astype("M8[D]"), month)
+    np.testing.assert_array_equal(decode([1661 + 1 / 12], "years since 0000-00-00").astype("M8[D]"), month[1:2])
     single = decode((300 + np.arange(24) / 12).astype("float32"), "years since 1700-01-01")
     np.testing.assert_array_equal(single, pd.date_range("2000-01-01", periods=24, freq="MS"))
     absolute = decode([20010101.0, 20010131.5], "day as %Y%m%d.%f")

@@ -260,7 +260,10 @@ def _check_component(flux: xr.DataArray, part: xr.DataArray, kind: str) -> None:
         )
     for what, da in (("the flux", flux), (_KIND[kind], part)):
         if not units.parse(da.attrs.get("units", ""), da.attrs).per_area:
-            raise ValueError(f"{what}: expected units per area such as 'gC m-2 d-1', got {da.attrs.get('units')!r}")
+            raise ValueError(
+                f"{what}: expected units per area such as 'gC m-2 d-1', got {da.attrs.get('units')!r}; divide what is "
+                "per cell by its area, da.flux.cell_area()"
+            )
     extra = set(part.dims) - set(flux.dims)
     if set(flux.dims) & set(AXES):
         extra -= set(AXES)  # climatologies and other steps are brought to the flux's
@@ -353,8 +356,8 @@ def _check_cover(pieces: Overlap, steps: xr.DataArray, own: xr.DataArray, same_a
     shared = np.bincount(pieces.source, minlength=own.size)[pieces.source] > 1
     if same_axis and kind != "rivers" and (shared & (pieces.within < 1 - 1e-9)).any():
         raise ValueError(
-            f"{_KIND[kind]} have longer steps than the flux, or steps that straddle its steps: average the flux first, "
-            "for instance to months with xflux.temporal.to_monthly"
+            f"{_KIND[kind]} have longer steps than the flux, or steps that straddle its steps: average the flux, or "
+            "both, first, for instance to months with xflux.temporal.to_monthly"
         )
 
 

@@ -83,10 +83,10 @@ def _months_since(values: np.ndarray, since: re.Match, calendar: str) -> np.ndar
     off = max(1e-6, 2 * float(off))
     count = np.floor(months + off).astype(int)
     part = np.clip(months - count, 0, None)
-    first = 12 * int(since[2]) + int(since[3] or 1) - 1 + count.ravel()
+    first = 12 * int(since[2]) + max(int(since[3] or 1), 1) - 1 + count.ravel()  # 0000-00-00 is a year 0
     if first.size > 1 and values.ndim == 1 and (np.diff(first) == 0).any():
         raise ValueError(f"time in {since[0]!r} has several steps in a month, whose dates it cannot tell; {remedy()}")
-    day = min(int(since[4] or 1), 28)
+    day = min(max(int(since[4] or 1), 1), 28)
     within = np.where(part < off, 0, part).ravel()
     dates = [_in_month(n, day, f, calendar) for n, f in zip(first, within, strict=True)]
     return as_dates(dates).reshape(months.shape)
