@@ -598,11 +598,60 @@ def by_region(time, values=None, units="PgC d-1", seed=0):
     return da.flux.aggregate_regions(mask.rename(None), units=units)
 
 
+def starts(time, length):
+    """Which days begin a step, of that many days from 1 January."""
+    return (xr.DataArray(time, dims="time").dt.dayofyear.values - 1) % length == 0
+
+
+def test_the_calendar_of_joined_days_outlives_what_xarray_does(tmp_path):
+    joined, parts = joined_days("concat")
+    joined.to_netcdf(tmp_path / "joined.nc")
+    yearly = joined.flux.annual()
+    with xr.open_dataarray(tmp_path / "joined.nc") as read:
+        np.testing.assert_allclose(read.flux.annual(), yearly)
+    np.testing.assert_allclose((2 * joined).chunk(time=100).flux.annual(), 2 * yearly)
+    np.testing.assert_allclose(joined.ffill("time").flux.annual(), yearly)  # what was filled has no length
+    np.testing.assert_allclose(
+        joined.sel(time=slice("2004-03-01", "2005")).flux.annual(complete=False)[:, 1], yearly[:, 2]
+    )
+    one = parts["noleap"].reindex(time=parts["datetime64"]["time"])
+    np.testing.assert_allclose(one.flux.annual(), yearly.sel(model="noleap"))
+    days = {name: [365, 365 if name == "noleap" else 366, 365] for name in parts}
+    amounts = joined.resample(time="YS").mean().flux.convert_units("PgC")
+    for name, part in parts.items():
+        expected = part.resample(time="YS").mean() * np.array(days[name])[:, None]
+        np.testing.assert_allclose(amounts.sel(model=name), expected)
+    assert not {"calendar", "step_days"} & set(joined.flux.to_dataframe())
+    coarse = parts["datetime64"].coarsen(time=4).mean()
+    np.testing.assert_allclose(coarse.flux.convert_units("PgC"), 4 * coarse)
+    fine = parts["noleap"].interp(time=pd.date_range("2003-01-01", periods=9, freq="6h"))
+    np.testing.assert_allclose(fine.flux.convert_units("PgC"), fine / 4)
+    picked = parts["noleap"].isel(time=[4, 7, 400])
+    np.testing.assert_allclose(picked.flux.convert_units("PgC"), picked)
+    with pytest.raises(ValueError, match="no dates in common"):
+        xflux.ensemble({"a": picked, "b": by_region(xr.date_range("2003", periods=9, calendar="360_day"))})
+
+
+@pytest.mark.parametrize("hour", [0, 12, 24])
+def test_days_are_on_one_axis_whatever_their_stamps(hour):
+    day = pd.date_range("2003-12-01", periods=100)
+    globe = xr.DataArray(
+        np.ones((100, 2, 1)), {"time": day, "lat": [-45.0, 45.0], "lon": [0.0]}, ("time", "lat", "lon")
+    )
+    ds = globe.assign_attrs(units="gC m-2 d-1", area_basis="cell").to_dataset(name="nee")
+    ds = ds.assign_coords(time=day + pd.Timedelta(hours=hour))
+    bounds = ds.assign(time_bnds=(("time", "bnds"), np.stack([day, day + DAY], axis=1)))
+    mask = xr.DataArray([[0], [1]], {"lat": ds["lat"], "lon": ds["lon"]}, ("lat", "lon"))
+    for stamped in [bounds, ds][: 1 + (hour < 24)]:
+        found = stamped.flux.aggregate_regions(mask, units="PgC")
+        assert (found["time"].values == day.values).all()
+
+
 def joined_days(kind, length=1):
     """Joined integrals of all calendars, and the parts, whose steps of some days begin anew each year."""
     parts = {}
     for name, time in DAILY.items():
-        parts[name] = by_region(time[(time.dayofyear - 1) % length == 0], seed=len(name))
+        parts[name] = by_region(time[starts(time, length)], seed=len(name))
     whole = xr.concat(parts.values(), xr.Variable("model", list(parts)), join="outer")
     return whole if kind == "concat" else xflux.ensemble(parts, "model"), parts
 
@@ -616,7 +665,7 @@ def test_days_of_other_calendars_join_and_every_year_is_what_it_was(kind, length
     months, amounts = joined.flux.convert_units("PgC month-1"), joined.flux.convert_units("PgC")
     assert budget["n_members"].min() == len(parts) and budget["n_years"] == 3
     for name, part in parts.items():
-        start, days = DAILY[name].year, (DAILY[name].dayofyear - 1) % length == 0
+        start, days = DAILY[name].year, starts(DAILY[name], length)
         lengths = np.diff(np.append(np.flatnonzero(days), days.size))  # the last of the year is cut short
         for i, year in enumerate((2003, 2004, 2005)):
             own = start[days] == year

@@ -9,7 +9,7 @@ from xflux.cells.labels import match_labels
 from xflux.contents import check_alike
 from xflux.evaluate.pairs import one_flux
 from xflux.temporal.convert import RIDING_ALONG
-from xflux.temporal.riding import COUNTED, RIDING, in_real_dates, joined_dim
+from xflux.temporal.riding import APART, CALENDAR, RIDING, in_real_dates, joined_dim
 from xflux.temporal.steps import Steps, carried, needed_steps, stamped_at_starts, steps_between, steps_of
 from xflux.units import factor
 from xflux.values import warn
@@ -70,8 +70,8 @@ def ensemble(
     _name_gaps(arrays)
     steps = {name: None if joined_dim(da) else steps_of(da) for name, da in arrays.items()}
     if None in steps.values() or len({s.calendar.family for s in steps.values()}) > 1:
-        return _concat(arrays, dim, COUNTED)  # each series keeps its own
-    plain = {name: da.drop_vars(RIDING, errors="ignore") for name, da in arrays.items()}
+        return _concat(arrays, dim, APART)  # each series keeps its own
+    plain = {name: da.drop_vars((*RIDING, CALENDAR), errors="ignore") for name, da in arrays.items()}
     return carried(_concat(plain, dim), _union(steps))
 
 
@@ -133,7 +133,7 @@ def _concat(arrays: dict[str, xr.DataArray], dim: str, numbers: tuple[str, ...] 
     """Joined along a new dimension, with the coordinates beside the axes that all have."""
 
     def beside(da: xr.DataArray) -> set:
-        return {c for c in (*RIDING_ALONG, *numbers) if c in da.coords and da[c].dims}
+        return {c for c in da.coords if c in numbers or (c in RIDING_ALONG and da[c].dims)}
 
     common = set.intersection(*map(beside, arrays.values()))
     parts = []

@@ -8,7 +8,7 @@ from xflux.cells import with_lat_lon
 from xflux.cells.labels import match_labels
 from xflux.contents import check_alike, check_sign
 from xflux.temporal import standardise
-from xflux.temporal.riding import on_real_dates
+from xflux.temporal.riding import CALENDAR, on_real_dates
 from xflux.temporal.steps import carried, known_steps, stamped_at_starts
 from xflux.units import factor, flux_variables, left_out, spelled_out
 from xflux.values import checked
@@ -31,6 +31,7 @@ def align_pair(
     stamps = [a.indexes["time"] for a in (da, reference) if "time" in a.indexes]
     if len(stamps) == 2 and not stamps[0].equals(stamps[1]):
         da, reference = on_real_dates(stamped_at_starts(da), stamped_at_starts(reference))
+    da, reference = (x.drop_vars(CALENDAR, errors="ignore") for x in (da, reference))  # a score has none
     dims = _scored_dims(da, reference, dim, read)
     for name in [d for d in da.dims if d in reference.dims]:
         reference = match_labels(da, reference, name, scored=name in dims)

@@ -4,7 +4,7 @@ import pandas as pd
 import xarray as xr
 
 from xflux.regions.globe import REMAINDERS
-from xflux.temporal.riding import RIDING as STEPS
+from xflux.temporal.riding import CALENDAR, RIDING
 
 
 def to_dataframe(obj: xr.DataArray | xr.Dataset) -> "pd.DataFrame":
@@ -36,7 +36,11 @@ def to_dataframe(obj: xr.DataArray | xr.Dataset) -> "pd.DataFrame":
     1  2002     EU  2.0
     """
     ds = obj.to_dataset(name=obj.name or "flux") if isinstance(obj, xr.DataArray) else obj
-    clutter = [c for c, coord in ds.coords.items() if c in STEPS or str(c).endswith((*REMAINDERS, "_bnds", "_bounds"))]
+    clutter = [
+        c
+        for c, coord in ds.coords.items()
+        if c in (*RIDING, CALENDAR) or str(c).endswith((*REMAINDERS, "_bnds", "_bounds"))
+    ]
     table = ds.drop_vars(clutter).compute()
     frame = table.to_dataframe(dim_order=max((da.dims for da in table.values()), key=len)).reset_index()
     if "region_name" in frame:

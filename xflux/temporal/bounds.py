@@ -12,7 +12,7 @@ import xarray as xr
 
 from xflux.temporal.calendar import DAY, Calendar
 from xflux.temporal.dates import decode, written
-from xflux.temporal.riding import is_own, ridden_edges, ridden_steps
+from xflux.temporal.riding import counting_calendar, is_own, ridden_edges, ridden_steps
 from xflux.temporal.stamps import inferred_steps, sit_alike
 from xflux.values import warn
 
@@ -43,7 +43,7 @@ def carried_steps(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarra
     if (counted := ridden_steps(obj)) is not None:
         return counted
     raw = raw_bounds(obj)
-    return None if raw is None else given_steps(obj["time"], raw)
+    return None if raw is None else given_steps(obj["time"], raw, counting_calendar(obj))
 
 
 def as_bounds(time: xr.DataArray, start: np.ndarray, stop: np.ndarray, calendar: Calendar) -> xr.DataArray:
@@ -88,7 +88,9 @@ def _as_dates(bounds: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
     return bounds.copy(data=dates)
 
 
-def given_steps(time: xr.DataArray, bounds: xr.DataArray | np.ndarray) -> tuple[np.ndarray, np.ndarray, Calendar]:
+def given_steps(
+    time: xr.DataArray, bounds: xr.DataArray | np.ndarray, counting: str | None = None
+) -> tuple[np.ndarray, np.ndarray, Calendar]:
     """Start and stop in microseconds of the steps that bounds (time, 2) name, checked and completed.
 
     Ends such as 31 January 23:59:59 are taken for the start of the month that they precede; steps that all stop short
@@ -99,7 +101,7 @@ def given_steps(time: xr.DataArray, bounds: xr.DataArray | np.ndarray) -> tuple[
     if values.shape != (time.size, 2):
         raise ValueError(f"time bounds have the shape {values.shape}; expected (time, 2) = {(time.size, 2)}.")
     values = _filled(time, values, name)
-    calendar, own = Calendar.of(values), Calendar.of(np.asarray(time.values))
+    calendar, own = Calendar.of(values, counting), Calendar.of(np.asarray(time.values), counting)
     if own.family != calendar.family:
         raise ValueError(f"time is in the calendar {own.name!r}, its bounds in {calendar.name!r}: convert one of them.")
     ticks, stamps = calendar.ticks(values), own.ticks(np.asarray(time.values))
@@ -303,4 +305,4 @@ def time_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """
     if "time" not in obj.dims or "time" not in obj.coords:
         raise ValueError(f"there is no dimension 'time' with a coordinate; the dimensions are {tuple(obj.dims)}.")
-    return as_bounds(obj["time"], *(carried_steps(obj) or inferred_steps(obj["time"])))
+    return as_bounds(obj["time"], *(carried_steps(obj) or inferred_steps(obj["time"], counting_calendar(obj))))

@@ -115,6 +115,12 @@ class Calendar:
         month = times.astype("M8[M]").astype("int64") + 1970 * 12
         return self.start(month) + _microseconds(times, self.name) - real_start(month)
 
+    def lacks(self, times: np.ndarray) -> np.ndarray:
+        """Which dates of the real calendar are none in this one; they are the start of the next month to ``ticks``."""
+        if not self.counts_otherwise:
+            return np.zeros(times.shape, bool)
+        return self.ticks(times) >= self.start(times.astype("M8[M]").astype("int64") + 1970 * 12 + 1)
+
     def dates(self, ticks: np.ndarray) -> np.ndarray:
         """Microseconds as dates of the dtype that the calendar was made from."""
         if self.counts_otherwise:

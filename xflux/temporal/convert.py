@@ -12,7 +12,7 @@ from xflux.temporal.axis import standardise, with_steps
 from xflux.temporal.bounds import carried_steps, time_bounds
 from xflux.temporal.calendar import MEAN_YEAR
 from xflux.temporal.dates import written
-from xflux.temporal.riding import STAMP, STEP_MONTHS, joined_dim, of_each_series
+from xflux.temporal.riding import CALENDAR, STAMP, STEP_MONTHS, joined_dim, of_each_series
 from xflux.temporal.steps import Given, Steps, carried, known_steps, needed_steps, of_years, steps_of
 from xflux.units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_variables, left_out, parse
 from xflux.values import RANGES, checked, warn
@@ -90,6 +90,8 @@ def finish(result: xr.DataArray, da: xr.DataArray, units: str | None = None) -> 
     if not _is_amount(attrs) and _SUMMED.search(str(attrs.get("cell_methods", ""))):
         attrs["cell_methods"] = _SUMMED.sub("", attrs["cell_methods"]).strip()
         attrs = {key: value for key, value in attrs.items() if value or key != "cell_methods"}
+    if "time" not in result.dims:
+        result = result.drop_vars(CALENDAR, errors="ignore")
     result = result.rename(da.name).drop_attrs(deep=False).assign_attrs(attrs)
     return result.drop_encoding()
 

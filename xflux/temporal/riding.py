@@ -5,34 +5,36 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from xflux.temporal.calendar import DAY, Calendar, in_gregorian_years, real_start
+from xflux.temporal.calendar import DAY, Calendar, real_start
 from xflux.temporal.dates import as_dates
 
 EDGES = ("step_start", "step_stop")
 """Coordinates over time that carry the steps of a DataArray, which cannot have bounds, where its stamps do not tell."""
 
-STEP_MONTHS, STEP_DAYS = "step_months", "step_days"
+STEP_MONTHS, STEP_DAYS = COUNTED = "step_months", "step_days"
 """Coordinates over time: how many whole months or days each step lasts that begins at its stamp, the start of a month
 or a midnight.
 
 They are believed where they fit the stamps, which they do not after averages or interpolation; resampling drops them.
-Integrals of regions have dates of the real calendar whatever the data's, so that they join: a hundred times the place
-of the data's in ``CALENDARS`` is added, which says how long its months are. Where joining along another dim left a
-series without a step, its number is missing: the step has the room that the others leave it, which for 29 February is
-none in ``noleap``.
+Where joining along another dim left a series without a step, its number is missing: the step has the room that the
+others leave it, which for 29 February is none in ``noleap``.
 """
-
-CALENDARS = ("standard", "noleap", "360_day", "all_leap", "julian")
-_DATED = ("standard", "noleap", "julian")
-"""Calendars whose days have a date in the real one (of the Julian, in most years)."""
-_HUNDRED = 100
-
-COUNTED = (STEP_MONTHS, STEP_DAYS)
 
 MOST_MONTHS, MOST_DAYS = 24, 99
 """The longest steps that are counted: :class:`Calendar` has the months of two more years."""
 
 RIDING = (*EDGES, *COUNTED)
+
+CALENDAR = "calendar"
+"""Scalar coordinate of integrals of regions, which have dates of the real calendar whatever the data's, so that they
+join: the place in ``CALENDARS`` of the one that says how long their months and years are."""
+
+CALENDARS = ("standard", "noleap", "360_day", "all_leap", "julian")
+APART = (*COUNTED, CALENDAR)
+"""What series that are joined each have of their own."""
+
+_DATED = ("standard", "noleap", "julian")
+"""Calendars whose days have a date in the real one (of the Julian, in most years)."""
 
 STAMP = "start of the step"
 """``time.attrs["stamp"]`` of what xflux returns, whose steps begin at their stamps."""
@@ -57,22 +59,27 @@ def ridden_months(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarra
     return _ridden(obj, STEP_MONTHS)
 
 
+def counting_calendar(obj: xr.DataArray | xr.Dataset) -> str | None:
+    """The calendar that an object says its months count in; None where it does not, or was joined of several."""
+    said = np.unique(obj.coords[CALENDAR].values) if CALENDAR in obj.coords else np.array([])
+    known = said.size == 1 and said.dtype.kind in "iu" and 0 <= said[0] < len(CALENDARS)
+    return CALENDARS[int(said[0])] if known else None
+
+
 def _ridden(obj: xr.DataArray | xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, Calendar] | None:
     numbers = _of_one_series(obj, name)
     own = None if numbers is None else np.isfinite(numbers)
-    if own is None or not own.any():
+    if own is None or not own.any() or _of_several_calendars(obj):
         return None
-    which, count = np.divmod(np.where(own, numbers, np.nanmax(numbers)), _HUNDRED)
-    if count.min() < 1 or (count % 1).any() or (name == STEP_MONTHS and count.max() > MOST_MONTHS):
+    count = np.where(own, numbers, np.nanmax(numbers))
+    if count.min() < 1 or (count % 1).any() or count.max() > {STEP_MONTHS: MOST_MONTHS, STEP_DAYS: MOST_DAYS}[name]:
         return None
-    if np.ptp(which) or not 0 <= which[0] < len(CALENDARS):  # joined along time: dates alone count
-        which = np.zeros_like(which)
-    stamps = np.asarray(obj["time"].values)
+    stamps, count = np.asarray(obj["time"].values), count.astype("int64")
     try:
-        calendar = Calendar.of(stamps, CALENDARS[int(which[0])])
+        calendar = Calendar.of(stamps, counting_calendar(obj))
     except ValueError:
         return None
-    start, count = calendar.ticks(stamps), count.astype("int64")
+    start, count = calendar.ticks(stamps), np.where(calendar.lacks(stamps), 0, count)
     first = calendar.month(start)
     since = start - calendar.start(first)
     if name == STEP_MONTHS:
@@ -82,6 +89,10 @@ def _ridden(obj: xr.DataArray | xr.Dataset, name: str) -> tuple[np.ndarray, np.n
     if since.any() or not _fit(start[own], stop[own], whole=obj[name].dtype.kind in "iu"):
         return None
     return *_with_the_others(start, stop, own), calendar
+
+
+def _of_several_calendars(obj: xr.DataArray | xr.Dataset) -> bool:
+    return CALENDAR in obj.coords and np.unique(obj[CALENDAR].values).size > 1
 
 
 def _of_one_series(obj: xr.DataArray | xr.Dataset, name: str) -> np.ndarray | None:
@@ -109,35 +120,42 @@ def _with_the_others(start: np.ndarray, stop: np.ndarray, own: np.ndarray) -> tu
     return begin, np.where(own, stop, room)
 
 
-def counted(numbers: np.ndarray, calendar: Calendar) -> np.ndarray:
-    """Numbers of months or days as ``STEP_MONTHS`` and ``STEP_DAYS`` have them."""
-    if calendar.counts_otherwise:
-        numbers = numbers + _HUNDRED * CALENDARS.index(calendar.family)
-    return numbers if (numbers % _HUNDRED).all() else np.where(numbers % _HUNDRED, numbers, np.nan)
+def counted(numbers: np.ndarray) -> np.ndarray:
+    """Numbers of months or days; missing where a step has no length."""
+    return numbers if numbers.all() else np.where(numbers, numbers, np.nan)
+
+
+def counting_in(da: xr.DataArray, calendar: Calendar) -> xr.DataArray:
+    """With the coordinate that says in which calendar its months count."""
+    meanings = {"long_name": "calendar in which months count", "flag_meanings": " ".join(CALENDARS)}
+    code = xr.Variable(
+        (), np.int8(CALENDARS.index(calendar.family)), {**meanings, "flag_values": np.arange(5, dtype="i1")}
+    )
+    return da.assign_coords({CALENDAR: code})
 
 
 def in_real_dates(da: xr.DataArray) -> xr.DataArray:
     """Steps stamped at their start, as :func:`ridden_steps` has them, dated in the real calendar if it has them."""
     found = ridden_steps(da)
     if found is None or found[2].dtype.kind == "M":
-        return da
-    start, stop, calendar = found
+        return da if found is None else counting_in(da, found[2])
+    start, _, calendar = found
     first, name = calendar.month(start), STEP_MONTHS if STEP_MONTHS in da.coords else STEP_DAYS
     ticks = real_start(first) + start - calendar.start(first)
     if name == STEP_DAYS and (calendar.family not in _DATED or (ticks >= real_start(first + 1)).any()):
         return da
-    dates = as_dates(ticks.astype("M8[us]"))
-    real = Calendar.of(dates, None if in_gregorian_years(calendar.name) else calendar.family)
-    numbers = counted(calendar.month(stop) - first if name == STEP_MONTHS else (stop - start) // DAY, real)
-    return da.assign_coords(time=("time", dates, da["time"].attrs)).assign_coords({name: ("time", numbers)})
+    beside = {name: da[name].variable}
+    da = da.drop_vars(name).assign_coords(time=("time", as_dates(ticks.astype("M8[us]")), da["time"].attrs))
+    return counting_in(da.assign_coords(beside), calendar)
 
 
 def joined_dim(da: xr.DataArray) -> str | None:
     """A dim along which series with steps of different lengths, or in different calendars, were joined."""
-    for name in COUNTED:
-        if name in da.coords and "time" in da[name].dims and da[name].ndim > 1 and _of_one_series(da, name) is None:
-            return next(dim for dim in da[name].dims if dim != "time")
-    return None
+    several = [name for name in COUNTED if name in da.coords and "time" in da[name].dims]
+    several = [name for name in several if da[name].ndim > 1 and _of_one_series(da, name) is None]
+    if _of_several_calendars(da):
+        several.append(CALENDAR)
+    return next((dim for name in several for dim in da[name].dims if dim != "time"), None)
 
 
 def of_each_series(da: xr.DataArray, given, function: Callable):
@@ -147,17 +165,17 @@ def of_each_series(da: xr.DataArray, given, function: Callable):
     results = []
     for i in range(da.sizes[dim]):
         part = da.isel({dim: [i]})
-        own = {c: part[c].variable.isel({dim: 0}, missing_dims="ignore") for c in COUNTED if c in part.coords}
+        own = {c: part[c].variable.isel({dim: 0}, missing_dims="ignore") for c in APART if c in part.coords}
         results.append(of_each_series(part.assign_coords(own), None, function))
-    numbers = [name for name in COUNTED if name in results[0].coords]
-    joined = xr.concat(results, dim, join="outer", coords=numbers, compat="override")
+    apart = [name for name in APART if name in results[0].coords]
+    joined = xr.concat(results, dim, join="outer", coords=apart, compat="override")
     return joined.assign_coords(year=joined["time"].dt.year) if {"year", "time"} <= set(joined.coords) else joined
 
 
 def on_real_dates(a: xr.DataArray, b: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Two series in one calendar, one of which has dates of the real one, on those."""
     found = [ridden_steps(x) for x in (a, b)]
-    if None in found or found[0][2].family != found[1][2].family:
+    if None in found or len({f[2].family for f in found}) > 1 or len({f[2].dtype.kind for f in found}) == 1:
         return a, b
     return in_real_dates(a), in_real_dates(b)
 

@@ -9,11 +9,18 @@ from xflux.temporal.dates import written
 _HOUR = DAY // 24
 
 
-def inferred_steps(time: xr.DataArray) -> tuple[np.ndarray, np.ndarray, Calendar]:
-    """Start and stop in microseconds of the steps that stamps stand for; see :func:`~xflux.temporal.time_bounds`."""
+def inferred_steps(time: xr.DataArray, name: str | None = None) -> tuple[np.ndarray, np.ndarray, Calendar]:
+    """Start and stop in microseconds of the steps that stamps stand for; see :func:`~xflux.temporal.time_bounds`.
+
+    ``name``: the calendar in which dates of the real one count. Those that it does not have are steps without length.
+    """
     values = np.asarray(time.values)
-    calendar = Calendar.of(values)
+    calendar = Calendar.of(values, name)
     ticks = calendar.ticks(values)
+    if (lacking := calendar.lacks(values)).any():
+        start, stop = ticks.copy(), ticks.copy()
+        start[~lacking], stop[~lacking], _ = inferred_steps(time[~lacking], name)
+        return start, stop, calendar
     if ticks.size == 1:
         raise ValueError(
             f"a single time step ({written(values[0])}) has no length: put it in a Dataset with time_bnds (time, 2)."

@@ -7,7 +7,17 @@ import xarray as xr
 
 from xflux.temporal.bounds import carried_steps, given_steps
 from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_SHARE, LEAP_YEAR, MEAN_YEAR, MONTH_DAYS, Calendar
-from xflux.temporal.riding import EDGES, MOST_DAYS, MOST_MONTHS, RIDING, STEP_DAYS, STEP_MONTHS, counted
+from xflux.temporal.riding import (
+    EDGES,
+    MOST_DAYS,
+    MOST_MONTHS,
+    RIDING,
+    STEP_DAYS,
+    STEP_MONTHS,
+    counted,
+    counting_calendar,
+    counting_in,
+)
 from xflux.temporal.stamps import inferred_steps
 
 _UNITS = {"month": 1, "year": 12}
@@ -141,8 +151,8 @@ def steps_of(obj: xr.DataArray | xr.Dataset, given: Given = None) -> Steps | Non
     if "time" not in obj.coords:
         raise ValueError("dimension 'time' has no coordinate: assign its dates.")
     if given is not None:
-        return _on_axis(*given_steps(obj["time"], given))
-    return known_steps(obj) or _on_axis(*inferred_steps(obj["time"]))
+        return _on_axis(*given_steps(obj["time"], given, counting_calendar(obj)))
+    return known_steps(obj) or _on_axis(*inferred_steps(obj["time"], counting_calendar(obj)))
 
 
 def known_steps(obj: xr.DataArray | xr.Dataset) -> Steps | None:
@@ -178,16 +188,18 @@ def carried(da: xr.DataArray, steps: Steps | None, restamp: bool = False) -> xr.
     da = da.drop_vars(RIDING, errors="ignore")
     if restamp:
         da, steps = _without_empty(da, steps)
+    if steps.calendar.counts_otherwise:
+        da = counting_in(da, steps.calendar)
     dates = [steps.calendar.dates(x) for x in (steps.start, steps.stop)]
     if restamp:
         beside = {c: da[c].variable for c in da.coords if "time" in da[c].dims and c != "time"}
         da = da.drop_vars([*beside, "time"]).assign_coords(time=("time", dates[0])).assign_coords(beside)
     at_start = np.array_equal(dates[0], da["time"].values)
     if at_start and (months := steps.whole_months()) is not None:
-        return da.assign_coords({STEP_MONTHS: ("time", counted(months, steps.calendar))})
+        return da.assign_coords({STEP_MONTHS: ("time", counted(months))})
     told = _told_by_stamps(da["time"], steps)
     if at_start and (restamp or not told) and (days := steps.whole_days()) is not None:
-        return da.assign_coords({STEP_DAYS: ("time", counted(days, steps.calendar))})
+        return da.assign_coords({STEP_DAYS: ("time", counted(days))})
     if told:
         return da
     return da.assign_coords({name: ("time", x) for name, x in zip(EDGES, dates, strict=True)})
@@ -203,7 +215,7 @@ def _without_empty(da: xr.DataArray, steps: Steps) -> tuple[xr.DataArray, Steps]
 
 def _told_by_stamps(time: xr.DataArray, steps: Steps) -> bool:
     try:
-        start, stop, _ = inferred_steps(time)
+        start, stop, _ = inferred_steps(time, steps.calendar.name)
     except ValueError:
         return False
     return np.array_equal(start, steps.start) and np.array_equal(stop, steps.stop)

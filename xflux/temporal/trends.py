@@ -6,7 +6,7 @@ import xarray as xr
 from xflux.temporal.averages import whole_years
 from xflux.temporal.axis import with_steps
 from xflux.temporal.convert import own_riding, variable_of
-from xflux.temporal.riding import of_each_series
+from xflux.temporal.riding import CALENDAR, of_each_series
 from xflux.temporal.steps import Steps
 from xflux.units import flux_variables, left_out
 from xflux.values import checked
@@ -60,7 +60,7 @@ def trend(obj: xr.DataArray | xr.Dataset, method: str = "theil-sen", level: floa
         raise ValueError(f"level={level}: expected a share such as 0.95.")
     da, given = _one_series(*with_steps(obj))
     yearly = of_each_series(checked(da), given, lambda one, steps: whole_years(one, steps, "a trend needs"))
-    beside = [c for c in yearly.coords if "time" in yearly[c].dims]
+    beside = [c for c in yearly.coords if "time" in yearly[c].dims or c == CALENDAR]
     years = yearly["year"].values.astype("float64")
     plain = yearly.drop_vars(beside).chunk(time=-1) if yearly.chunks is not None else yearly.drop_vars(beside)
     names = ("slope", "low", "high", "p_value", "n_years")
