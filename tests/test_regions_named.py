@@ -197,6 +197,10 @@ def test_labels_of_any_text_and_dims_of_one():
     np.testing.assert_allclose(found, [found[2] / 2, found[2] / 2, aggregate_regions(one, labels, "PgC d-1").item()])
     strings = found.sel(region=["a", "b"]).assign_coords(region=shares.region)
     np.testing.assert_allclose(with_global(strings), found)
+    padded = xr.full_like(one, 0).astype("U4").copy(data=np.repeat(np.array(["EU  ", "", "EU"]), 2).reshape(3, 2))
+    assert aggregate_regions(one, padded, "PgC d-1").region.values.tolist() == ["EU"]
+    shapes = [shapely.box(0, 0, 9, 9), shapely.box(20, 0, 29, 9)]
+    assert sums(geopandas.GeoSeries(shapes, index=[("a", 1), ("a", 2)])).keys() == {"a 1", "a 2"}
     far = (one / 2).assign_coords(lat=[-71.0, -70, -69], lon=[-100.0, -99])
     with pytest.warns(UserWarning, match="the grid covers nothing of EU"):
         assert np.isnan(aggregate_regions(far, "EU", "PgC d-1")).all()

@@ -24,7 +24,7 @@ def read_labels(mask: xr.DataArray) -> tuple[np.ndarray, np.ndarray, list[np.nda
     field = np.asarray(mask.values)
     field = _plain(as_text(field) if field.dtype.kind == "T" else field)
     if field.dtype.kind in "OUS":
-        names, codes = np.unique(field.astype(str), return_inverse=True)
+        names, codes = np.unique(np.char.strip(field.astype(str)), return_inverse=True)
         values = np.flatnonzero(~np.isin(names, _NO_NAMES))
         labels, members = names[values], [np.array([value]) for value in values]
         field = codes.reshape(field.shape)

@@ -56,7 +56,7 @@ def _described(regions) -> tuple[list, np.ndarray, str]:
         labels = regions[named]
     else:
         labels = regions.index if regions.index.is_unique else range(len(regions))
-    labels = np.array(list(labels))
+    labels = np.array([" ".join(map(str, one)) if isinstance(one, tuple) else one for one in labels])
     labels = labels.astype(str) if labels.dtype.kind not in "iufU" else labels
     return list(regions.geometry), labels, "polygons"
 
