@@ -116,13 +116,13 @@ def _strip(part: xr.Dataset, path: Path, cells: np.ndarray, at_once: int) -> xr.
 
     def below(field):
         kept = field.isel(lat=row, lon=column).drop_vars("lon")
-        return kept.swap_dims(cell="lat").expand_dims("lon").transpose(..., "lat", "lon")
+        return kept.swap_dims(cell="lat").expand_dims("lon").transpose("lon", ..., "lat")  # no folder for every chunk
 
     strip = below(part)
     _create(strip, path, {str(d): {"time": CHUNK_STEPS, "lat": at_once}.get(str(d), -1) for d in strip.dims})
     for name, field in part.data_vars.items():
         _put_by_steps(field, str(name), path, below)
-    return xr.open_zarr(path).assign_coords({d: part[d] for d in part.dims if _is_text(part[d])})
+    return xr.open_zarr(path, chunks=None).assign_coords({d: part[d] for d in part.dims if _is_text(part[d])})
 
 
 def _is_text(axis: xr.DataArray) -> bool:
@@ -141,12 +141,12 @@ def _made(config: Drivers, strips: list[xr.Dataset], path: Path, at_once: int) -
         few = slice(start, start + at_once)
         part = make_drivers(config, [strip.isel(lat=few).load() for strip in strips])
         part = in_years(part, config.years).astype("float32")
-        part = part.transpose(*(d for d in AXES if d in part.dims), "lat", "lon")
+        part = part.transpose("lon", *(d for d in AXES if d in part.dims), "lat")
         if start == 0:
             chunks = {str(d): {"lat": at_once}.get(str(d), CHUNK_STEPS) for d in part.dims}
             _create(part, path, chunks, strips[0]["lat"])
         stores.put(path, part, {"lat": slice(start, start + part.sizes["lat"])})
-    return xr.open_zarr(path)
+    return xr.open_zarr(path, chunks={"lat": -1})
 
 
 def _on_grid(strip: xr.Dataset, cells: np.ndarray, grid: xr.DataArray) -> xr.Dataset:
