@@ -63,7 +63,11 @@ class Base:
         lat = next((v["lat"] for v in self.data.values() if "lat" in v.coords), None)
         if lat is None:
             raise ValueError("potential radiation needs the coordinate lat in the base data")
-        return potential_radiation(lat.drop_vars([c for c in lat.coords if c not in lat.dims]), self._axis())
+        lat = lat.drop_vars([c for c in lat.coords if c not in lat.dims])
+        if not lat.dims:
+            return potential_radiation(lat, self._axis())
+        _, first, same = np.unique(lat, return_index=True, return_inverse=True)  # many cells or towers may share one
+        return potential_radiation(lat[first], self._axis()).isel({lat.dims[0]: same}).assign_coords(lat.coords)
 
     def _pet(self) -> xr.DataArray:
         rg = self["RG"] if self.find("RG") else None

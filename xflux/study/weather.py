@@ -19,8 +19,8 @@ from xflux.study.config import Drivers, LandCover, StudyError
 from xflux.study.published import steps_of_years
 from xflux.temporal.calendar import AXES
 
-VALUES_AT_ONCE = 8_000_000
-"""Values of one variable that are worked on at once: whole series of some cells, 64 MB in float64."""
+VALUES_AT_ONCE = 4_000_000
+"""Values of one variable that are worked on at once: whole series of some cells, 32 MB in float64."""
 CHUNK_STEPS = 92
 """Steps of a chunk of the drivers in the run folder."""
 CHUNK_CELLS = {"lat": 60, "lon": 120}
