@@ -163,7 +163,9 @@ def test_constant_target_and_constant_pixels():
     x = np.ones((10, 3))
     flat = largest_alpha(x, np.full(10, 4.0))
     assert np.isnan(flat.r2) and flat.intercept == 4.0 and not flat.coef.any() and not flat.reached
-    moving = largest_alpha(x + 1e-15, np.arange(10.0))
+    assert without_shrinkage(flat, x, np.full(10, 4.0), positive=True) is flat
+    # the mean of ten times 0.1 is another number
+    moving = largest_alpha(0.1 * x, np.random.default_rng(0).standard_normal(10))
     assert moving.r2 == 0.0 and not moving.reached and not moving.coef.any()
 
 
@@ -220,6 +222,15 @@ def test_refit_has_no_shrinkage():
     residual = y - free.predict(x)
     chosen = np.flatnonzero(free.coef)
     assert np.abs(x[:, chosen].T @ residual).max() < 1e-9 * np.abs(x[:, chosen].T @ y).max()
+
+
+def test_refit_keeps_weights_positive():
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((20, 1)) + 0.5 * rng.standard_normal((20, 6))
+    y = x @ np.abs(rng.standard_normal(6)) + rng.standard_normal(20)
+    fit = largest_alpha(x, y, 0.9, positive=True)
+    free, positive = (without_shrinkage(fit, x, y, positive=p) for p in (False, True))
+    assert free.coef.min() < 0 <= positive.coef.min() and fit.r2 < positive.r2 < free.r2
 
 
 def test_no_more_pixels_than_stepwise_alpha_with_scikit_learn():

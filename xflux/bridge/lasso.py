@@ -346,7 +346,7 @@ def cross_validate(
 def without_shrinkage(fit: LassoFit, x: np.ndarray, y: np.ndarray, *, positive: bool = False) -> LassoFit:
     """Least squares (non-negative where ``positive``) on the pixels that ``fit`` selected; ``alpha`` is the Lasso's."""
     chosen = np.flatnonzero(fit.coef)
-    if not chosen.size:
+    if not chosen.size:  # SciPy's nnls does not survive a matrix without columns
         return fit
     x_mean, y_mean = x[:, chosen].mean(axis=0), y.mean()
     xc, yc = x[:, chosen] - x_mean, y - y_mean
