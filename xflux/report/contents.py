@@ -1,8 +1,10 @@
 """What stands where on the page: sections in reading order, each figure with its caption and the tables under it."""
 
-from collections.abc import Callable, Iterable
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from importlib import resources
 
 
 @dataclass(frozen=True)
@@ -13,66 +15,15 @@ class Entry:
     figure: str
     title: str
     caption: str
-    tables: tuple[str, ...] = ()
+    tables: Sequence[str] = ()
 
 
-SUM, CYCLE, YEARS, REGIONS = "The global sum", "The seasonal cycle", "Years", "Regions"
-MAPS, TOWERS, BRIDGE, TRAINING, MORE = "Maps", "Towers", "The bridge", "Training", "More"
-SECTIONS = (SUM, CYCLE, YEARS, REGIONS, MAPS, TOWERS, BRIDGE, TRAINING, MORE)
-FIRST = ("map_pair", "seasonal_cycle_global")
+_READ = tomllib.loads(resources.files("xflux.report").joinpath("contents.toml").read_text(encoding="utf-8"))
+ENTRIES = tuple(Entry(**row) for row in _READ["figure"])
+FIRST = _READ["first"]
 """The figures of the first screen."""
-
-ENTRIES = (
-    Entry(SUM, "global_flux", "Annual flux of the globe, year by year",
-          "Lines are means over members, shades their standard deviation; dotted lines are single inversions. "
-          "Anomalies are less their linear trend. Bars: mean and standard deviation over members or inversions.",
-          ("global_annual", "truth", "half_of_the_inversions", "common_cells", "ensemble", "monthly_drivers")),
-    Entry(CYCLE, "seasonal_cycle_by_region", "Mean seasonal cycle of every region",
-          "Each panel has its own scale. Shades: the range of the inversions, the standard deviation of members.",
-          ("seasonal_cycle", "table_3_monthly")),
-    Entry(CYCLE, "efficiency", "How well months are met, by region",
-          "Normalised Nash–Sutcliffe efficiency against the inversions' mean: 1 is perfect, below 0.5 (dotted) the "
-          "mean of the inversions' months would be nearer.", ("scores_by_region",)),
-    Entry(YEARS, "interannual", "Annual anomalies",
-          "Annual fluxes less their linear trend: the members' mean, the inversions' mean and range. Unseen years are "
-          "shaded.", ("interannual", "interannual_years", "interannual_references", "interannual_regions",
-                      "table_2_annual", "table_c1_sinks")),
-    Entry(REGIONS, "annual_*", "Annual flux by region: *",
-          "Bars are means over members with their standard deviation; the band is the range of the inversions.",
-          ("regions_*", "within_inversion_range")),
-    Entry(MAPS, "mean_flux_maps", "Mean annual flux",
-          "Blue is a sink, red a source, grey has no value. All maps have the same scale; arrows: larger values."),
-    Entry(MAPS, "difference_maps", "What the inversions change",
-          "Difference from EC, which is trained on towers alone."),
-    Entry(MAPS, "mean_and_variability", "Mean and variability over years",
-          "Below: standard deviation of the annual means of the members' mean."),
-    Entry(MAPS, "selected_months", "Four months", "EC, the last model, and their difference, on one scale."),
-    Entry(MAPS, "correlation_maps", "How months agree, cell by cell",
-          "Correlation of monthly fluxes with each reference and, at the right, by how much it differs. Inversions are "
-          "not expected to be right in single cells."),
-    Entry(TOWERS, "towers", "Predicted against observed daily flux at towers that were held out",
-          "Colours count tower days; dotted is 1:1, the orange line the least-squares fit.", ("towers", "paired")),
-    Entry(TOWERS, "towers_longest", "The towers with the longest records",
-          "Held-out predictions day by day; dotted is 1:1, lines are least-squares fits."),
-    Entry(TOWERS, "towers_by_plant_type", "Predicted against observed by plant type",
-          "The plant types with most days: CRO cropland, GRA grassland, WET wetland, MF mixed forest, SAV and WSA "
-          "savanna, OSH and CSH shrubland; DBF, DNF, EBF, ENF deciduous or evergreen, broadleaf or needleleaf forest.",
-          ("towers_by_group",)),
-    Entry(BRIDGE, "bridge_*", "Pixels that stand for regions: *",
-          "The area of a mark is its weight.", ("bridge_post_hoc",)),
-    Entry(BRIDGE, "stability", "How often a pixel is chosen",
-          "Candidates are drawn anew in every draw; the scale is logarithmic."),
-    Entry(BRIDGE, "plant_types", "Plant types of the pixels that stand for regions",
-          "Bars: share of all contributing pixels; outlines: share of all land."),
-    Entry(BRIDGE, "plant_types_by_region", "The same by region",
-          "Share of each region's contributing pixels.", ("bridge_plant_types",)),
-    Entry(TRAINING, "few_inversions_*", "Seasonal cycles of models that saw only so many inversions: *",
-          "Solid: models, mean over members and standard deviation; dotted: the mean of the inversions that they were "
-          "trained on.", ("few_inversions",)),
-    Entry(TRAINING, "history_*", "Loss by epoch: *",
-          "Thin lines are members. Validation is on sites, and years, that were held out; integral and bridged: the "
-          "regions' sum in these years, in full and by the bridge.", ("drivers",)),
-)  # fmt: skip
+MAPS, MORE = "Maps", "More"
+SECTIONS = (*dict.fromkeys(entry.section for entry in ENTRIES), MORE)
 
 
 def arranged(
