@@ -142,6 +142,15 @@ def test_copies_and_combinations_of_columns_do_no_harm():
     assert stationarity(tripled, y, many) < 1e-6
 
 
+@pytest.mark.parametrize("seed", range(30, 50))
+def test_what_rounding_makes_of_copies_does_no_harm(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((12, 4)) @ rng.standard_normal((4, 12)) + 0.1 * rng.standard_normal((12, 12))
+    x, y = np.concatenate([x, x, x[:, :2] + x[:, -2:]], axis=1), rng.integers(-2, 3, 12).astype(float)
+    fit = largest_alpha(x, y, 0.999)
+    assert fit.reached and np.count_nonzero(fit.coef) < 12
+
+
 @pytest.mark.parametrize("seed", [1148, *range(40)])
 def test_exact_ties_do_not_lead_astray(seed):
     """Columns of small integers tie all the time (seed 1148 needs the ties broken)."""

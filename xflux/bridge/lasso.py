@@ -109,11 +109,9 @@ class _ActiveSet:
     def enter(self, j: int) -> bool:
         """Add pixel j; False where it is a combination of the active ones."""
         column = self.x.T @ self.x[:, j]
-        if self.active:
-            gram = self.columns[self.active]
-            projected = column[self.active] @ np.linalg.solve(gram, column[self.active])
-            if self.norms[j] - projected <= _COLLINEAR * self.norms[j]:
-                return False
+        projected = column[self.active] @ np.linalg.solve(self.columns[self.active], column[self.active])
+        if self.norms[j] - projected <= _COLLINEAR * self.norms[j]:
+            return False
         self.signs.append(1.0 if self.positive else float(np.sign(self.correlation[j])))
         self.active.append(j)
         self.columns = np.column_stack([self.columns, column])
@@ -127,9 +125,6 @@ class _ActiveSet:
 
     def solve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(u, v, a, b): β_A(λ) = u − λv and c(λ) = a + λb."""
-        if not self.active:
-            zero = np.empty(0)
-            return zero, zero, self.xty, np.zeros_like(self.xty)
         rhs = np.column_stack([self.xty[self.active], self.signs])
         u, v = np.linalg.solve(self.columns[self.active], rhs).T
         return u, v, self.xty - self.columns @ u, self.columns @ v
