@@ -83,6 +83,7 @@ def test_stamps_anywhere_in_the_month_give_its_length(calendar, stamp):
 
 
 @pytest.mark.parametrize("calendar", [None, *CALENDARS])
+@pytest.mark.filterwarnings("ignore:time has one stamp a year")
 def test_years_have_their_length(calendar):
     lengths = month_lengths(calendar or "standard", 1999, 6).reshape(6, 12).sum(axis=1)
     for start in (0, 6, 11):

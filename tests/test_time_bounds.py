@@ -474,6 +474,34 @@ def test_files_of_cdo(tmp_path, operator, freq, days):
         np.testing.assert_array_equal(step_days(standardise(ds)), days)
 
 
+@pytest.mark.parametrize("kind", [xr.DataArray.copy, xr.DataArray.to_dataset])
+@pytest.mark.parametrize(("month", "hours"), [(2, 0), (7, 372), (12, 0)])
+def test_one_month_a_year_is_scored_and_joined_as_it_is_without_a_word(month, hours, kind):
+    stamps = pd.date_range("2001-01-01", periods=48, freq="MS")
+    stamps = stamps[stamps.month == month] + pd.Timedelta(hours=hours)
+    a, b = (kind(flux(stamps, np.arange(4.0) + i)) for i in (0, 2))
+    assert a.flux.score(b)["bias"] == -2
+    joined = xflux.ensemble({"a": a, "b": b})
+    assert (joined["time"].values == stamps.values).all() and set(joined.coords) == {"time", "inversion"}
+    with pytest.warns(UserWarning, match="one stamp a year") as said:
+        joined.flux.annual()
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        pd.date_range("2001", periods=4, freq="YS"),
+        pd.date_range("2001", periods=4, freq="YE"),
+        pd.date_range("2001-07-02 12:00", periods=4, freq="8766h"),
+        flux(pd.date_range("2001", periods=48, freq="MS")).coarsen(time=12).mean()["time"].values,
+        flux(pd.date_range("2001", periods=48, freq="ME")).coarsen(time=12).mean()["time"].values,
+    ],
+)
+def test_years_where_years_are_stamped_are_years_without_a_word(stamps):
+    np.testing.assert_allclose(flux(stamps).flux.convert_units("gC m-2"), [365, 365, 365, 366])
+
+
 @pytest.mark.parametrize("calendar", ["standard", "noleap"])
 def test_what_comes_back_is_written_without_a_warning(tmp_path, calendar):
     time = xr.date_range("2001-01-01", periods=60, calendar=calendar, use_cftime=calendar != "standard")
@@ -503,7 +531,7 @@ def test_one_month_a_year_whose_bounds_are_gone_is_told():
         standardise(da)
 
 
-@pytest.mark.parametrize(("month", "told"), [(1, 0), (3, 1), (7, 0), (9, 1), (12, 0)])
+@pytest.mark.parametrize(("month", "told"), [(1, 0), (3, 1), (7, 1), (9, 1), (12, 1)])
 def test_one_stamp_a_year_where_no_year_is_stamped_is_told_once(month, told):
     da = flux(pd.date_range(f"2001-{month:02d}-01", periods=3, freq="12MS")).assign_attrs(units="gC m-2 d-1")
     with warnings.catch_warnings(record=True) as said:

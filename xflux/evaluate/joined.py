@@ -7,10 +7,12 @@ import xarray as xr
 
 from xflux.cells.labels import match_labels
 from xflux.contents import check_alike
-from xflux.evaluate.pairs import one_flux
+from xflux.evaluate.pairs import one_flux, same_stamps
+from xflux.temporal.axis import standardise, with_steps
 from xflux.temporal.convert import RIDING_ALONG
 from xflux.temporal.riding import APART, CALENDAR, RIDING, in_real_dates, joined_dim
-from xflux.temporal.steps import Steps, carried, needed_steps, stamped_at_starts, steps_between, steps_of
+from xflux.temporal.stamps import may_be_months
+from xflux.temporal.steps import Steps, carried, known_steps, needed_steps, stamped_at_starts, steps_between, steps_of
 from xflux.units import factor
 from xflux.values import warn
 
@@ -57,14 +59,15 @@ def ensemble(
     """
     if not isinstance(products, Mapping) or not products:
         raise TypeError('ensemble takes products by name, e.g. {"CAMS": a, "CTE": b}.')
-    arrays = {str(name): one_flux(obj, repr(name)) for name, obj in products.items()}
+    as_they_are = same_stamps(*products.values()) and all(map(_may_be_months, products.values()))
+    arrays = {str(name): one_flux(obj, repr(name), lengths=not as_they_are) for name, obj in products.items()}
     first = next(iter(arrays))
     for name in list(arrays)[1:]:
         arrays[name] = _like(arrays[name], arrays[first], (name, first), allow_contents)
     for name, da in arrays.items():
         if dim in da.dims:
             raise ValueError(f"{name!r} has a dimension {dim!r} already: name the new one, e.g. dim='product'.")
-    if "time" not in arrays[first].dims:
+    if "time" not in arrays[first].dims or as_they_are:
         return _concat(arrays, dim)
     arrays = _on_one_calendar(arrays)
     _name_gaps(arrays)
@@ -94,11 +97,18 @@ def _like(da: xr.DataArray, first: xr.DataArray, names: tuple[str, str], allow: 
     return da.transpose(*first.dims)
 
 
+def _may_be_months(da: xr.DataArray) -> bool:
+    da = standardise(da, lengths=False)
+    return known_steps(da) is None and may_be_months(da["time"])
+
+
 def _on_one_calendar(arrays: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
     """Stamped at the starts of their steps, which must be of one kind: months, years, or of one length.
 
     In the real calendar where theirs differ, which has the days of some others.
     """
+    for da in [da for da in arrays.values() if _may_be_months(da)][:1]:
+        with_steps(da)  # which says what is assumed
     steps = {name: needed_steps(da) for name, da in arrays.items()}
     kinds = {name: f"{np.median(s.days):g} d" if s.kind == "other" else s.kind for name, s in steps.items()}
     if len(set(kinds.values())) > 1:

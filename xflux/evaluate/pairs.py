@@ -8,6 +8,7 @@ from xflux.cells import with_lat_lon
 from xflux.cells.labels import match_labels
 from xflux.contents import check_alike, check_sign
 from xflux.temporal import standardise
+from xflux.temporal.bounds import bounds_name
 from xflux.temporal.riding import CALENDAR, on_real_dates
 from xflux.temporal.steps import carried, known_steps, stamped_at_starts
 from xflux.units import factor, flux_variables, left_out, spelled_out
@@ -23,7 +24,8 @@ def align_pair(
     labels must be the same set, because a silent inner join there would drop cells or regions.
     """
     given = da, reference
-    da, reference = one_flux(da, "the array"), one_flux(reference, "the reference")
+    lengths = not same_stamps(da, reference)
+    da, reference = one_flux(da, "the array", lengths), one_flux(reference, "the reference", lengths)
     arrays = [(a, b) for a, b in zip(given, (da, reference), strict=True) if isinstance(a, xr.DataArray)]
     read = {old: new for a, b in arrays for old, new in zip(a.dims, b.dims, strict=True)}
     check_alike(da, reference, allow_contents, "allow_contents")
@@ -38,13 +40,23 @@ def align_pair(
     return *xr.align(da, reference, join="inner", copy=False), dims
 
 
-def one_flux(obj: xr.DataArray | xr.Dataset, role: str) -> xr.DataArray:
+def same_stamps(*objs: xr.DataArray | xr.Dataset) -> bool:
+    """Whether all have the same stamps and no bounds, so that nobody needs to know what steps they mean."""
+    if not all(isinstance(obj, xr.DataArray | xr.Dataset) for obj in objs):
+        return False
+    objs = [standardise(obj, lengths=False) for obj in objs]
+    if not all("time" in obj.indexes and obj.indexes["time"].equals(objs[0].indexes["time"]) for obj in objs):
+        return False
+    return not any(isinstance(obj, xr.Dataset) and bounds_name(obj) for obj in objs)
+
+
+def one_flux(obj: xr.DataArray | xr.Dataset, role: str, lengths: bool = True) -> xr.DataArray:
     """A flux with the axes by their names and the values that can be believed, of a Dataset its only one."""
     if isinstance(obj, xr.DataArray):
-        return with_lat_lon(checked(standardise(obj)))
+        return with_lat_lon(checked(standardise(obj, lengths)))
     if not isinstance(obj, xr.Dataset):
         raise TypeError(f"{role} must be a DataArray (or a Dataset with one flux variable), got {type(obj).__name__}")
-    obj = standardise(obj)
+    obj = standardise(obj, lengths)
     names = flux_variables(obj)
     if len(names) != 1:
         raise ValueError(f"{role} is a Dataset with the flux variables {names}: select one of them." + left_out(obj))

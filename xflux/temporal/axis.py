@@ -10,7 +10,7 @@ from xflux.temporal.bounds import as_bounds, bounds_name, raw_bounds
 from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_YEAR, Calendar
 from xflux.temporal.dates import decode, from_plain, written
 from xflux.temporal.riding import RIDING, STAMP, ridden_edges, ridden_steps
-from xflux.temporal.stamps import inferred_steps
+from xflux.temporal.stamps import inferred_steps, may_be_months
 from xflux.temporal.steps import Steps, carried, known_steps, steps_between
 from xflux.values import warn
 
@@ -61,7 +61,15 @@ def standardise(obj: xr.DataArray | xr.Dataset, lengths: bool = True) -> xr.Data
 def with_steps(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray | xr.Dataset, Steps | None]:
     """As :func:`standardise`, with the steps along time that bounds or coordinates tell, to be handed on."""
     obj, dates = _with_dates(obj)
-    return _bounded(obj) if dates else (obj, None)
+    if not dates:
+        return obj, None
+    obj, steps = _bounded(obj)
+    if steps is None and "time" in obj.dims and may_be_months(obj["time"]):
+        warn(
+            f"time has one stamp a year, from {written(obj['time'].values[0])}: each is taken for its whole year. Give "
+            f"single months time_bnds in a Dataset; stamp years at their start, middle or end."
+        )
+    return obj, steps
 
 
 def _with_dates(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray | xr.Dataset, bool]:

@@ -11,9 +11,8 @@ from xflux.contents import without_units
 from xflux.temporal.axis import standardise, with_steps
 from xflux.temporal.bounds import carried_steps, time_bounds
 from xflux.temporal.calendar import MEAN_YEAR
-from xflux.temporal.dates import written
 from xflux.temporal.riding import CALENDAR, STAMP, STEP_MONTHS, joined_dim, of_each_series
-from xflux.temporal.steps import Given, Steps, carried, known_steps, needed_steps, of_years, steps_of
+from xflux.temporal.steps import Given, Steps, carried, needed_steps, of_years, steps_of
 from xflux.units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_variables, left_out, parse
 from xflux.values import RANGES, checked, warn
 
@@ -231,7 +230,8 @@ def to_amounts(
     >>> to_amounts(da, "PgC month-1")[0].values
     array([31., 28.])
     """
-    result, share = _amounts(standardise(da) if bounds is None else da, units, freq, bounds)
+    da, bounds = with_steps(da) if bounds is None and (freq or _needs_lengths(da, units)) else (da, bounds)
+    result, share = _amounts(da, units, freq, bounds)
     return result, result.notnull().astype("float64") if share is None else share
 
 
@@ -253,7 +253,6 @@ def _amounts(da: xr.DataArray, units: str, freq: str | None, given: Given) -> tu
     period = _period(freq, target, steps)
     if source.time != target.time and da.name not in RIDING_ALONG:  # once for a flux and what rides along
         _say_whose_months_count(da)
-        _say_of_one_stamp_a_year(da, steps if given is None else None)
     if period is None:
         return finish(da * _ratio(source, target, steps), da, units), None
     if steps.are(period):
@@ -271,17 +270,6 @@ def _say_whose_months_count(da: xr.DataArray) -> None:
         warn(
             "series of different calendars were joined: their months are taken as long as in the real one. Convert the "
             "units before joining to keep each one's own."
-        )
-
-
-def _say_of_one_stamp_a_year(da: xr.DataArray, inferred: Steps | None) -> None:
-    """Warn where years are stamped in a month in which no year begins, ends or has its middle: each may be a month."""
-    if inferred is None or inferred.kind != "year" or known_steps(da) is not None:
-        return
-    if not da["time"].dt.month.isin((1, 6, 7, 12)).any():
-        warn(
-            f"time has one stamp a year, from {written(da['time'].values[0])}: each is taken for its whole year. Give "
-            f"single months time_bnds in a Dataset; stamp years in January."
         )
 
 

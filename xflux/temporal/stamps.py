@@ -61,6 +61,26 @@ def sit_alike(ticks: np.ndarray, calendar: Calendar) -> bool:
     return bool(np.ptp(since) < DAY or np.ptp(until) < DAY or np.ptp(since - until) <= 4 * DAY)
 
 
+def may_be_months(time: xr.DataArray) -> bool:
+    """Whether there is one stamp a year, and none where years are stamped.
+
+    These are its first and last day, its middle, and the means of the stamps of its months.
+    """
+    try:
+        start, stop, calendar = inferred_steps(time)
+    except ValueError:
+        return False
+    if (stop - start).min() < 300 * DAY:
+        return False
+    ticks, months = (
+        calendar.ticks(np.asarray(time.values)),
+        calendar.start(calendar.month(start)[:, None] + np.arange(13)),
+    )
+    places = (months[:, 0], DAY), (months[:, -1] - DAY, DAY), ((months[:, 0] + months[:, -1]) // 2, DAY)
+    places += (months[:, :-1].mean(axis=1), _HOUR), (months[:, 1:].mean(axis=1) - DAY, _HOUR)
+    return not any((np.abs(ticks - place) <= slack).all() for place, slack in places)
+
+
 def _regular(ticks: np.ndarray, calendar: Calendar) -> tuple[np.ndarray, np.ndarray] | None:
     """Start and stop where stamps are regular, with gaps, or restart each 1 January; None where they are not."""
     if np.diff(ticks).min() >= _HOUR:
