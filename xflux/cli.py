@@ -288,8 +288,7 @@ def new(
 def predict(
     model: Annotated[Path, typer.Argument(help="Model file, as model.save wrote it.")],
     drivers: Annotated[
-        list[str],
-        typer.Argument(help="Driver files (Zarr, netCDF) or quoted patterns: merged, a file a year joined."),
+        list[str], typer.Argument(help="Driver files (Zarr, netCDF) or quoted patterns: merged, a file a year joined.")
     ],
     out: Annotated[str, typer.Argument(help="Zarr store to write, or to go on with; or a netCDF file, NAME.nc.")],
     members: Annotated[str, typer.Option(help='"all", "mean", "mean+std", or numbers such as "0,3".')] = "mean",

@@ -302,10 +302,7 @@ def _without_pixels(region: RegionSamples, status: str, intercept: float) -> _Re
 
 _LONG_NAMES = {
     "intercept": ("value where every pixel is 0, for the mean month", ""),
-    "alpha": (
-        "penalty of Eq. 1: sum of squares, in squared integrals, plus alpha times the sum of |weight|",
-        "",
-    ),
+    "alpha": ("penalty of Eq. 1: sum of squares, in squared integrals, plus alpha times the sum of |weight|", ""),
     "r2": ("training R2, 1 - SSE/SST", "1"),
     "r2_cv": ("R2 of held-out years (or members)", "1"),
     "r2_anomaly": ("training R2 of deseasonalised anomalies", "1"),

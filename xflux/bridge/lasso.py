@@ -158,12 +158,7 @@ class _ActiveSet:
 
 
 def largest_alpha(
-    x: np.ndarray,
-    y: np.ndarray,
-    r2: float = 0.95,
-    *,
-    positive: bool = False,
-    groups: np.ndarray | None = None,
+    x: np.ndarray, y: np.ndarray, r2: float = 0.95, *, positive: bool = False, groups: np.ndarray | None = None
 ) -> LassoFit:
     """The Lasso at the largest α whose training R² reaches ``r2`` (Eq. 3 and the paper's loop over α, without a grid).
 

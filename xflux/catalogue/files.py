@@ -211,10 +211,7 @@ def _published_bounds(raw: xr.Dataset, product: Product, path: Path) -> np.ndarr
     """The file's own time bounds, decoded; None where it has none (or they are degenerate)."""
     if "time" not in raw.variables:
         return None
-    name = next(
-        (n for n in (raw["time"].attrs.get("bounds"), "time_bnds", "time_bounds") if n in raw.variables),
-        None,
-    )
+    name = next((n for n in (raw["time"].attrs.get("bounds"), "time_bnds", "time_bounds") if n in raw.variables), None)
     if name is None or raw[name].ndim != 2 or "time" not in raw[name].dims:
         return None
     units = raw[name].attrs.get("units", raw["time"].attrs.get("units", ""))

@@ -18,10 +18,7 @@ from xflux.values import warn
 
 
 def ensemble(
-    products: Mapping[str, xr.DataArray | xr.Dataset],
-    dim: str = "inversion",
-    *,
-    allow_contents: Iterable[str] = (),
+    products: Mapping[str, xr.DataArray | xr.Dataset], dim: str = "inversion", *, allow_contents: Iterable[str] = ()
 ) -> xr.DataArray:
     """Several products as one array, by ``dim``, on the one time axis that holds the steps of all; lazy.
 

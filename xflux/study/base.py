@@ -44,14 +44,9 @@ def coarse(base: list[xr.Dataset], config: Drivers, land: xr.DataArray) -> list[
     if step < finest - 1e-6:
         raise StudyError(f"drivers.resolution = {step:g} degrees is finer than drivers.base, which has {finest:g}")
     land = land if same_grid(land, base[0]) else regrid(land, base[0])
-    parts = [_with_shares(part, {cover.variable for cover in config.cover}) for part in base]
+    covers = {cover.variable for cover in config.cover}  # maps of classes become shares, which can be averaged
+    parts = [part.assign({n: class_shares(part[n]) for n in covers & set(part) if part[n].ndim == 2}) for part in base]
     return [regrid(part, grid, area_basis="land", land_fraction=land) for part in parts]
-
-
-def _with_shares(part: xr.Dataset, covers: set[str]) -> xr.Dataset:
-    """Maps of land-cover classes as shares (class, lat, lon), which can be averaged."""
-    maps = {name: part[name] for name in covers if name in part and part[name].ndim == 2}
-    return part.assign({name: class_shares(field) for name, field in maps.items()})
 
 
 # ------------------------------------------------------------------------------------------------ years by anomalies
@@ -165,12 +160,9 @@ def _open_group(paths: list[Path]) -> xr.Dataset:
 
 def _open_one(path: Path) -> xr.Dataset:
     with blamed_on(path, "netCDF or Zarr (drivers.base)", StudyError):
-        return _base_of(xr.open_zarr(path) if path.is_dir() else xr.open_dataset(path, chunks={}))
-
-
-def _base_of(opened: xr.Dataset) -> xr.Dataset:
-    if "valid_time" in opened.dims and "time" not in opened.dims:  # ERA5 of the new data store
-        opened = opened.rename(valid_time="time")
-    opened = standardise(opened)
-    kept = [n for n, v in opened.data_vars.items() if {"lat", "lon"} <= set(v.dims) and v.dtype.kind in "fiu"]
-    return opened[kept].drop_vars([c for c in opened.coords if c not in opened[kept].dims], errors="ignore")
+        opened = xr.open_zarr(path) if path.is_dir() else xr.open_dataset(path, chunks={})
+        if "valid_time" in opened.dims and "time" not in opened.dims:  # ERA5 of the new data store
+            opened = opened.rename(valid_time="time")
+        opened = standardise(opened)
+        kept = [n for n, v in opened.data_vars.items() if {"lat", "lon"} <= set(v.dims) and v.dtype.kind in "fiu"]
+        return opened[kept].drop_vars([c for c in opened.coords if c not in opened[kept].dims], errors="ignore")

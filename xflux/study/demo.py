@@ -17,11 +17,7 @@ from xflux.study.stages import KIND
 
 
 def run_demo(
-    out: str | Path = "runs/demo",
-    *,
-    seed: int = 0,
-    smoke: bool = False,
-    say: Callable[[str], None] | None = None,
+    out: str | Path = "runs/demo", *, seed: int = 0, smoke: bool = False, say: Callable[[str], None] | None = None
 ) -> Path:
     """The whole chain on the synthetic Earth: EC, EC-ATM by bridge and by sampling, against the truth.
 

@@ -13,15 +13,7 @@ from xflux.reading import blamed_on, matching, netcdf
 from xflux.study import published
 from xflux.study.base import land_share, study_base
 from xflux.study.config import StudyConfig, StudyError, Target
-from xflux.study.weather import (
-    driver_names,
-    in_years,
-    make_drivers,
-    open_grid,
-    replace_grid,
-    study_recipes,
-    write_grid,
-)
+from xflux.study.weather import driver_names, in_years, make_drivers, open_grid, replace_grid, study_recipes, write_grid
 
 IN_MEMORY = 2**30
 """Bytes of a grid in ``time`` up to which it is held in memory; larger ones stay on disk."""
@@ -202,17 +194,11 @@ def read_target(target: Target, path: Path) -> xr.DataArray:
     stacked = _one_ensemble_dim(array, target.ensemble_dims)
     stacked = stacked.dropna("inversion", how="all").transpose("inversion", "region", "time")
     amounts = temporal.convert_units(stacked, "PgC month-1").astype("float64")
-    amounts.attrs |= target_contents(target) | {
+    amounts.attrs |= published.target_contents(target) | {
         "long_name": "land-atmosphere carbon flux",
         "left_out": ", ".join(sorted(set(labels) - set(kept))),
     }
     return amounts.rename("target")
-
-
-def target_contents(target: Target) -> dict[str, int]:
-    """What the study says that its target contains, as attributes."""
-    said = {"includes_fire": target.includes_fire, "includes_rivers": target.includes_rivers}
-    return {key: int(value) for key, value in said.items() if value is not None}
 
 
 def _one_ensemble_dim(array: xr.DataArray, dims: list[str]) -> xr.DataArray:

@@ -84,8 +84,7 @@ def target(config: Target, files: dict) -> xr.DataArray:
     names = [str(n) for n in joined["inversion"].values]
     if len(set(names)) < len(names):
         raise StudyError(f"target.products: an inversion comes twice ({names}): give name = to one of them")
-    said = {"includes_fire": config.includes_fire, "includes_rivers": config.includes_rivers}
-    attrs = notes["target.products.0"] | {k: int(v) for k, v in said.items() if v is not None}
+    attrs = notes["target.products.0"] | target_contents(config)
     joined = joined.dropna("inversion", how="all").transpose("inversion", "region", "time")
     attrs |= {"units": "PgC month-1", "long_name": "land-atmosphere carbon flux", "left_out": ""}
     return joined.astype("float64").rename("target").assign_attrs(attrs)
@@ -99,6 +98,12 @@ def _inversions(config: Target, files: dict) -> Iterator[tuple[Inversions, xr.Da
         if fire is not None and adjust.contents(flux[source.variable])["fire"] is not False:
             flux = adjust.remove_fire(flux, _in(fire, config.years)[[config.fire.variable]])
         yield source, flux
+
+
+def target_contents(config: Target) -> dict[str, int]:
+    """What the study says that its target contains, as attributes."""
+    said = {"includes_fire": config.includes_fire, "includes_rivers": config.includes_rivers}
+    return {key: int(value) for key, value in said.items() if value is not None}
 
 
 def _same_contents(notes: dict[str, dict], config: Target) -> None:

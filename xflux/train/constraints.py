@@ -145,7 +145,6 @@ class RegionalConstraint:
         return described(f"xflux.train.RegionalConstraint: {self.name}", facts)
 
     def __post_init__(self):
-
         plain_numbers(self)
         _check_types(self, target=xr.DataArray, drivers=xr.Dataset)
         if self.bridge is not None and not (hasattr(self.bridge, "pixels") and hasattr(self.bridge, "regions")):
@@ -295,7 +294,6 @@ class LinearConstraint:
         return described(f"xflux.train.LinearConstraint: {self.name}", facts)
 
     def __post_init__(self):
-
         plain_numbers(self)
         _check_types(self, operator=xr.DataArray, drivers=xr.Dataset)
         object.__setattr__(self, "drivers", standardise(temporal.standardise(self.drivers)))
