@@ -397,6 +397,21 @@ def test_unassigned_counts_in_global():
     np.testing.assert_allclose(table.loc["A", ("RMSE – MSC", "EC")], 0.0, atol=1e-12)
 
 
+def test_months_of_which_less_is_valid_are_left_out_of_the_tables():
+    """Polar night is missing every winter, and no gap; a month of which a third is there is one, for the sum too."""
+    reference = integrals()
+    winter = xr.where(reference.time.dt.month.isin([1, 12]), 0.5, 1.0)
+    da = reference.assign_coords(valid_fraction=winter.broadcast_like(reference))
+    assert evaluate.monthly_table({"EC": da}, reference, metrics=("n",)).to_numpy()[:, 0].tolist() == [60] * 4
+    da = da.copy(deep=True)
+    da[3, 1], da.valid_fraction[3, 1] = 99, 0.3
+    with pytest.warns(UserWarning, match="in 2001 less of B is valid than in other years.*left out of the table"):
+        months = evaluate.monthly_table({"EC": da}, reference, metrics=("n", "rmse"))
+    assert months.iloc[:, 0].tolist() == [59, 60, 59, 60] and months.iloc[:, 1].abs().max() == 0
+    with pytest.warns(UserWarning, match="less of B"):
+        assert evaluate.sink_table({"EC": da}, literature=False).loc["EC", "Period"] == "2002–2005"
+
+
 def test_sink_table_reads_like_table_c1():
     trend = np.arange(10.0) * 0.3 - 3
     wiggle = np.tile([1.0, -1.0], 5)

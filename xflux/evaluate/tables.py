@@ -6,10 +6,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xflux.display import some_of
 from xflux.evaluate.pairs import in_units
 from xflux.evaluate.scores import score
 from xflux.regions import with_global
+from xflux.temporal.averages import GAP
 from xflux.units import usual_amount
+from xflux.values import warn
 
 ENSEMBLE_DIMS = ("member", "inversion", "realization", "realisation", "ensemble")
 GLOBAL, CARBON = "GLOBAL", "PgC yr-1"
@@ -38,7 +41,8 @@ def annual_table(
     Parameters
     ----------
     products : name → (time | year, region [, member | inversion]) regional integrals, PgC per month or year; steps
-        shorter than a year are summed first. The mean over an ensemble's dim is scored.
+        shorter than a year are summed first. The mean over an ensemble's dim is scored. What ``valid_fraction`` says
+        less of is valid than in the same month of other years is left out, with a warning.
     reference : the same for the reference (the inversions; their mean is used).
     second : (time | year) a second reference for the globe alone (the budget), the last row.
     second_name : what that row is called.
@@ -183,6 +187,7 @@ def sink_table(
     for name, da in products.items():
         annual = _by_year(_with_global(da).sel(region=GLOBAL, drop=True))
         units.add(annual.attrs.get("units") or CARBON)
+        annual = annual.dropna("year") if annual.notnull().any() else annual
         if years is not None:
             annual = annual.sel(year=sorted(set(years) & set(annual["year"].values.tolist())))
         axis, values = annual["year"].values, np.asarray(annual.transpose("year", ...), dtype="float64")
@@ -304,11 +309,33 @@ def _with_global(da: xr.DataArray) -> xr.DataArray:
     """GLOBAL first, then the regions; before units, means or steps change the regions but not the remainder."""
     if "region" not in da.dims:
         return da.expand_dims(region=[GLOBAL])
-    da = with_global(da)
+    da, short = with_global(da), _short(da)
+    if short is not None and da.sizes["region"] > short.sizes["region"]:
+        short = xr.concat([short, short.any("region").expand_dims("region")], "region")
+    da = da if short is None else da.where(~short.assign_coords(region=da["region"]))
     names = da["region"].values.tolist()
     if GLOBAL not in names:
         raise ValueError(f"the regions {names} overlap, so they have no sum: give integrals that hold {GLOBAL}.")
     return da.sel(region=[GLOBAL, *(name for name in names if name != GLOBAL)])
+
+
+def _short(da: xr.DataArray) -> xr.DataArray | None:
+    """Where less of a region is valid than in the same month of other years; None where nowhere, or nothing says it."""
+    valid = da.coords.get("valid_fraction")
+    if valid is None or not {"time", "region"} <= set(valid.dims):
+        return None
+    by_month = valid.reset_coords(drop=True).groupby("time.month")
+    short = ((by_month - (1 - GAP) * by_month.max()) < 0) & da.notnull().reset_coords(drop=True)
+    short = short.drop_vars(["month", "region"], errors="ignore").compute()
+    if not short.any():
+        return None
+    years = np.unique(da["time"].dt.year[short.any([d for d in short.dims if d != "time"]).values])
+    regions = da["region"].values[short.any([d for d in short.dims if d != "region"]).values]
+    warn(
+        f"in {some_of(years)} less of {some_of(regions)} is valid than in other years "
+        f"(valid_fraction): left out of the table. Drop the coordinate valid_fraction of integrals to keep it."
+    )
+    return short
 
 
 def _common(arrays: Mapping[str, xr.DataArray], dim: str) -> np.ndarray:
