@@ -253,19 +253,19 @@ def test_progress(ds, tmp_path, capsys):
 def test_regions_follow_the_files_chunks(tmp_path):
     from xflux.forward.model import outputs
     from xflux.forward.plan import plan
-    from xflux.forward.writer import _region_sizes
+    from xflux.forward.writer import region_sizes
 
     times = pd.date_range("2001-01-01", periods=730)
     zeros = dask.array.zeros((730, 360, 720), chunks=(31, 360, 720), dtype="float32")
     empty = xr.Dataset({"x": (("time", "lat", "lon"), zeros)}, {"time": times})
     net = Net(drivers=["x"], members=10)
     laid = plan(empty, net)
-    assert _region_sizes(laid, outputs(net, "mean"), 2, None) == {"time": 31, "lat": 360, "lon": 720}
+    assert region_sizes(laid, outputs(net, "mean"), 2, None) == {"time": 31, "lat": 360, "lon": 720}
     tiles = plan(empty.chunk(time=365, lat=60, lon=90), net)
-    assert _region_sizes(tiles, outputs(net, "mean"), 2, None) == {"time": 730, "lat": 60, "lon": 90}
+    assert region_sizes(tiles, outputs(net, "mean"), 2, None) == {"time": 730, "lat": 60, "lon": 90}
     daily = plan(empty.chunk(time=1), net)
-    assert _region_sizes(daily, outputs(net, "mean"), 2, None)["time"] == 16
-    assert _region_sizes(daily, outputs(net, "all"), 2, {"time": 5})["time"] == 5
+    assert region_sizes(daily, outputs(net, "mean"), 2, None)["time"] == 16
+    assert region_sizes(daily, outputs(net, "all"), 2, {"time": 5})["time"] == 5
 
 
 KILLED = """

@@ -202,14 +202,9 @@ def site_means(values: xr.DataArray, site: xr.DataArray, dim: str = "sample") ->
     (['A', 'B'], [1.0, 4.0])
     """
     _same_samples(values, {"site": site}, dim)
-    others = [d for d in values.dims if d != dim]
-    names, codes = _codes(site)
-    data = np.asarray(values.transpose(*others, dim).astype("float64"))
-    valid = np.isfinite(data)
-    count = _group_sum(valid.astype("float64"), codes, len(names))
-    means = _group_sum(np.where(valid, data, 0.0), codes, len(names)) / np.where(count > 0, count, np.nan)
-    coords = {"site": names, **{d: values[d] for d in others if d in values.coords}}
-    return xr.DataArray(means, dims=(*others, "site"), coords=coords, attrs=values.attrs, name=values.name)
+    finite = values.where(np.isfinite(values)).astype("float64").reset_coords(drop=True)
+    means = finite.groupby(xr.DataArray(np.asarray(site), dims=dim, name="site")).mean()
+    return means.transpose(..., "site").assign_coords(site=np.unique(np.asarray(site))).assign_attrs(values.attrs)
 
 
 def tower_components(

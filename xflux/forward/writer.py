@@ -99,7 +99,7 @@ def run(
     if workers is not None and workers < 1:
         raise ValueError(f"run: workers={workers}; expected 1 or more")
     n_workers = workers or os.cpu_count() or 1
-    sizes = _region_sizes(laid, chosen, n_workers, chunks)
+    sizes = region_sizes(laid, chosen, n_workers, chunks)
     with _its_own(path, overwrite) as drop_old:
         with _disk(path):
             target = _open(path, laid, model, chosen, grid, sizes, chunks, overwrite)
@@ -139,7 +139,7 @@ def _require_other(path: str, grid: xr.Dataset) -> None:
         raise FileExistsError(f"run: {path!r} is where the drivers are read from; give another path")
 
 
-def _region_sizes(laid: Plan, out: Outputs, workers: int, chunks: dict[str, int] | None) -> dict[str, int]:
+def region_sizes(laid: Plan, out: Outputs, workers: int, chunks: dict[str, int] | None) -> dict[str, int]:
     """Regular lengths of the regions along the dims of a plane."""
     wanted = dict(chunks or {})
     unknown = set(wanted) - set(laid.dims)
