@@ -474,6 +474,31 @@ def test_files_of_cdo(tmp_path, operator, freq, days):
         np.testing.assert_array_equal(step_days(standardise(ds)), days)
 
 
+def test_coarser_months_of_30_days_are_told_from_single_ones_or_there_is_a_word():
+    time = xr.date_range("2001-01-01", periods=25, freq="MS", calendar="360_day")
+    ds = bounded(time[:24], time[:24], time[1:])
+    with pytest.raises(ValueError, match="cover 30 d of steps that are 120 d apart"):
+        ds.coarsen(time=4).mean().flux.annual()
+    with pytest.warns(UserWarning, match="single months, 3 apart, from 2001-02-01") as said:
+        ds.coarsen(time=3).mean().flux.convert_units("gC m-2")
+    assert len(said) == 1
+    for known in (ds, ds.isel(time=ds["time"].dt.month.isin([6, 7, 8]))):
+        assert known.flux.convert_units("gC m-2")["nee"].max() == 30
+
+
+def test_stamps_that_fit_the_first_day_of_some_and_their_middle_are_told():
+    days = pd.date_range("2001-01-01", "2004-12-31")
+    pentads = flux(days).coarsen(time=5, boundary="trim").mean()
+    for cut in (slice("2001-03-01", "2001-09-01"), slice("2002-02-01", "2003")):
+        with pytest.warns(UserWarning, match="each is taken to begin at its stamp") as said:
+            pentads.sel(time=cut).flux.to_monthly()
+        assert len(said) == 1
+    restarting = [day for day in days if day.dayofyear % 8 == 1]
+    other = pd.date_range("2001-03-15", periods=40, freq="5D"), pd.date_range("2001-03-15", periods=40, freq="W")
+    for known in (flux(restarting).sel(time=slice("2002-05", "2003-03")), flux(days[200:]), *map(flux, other), pentads):
+        known.flux.to_monthly()
+
+
 @pytest.mark.parametrize("kind", [xr.DataArray.copy, xr.DataArray.to_dataset])
 @pytest.mark.parametrize(("month", "hours"), [(2, 0), (7, 372), (12, 0)])
 def test_one_month_a_year_is_scored_and_joined_as_it_is_without_a_word(month, hours, kind):
@@ -638,7 +663,11 @@ def test_the_calendar_of_joined_days_outlives_what_xarray_does(tmp_path):
     with xr.open_dataarray(tmp_path / "joined.nc") as read:
         np.testing.assert_allclose(read.flux.annual(), yearly)
     np.testing.assert_allclose((2 * joined).chunk(time=100).flux.annual(), 2 * yearly)
-    np.testing.assert_allclose(joined.ffill("time").flux.annual(), yearly)  # what was filled has no length
+    with pytest.raises(ValueError, match="count as in noleap, which has no 2004-02-29, but there are values"):
+        joined.ffill("time").flux.annual()
+    mistaken = joined.sel(model="datetime64").assign_coords(calendar=1)  # as where one without it was joined
+    with pytest.raises(ValueError, match="which has no 2004-02-29"):
+        xflux.regional_budget(mistaken)
     np.testing.assert_allclose(
         joined.sel(time=slice("2004-03-01", "2005")).flux.annual(complete=False)[:, 1], yearly[:, 2]
     )

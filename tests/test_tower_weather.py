@@ -158,7 +158,7 @@ def test_months_of_towers_go_through_the_recipes_in_months():
 
 def test_own_variables_that_are_not_there():
     table = towers(10, Tair=of_towers([1.0] * 10))
-    with pytest.raises(KeyError, match="the towers have no variable SW_IN; they have nee, Tair"):
+    with pytest.raises(KeyError, match="own: the tower table has no variable SW_IN; it has nee, Tair"):
         drivers.at_towers(table, base(), {"RG": "SW_IN"})
     with pytest.raises(KeyError, match=r"own='VPD': the grid has no such base variable.*TAIR, PREC"):
         drivers.at_towers(table, base(), {"VPD": "Tair"})
@@ -198,6 +198,9 @@ def test_months_of_towers_are_means_of_enough_days():
         to_months(towers(5), min_days=20)
     with pytest.raises(ValueError, match="by month already"):
         to_months(months)
+    for name, lacking in (("nee", "site"), ("gpp", "gpp")):
+        with pytest.raises(KeyError, match=f"the tower table has no variable {lacking}; it has nee, Tair"):
+            to_months(table.drop_vars("site") if lacking == "site" else table, target=name)
 
 
 # --- land cover -------------------------------------------------------------------------------------------------------

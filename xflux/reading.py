@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,13 @@ class LackingError(KeyError, ValueError):
     """A file or table lacks a column or variable: a KeyError as in Python, and a ValueError as all wrong input."""
 
     __str__ = Exception.__str__
+
+
+def require_variables(ds: xr.Dataset, names: Iterable[Hashable], what: str) -> None:
+    """Raise LackingError where ``what``, a Dataset, lacks variables or coordinates of these names."""
+    if lacking := [str(name) for name in names if name not in ds.variables]:
+        has = ", ".join(map(str, ds.data_vars)) or "none"
+        raise LackingError(f"{what} has no variable {', '.join(lacking)}; it has {has}")
 
 
 @contextmanager

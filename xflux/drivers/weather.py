@@ -13,7 +13,7 @@ from xflux.drivers.axis import STEP_LENGTH
 from xflux.drivers.base import Base, base_variables, by_date, in_recipe_units
 from xflux.drivers.recipe import base_table, table_a2
 from xflux.drivers.seasonal import seasonal_cycle, to_daily
-from xflux.reading import LackingError
+from xflux.reading import LackingError, require_variables
 from xflux.towers.colocation import Placed, at_cells, at_samples
 from xflux.towers.when import by_months, in_real_days
 from xflux.values import decoded, warn_of_fills
@@ -77,10 +77,7 @@ def at_towers(
     """
     bases = [base] if isinstance(base, xr.Dataset) else base
     grids = [_fields(temporal.standardise(standardise(g))) for g in bases]
-    missing = [column for column in own.values() if column not in towers]
-    if missing:
-        has = ", ".join(map(str, towers.data_vars))
-        raise LackingError(f"own: the towers have no variable {', '.join(missing)}; they have {has}")
+    require_variables(towers, own.values(), "own: the tower table")
     needed = {str(n) for g in grids for n, v in g.data_vars.items() if "lat" in v.dims}
     placed = at_cells(towers, grids, needed, max_distance)
     data = base_variables([g.assign_coords(lat=("site", placed.lat)) for g in map(in_real_days, placed.fields)])

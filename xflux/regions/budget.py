@@ -8,6 +8,7 @@ import xarray as xr
 from xflux.cells import standardise
 from xflux.contents import riding
 from xflux.provenance import stamp
+from xflux.reading import require_variables
 from xflux.regions.aggregate import integrate, integrated_units, weighing_basis
 from xflux.regions.cache import plan_for
 from xflux.regions.covariance import spread_of_sum
@@ -18,7 +19,7 @@ from xflux.temporal.averages import GAP
 from xflux.temporal.axis import with_steps
 from xflux.temporal.calendar import AXES
 from xflux.temporal.convert import own_riding, valid_share, variable_of
-from xflux.temporal.riding import of_each_series
+from xflux.temporal.riding import check_dates, of_each_series
 from xflux.temporal.steps import Steps, known_steps, steps_of
 from xflux.units import UnitsError, flux_variables, left_out, parse, usual_amount
 from xflux.values import as_text, warn
@@ -149,6 +150,7 @@ def flux_of(obj: xr.DataArray | xr.Dataset, var: Hashable | None) -> tuple[xr.Da
     """The one flux, or that of this name, and what has its bounds and its land."""
     if isinstance(obj, xr.DataArray):
         return obj.rename({name: c for name, c in own_riding(obj).items() if c not in obj.coords}), obj
+    require_variables(obj, [] if var is None else [var], "the Dataset")
     names = [var] if var is not None else flux_variables(obj)
     if len(names) != 1:
         raise ValueError(f"a budget is of one flux, but the Dataset has {names or 'none'}; give var=." + left_out(obj))
@@ -180,6 +182,7 @@ def _yearly(da, source, units: str, weighed: tuple, steps: Steps | None) -> xr.D
     step_units = units if timeless else parse(units).amount
     steps = (steps or known_steps(source)) if "time" in da.dims else None
     if "region" in da.dims:
+        check_dates(da)
         sums, flux = da, to_amounts(with_global(da), step_units, None, steps)[0]
     else:
         whole = _has_globe(da, source, regions, land_fraction, area_basis)

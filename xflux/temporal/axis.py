@@ -10,7 +10,7 @@ from xflux.temporal.bounds import as_bounds, bounds_name, raw_bounds
 from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_YEAR, Calendar
 from xflux.temporal.dates import decode, from_plain, written
 from xflux.temporal.riding import RIDING, STAMP, ridden_edges, ridden_steps
-from xflux.temporal.stamps import inferred_steps, may_be_months
+from xflux.temporal.stamps import inferred_steps, may_be_middles, may_be_months
 from xflux.temporal.steps import Steps, carried, known_steps, steps_between
 from xflux.values import warn
 
@@ -64,12 +64,32 @@ def with_steps(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray | xr.Datase
     if not dates:
         return obj, None
     obj, steps = _bounded(obj)
-    if steps is None and "time" in obj.dims and may_be_months(obj["time"]):
-        warn(
-            f"time has one stamp a year, from {written(obj['time'].values[0])}: each is taken for its whole year. Give "
-            f"single months time_bnds in a Dataset; stamp years at their start, middle or end."
-        )
+    if "time" in obj.dims:
+        _say_what_may_be_meant(obj, steps)
     return obj, steps
+
+
+def _say_what_may_be_meant(obj: xr.DataArray | xr.Dataset, steps: Steps | None) -> None:
+    """Warn where stamps, or bounds that are the means of others, fit other steps as well."""
+    first = written(obj["time"].values[0])
+    if steps is None and may_be_months(obj["time"]):
+        warn(
+            f"time has one stamp a year, from {first}: each is taken for its whole year. Give single months "
+            f"time_bnds in a Dataset; stamp years at their start, middle or end."
+        )
+    if steps is None and may_be_middles(obj["time"]):
+        warn(
+            f"time has steps of some days, from {first}, whose stamps could be their first days or, counted from 1 "
+            f"January, their middles, as coarsen leaves them: each is taken to begin at its stamp. Give time_bnds in a "
+            f"Dataset to say otherwise."
+        )
+    if steps is not None and steps.kind == "month" and steps.calendar.name == "360_day" and ridden_steps(obj) is None:
+        apart = np.unique(np.diff(steps.calendar.month(steps.start)))
+        if apart.size == 1 and 1 < apart[0] < 12 and apart[0] % 2:
+            warn(
+                f"the time bounds are single months, {apart[0]} apart, from {first}: each is taken for its month. "
+                f"If it is a mean over {apart[0]} months, as coarsen leaves it, write the bounds that are meant."
+            )
 
 
 def _with_dates(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray | xr.Dataset, bool]:

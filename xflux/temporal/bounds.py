@@ -154,6 +154,8 @@ def _completed(low, high, stamps, calendar: Calendar, name: str) -> tuple[np.nda
     if low.size == 1 or short > 1.15 * width.max():
         slack = 31 * DAY if _run_from_month_to_month(low, high, calendar) else DAY
         start, stop = _to_whole_months(low, high, slack, calendar)
+        if slack > DAY and width.max() <= 31 * DAY and (start[1:] > stop[:-1]).any():  # means of the bounds of months
+            _check_not_coarser(low, high, stamps, calendar, name)
         if (width >= 27 * DAY).all() and ((stop > high) | (start < low)).all():
             return _told(low, high, start, stop, calendar, name)
         if low.size > 1:

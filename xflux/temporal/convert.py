@@ -11,7 +11,7 @@ from xflux.contents import without_units
 from xflux.temporal.axis import standardise, with_steps
 from xflux.temporal.bounds import carried_steps, time_bounds
 from xflux.temporal.calendar import MEAN_YEAR
-from xflux.temporal.riding import CALENDAR, STAMP, STEP_MONTHS, joined_dim, of_each_series
+from xflux.temporal.riding import CALENDAR, STAMP, STEP_MONTHS, check_dates, joined_dim, of_each_series
 from xflux.temporal.steps import Given, Steps, carried, needed_steps, of_years, steps_of
 from xflux.units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_variables, left_out, parse
 from xflux.values import RANGES, checked, warn
@@ -280,6 +280,7 @@ def with_unassigned(da: xr.DataArray, function: Callable, given: Given) -> xr.Da
 
 
 def _with_unassigned(da: xr.DataArray, function: Callable, given: Given) -> xr.DataArray:
+    check_dates(da)
     check_not_summed(da, given)
     result = function(checked(da), given)
     for name in ("unassigned", "assigned"):

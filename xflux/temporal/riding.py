@@ -158,6 +158,20 @@ def joined_dim(da: xr.DataArray) -> str | None:
     return next((dim for name in several for dim in da[name].dims if dim != "time"), None)
 
 
+def check_dates(da: xr.DataArray) -> None:
+    """Refuse values on dates that the calendar in which a series says it counts does not have: it is another's."""
+    name = counting_calendar(da) if "time" in da.dims and da["time"].dtype.kind == "M" else None
+    if name in (None, "standard"):
+        return
+    lacking = Calendar.of(da["time"].values, name).lacks(da["time"].values)
+    if lacking.any() and bool(da.isel(time=lacking).notnull().any()):
+        raise ValueError(
+            f"the coordinate {CALENDAR!r} says that days count as in {name}, which has no "
+            f"{da['time'].values[lacking][0].astype('M8[D]')}, but there are values: leave that day out, or drop the "
+            f"coordinate, .drop_vars({CALENDAR!r})."
+        )
+
+
 def of_each_series(da: xr.DataArray, given, function: Callable):
     """``function(da, given)``; of joined series whose steps differ, of each one, joined again."""
     if "time" not in da.dims or (dim := joined_dim(da)) is None:

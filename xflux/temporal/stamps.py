@@ -81,6 +81,21 @@ def may_be_months(time: xr.DataArray) -> bool:
     return not any((np.abs(ticks - place) <= slack).all() for place, slack in places)
 
 
+def may_be_middles(time: xr.DataArray) -> bool:
+    """Whether stamps of an odd number of days are midnights that fit the middle of steps counted from 1 January.
+
+    Weeks begin on any day.
+    """
+    try:
+        start, stop, calendar = inferred_steps(time)
+    except ValueError:
+        return False
+    step = int((stop - start).max())
+    since = start[0] - calendar.start(calendar.month(start[:1]) // 12 * 12)[0]
+    odd = step % (2 * DAY) == DAY and DAY < step < 28 * DAY and step != 7 * DAY and (stop - start).min() == step
+    return bool(odd and since > step and since % step == step // 2 - DAY // 2)
+
+
 def _regular(ticks: np.ndarray, calendar: Calendar) -> tuple[np.ndarray, np.ndarray] | None:
     """Start and stop where stamps are regular, with gaps, or restart each 1 January; None where they are not."""
     if np.diff(ticks).min() >= _HOUR:

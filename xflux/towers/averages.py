@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xflux.reading import require_variables
 from xflux.values import as_text
 
 ENOUGH = 0.5
@@ -71,7 +72,7 @@ def to_months(towers: xr.Dataset, target: str = "nee", min_days: int = 15, every
     Raises
     ------
     ValueError
-        Towers by month already, ``min_days`` outside 1–31, no month with so many days.
+        Towers by month already, ``min_days`` outside 1–31, no month with so many days, no ``target`` (a KeyError too).
 
     Examples
     --------
@@ -86,6 +87,7 @@ def to_months(towers: xr.Dataset, target: str = "nee", min_days: int = 15, every
         raise ValueError("the towers are by month already")
     if not 1 <= min_days <= 31:
         raise ValueError(f"min_days is a number of days, 1 to 31; got {min_days}")
+    require_variables(towers, [target, "site", "time"], "the tower table")
     month = pd.DatetimeIndex(towers["time"].values).to_period("M").to_timestamp()
     keys = [as_text(towers["site"]), month]
     numeric = [str(n) for n, v in towers.data_vars.items() if v.dtype.kind in "fiub"]

@@ -5,6 +5,7 @@ import xarray as xr
 
 from xflux.cells import RADIUS
 from xflux.display import some_of
+from xflux.reading import require_variables
 from xflux.values import as_text
 
 EARTH_RADIUS_KM = RADIUS / 1000
@@ -24,6 +25,7 @@ def great_circle_km(lat1, lon1, lat2, lon2) -> np.ndarray:
 
 def site_table(towers: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Sites in alphabetical order, their latitude and longitude, and for every sample the number of its site."""
+    require_variables(towers, ["site"], "the tower table")
     names, first, number = np.unique(as_text(towers["site"]), return_index=True, return_inverse=True)
     lat = np.asarray(towers["lat"].values, float)[first] if "lat" in towers.coords else np.full(len(names), np.nan)
     lon = np.asarray(towers["lon"].values, float)[first] if "lon" in towers.coords else np.full(len(names), np.nan)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from xflux.reading import LackingError
+from xflux.reading import require_variables
 from xflux.towers import site_folds
 from xflux.units import UnitsError, factor, parse, spelled_out
 from xflux.values import as_text, checked, decoded, warn, warn_of_fills
@@ -120,10 +120,7 @@ def tower_rows(
             raise ValueError(f"{what}={list(names)}: expected one name at least, and none twice")
     if both := [name for name in targets if name in drivers]:
         raise ValueError(f"{', '.join(both)}: target and driver at once; leave it out of drivers=")
-    needed = [*drivers, *targets, "site", *([weights] if weights else [])]
-    if lacking := [name for name in needed if name not in towers.variables]:
-        has = ", ".join(map(str, towers.data_vars))
-        raise LackingError(f"the tower table has no variable {', '.join(lacking)}; it has {has}")
+    require_variables(towers, [*drivers, *targets, "site", *([weights] if weights else [])], "the tower table")
     if "sample" not in towers.dims:
         raise ValueError(f"the tower table has the dims {tuple(towers.dims)}; expected sample (rename it)")
     x = np.stack([np.asarray(decoded(towers[name]).values, float) for name in drivers], axis=1)
