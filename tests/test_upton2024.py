@@ -248,6 +248,14 @@ def test_correlations_are_of_each_cells_months(world, run):
             assert float(found.sel(reference=reference)[rows[k], columns[k]]) == pytest.approx(known, abs=5e-4)
 
 
+def test_the_mean_of_the_members_is_read_once(run):
+    results = Results(run)
+    mean = results.mean_of_members("ec")
+    flux = xr.open_zarr(run / "flux" / "ec.zarr")["nee"]
+    np.testing.assert_allclose(mean, flux.values.astype(float).mean(0), rtol=1e-5, atol=1e-6)
+    assert mean.attrs["units"] == "gC m-2 d-1" and results.mean_of_members("ec") is mean
+
+
 def test_pixels_and_land_are_counted_by_plant_type(world, run):
     table = pd.read_csv(run / "tables" / "bridge_plant_types.csv")
     pixels = xflux.load_bridge(run / "bridge" / "reccap2.nc").pixels

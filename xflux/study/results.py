@@ -274,6 +274,7 @@ class Results:
         self.models = ("ec", *self.config.variants)
         self.names = {model: slug(model) for model in self.models}
         self.sets = region_sets(self.config)
+        self._means: dict[str, xr.DataArray] = {}
 
     @cached_property
     def inputs(self) -> study_inputs.Inputs:
@@ -319,6 +320,23 @@ class Results:
             As in :meth:`target_integrals`, with its errors.
         """
         return self.regional[self.config.target.regions][name]
+
+    def mean_of_members(self, name: str) -> xr.DataArray:
+        """The mean of a forward run's members, read once and kept: (month | time, lat, lon) gC m-2 d-1.
+
+        Parameters
+        ----------
+        name
+            As in :meth:`target_integrals`.
+
+        Raises
+        ------
+        FileNotFoundError
+            No such forward run; a run that is not done.
+        """
+        if name not in self._means:
+            self._means[name] = open_flux(self.run, name).mean("member", keep_attrs=True).load()
+        return self._means[name]
 
     @cached_property
     def inversions(self) -> xr.DataArray:
