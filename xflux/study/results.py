@@ -257,6 +257,8 @@ class Results:
     >>> demo = Results("runs/demo-smoke")  # doctest: +SKIP
     >>> demo.series("ec").dims, demo.target_integrals("ec").dims  # doctest: +SKIP
     (('member', 'time', 'region'), ('member', 'month', 'region'))
+    >>> demo.mean_of_members("ec").dims  # doctest: +SKIP
+    ('time', 'lat', 'lon')
     >>> demo.has("rivers"), demo.contains("sampled"), demo.cells()  # doctest: +SKIP
     (False, 'NEE (no fire, no rivers)', '644 modelled land cells of 6 degrees')
     >>> demo.budget() is None, demo.composition() is None  # doctest: +SKIP
