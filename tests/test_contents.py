@@ -158,6 +158,10 @@ def test_scores_say_their_sign(method):
 def test_a_flux_that_contradicts_itself_is_refused():
     with pytest.raises(ContentsError, match=r"contradicts itself.*positive='up'.*downward.*Drop the one"):
         sign(flux(standard_name=DOWN, positive="up"))
+    turned_by_hand = flux("nbp", standard_name=UP)  # −nbe, whose attributes xarray keeps
+    with pytest.raises(ContentsError, match=r"\(nbp\) contradicts its standard_name='surface_upward.*Drop that where"):
+        turned_by_hand.flux.score(flux("nbe"))
+    assert sign(turned_by_hand.drop_attrs()) == "down" and sign(turned_by_hand.assign_attrs(positive="up")) == "up"
 
 
 def test_opposite_signs_are_not_scored_and_the_remedy_works():

@@ -245,6 +245,8 @@ def test_where_nothing_says_the_basis_cell_is_assumed_once():
         warnings.simplefilter("error")
         known = aggregate_regions(da.assign_attrs(area_basis="cell"), "reccap2", "PgC d-1")
     assert "area_basis_assumed" not in known.attrs
+    with pytest.warns(UserWarning, match="'nee_sd' is an uncertainty .* added up like a flux"):
+        aggregate_regions(da.assign_attrs(area_basis="cell").rename("nee_sd"), "reccap2", "PgC d-1")
     np.testing.assert_array_equal(known.values, out.values)
 
 

@@ -350,6 +350,12 @@ def _said_sign(obj: Flux) -> tuple[str | None, str]:
             f"{titled(obj, 'a flux')} contradicts itself: positive={given!r}, standard_name={named!r}. Drop the one "
             "that is wrong."
         )
+    by_name = _BY_NAME.get(str(getattr(obj, "name", "")).lower())
+    if standard == "up" and by_name == "down" and not positive:  # −nbe, renamed: xarray keeps the attributes
+        raise ContentsError(
+            f"{titled(obj, 'a flux')} contradicts its standard_name={named!r}. Drop that where the values were turned, "
+            "as in −nbe, or set attrs['positive']."
+        )
     if positive or standard:
         return positive or standard, f"standard_name={named!r}" if standard else f"positive={given!r}"
     for key in _TEXTS:
@@ -358,7 +364,6 @@ def _said_sign(obj: Flux) -> tuple[str | None, str]:
         described = next((way for words, way in rules if re.search(words, text, re.I)), None)
         if described:
             return described, f"{key}={text!r}"
-    by_name = _BY_NAME.get(str(getattr(obj, "name", "")).lower())
     return by_name, "by its name" if by_name else ""
 
 

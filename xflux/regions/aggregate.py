@@ -22,7 +22,16 @@ from xflux.temporal.calendar import AXES
 from xflux.temporal.convert import check_not_summed, to_amounts, valid_share, variable_of, with_bounds
 from xflux.temporal.riding import in_real_dates, of_each_series
 from xflux.temporal.steps import Steps, stamped_at_starts, steps_of
-from xflux.units import CARBON_SUBSTANCES, UnitsError, factor, flux_variables, left_out, parse, usual_amount
+from xflux.units import (
+    CARBON_SUBSTANCES,
+    UnitsError,
+    factor,
+    flux_variables,
+    is_uncertainty,
+    left_out,
+    parse,
+    usual_amount,
+)
 from xflux.values import decoded, warn
 
 _VALID = {"units": "1", "long_name": "share of the region's weight and of the step's time that is valid"}
@@ -82,7 +91,7 @@ def aggregate_regions(
     Warns
     -----
     UserWarning
-        Names the regions of which the grid covers less than 99 %; an area basis that had to be assumed.
+        Names the regions of which the grid covers less than 99 %; an area basis that had to be assumed; an uncertainty.
 
     Examples
     --------
@@ -96,6 +105,11 @@ def aggregate_regions(
     obj, steps = with_steps(obj)
     if isinstance(obj, xr.Dataset):
         return _aggregate_dataset(obj, regions, units, freq, land_fraction, include_global, area_basis, steps)
+    if is_uncertainty(str(obj.name), obj.attrs):
+        warn(
+            f"{obj.name!r} is an uncertainty by its name or attributes, and is added up like a flux, as if all cells "
+            f"erred together. The spread of a sum is that of its members' sums."
+        )
     return integrate(obj, obj, regions, units, freq, land_fraction, include_global, area_basis, steps)
 
 

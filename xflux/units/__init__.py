@@ -10,7 +10,7 @@ arrays. Prefixes are written out, because pint would take "mtC" (metric tonnes) 
 """
 
 from xflux.units.convert import conversion, factor, same
-from xflux.units.fluxes import flux_variables, is_flux, left_out
+from xflux.units.fluxes import flux_variables, is_flux, is_uncertainty, left_out
 from xflux.units.quantity import CARBON_SUBSTANCES, Units, parse, spelled_out, usual_amount, usual_rate
 from xflux.units.registry import CARBON_MOLAR_MASS, CO2_MOLAR_MASS, UnitsError
 
@@ -24,6 +24,7 @@ __all__ = [
     "factor",
     "flux_variables",
     "is_flux",
+    "is_uncertainty",
     "left_out",
     "parse",
     "same",

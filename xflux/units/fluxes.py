@@ -60,7 +60,7 @@ def flux_variables(ds: xr.Dataset, substances: tuple[str, ...] | None = None) ->
     return [
         name
         for name, da in ds.data_vars.items()
-        if "units" in da.attrs and name not in beside and not _is_uncertainty(str(name), da.attrs)
+        if "units" in da.attrs and name not in beside and not is_uncertainty(str(name), da.attrs)
         if is_flux(da.attrs["units"], da.attrs, substances) or _is_amount_of_step(da, substances)
     ]
 
@@ -81,7 +81,7 @@ _CARBON_UNIT = re.compile(r"[gt] ?\(?C(O2)?\b|mol")
 _STOCK_WORD = re.compile(r"cumul|accumulated|pool|stock|storage", re.IGNORECASE)
 
 
-def _is_uncertainty(name: str, attrs: Mapping) -> bool:
+def is_uncertainty(name: str, attrs: Mapping) -> bool:
     """Whether a variable says how uncertain another is, which does not add up as fluxes do."""
     spread = re.search(r":\s*(standard_deviation|variance)\b", str(attrs.get("cell_methods", "")))
     said = f"{attrs.get('standard_name', '')}\n{attrs.get('long_name', '')}"
@@ -112,7 +112,7 @@ def _is_amount(da: xr.DataArray, substances: tuple[str, ...]) -> bool:
 def _unread(ds: xr.Dataset) -> str:
     """What is wrong with the units of a field that could be the flux; one that is called so goes first."""
     fields = [n for n, da in ds.data_vars.items() if {"lat", "lon"} <= set(da.dims)]
-    fields = [n for n in fields if not _is_uncertainty(str(n), ds[n].attrs)]
+    fields = [n for n in fields if not is_uncertainty(str(n), ds[n].attrs)]
     called_so = [n for n in fields if _FLUX_NAME.search(str(n)) or _FLUX_WORD.search(str(n))]
     for name in [*called_so, *(n for n in fields if n not in called_so)]:
         attrs = ds[name].attrs
