@@ -250,10 +250,10 @@ def test_correlations_are_of_each_cells_months(world, run):
 
 def test_the_mean_of_the_members_is_read_once(run):
     results = Results(run)
-    mean = results.mean_of_members("ec")
+    mean = results.members_mean["ec"]
     flux = xr.open_zarr(run / "flux" / "ec.zarr")["nee"]
     np.testing.assert_allclose(mean, flux.values.astype(float).mean(0), rtol=1e-5, atol=1e-6)
-    assert mean.attrs["units"] == "gC m-2 d-1" and results.mean_of_members("ec") is mean
+    assert mean.attrs["units"] == "gC m-2 d-1" and results.members_mean["ec"] is mean
 
 
 def test_pixels_and_land_are_counted_by_plant_type(world, run):

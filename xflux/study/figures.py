@@ -47,7 +47,7 @@ def _save(drawn, path: Path) -> None:
 
 def mean_flux(study: Results, name: str) -> xr.DataArray:
     """Mean annual flux of a model, averaged over members: (lat, lon) gC m-2 yr-1."""
-    return _per_year(study.mean_of_members(name))
+    return _per_year(study.members_mean[name])
 
 
 def _per_year(flux: xr.DataArray) -> xr.DataArray:
@@ -152,7 +152,7 @@ def _years(study: Results, folder: Path) -> None:
         _save(plot.global_flux(series, errors=errors, members=["inversions"]), folder / "global_flux")
     maps = {}
     for model, name in study.names.items():
-        annual = study.mean_of_members(name).flux.annual(complete=True)
+        annual = study.members_mean[name].flux.annual(complete=True)
         maps[model_label(model)] = (annual * MEAN_YEAR).assign_attrs(units="gC m-2 yr-1")
     if min(da.sizes["time"] for da in maps.values()) > 1:
         _save(plot.mean_and_variability(maps), folder / "mean_and_variability")
@@ -163,7 +163,7 @@ def _months(study: Results, folder: Path) -> None:
     if len(study.models) < 2:
         return
     last = study.models[-1]
-    both = [study.mean_of_members(study.names[m]) for m in ("ec", last)]
+    both = [study.members_mean[study.names[m]] for m in ("ec", last)]
     _save(plot.selected_months(*both, names=("EC", model_label(last))), folder / "selected_months")
 
 

@@ -257,8 +257,6 @@ class Results:
     >>> demo = Results("runs/demo-smoke")  # doctest: +SKIP
     >>> demo.series("ec").dims, demo.target_integrals("ec").dims  # doctest: +SKIP
     (('member', 'time', 'region'), ('member', 'month', 'region'))
-    >>> demo.mean_of_members("ec").dims  # doctest: +SKIP
-    ('time', 'lat', 'lon')
     >>> demo.has("rivers"), demo.contains("sampled"), demo.cells()  # doctest: +SKIP
     (False, 'NEE (no fire, no rivers)', '644 modelled land cells of 6 degrees')
     >>> demo.budget() is None, demo.composition() is None  # doctest: +SKIP
@@ -276,7 +274,6 @@ class Results:
         self.models = ("ec", *self.config.variants)
         self.names = {model: slug(model) for model in self.models}
         self.sets = region_sets(self.config)
-        self._means: dict[str, xr.DataArray] = {}
 
     @cached_property
     def inputs(self) -> study_inputs.Inputs:
@@ -323,22 +320,10 @@ class Results:
         """
         return self.regional[self.config.target.regions][name]
 
-    def mean_of_members(self, name: str) -> xr.DataArray:
-        """The mean of a forward run's members, read once and kept: (month | time, lat, lon) gC m-2 d-1.
-
-        Parameters
-        ----------
-        name
-            As in :meth:`target_integrals`.
-
-        Raises
-        ------
-        FileNotFoundError
-            No such forward run; a run that is not done.
-        """
-        if name not in self._means:
-            self._means[name] = open_flux(self.run, name).mean("member", keep_attrs=True).load()
-        return self._means[name]
+    @cached_property
+    def members_mean(self) -> dict[str, xr.DataArray]:
+        """File name of a model → mean of its members, in memory: (month | time, lat, lon) gC m-2 d-1."""
+        return {n: open_flux(self.run, n).mean("member", keep_attrs=True).load() for n in self.names.values()}
 
     @cached_property
     def inversions(self) -> xr.DataArray:
