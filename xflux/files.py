@@ -288,7 +288,8 @@ def kind_of(path: Path) -> str:
         if head.startswith(b"\x89HDF"):
             return _kind_of_netcdf(path)
         if head.startswith(b"PK"):
-            return _kind_of_npz(path)
+            with ZipFile(path) as file:
+                return "xflux stability" if {"fingerprint.npy", "n_pixels.npy"} <= set(file.namelist()) else ""
         if head[8:9] == b"{":
             return _kind_of_safetensors(path)
         if said := next((kind for first, kind in _HEADINGS.items() if head.startswith(first)), ""):
@@ -314,11 +315,6 @@ def _kind_of_netcdf(path: Path) -> str:
     require_seal(path)
     with netCDF4.Dataset(path) as ds:
         return _marked({name: ds.getncattr(name) for name in ds.ncattrs()})
-
-
-def _kind_of_npz(path: Path) -> str:
-    with ZipFile(path) as file:
-        return "xflux stability" if {"fingerprint.npy", "n_pixels.npy"} <= set(file.namelist()) else ""
 
 
 def _kind_of_safetensors(path: Path) -> str:

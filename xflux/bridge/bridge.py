@@ -138,7 +138,11 @@ class Bridge:
             than a month and no years; the flux is of another kind, sign or area basis than the bridge.
         """
         rate = self._monthly(da, var, area_basis)
-        return self._scaled(self._at_pixels(rate), rate)
+        mean_month = self._at_pixels(rate)
+        if rate.days is None:
+            return _described(mean_month, rate)
+        length = rate.days / MEAN_MONTH if self.month_lengths else float(rate.months)
+        return _described(mean_month * (length if rate.covered is None else length * rate.covered), rate)
 
     def _monthly(self, da: xr.DataArray | xr.Dataset, var: str | None, area_basis: str | None = None) -> Rate:
         rate = monthly_rate(da, var, area_basis)
@@ -169,13 +173,6 @@ class Bridge:
         missing = xr.dot(values.isnull().astype(float), xr.DataArray(inside.astype(float), labels, ("pixel", "region")))
         intercept = self.regions["intercept"].reset_coords(drop=True)
         return (xr.dot(values.fillna(0.0), weight, dim="pixel") + intercept).where(missing == 0)
-
-    def _scaled(self, mean_month: xr.DataArray, rate: Rate) -> xr.DataArray:
-        """Times the step's length, in order (…, time, region), with attributes."""
-        if rate.days is None:
-            return _described(mean_month, rate)
-        length = rate.days / MEAN_MONTH if self.month_lengths else float(rate.months)
-        return _described(mean_month * (length if rate.covered is None else length * rate.covered), rate)
 
     def full(
         self,

@@ -26,7 +26,7 @@ def predict_block(
         fills = (fill for fill in map(found_fill, blocks) if fill is not None)
         warn_of_fill(next(fills, None), f"driver {name!r}")
     drivers = [_Planes(a, lookup, space) for a, lookup in zip(arrays, lookups, strict=True)]
-    cells = _candidates(drivers, n_steps)
+    cells = _candidates(drivers)
     planes = len(out.targets) * out.per_target
     result = np.full((planes, n_steps, int(np.prod(space))), np.nan, np.float32)
     together = max(1, ROWS // max(1, cells.size))
@@ -56,7 +56,7 @@ class _Planes:
             into += w * self.flat[self.later[step]].take(cells)
 
 
-def _candidates(drivers: list[_Planes], n_steps: int) -> np.ndarray:
+def _candidates(drivers: list[_Planes]) -> np.ndarray:
     """Cells at which every driver is finite at some step: the others are never looked at again."""
     valid = np.ones(drivers[0].flat[0].size, bool)
     for driver in drivers:

@@ -104,7 +104,7 @@ def _one_site(ds: xr.Dataset, source: Path, wanted: Mapping, units: Mapping, ste
     known = {k: decoded(ds[c]).to_series() for k, c in wanted.items() if ds[c].dims == (step_dim,)}
     frame = pd.DataFrame({k: as_numbers(x, source.name, k in targets).to_numpy(float) for k, x in known.items()})
     given = {k: units.get(c, units.get(k, ds[c].attrs.get("units"))) for k, c in wanted.items() if k in frame}
-    time, per_day = _steps(ds, source)
+    time, per_day = _steps(ds)
     if per_day > 1:
         sums = [k for k in frame if (given[k] or "").replace(" ", "") in _PER_STEP]
         frame, time = to_days(frame, time, per_day, sums, targets)
@@ -147,7 +147,7 @@ def _convert(ds: xr.Dataset, frame: pd.DataFrame, given: dict, targets: Mapping,
                 given[name] = want
 
 
-def _steps(ds: xr.Dataset, source: Path) -> tuple[pd.Series, int]:
+def _steps(ds: xr.Dataset) -> tuple[pd.Series, int]:
     """Start of every step, from bounds where the file has them, and how many make a day (1: days or longer)."""
     time = pd.Series(ds["time"].values)
     step = time.diff().min() if len(time) > 1 else pd.Timedelta("1D")

@@ -158,7 +158,7 @@ class Slots:
         """The slots of some whole years, year by year."""
         return np.concatenate([np.flatnonzero(self.year == year) for year in years])
 
-    def validation_steps(self, years, training: torch.Tensor, validation: torch.Tensor):
+    def validation_steps(self, years, validation: torch.Tensor):
         """Steps for validation: everything at once, or year by held-out year."""
         if self.whole:
             yield self.all_steps(validation)

@@ -53,7 +53,7 @@ class RegionalTerm:
         target = target.of_regions(self.kept)
         self.target, self.regions = target, target.regions
         self.integral = self._integral(pixels)
-        self.whole = self._whole(pixels, constraint.target)
+        self.whole = self._whole(constraint.target)
         self.area = torch.tensor(area[self.kept], dtype=torch.float64, device=self.device)
         mean_months = constraint.kind == "bridge" and not getattr(constraint.bridge, "month_lengths", True)
         self.calendar = Slots.of(target, pixels.rows, mean_months)
@@ -65,7 +65,7 @@ class RegionalTerm:
         if constraint.anomalies:
             self.anomaly_scale = interannual.training_scale(self.calendar, self.training, self.years)
         self.curve, self.design = self._stratify() if constraint.kind == "sampled" else (None, None)
-        self.controlled = self._is_controlled(target)
+        self.controlled = self._is_controlled()
         self.field: Field | None = None
         self.precision: torch.Tensor | None = None
         self.refitted, self.path = None, []
@@ -101,7 +101,7 @@ class RegionalTerm:
         scaled = replace(keep_regions(pixels, self.kept), area=pixels.area * self.rate)
         return Integral(scaled, len(self.members), len(self.kept), output)
 
-    def _whole(self, pixels: Pixels, target: xr.DataArray) -> Integral | None:
+    def _whole(self, target: xr.DataArray) -> Integral | None:
         """The integral over all pixels; beside a bridge it says how far the two are apart."""
         if self.constraint.kind != "bridge":
             return self.integral
@@ -109,7 +109,7 @@ class RegionalTerm:
         found = whole_of_bridge(self.constraint, names, self.scaling, self.config)
         return found and self._integral(found)
 
-    def _is_controlled(self, target: RegionalTarget) -> bool:
+    def _is_controlled(self) -> bool:
         """Whether pixels estimate the change since the last full field; warns where it was asked for but cannot be."""
         wanted = self.constraint.control_variate
         if self.constraint.kind == "bridge":
@@ -316,20 +316,15 @@ class RegionalTerm:
         found = self.calendar.mean_of_years(found, self.years)
         if not self.constraint.anomalies:
             return found
-        area, every = self._area_weights(self.training), self._on_every_step(network)
+        every, area = self.calendar.every_step(self.training), self._area_weights(self.training)
+        every = self.field.total if self.controlled else self._full(self.integral, network, every)
         anomalies = interannual.validation_loss(self.calendar, self.training, every, area, self.years)
         return torch.cat([found, anomalies[:, None]], -1)
-
-    def _on_every_step(self, network: Network) -> torch.Tensor:
-        """What is judged, on all steps of the target ``(member, region, slot)``."""
-        if self.controlled:
-            return self.field.total
-        return self._full(self.integral, network, self.calendar.every_step(self.training))
 
     def _report_integrals(self, bridged: list[torch.Tensor] | None, full: list[torch.Tensor] | None) -> None:
         """Sums over the regions and, beside a bridge, its gap by region, in PgC (PgH2O, ZJ) per year."""
         per_year = {
-            name: self.calendar.mean_of_years([self._per_year(one) for one in estimates], self.years)
+            name: self.calendar.mean_of_years([one.mean(-1) * MONTHS for one in estimates], self.years)
             for name, estimates in {"bridged": bridged, "integral": full}.items()
             if estimates is not None
         }
@@ -338,15 +333,11 @@ class RegionalTerm:
             self.report["gap"] = (per_year["bridged"] - per_year["integral"]).cpu().numpy()
 
     def _validation_steps(self, calendar: Slots):
-        return calendar.validation_steps(self.years, self.training, self.validation)
+        return calendar.validation_steps(self.years, self.validation)
 
     @staticmethod
     def _full(integral: Integral, network: Network, steps: SlotSteps) -> torch.Tensor:
         return integral.estimate(network, *integral.everything(), steps)
-
-    def _per_year(self, estimate: torch.Tensor) -> torch.Tensor:
-        """Amounts per year ``(member, region)`` of those per month."""
-        return estimate.mean(-1) * MONTHS
 
     def sampling_error(self, network: Network) -> np.ndarray:
         """Standard error of one step's estimate over the inversions' range ``(member, region and total, step)``.

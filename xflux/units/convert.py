@@ -83,7 +83,7 @@ def conversion(source: str, target: str) -> tuple[float, float]:
         return 1.0, 0.0
     if {have, want} == {"K", "degC"}:
         return 1.0, 273.15 if want == "K" else -273.15
-    ours, theirs = (_measured_driver(text, unit) for text, unit in ((source, have), (target, want)))
+    ours, theirs = ("0.01" if unit == "percent" else read(unit)[0] or "1" for unit in (have, want))
     for context in _WATER:
         size, dims, _ = measured(f"({ours}) / ({theirs}) * {context}")
         if not any(dims.values()):
@@ -121,9 +121,3 @@ def _driver(text: str) -> str:
     if temperature:
         return "K" if temperature[1][0] in "kK" else "degC"
     return _DRIVERS.get(text.lower().replace(" ", ""), text)
-
-
-def _measured_driver(text: str, unit: str) -> str:
-    if unit == "percent":
-        return "0.01"
-    return read(unit)[0] or "1"
