@@ -352,6 +352,8 @@ def test_weights_for_another_grid_or_basis():
         aggregate_regions(flux(axes(2.5), basis="land"), w, "PgC d-1")
     with pytest.raises(ValueError, match="per m2 of 'cell', the weights were made for area_basis='land'"):
         aggregate_regions(flux(axes(5.0)), w, "PgC d-1")
+    with pytest.warns(UserWarning, match="land_fraction= is not used: the weights were made with their own"):
+        aggregate_regions(flux(axes(5.0), basis="land"), w, "PgC d-1", land_fraction=mask_of(axes(5.0), 0.5))
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])

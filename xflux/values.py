@@ -260,7 +260,7 @@ def warn(text: str) -> None:
     warnings.warn(text, UserWarning, stacklevel=level)
 
 
-LAND_NAMES = "land_fraction sftlf landfraction landfrac land_frac frac_land land_area_fraction contfrac lsm".split()
+LAND_NAMES = "land_fraction sftlf landfraction landfrac land_frac frac_land land_area_fraction contfrac lsm lsf".split()
 """What files call the share of a cell that is land."""
 
 

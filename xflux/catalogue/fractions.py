@@ -10,7 +10,7 @@ from xflux.cells import positions
 from xflux.reading import netcdf
 from xflux.values import LAND_NAMES, shares
 
-_NAMES = (*LAND_NAMES, "lsf", "lf")
+_NAMES = (*LAND_NAMES, "lf")
 _RENAME = {"latitude": "lat", "longitude": "lon", "y": "lat", "x": "lon"}
 
 

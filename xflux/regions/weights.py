@@ -14,6 +14,7 @@ from xflux.regions.kernel import CellLists
 from xflux.regions.land import land_on, own_land
 from xflux.regions.sets import cover_of
 from xflux.units import flux_variables
+from xflux.values import warn
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,8 @@ def weights_for(grid, regions, basis: str, land_fraction: xr.DataArray | None, c
                 f"the weights were made for area_basis={made.basis!r}, but {basis!r} is asked for: make them with "
                 f"region_weights(grid, regions, area_basis={basis!r})."
             )
+        if land_fraction is not None:
+            warn("land_fraction= is not used: the weights were made with their own. Give it to region_weights.")
         return made
     if land_fraction is None:
         land_fraction = own_land(grid)
