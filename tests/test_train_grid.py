@@ -52,3 +52,18 @@ def test_a_lazy_driver_is_never_twice_in_memory(monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2 * zeros.nbytes  # its rows, a piece, and a byte each for what is there
+
+
+@pytest.mark.parametrize("members", [(1, 3), (3, 1), (3, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_of_pixels_and_steps_are_those_of_plain_indices(drivers, members, dtype):
+    rows = room.grid_rows(drivers, SCALING, np.arange(18 * 36), dtype)
+    rng = np.random.default_rng(1)
+    pixels, steps = rng.integers(0, 18 * 36, (members[0], 5)), rng.integers(0, 365, (members[1], 7))
+    got, place = rows.values(torch.tensor(pixels), torch.tensor(steps))
+    assert got.dtype == dtype and place.tolist() == np.arange(15).reshape(3, 5).tolist()
+    for k, name in enumerate(SCALING.drivers):
+        flat = np.broadcast_to(drivers[name].values.reshape(-1, 18 * 36), (365, 18 * 36))
+        expected = np.nan_to_num((flat - SCALING.mean[k]) / SCALING.scale[k]).astype(got.numpy().dtype)
+        picked = [expected[np.ix_(steps[m % members[1]], pixels[m % members[0]])].T for m in range(3)]
+        np.testing.assert_array_equal(got[:, k].unflatten(0, (3, 5)), picked)

@@ -11,6 +11,7 @@ from xflux import align
 from xflux.temporal import step_days
 from xflux.temporal.bounds import dates_within
 from xflux.train.data import Scaling
+from xflux.train.fused import compiled, run_tasks
 from xflux.values import decoded, found_fill, warn_of_fill
 
 CELLS = 4096  # rows that are moved at once
@@ -52,8 +53,7 @@ class GridRows:
         first = self.groups[0][1]
         out = torch.empty((members, n, self.n_drivers, steps.shape[1]), dtype=first.dtype, device=first.device)
         for columns, values, own in self.groups:
-            at = steps if own is None else own[steps]
-            out[:, :, columns] = values[pixels[:, :, None], :, at[:, None, :]].transpose(2, 3)
+            _take(out, pixels, steps if own is None else own[steps], values, columns)
         return out.flatten(0, 1), torch.arange(members * n, device=pixels.device).view(members, n)
 
     def present(self, pixels: torch.Tensor, steps: torch.Tensor | None = None) -> torch.Tensor | None:
@@ -63,6 +63,19 @@ class GridRows:
         if steps is None:
             return self.valid[pixels]
         return self.valid[pixels[:, :, None], steps[:, None, :]]
+
+
+def _take(out: torch.Tensor, pixels: torch.Tensor, steps: torch.Tensor, values: torch.Tensor, columns: list[int]):
+    """Columns of ``out (member, pixel, driver, step)`` from ``values (pixel, driver, step)``; threads share members."""
+    if out.device.type != "cpu":
+        out[:, :, columns] = values[pixels[:, :, None], :, steps[:, None, :]].transpose(2, 3)
+        return
+    per_member, common = [a.numpy() for a in (pixels, steps)], (values.numpy(), np.array(columns))
+
+    def work(member: int) -> None:
+        compiled().take(out.numpy()[member], *(a[member % len(a)] for a in per_member), *common)
+
+    run_tasks(work, range(len(out)))
 
 
 def grid_rows(

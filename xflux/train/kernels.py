@@ -353,3 +353,13 @@ def spread_pixels(out, slope, pixels, area, region, share):
             elif weight != 0:
                 for s in range(len(source)):
                     out[j, s] += weight * source[s]
+
+
+@njit()
+def take(out, pixels, steps, values, columns):
+    """``out (pixel, column, step)`` = ``values (pixel, driver, step)`` of some pixels and steps."""
+    for j in range(len(pixels)):
+        for d in range(len(columns)):
+            goal, source = out[j, columns[d]], values[pixels[j], d]
+            for s in range(len(steps)):
+                goal[s] = source[steps[s]]
