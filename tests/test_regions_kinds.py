@@ -402,7 +402,7 @@ def test_transcom_from_the_data_folder(data_folder, monkeypatch):
 def test_a_mask_file_that_changes_is_read_again(tmp_path):
     coords, path = axes(10.0), tmp_path / "regions.nc"
     da = flux(coords)
-    for labels in ([1, 2], [1, 2, 3]):
+    for labels in ([1, 2], [0, 1, 2, 3]):
         field = np.resize(labels, (18, 36))
         mask_of(coords, field).rename("region_map").to_netcdf(path)
         assert aggregate_regions(da, str(path), "PgC d-1").region.values.tolist() == labels

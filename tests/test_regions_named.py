@@ -92,6 +92,7 @@ def test_some_regions_leave_the_rest_unassigned():
         (["EU", "Frnce"], "did you mean .*'France'"),
         ("recap2", "did you mean 'reccap2'"),
         ("shapes/mine.GeoJSON", r"give the shapes themselves, geopandas\.read_file"),
+        ("biomes.tif", r"open the file and give its map, as in xarray.open_dataset"),
         (["reccap2", "DEU"], "whole set of regions; give the set alone"),
     ],
 )

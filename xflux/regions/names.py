@@ -74,6 +74,8 @@ def unknown(name: str) -> str:
     """What to say of a name that is neither a set, a region nor a country."""
     if name.lower().endswith((".geojson", ".json", ".gpkg", ".shp")):
         return f"region {name!r} is unknown: give the shapes themselves, geopandas.read_file({name!r})."
+    if re.search(r"\.(tiff?|zarr|nc4|hdf|h5|asc)$|\.nc:", name.lower()):
+        return f"region {name!r} is unknown: open the file and give its map, as in xarray.open_dataset(file)[variable]."
     known = {bare(text): text for text in (*NAMES, *latitude_band_limits())}
     for set_name in SETS:
         known |= {bare(label): label for label, _ in _table(set_name).values()}

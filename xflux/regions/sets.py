@@ -71,7 +71,7 @@ def _named(name: str, cells: Cells) -> Cover:
     if name in REGIONMASK:
         return replace(polygon_cover(_of_regionmask(name), cells), name=name)
     if name == "transcom" or name.startswith("transcom:") or name.endswith(".nc"):
-        return transcom(name.removeprefix("transcom").removeprefix(":") or None, cells)
+        return transcom(name.removeprefix("transcom").removeprefix(":") or None, cells, not name.startswith("transcom"))
     return _listed([name], cells)
 
 
@@ -234,14 +234,18 @@ def forget_land() -> None:
     _land.clear()
 
 
-def transcom(path: str | None, cells: Cells) -> Cover:
+def transcom(path: str | None, cells: Cells, plain: bool = False) -> Cover:
     """The published TransCom-3 mask, 11 land and 11 ocean regions; what was not optimised (0) belongs to none.
+
+    A file whose name and map do not speak of TransCom is a mask like any other where it is given ``plain``.
 
     ``path``: netCDF file; default ``regions/transcom_1deg.nc`` or ``transcom*.nc`` under ``$XFLUX_DATA``.
     """
     file = _transcom_file(path)
     with xr.open_dataset(file) as ds:
         mask = _map_of_regions(ds, file.name).load()
+    if plain and "transcom" not in f"{file.name} {mask.name}".lower():
+        return mask_cover(mask, cells)
     return mask_cover(mask.where(mask != 0, -1).assign_attrs(mask.attrs), cells, "transcom")
 
 
