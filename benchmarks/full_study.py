@@ -8,8 +8,9 @@ by year; six inversions by month, daily fires, a bottom-up product, FLUXNET file
 finest. At full size 26 GB, and 17 GB more while they are made. Then ``xflux run`` on the
 template upton2024, with the variants ``bridge`` and ``sampled+total``. Stopped, it goes on: files and stages that are
 there are kept, and so are their figures. Every stage is told with its wall and CPU time, peak memory, bytes read and
-written, and its limit: reading these bytes at the machine's rate, the arithmetic of the network at the rate of its
-kernels, or the bridges' clusters and Lasso paths alone in one thread, whichever takes longest.
+written, and its limit: the arithmetic of the network at the rate of its kernels, the bridges' clusters and Lasso paths
+alone in one thread, or its files: each read once and written once by plain xarray and pandas with the same codecs,
+extrapolated from parts of them by bytes. Whichever takes longest.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ SEED = 0
 CELLS = 2_000  # of which all days are in memory at once
 WEATHER = ["TAIR", "PREC", "RG"]
 SEEN = ["EVI", "NDVI", "NDWI", "FPAR", "LST_DAY", "LST_NIGHT", "BAND4"]
-NONE = {"tables": "scores of small arrays, written by pandas", "figures": "matplotlib draws"}  # stages without a limit
+NONE = {"figures": "matplotlib draws"}  # stages without a limit
+PART = 4e8  # bytes of files of a kind that are read or written for the limits
 FORWARD, STEP = 4_800, 18_560  # flop per row and member
 
 
@@ -184,17 +186,56 @@ class Measured(RunFolder):
         super().stage(name, measured, **options)
 
 
-def rates(folder: Path) -> tuple[float, float]:
-    """Bytes a second that the machine reads (cached), and the flop a second of the forward kernel on all cores."""
+def flop_rate() -> float:
+    """The flop a second of the forward kernel on all cores."""
     import forward
 
-    path = folder / ".read"
-    path.write_bytes(bytes(2**28))
-    read = forward.best(path.read_bytes)
-    path.unlink()
     ds, net = forward.drivers(31, 1.0), forward.model()
     seconds = forward.best(lambda: forward.predict(ds, net, members="all").compute(scheduler="threads"))
-    return 2**28 / read, forward.rows_of(ds) * net.members * forward.FLOP / seconds
+    return forward.rows_of(ds) * net.members * forward.FLOP / seconds
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def plain_reading(paths: list[Path]) -> float:
+    """Seconds in which xarray or pandas alone reads files of one kind, as they are."""
+    sizes = np.array([path.stat().st_size for path in paths])
+    some = [*range(0, len(paths), max(1, int(np.ceil(sizes.sum() / PART))))]
+    read = {".csv": pd.read_csv, ".nc": lambda path: xr.open_dataset(path).load()}[paths[0].suffix]
+    return timed(lambda: [read(paths[k]) for k in some]) * sizes.sum() / sizes[some].sum()
+
+
+def plain_store(store: Path) -> tuple[float, float]:
+    """Seconds in which xarray alone reads a Zarr store, and writes it with its chunks and codecs."""
+    read = written = 0.0
+    for name, field in xr.open_zarr(store, chunks=None).data_vars.items():
+        axis = next((d for d in ("time", "dayofyear") if d in field.dims), field.dims[0])
+        steps = field.encoding["chunks"][field.dims.index(axis)]
+        steps *= max(1, int(PART * field.sizes[axis] / field.nbytes / steps))
+        part, scratch = field.isel({axis: slice(0, steps)}), store.parent / ".part.zarr"
+        scale = field.size / part.size
+        read += timed(part.load) * scale
+        again = part.to_dataset(name=name)
+        written += timed(lambda again=again, to=scratch: again.to_zarr(to, mode="w", consolidated=False)) * scale
+        shutil.rmtree(scratch)
+    return read, written
+
+
+def files_of(run: Path, config) -> dict[str, float]:
+    """Seconds for the files of every stage that is not training."""
+    groups = {key: paths for key, paths in input_files(config).items() if not key.startswith("bridge")}
+    given = {key: plain_reading(paths) for key, paths in groups.items()}
+    grid, written = plain_store(run / "inputs" / "grid.zarr")
+    fluxes = {path.stem: plain_store(path) for path in (run / "flux").glob("*.zarr")}
+    read = sum(cost[0] for cost in fluxes.values())
+    compared = sum(seconds for key, seconds in given.items() if key.startswith("evaluation"))
+    forward = {f"forward-{name}": grid + cost[1] for name, cost in fluxes.items()}
+    inputs = sum(given.values()) - compared + written
+    return forward | {"inputs": inputs, "results": read + compared, "tables": read + grid}
 
 
 def flop_of(run: Path, name: str, config) -> float:
@@ -232,20 +273,21 @@ def kernels_of_bridges(run: Path, config) -> dict[str, float]:
 
 def told(run: Path, config) -> None:
     """The table of stages."""
-    read_rate, flop_rate = rates(run.parent)
-    kernels = kernels_of_bridges(run, config)
-    print(f"reading {read_rate / 1e9:.1f} GB/s, the network {flop_rate / 1e9:.0f} GFLOP/s; limits: the network's "
-          "arithmetic, the bridges' clusters and paths, else reading; figures and tables have none")  # fmt: skip
+    rate, kernels, files = flop_rate(), kernels_of_bridges(run, config), files_of(run, config)
+    print(f"the network {rate / 1e9:.0f} GFLOP/s; limits: the network's arithmetic, the bridges' clusters and paths, "
+          "files read and written by plain xarray; figures have none")  # fmt: skip
     heads = "".join(f"{h:>10}" for h in ("wall s", "CPU s", "peak GiB", "read GB", "write GB", "limit s", "of limit"))
     print(f"{'stage':30}{heads}  limit")
     total = 0.0
     for path in sorted((run.parent / "costs").glob("*.json"), key=lambda p: p.stat().st_mtime):
         cost = json.loads(path.read_text())
-        limits = {"reading": cost["read"] / read_rate, "network": flop_of(run, path.stem, config) / flop_rate}
-        limits |= {"kernels": kernels.get(path.stem, 0.0)}
+        limits = {"network": flop_of(run, path.stem, config) / rate}
+        limits |= {"kernels": kernels.get(path.stem, 0.0), "files": files.get(path.stem, 0.0)}
         by = max(limits, key=limits.get)
-        said = f"{limits[by]:10.2f}{cost['wall'] / limits[by]:9.1f}×  {by}"
-        said = f"{'-':>10}{'-':>10}  {NONE[path.stem]}" if path.stem in NONE else said
+        if path.stem in NONE:
+            said = f"{'-':>10}{'-':>10}  {NONE[path.stem]}"
+        else:
+            said = f"{limits[by]:10.2f}{cost['wall'] / limits[by]:9.1f}×  {by}"
         total += cost["wall"]
         print(f"{path.stem:30}{cost['wall']:10.1f}{cost['cpu']:10.1f}{cost['peak']:10.2f}{cost['read'] / 1e9:10.2f}"
               f"{cost['written'] / 1e9:10.2f}{said}")  # fmt: skip
