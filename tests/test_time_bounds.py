@@ -474,14 +474,29 @@ def test_files_of_cdo(tmp_path, operator, freq, days):
         np.testing.assert_array_equal(step_days(standardise(ds)), days)
 
 
+@pytest.mark.parametrize("hour", [0, 12])
+def test_composites_that_restart_each_year_at_any_hour_and_their_coarser_means(hour):
+    time = pd.date_range("2003-01-01", "2006-01-01")
+    start = time[time.day_of_year % 8 == 1]
+    lengths = np.diff(start) / DAY
+    da = flux(start[:-1] + pd.Timedelta(hours=hour))
+    np.testing.assert_array_equal(step_days(da), lengths)
+    assert (time_bounds(da)[:, 0].values == start[:-1].values).all()
+    with pytest.raises(ValueError, match="cover 8 d of steps that are"):  # their bounds were averaged
+        bounded(start[:-1], start[:-1], start[1:]).coarsen(time=2).mean().flux.convert_units("gC m-2")
+
+
 def test_coarser_months_of_30_days_are_told_from_single_ones_or_there_is_a_word():
     time = xr.date_range("2001-01-01", periods=25, freq="MS", calendar="360_day")
     ds = bounded(time[:24], time[:24], time[1:])
     with pytest.raises(ValueError, match="cover 30 d of steps that are 120 d apart"):
         ds.coarsen(time=4).mean().flux.annual()
-    with pytest.warns(UserWarning, match="single months, 3 apart, from 2001-02-01") as said:
+    with pytest.warns(UserWarning, match="1 month long and 3 apart, from 2001-02-01") as said:
         ds.coarsen(time=3).mean().flux.convert_units("gC m-2")
     assert len(said) == 1
+    year = xr.date_range("2001-01-01", periods=7, freq="YS", calendar="noleap")
+    with pytest.warns(UserWarning, match="12 months long and 36 apart"):
+        bounded(year[:6], year[:6], year[1:]).coarsen(time=3).mean().flux.convert_units("gC m-2")
     for known in (ds, ds.isel(time=ds["time"].dt.month.isin([6, 7, 8]))):
         assert known.flux.convert_units("gC m-2")["nee"].max() == 30
 

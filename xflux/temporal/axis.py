@@ -83,13 +83,22 @@ def _say_what_may_be_meant(obj: xr.DataArray | xr.Dataset, steps: Steps | None) 
             f"January, their middles, as coarsen leaves them: each is taken to begin at its stamp. Give time_bnds in a "
             f"Dataset to say otherwise."
         )
-    if steps is not None and steps.kind == "month" and steps.calendar.name == "360_day" and ridden_steps(obj) is None:
-        apart = np.unique(np.diff(steps.calendar.month(steps.start)))
-        if apart.size == 1 and 1 < apart[0] < 12 and apart[0] % 2:
-            warn(
-                f"the time bounds are single months, {apart[0]} apart, from {first}: each is taken for its month. "
-                f"If it is a mean over {apart[0]} months, as coarsen leaves it, write the bounds that are meant."
-            )
+    if steps is not None and ridden_steps(obj) is None and (found := _may_be_means(steps)) is not None:
+        length, apart = found
+        warn(
+            f"the time bounds are {length} month{'s' * (length > 1)} long and {apart} apart, from {first}: each is "
+            f"taken for these. If it is a mean over {apart} months, as coarsen leaves it, write the bounds meant."
+        )
+
+
+def _may_be_means(steps: Steps) -> tuple[int, int] | None:
+    """Months that steps last and are apart where bounds could be the means of an odd number of others, all as long."""
+    length, apart = steps.whole_months(), np.unique(np.diff(steps.calendar.month(steps.start)))
+    if length is None or np.ptp(length) or apart.size != 1:
+        return None
+    alike = steps.calendar.family == "360_day" or (length[0] == 12 and steps.calendar.family in ("noleap", "all_leap"))
+    several, rest = divmod(int(apart[0]), int(length[0]))
+    return (int(length[0]), int(apart[0])) if alike and not rest and several > 1 and several % 2 else None
 
 
 def _with_dates(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray | xr.Dataset, bool]:

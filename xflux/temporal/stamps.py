@@ -104,9 +104,10 @@ def _regular(ticks: np.ndarray, calendar: Calendar) -> tuple[np.ndarray, np.ndar
     # 8-daily composites: 1 January cuts the last one of the year short. Its length is no measure of the others: a week
     # that is cut to a day does not make the series a daily one with gaps.
     new_year = calendar.start(calendar.month(ticks) // 12 * 12 + 12)
-    stop = np.minimum(ticks + gaps.max(), new_year)
-    if (stop[:-1] == ticks[1:]).all() and np.ptp(gaps):
-        return ticks, stop
+    hour = (ticks[0] - calendar.start(calendar.month(ticks[:1])))[0] % DAY if not (gaps % DAY).any() else 0
+    stop = np.minimum(ticks - hour + gaps.max(), new_year)
+    if (stop[:-1] == ticks[1:] - hour).all() and np.ptp(gaps):
+        return ticks - hour, stop
     if (composites := _composites(ticks, gaps.max(), calendar)) is not None:
         return composites
     step = gaps.min()
