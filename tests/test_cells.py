@@ -426,6 +426,22 @@ def test_curvilinear_grids_are_called_so(name, dims, coords):
         cell_area(ds.drop_vars(name))
 
 
+@pytest.mark.parametrize("dims", [("y", "x"), ("lon", "lat"), ("lat", "lon")])
+@pytest.mark.parametrize("size", [3, 1])
+def test_two_dimensional_coordinates_that_repeat_are_a_regular_grid(dims, size):
+    lat, lon = np.arange(size) * 10.0 + 5, np.arange(4.0) * 5
+    swapped = dims == ("lon", "lat")
+    fields = [a.T if swapped else a for a in np.meshgrid(lat, lon, indexing="ij")]
+    coords = {"nav_lat": (dims, fields[0]), "nav_lon": (dims, fields[1])}
+    da = xr.DataArray(fields[0] + fields[1], dims=dims, coords=coords)
+    for obj in (da, da.to_dataset(name="nee")):
+        found = standardise(obj)
+        np.testing.assert_array_equal(found.lat, lat)
+        np.testing.assert_array_equal(found.lon, lon)
+        values = found if obj is da else found["nee"]
+        np.testing.assert_array_equal(values.transpose("lat", "lon"), lat[:, None] + lon)
+
+
 def test_rotated_and_projected_axes_are_no_latitudes():
     rotated = {"rlat": "grid_latitude", "lat": "grid_latitude", "y": "projection_y_coordinate"}
     for name, standard in rotated.items():

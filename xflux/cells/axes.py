@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Hashable
+from itertools import permutations
 from typing import TypeVar
 
 import xarray as xr
@@ -72,8 +73,7 @@ def _find(obj: xr.DataArray | xr.Dataset, axis: str, known: dict[str, list[Hasha
         dims = obj[flat[0]].dims
         raise ValueError(
             f"{flat[0]!r} is {'two-dimensional' if len(dims) == 2 else 'of the dims'} {dims}: a curvilinear grid. "
-            f"xflux needs one-dimensional latitude and longitude; regrid first (xESMF, CDO remapcon), or, if every row "
-            f"repeats, replace it by its first row or column with assign_coords."
+            f"xflux needs one-dimensional latitude and longitude; regrid first (xESMF, CDO remapcon)."
         )
     bare = [name for name in obj.dims if name not in obj.coords and str(name).lower() in (axis, full)]
     if bare:
@@ -104,6 +104,17 @@ def _is_turned(coord: xr.DataArray, axis: str) -> bool:
     )
 
 
+def _regular(obj: Data, lat: xr.DataArray, lon: xr.DataArray) -> Data:
+    """With latitude and longitude of one dim each where two-dimensional ones repeat: IOIPSL's regular grids."""
+    for rows, columns in permutations(lat.dims) if set(lat.dims) == set(lon.dims) else ():
+        lats, lons = lat.isel({columns: 0}, drop=True), lon.isel({rows: 0}, drop=True)
+        if bool((lat == lats).all() & (lon == lons).all()):
+            units = [{k: v for k, v in da.attrs.items() if k == "units"} for da in (lats, lons)]
+            coords = {"lat": (lats.dims, lats.values, units[0]), "lon": (lons.dims, lons.values, units[1])}
+            return obj.drop_vars([lat.name, lon.name]).assign_coords(coords)
+    return obj
+
+
 def standardise(obj: Data) -> Data:
     """The same object with its horizontal dimensions named ``lat`` and ``lon``; nothing is reordered or loaded.
 
@@ -127,6 +138,9 @@ def standardise(obj: Data) -> Data:
     """
     named = all(axis in obj.dims and axis in obj.coords for axis in STANDARD_NAMES)
     known = {axis: [axis] for axis in STANDARD_NAMES} if named else horizontal(obj)
+    if all(obj[name].ndim == 2 for names in known.values() for name in names) and all(map(len, known.values())):
+        obj = _regular(obj, obj[known["lat"][0]], obj[known["lon"][0]])
+        known = horizontal(obj)
     names = {_find(obj, axis, known): axis for axis in STANDARD_NAMES}
     for name, axis in names.items():
         units = str(obj[name].attrs.get("units", "")).lower()
