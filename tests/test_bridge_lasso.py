@@ -223,6 +223,18 @@ def test_cross_validation_never_sees_its_fold():
     assert np.isnan(cross_validate(x, y, np.zeros(60))).all()
 
 
+def test_cross_validation_is_a_fit_a_fold_and_without_shrinkage_if_asked():
+    x, y = problem(40, 10, 3)
+    folds = np.arange(40) // 20
+    plain, free = (cross_validate(x, y, folds, refit=refit) for refit in (False, True))
+    for fold in (0, 1):
+        train = folds != fold
+        fit = largest_alpha(x[train], y[train])
+        np.testing.assert_array_equal(plain[~train], fit.predict(x[~train]))
+        np.testing.assert_array_equal(free[~train], without_shrinkage(fit, x[train], y[train]).predict(x[~train]))
+    assert not np.allclose(plain, free)
+
+
 def test_refit_has_no_shrinkage():
     x, y = problem(80, 30, 8)
     fit = largest_alpha(x, y)
