@@ -112,6 +112,7 @@ def read_towers(
     for target in targets:
         warn_of_fills(table[target].to_numpy(float), target)
     table = _with_places(table, None if sites is None else site_list(sites, set(table["site"])))
+    _check_places(table, _sources(tables))
     threshold = np.nan if qc is None else float(qc)
     attrs = {"time_step": step.pop(), "quality_threshold": threshold, "sources": _sources(tables)}
     return _dataset(table, column_units, long_names, attrs)
@@ -227,7 +228,6 @@ def _with_places(table: pd.DataFrame, sites: pd.DataFrame | None) -> pd.DataFram
             table[name] = listed.where(listed != "", own).astype(str)
         else:
             table[name] = listed.where(listed.notna(), own).astype(float)
-    _check_places(table)
     lost = sorted(table.loc[table["lat"].isna() | table["lon"].isna(), "site"].unique())
     if lost:
         where = "sites= was not given" if sites is None else "not in sites="
@@ -235,19 +235,21 @@ def _with_places(table: pd.DataFrame, sites: pd.DataFrame | None) -> pd.DataFram
     return table.sort_values(["site", "time"], kind="stable")
 
 
-def _check_places(table: pd.DataFrame) -> None:
+def _check_places(table: pd.DataFrame, sources: str) -> None:
     """Raise where a site is nowhere on Earth, or at places more than a tenth of a degree apart."""
     off = sorted(table.loc[(table["lat"].abs() > 90) | (table["lon"].abs() > 360), "site"].unique())
     if off:
         at = table[table["site"] == off[0]].iloc[0]
         raise ValueError(
             f"{some_of(off)} at latitude {at['lat']:g}, longitude {at['lon']:g} is nowhere on Earth; expected decimal "
-            "degrees (are the columns swapped?)"
+            f"degrees in {sources} (are the columns swapped?)"
         )
     apart = table.groupby("site")[["lat", "lon"]].agg(lambda x: x.max() - x.min())
     moved = apart.index[((apart > 0.1) & (apart < 359)).any(axis=1)].tolist()  # −0.1 and 359.9 are one meridian
     if moved:
-        raise ValueError(f"{some_of(moved)} stands at several places (lat, lon): give the true ones by sites=")
+        raise ValueError(
+            f"{some_of(moved)} stands at several places (lat, lon) in {sources}: give the true ones by sites="
+        )
 
 
 def _dataset(table: pd.DataFrame, units: dict, long_names: dict, attrs: dict) -> xr.Dataset:
