@@ -253,6 +253,19 @@ def test_two_axes_that_could_be_time_raise():
         standardise(both)
 
 
+def test_months_beside_years_are_said_to_have_mean_lengths():
+    da = xr.DataArray(np.ones((2, 12, 2, 2)), {"year": [2001, 2002], "month": range(1, 13), "lat": [-45.0, 45.0],
+                      "lon": [0.0, 180.0]}, ("year", "month", "lat", "lon"),
+                      attrs={"units": "gC m-2 d-1", "area_basis": "cell"})  # fmt: skip
+    with pytest.warns(UserWarning, match="mean year .February 28.2425 d.*obj.stack.*'2001-01', periods=24") as said:
+        da.flux.aggregate_regions("latitude-bands")
+    assert len(said) == 1
+    dated = da.stack(time=("year", "month")).drop_vars(["time", "year", "month"]).assign_coords(
+        time=xr.date_range("2001-01", periods=24, freq="MS"))  # fmt: skip
+    sums = dated.flux.aggregate_regions("latitude-bands").sum("region")
+    np.testing.assert_allclose(sums, 4 * np.pi * 6371e3**2 * dated.time.dt.days_in_month / 1e15)
+
+
 def test_undecoded_times():
     month = [np.datetime64(f"1661-{m:02d}-01") for m in (1, 2, 12)]
     np.testing.assert_array_equal(decode([0, 1, 11], "months since 1661-01-01").astype("M8[D]"), month)

@@ -17,7 +17,7 @@ from xflux.regions.globe import GLOBAL, REMAINDERS, check_labels, region_attrs
 from xflux.regions.kernel import CellLists, weighted_sums
 from xflux.regions.names import long_names
 from xflux.regions.weights import Weights, is_weights
-from xflux.temporal.axis import with_steps
+from xflux.temporal.axis import say_that_years_have_months, with_steps
 from xflux.temporal.calendar import AXES
 from xflux.temporal.convert import check_not_summed, to_amounts, valid_share, variable_of, with_bounds
 from xflux.temporal.riding import in_real_dates, of_each_series
@@ -103,6 +103,7 @@ def aggregate_regions(
     (('time', 'region'), 15.812)
     """
     obj, steps = with_steps(obj)
+    say_that_years_have_months(obj)
     if isinstance(obj, xr.Dataset):
         return _aggregate_dataset(obj, regions, units, freq, land_fraction, include_global, area_basis, steps)
     if is_uncertainty(str(obj.name), obj.attrs):

@@ -69,6 +69,17 @@ def with_steps(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray | xr.Datase
     return obj, steps
 
 
+def say_that_years_have_months(obj: xr.DataArray | xr.Dataset) -> None:
+    """Warn where months lie beside years: without dates they have the mean year's lengths."""
+    if {"year", "month"} <= set(obj.dims) and "year" in obj.coords and obj["year"].dtype.kind in "iu":
+        size = obj.sizes["year"] * obj.sizes["month"]
+        warn(
+            "the months of every 'year' are taken with the lengths of the mean year (February 28.2425 d); dates have "
+            "their own: obj.stack(time=('year', 'month')).drop_vars(['time', 'year', 'month']).assign_coords("
+            f"time=xr.date_range('{int(obj['year'][0])}-01', periods={size}, freq='MS'))"
+        )
+
+
 def _say_what_may_be_meant(obj: xr.DataArray | xr.Dataset, steps: Steps | None) -> None:
     """Warn where stamps, or bounds that are the means of others, fit other steps as well."""
     first = written(obj["time"].values[0])
