@@ -6,8 +6,8 @@
 First table: every chunking of the same drivers (two daily, eight monthly, Zarr), each in a process of its own on two
 threads, in turn. To hold: within 2 × of the fastest for chunks of 4 MB and more, 4 × for days. Second: one tile of
 ocean. Third: ten members on a local cluster of 1, 2 and 4 processes of 1.5 GiB; "rest" is the share of the cores' time
-that is neither the model's arithmetic nor reading, both timed alone in one thread (on a busy machine look at that of
-CPU time). A year of one member is too little work to judge it by.
+that is neither arithmetic (model, regions) nor reading, both timed alone in one thread (on a busy machine look at that
+of CPU time). A year of one member is too little work to judge it by.
 """
 
 from __future__ import annotations
@@ -118,15 +118,20 @@ def tile(folder: Path, members: int) -> None:
 
 
 def alone(store: Path, members: int) -> tuple[float, float]:
-    """CPU seconds of one thread for the model's rows alone, and for reading alone."""
+    """CPU seconds of one thread for the model's rows and the regions' sums alone, and for reading alone."""
     ds, net = xr.open_zarr(store, consolidated=False), model(members)
     rows = np.random.default_rng(0).standard_normal((10, 16_384), dtype="float32").T
     net.predict(rows)
     start, repeats = time.process_time(), 20
     for _ in range(repeats):
         net.predict(rows).mean(axis=0, dtype="float64")
-    month = ds.isel(time=slice(0, 31))
-    arithmetic = (time.process_time() - start) / repeats / len(rows) * rows_of(month.load()) / 31 * ds.sizes["time"]
+    of_row = (time.process_time() - start) / repeats / len(rows)
+    month = ds.isel(time=slice(0, 31)).load()
+    flux = xr.zeros_like(month[DAILY[0]]).assign_attrs(units="gC m-2 d-1", area_basis="land")
+    aggregate_regions(flux, "reccap2")  # the weights are made
+    start = time.process_time()
+    aggregate_regions(flux, "reccap2")
+    arithmetic = (of_row * rows_of(month) + time.process_time() - start) / 31 * ds.sizes["time"]
     start = time.process_time()
     for name in DAILY:
         ds[name].data.map_blocks(lambda block: block[:1, :1, :1].copy(), dtype="f4").compute(scheduler="synchronous")
@@ -137,7 +142,8 @@ def cluster(store: Path, members: int) -> None:
     from distributed import Client, LocalCluster
 
     arithmetic, reading = alone(store, members)
-    print(f"\nLocal cluster, 1.5 GiB a process, {store.name}; alone: model {arithmetic:.2f} s, reading {reading:.2f} s")
+    print(f"\nLocal cluster, 1.5 GiB a process, {store.name}, {members} members; alone: model and regions "
+          f"{arithmetic:.2f} s, reading {reading:.2f} s")  # fmt: skip
     for processes in PROCESSES:
         options = {"n_workers": processes, "threads_per_worker": 1, "memory_limit": "1.5GiB", "dashboard_address": None}
         options |= {"silence_logs": logging.CRITICAL}  # of workers that still say that they live when all is closed
