@@ -711,6 +711,11 @@ def test_the_calendar_of_joined_days_outlives_what_xarray_does(tmp_path):
     np.testing.assert_allclose(coarse.flux.convert_units("PgC"), 4 * coarse)
     fine = parts["noleap"].interp(time=pd.date_range("2003-01-01", periods=9, freq="6h"))
     np.testing.assert_allclose(fine.flux.convert_units("PgC"), fine / 4)
+    for freq in ("8D", "MS", "YS"):  # on another axis, or every eighth day: nothing tells which
+        other = parts["noleap"][:30].assign_coords(time=pd.date_range("1901", periods=30, freq=freq))
+        with pytest.raises(ValueError, match="says that steps last 1 d, but all are"):
+            other.flux.convert_units("PgC")
+        assert other.drop_vars("step_days").flux.convert_units("PgC").notnull().all()
     picked = parts["noleap"].isel(time=[4, 7, 400])
     np.testing.assert_allclose(picked.flux.convert_units("PgC"), picked)
     with pytest.raises(ValueError, match="no dates in common"):

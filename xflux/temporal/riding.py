@@ -88,6 +88,8 @@ def _ridden(obj: xr.DataArray | xr.Dataset, name: str) -> tuple[np.ndarray, np.n
         since, stop = since % DAY, start + count * DAY
     if since.any() or not _fit(start[own], stop[own], whole=obj[name].dtype.kind in "iu"):
         return None
+    if name == STEP_DAYS:
+        _check_not_finer(start[own], stop[own])
     return *_with_the_others(start, stop, own), calendar
 
 
@@ -110,6 +112,17 @@ def _fit(start: np.ndarray, stop: np.ndarray, whole: bool) -> bool:
     order = np.argsort(start, kind="stable")
     gaps = start[order][1:] - stop[order][:-1]
     return bool((gaps >= 0).all()) and (whole or bool((gaps == 0).any()))
+
+
+def _check_not_finer(start: np.ndarray, stop: np.ndarray) -> None:
+    """Refuse days that are as far apart as if each stood for more: the axis is another, or it is open what was left."""
+    apart = np.diff(start)
+    if apart.size > 1 and apart.max() <= 1.15 * apart.min() and (apart > 1.15 * (stop - start)[:-1]).all():
+        raise ValueError(
+            f"the coordinate {STEP_DAYS!r} says that steps last {(stop - start).max() / DAY:g} d, but all are "
+            f"{apart.min() / DAY:g} d apart: drop it, .drop_vars({STEP_DAYS!r}), where each value stands for the whole "
+            f"step, and give days that were picked out time_bnds in a Dataset."
+        )
 
 
 def _with_the_others(start: np.ndarray, stop: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
