@@ -684,6 +684,17 @@ def starts(time, length):
     return (xr.DataArray(time, dims="time").dt.dayofyear.values - 1) % length == 0
 
 
+@pytest.mark.parametrize(
+    ("calendar", "first"), [("360_day", "2003"), ("all_leap", "2004"), ("julian", "1900-02"), ("standard", "1582-10")]
+)
+def test_days_without_a_date_in_the_real_calendar_stay_in_theirs(calendar, first):
+    time = xr.date_range(first, periods=60, calendar=calendar, use_cftime=True)
+    values = np.arange(120.0).reshape(60, 2, 1)
+    found = by_region(time, values)
+    assert (found["time"].values == time.values).all()
+    np.testing.assert_allclose(found.flux.to_monthly()[0], found[[t.month == time[0].month for t in time]].mean("time"))
+
+
 def test_the_calendar_of_joined_days_outlives_what_xarray_does(tmp_path):
     joined, parts = joined_days("concat")
     joined.to_netcdf(tmp_path / "joined.nc")

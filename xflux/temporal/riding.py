@@ -155,7 +155,8 @@ def in_real_dates(da: xr.DataArray) -> xr.DataArray:
     start, _, calendar = found
     first, name = calendar.month(start), STEP_MONTHS if STEP_MONTHS in da.coords else STEP_DAYS
     ticks = real_start(first) + start - calendar.start(first)
-    if name == STEP_DAYS and (calendar.family not in _DATED or (ticks >= real_start(first + 1)).any()):
+    same = (ticks < real_start(first + 1)) & (calendar.start(first + 1) - calendar.start(first) >= 28 * DAY)  # not 1582
+    if name == STEP_DAYS and not (calendar.family in _DATED and same.all()):
         return da
     beside = {name: da[name].variable}
     da = da.drop_vars(name).assign_coords(time=("time", as_dates(ticks.astype("M8[us]")), da["time"].attrs))
