@@ -426,6 +426,14 @@ def test_curvilinear_grids_are_called_so(name, dims, coords):
         cell_area(ds.drop_vars(name))
 
 
+@pytest.mark.parametrize("tilt", [0.01, 0.0])
+def test_two_dimensional_coordinates_that_do_not_repeat_or_are_all_the_same_are_curvilinear(tilt):
+    lat, lon = np.meshgrid([0.0, 1.0], [0.0, 1.0, 2.0], indexing="ij") if tilt else np.zeros((2, 2, 3))
+    coords = {"nav_lat": (("y", "x"), lat), "nav_lon": (("y", "x"), lon + tilt * lat)}
+    with pytest.raises(ValueError, match="'nav_lat' is two-dimensional.*curvilinear grid.*regrid first"):
+        cell_area(xr.DataArray(lat, coords, ("y", "x")))
+
+
 @pytest.mark.parametrize("dims", [("y", "x"), ("lon", "lat"), ("lat", "lon")])
 @pytest.mark.parametrize("size", [3, 1])
 def test_two_dimensional_coordinates_that_repeat_are_a_regular_grid(dims, size):

@@ -5,6 +5,7 @@ from collections.abc import Hashable
 from itertools import permutations
 from typing import TypeVar
 
+import numpy as np
 import xarray as xr
 
 Data = TypeVar("Data", xr.DataArray, xr.Dataset)
@@ -108,7 +109,8 @@ def _regular(obj: Data, lat: xr.DataArray, lon: xr.DataArray) -> Data:
     """With latitude and longitude of one dim each where two-dimensional ones repeat: IOIPSL's regular grids."""
     for rows, columns in permutations(lat.dims) if set(lat.dims) == set(lon.dims) else ():
         lats, lons = lat.isel({columns: 0}, drop=True), lon.isel({rows: 0}, drop=True)
-        if bool((lat == lats).all() & (lon == lons).all()):
+        distinct = all(np.unique(da).size == da.size for da in (lats, lons))
+        if distinct and bool((lat == lats).all() & (lon == lons).all()):
             units = [{k: v for k, v in da.attrs.items() if k == "units"} for da in (lats, lons)]
             coords = {"lat": (lats.dims, lats.values, units[0]), "lon": (lons.dims, lons.values, units[1])}
             return obj.drop_vars([lat.name, lon.name]).assign_coords(coords)
