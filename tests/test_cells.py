@@ -430,7 +430,7 @@ def test_curvilinear_grids_are_called_so(name, dims, coords):
 def test_two_dimensional_coordinates_that_do_not_repeat_or_are_all_the_same_are_curvilinear(tilt):
     lat, lon = np.meshgrid([0.0, 1.0], [0.0, 1.0, 2.0], indexing="ij") if tilt else np.zeros((2, 2, 3))
     coords = {"nav_lat": (("y", "x"), lat), "nav_lon": (("y", "x"), lon + tilt * lat)}
-    with pytest.raises(ValueError, match="'nav_lat' is two-dimensional.*curvilinear grid.*regrid first"):
+    with pytest.raises(ValueError, match=r"'nav_lat' is two-dimensional.*curvilinear grid.*regrid first"):
         cell_area(xr.DataArray(lat, coords, ("y", "x")))
 
 
