@@ -15,6 +15,8 @@ from xflux.study.loading import load_study
 from xflux.study.pipeline import run_study
 from xflux.study.stages import KIND
 
+STUDY = (resources.files("xflux.data") / "demo_study.toml").read_text(encoding="utf-8")
+
 
 def run_demo(
     out: str | Path = "runs/demo", *, seed: int = 0, smoke: bool = False, say: Callable[[str], None] | None = None
@@ -37,9 +39,8 @@ def run_demo(
         study.unlink(missing_ok=True)
         write_world(folder, **wanted)
     sizes = {"folds": 3, "epochs": 2, "pixels": 60} if smoke else {"folds": 5, "epochs": 15, "pixels": 250}
-    text = (resources.files("xflux.data") / "demo_study.toml").read_text(encoding="utf-8")
     with whole(study, "xflux study file", own=True) as part:
-        part.write_text(text.format(seed=seed, data=folder.as_posix(), **sizes), encoding="utf-8")
+        part.write_text(STUDY.format(seed=seed, data=folder.as_posix(), **sizes), encoding="utf-8")
     write_json(note, {"world": wanted, "study": file_digest(study)})
     return run_study(load_study(study), out, say=say, small=smoke)
 
