@@ -20,6 +20,7 @@ import json
 import resource
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -171,18 +172,38 @@ def peak_gib() -> float:
 
 
 class Measured(RunFolder):
-    """A run folder that notes what each stage costs, of stages that an earlier call finished too."""
+    """A run folder that notes what each stage costs, of stages that an earlier call finished or began too."""
 
     def stage(self, name: str, make: Callable[[], None], **options) -> None:
+        notes, done = self.path.parent / "costs", threading.Event()
+        begun = notes / f"{name}.begun"
+
         def measured() -> None:
             Path("/proc/self/clear_refs").write_text("5")  # the peak of memory begins anew
+            notes.mkdir(exist_ok=True)
             before = counted()
-            make()
-            cost = {key: value - before[key] for key, value in counted().items()} | {"peak": peak_gib()}
-            (notes / f"{name}.json").write_text(json.dumps(cost))
+            earlier = json.loads(begun.read_text()) if begun.exists() else dict.fromkeys([*before, "peak"], 0.0)
 
-        notes = self.path.parent / "costs"
-        notes.mkdir(exist_ok=True)
+            def note() -> None:
+                cost = {key: earlier[key] + value - before[key] for key, value in counted().items()}
+                text = json.dumps(cost | {"peak": max(earlier["peak"], peak_gib())})
+                begun.with_suffix(".new").write_text(text)
+                begun.with_suffix(".new").replace(begun)
+
+            def keep_noting() -> None:
+                while not done.wait(10):
+                    note()
+
+            watch = threading.Thread(target=keep_noting, daemon=True)
+            watch.start()
+            try:
+                make()
+            finally:
+                done.set()
+                watch.join()
+            note()
+            begun.replace(notes / f"{name}.json")
+
         super().stage(name, measured, **options)
 
 
