@@ -354,6 +354,9 @@ def test_weights_for_another_grid_or_basis():
         aggregate_regions(flux(axes(5.0)), w, "PgC d-1")
     with pytest.warns(UserWarning, match="land_fraction= is not used: the weights were made with their own"):
         aggregate_regions(flux(axes(5.0), basis="land"), w, "PgC d-1", land_fraction=mask_of(axes(5.0), 0.5))
+    land = mask_of(axes(5.0), 0.5)  # their own is no news
+    own = region_weights(xr.Dataset(coords=axes(5.0)), "reccap2", "land", land_fraction=land)
+    aggregate_regions(flux(axes(5.0), basis="land"), own, "PgC d-1", land_fraction=land.astype("float32"))
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])

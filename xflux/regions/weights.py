@@ -151,13 +151,23 @@ def weights_for(grid, regions, basis: str, land_fraction: xr.DataArray | None, c
                 f"the weights were made for area_basis={made.basis!r}, but {basis!r} is asked for: make them with "
                 f"region_weights(grid, regions, area_basis={basis!r})."
             )
-        if land_fraction is not None:
+        if (
+            land_fraction is not None
+            and made.basis == "land"
+            and not _of_land(made, land_on(land_fraction, cells), cells)
+        ):
             warn("land_fraction= is not used: the weights were made with their own. Give it to region_weights.")
         return made
     if land_fraction is None:
         land_fraction = own_land(grid)
     land = None if land_fraction is None else land_on(land_fraction, cells)
     return weigh(cover_of(regions, cells), cells, cells.area().ravel(), check_basis(basis), land)
+
+
+def _of_land(made: Weights, land: np.ndarray, cells: Cells) -> bool:
+    """Whether weights on basis land are known to be of these shares of land."""
+    area = cells.area().ravel()
+    return made.globe is not None and np.allclose(made.globe, land * area, rtol=0, atol=1e-6 * area.max())
 
 
 def region_weights(
