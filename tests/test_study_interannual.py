@@ -23,6 +23,7 @@ blocked = false
 table = "towers.csv"
 step = "month"
 max_distance = 3000
+units = {{ Ta = "degC" }}
 [towers.base]
 TAIR = "Ta"
 [drivers]
