@@ -274,7 +274,10 @@ def flop_of(run: Path, name: str, config) -> float:
     training = STEP * (config.train.batch + 365 * pixels) * steps
     if name == "one-against-many":
         return (training + forward_run) * results.one_against_many["annual"].size
-    return training * members if name == "ec" or name.startswith("train-") else 0.0
+    if name == "ec":
+        return training * members
+    validation = FORWARD * land * 365 * config.train.validation_years * config.train.epochs  # of the whole field
+    return (training + validation) * members if name.startswith("train-") else 0.0
 
 
 def kernels_of_bridges(run: Path, config) -> dict[str, float]:
