@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from xflux import plot  # noqa: E402
 from xflux.plot.coast import outlines  # noqa: E402
 from xflux.plot.projection import project, split_cells, split_line  # noqa: E402
-from xflux.plot.styling import _RC as STYLE  # noqa: E402
+from xflux.plot.styling import settings  # noqa: E402
 
 BASELINE = Path(__file__).parent / "baseline"
 MONTH = np.arange(1, 13)
@@ -583,7 +583,7 @@ def test_other_fonts_pass_the_image_test(name, tmp_path, monkeypatch):
         "ytick.labelsize",
         "legend.fontsize",
     ):
-        monkeypatch.setitem(STYLE, key, STYLE[key] * 1.1)
+        monkeypatch.setitem(settings(), key, settings()[key] * 1.1)
     with mpl.rc_context({"text.hinting": "none", "text.hinting_factor": 1, "font.family": "serif"}):
         assert difference(name, tmp_path / "other.png") < TOLERANCE / 2
 

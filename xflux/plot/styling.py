@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
+from importlib.resources import as_file, files
 from pathlib import Path
 from textwrap import wrap
 from threading import RLock
@@ -54,30 +55,6 @@ _DASHES = (
 )
 _WIDE = r"invers|mip|budget|gcb|gcp|observ"
 _OTHERS = ("#7F3C8D", "#80BA5A", "#8C564B", "#5F6B6D", "#CF1C90", "#B5A300", "#4B4B8F", "#A5AA99")
-_RC = {
-    "font.size": 7.5,
-    "axes.titlesize": 8,
-    "axes.labelsize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "figure.titlesize": 8.5,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "lines.linewidth": 1.2,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "legend.handlelength": 1.6,
-    "figure.dpi": 150,
-    "savefig.dpi": 250,
-    "pdf.fonttype": 42,
-    "axes.unicode_minus": True,
-    "axes.axisbelow": True,
-}
 
 
 _ONE_AT_A_TIME = RLock()
@@ -94,6 +71,15 @@ def drawing(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return call
+
+
+@cache
+def settings() -> dict:
+    """matplotlib's settings of ``figures.mplstyle``."""
+    import matplotlib as mpl
+
+    with as_file(files("xflux.data") / "figures.mplstyle") as path:
+        return mpl.rc_params_from_file(path, use_default_template=False)
 
 
 @contextmanager
@@ -116,7 +102,7 @@ def style():
     require("plot", by="xflux.plot.style")
     import matplotlib as mpl
 
-    with _ONE_AT_A_TIME, mpl.rc_context(_RC):
+    with _ONE_AT_A_TIME, mpl.rc_context(settings()):
         try:
             yield
         finally:

@@ -1,6 +1,7 @@
 """Polygons of regions: those that xflux ships, and those of a GeoDataFrame or ``regionmask.Regions``."""
 
 import csv
+import tomllib
 from dataclasses import replace
 from functools import cache
 from importlib import resources
@@ -11,36 +12,13 @@ from xflux.regions.shares import Rings
 
 _SCALE = 1e5
 
-RECCAP2 = {
-    "USA": "United States",
-    "CAN": "Canada",
-    "CAM": "Central America",
-    "NSA": "Northern South America",
-    "BRA": "Brazil",
-    "SSA": "Southwest South America",
-    "EU": "Europe",
-    "NAF": "Northern Africa",
-    "EQAF": "Equatorial Africa",
-    "SAF": "Southern Africa",
-    "RUS": "Russia",
-    "CAS": "Central Asia",
-    "MIDE": "Mideast",
-    "CHN": "China",
-    "KAJ": "Korea and Japan",
-    "SAS": "South Asia",
-    "SEAS": "Southeast Asia",
-    "OCE": "Oceania",
-}
+_NAMES = tomllib.loads((resources.files("xflux.data") / "regions.toml").read_text(encoding="utf-8"))
+RECCAP2: dict[str, str] = _NAMES["reccap2"]
 """Table A1: abbreviation → name, in its order."""
-
-CHAPTERS_11 = ("NAm", "SAm", "Eur", "AfrN", "AfrS", "NAsia", "CWAsia", "EAsia", "SAsia", "SEAsia", "Oceania")
+CHAPTER_NAMES: dict[str, str] = _NAMES["chapters"]
+CHAPTERS_11 = tuple(label for label in CHAPTER_NAMES if label != "Afr")
 """The RECCAP2 chapters, Africa split into north and south, in the order of their mask."""
-CHAPTER_NAMES = dict(
-    NAm="North America", SAm="South America", Eur="Europe", Afr="Africa", AfrN="Northern Africa",
-    AfrS="Southern Africa", NAsia="North Asia", CWAsia="Central and West Asia", EAsia="East Asia", SAsia="South Asia",
-    SEAsia="Southeast Asia", Oceania="Australasia and Oceania",
-)  # fmt: skip
-CHAPTERS = ("NAm", "SAm", "Eur", "Afr", "NAsia", "CWAsia", "EAsia", "SAsia", "SEAsia", "Oceania")
+CHAPTERS = tuple(label for label in CHAPTER_NAMES if label not in ("AfrN", "AfrS"))
 
 
 @cache

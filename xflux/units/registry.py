@@ -1,72 +1,15 @@
 """The registry, and what people write brought to the one spelling that pint parses."""
 
 import re
-from functools import lru_cache
+import tomllib
+from functools import cache, lru_cache
+from importlib.resources import files
 
 CARBON_MOLAR_MASS = 12.011
 """g mol-1 of carbon (IUPAC 2021, abridged)."""
 CO2_MOLAR_MASS = 44.009
 """g mol-1 of CO2."""
 
-_PREFIXES = {"Z": 1e21, "E": 1e18, "P": 1e15, "T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "h": 1e2, "c": 1e-2, "m": 1e-3,
-             "u": 1e-6, "n": 1e-9}  # fmt: skip
-# unit: (definition, the prefixes that it may have)
-_UNITS = {
-    "gC": ("[carbon]", "PTGMkmun"),
-    "tC": ("1e6 * gC", "PTGMk"),
-    "gCO2": (f"{CARBON_MOLAR_MASS / CO2_MOLAR_MASS!r} * gC", "PTGMkmun"),
-    "tCO2": ("1e6 * gCO2", "PTGMk"),
-    "molC": (f"{CARBON_MOLAR_MASS} * gC", "PTGMkmun"),
-    "molCO2": ("molC", "PTGMkmun"),
-    "gH2O": ("[water]", "PTGMkmun"),
-    "tH2O": ("1e6 * gH2O", "PTGMk"),
-    "molH2O": ("18.015 * gH2O", "PTGMkmun"),
-    "g": ("[mass]", "PTGMkmun"),
-    "t": ("1e6 * g", "PTGMk"),
-    "mol": ("[substance]", "PTGMkmun"),
-    "molecC": ("molC / 6.02214076e23", ""),
-    "molecCO2": ("molecC", ""),
-    "molec": ("mol / 6.02214076e23", ""),
-    "m": ("[length]", "kcm"),
-    "ha": ("1e4 * m**2", ""),
-    "second": ("[time]", ""),
-    "minute": ("60 * second", ""),
-    "hour": ("3600 * second", ""),
-    "day": ("86400 * second", ""),
-    "month": ("[month]", ""),
-    "year": ("[year]", ""),
-    "J": ("[energy]", "ZEPTGMk"),
-    "W": ("J / second", "PTGMkm"),
-    "K": ("[temperature]", ""),
-    "degC": ("K", ""),  # of differences; whole values are told apart by conversion()
-    "Pa": ("J / m**3", "hk"),
-    "bar": ("1e5 * Pa", "m"),
-    "ppm": ("1e-6", ""),
-    **dict.fromkeys(("cell", "gridcell", "gridbox", "grid", "pixel", "region"), ("1", "")),
-}
-_KNOWN = {prefix + name for name, (_, prefixes) in _UNITS.items() for prefix in ("", *prefixes)}
-
-# What people write (a single letter as it stands, words in any case) → the name in the registry.
-_LETTERS = {"s": "second", "h": "hour", "d": "day", "y": "year", "a": "year"}
-_WORDS = {
-    "sec": "second", "secs": "second", "seconds": "second", "min": "minute", "mins": "minute", "minutes": "minute",
-    "hr": "hour", "hrs": "hour", "hours": "hour", "dy": "day", "days": "day", "months": "month", "mon": "month",
-    "mo": "month", "mth": "month", "yr": "year", "yrs": "year", "years": "year", "annum": "year",
-    "gram": "g", "grams": "g", "kilogram": "kg", "kilograms": "kg", "milligram": "mg", "milligrams": "mg",
-    "petagram": "Pg", "petagrams": "Pg", "teragram": "Tg", "teragrams": "Tg", "gigagram": "Gg", "gigagrams": "Gg",
-    "megagram": "Mg", "megagrams": "Mg", "gigaton": "Gt", "gigatons": "Gt", "gigatonne": "Gt", "gigatonnes": "Gt",
-    "gton": "Gt", "mton": "Mt", "megaton": "Mt", "megatons": "Mt", "megatonne": "Mt", "megatonnes": "Mt",
-    "ton": "t", "tonne": "t", "tonnes": "t", "moles": "mol", "mole": "mol", "mols": "mol", "micromol": "umol",
-    "micromole": "umol", "micromoles": "umol", "mumol": "umol", "millimol": "mmol", "nanomol": "nmol",
-    "kilomol": "kmol", "molecule": "molec", "molecules": "molec", "molecs": "molec", "mlc": "molec", "atom": "molec",
-    "atoms": "molec", "meter": "m", "metre": "m", "meters": "m", "metres": "m", "sqm": "m^2",
-    "squarem": "m^2", "squaremeter": "m^2", "squaremetre": "m^2", "squaremeters": "m^2", "squaremetres": "m^2",
-    "squarekm": "km^2", "sqkm": "km^2", "hectare": "ha", "hectares": "ha", "watt": "W", "watts": "W", "joule": "J",
-    "joules": "J", "carbon": "C", "co2": "CO2", "water": "H2O", "h2o": "H2O", "kelvin": "K", "pascal": "Pa",
-    "mbar": "hPa", "mb": "hPa", "millibar": "hPa", "millibars": "hPa",
-    "second": "second", "minute": "minute", "hour": "hour", "day": "day", "month": "month",
-    "year": "year",
-}  # fmt: skip
 CHARACTERS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻₂−–‐‑µμº·⋅∙×\xa0\u202f\u2009\ufeff\x00", "0123456789-2----uu°****     ", "$\"'")
 _SPELLINGS = (
     (r"CO_?\{?2\}?\s*-\s*C\b|\bC\s*-\s*CO_?\{?2\}?", "C"),  # CO2-C: the carbon in CO2
@@ -88,6 +31,23 @@ _POWER = re.compile(rf"({_NAME})\^?([+-]?\d+)(?!\.)")
 _GRAMMAR = re.compile(rf"(?:{_NAME}(?:\*\*[+-]?\d{{1,2}})?|\b1\b|[\s/()*])*")
 _NUMBER = re.compile(r"[x*\s]*((?!1(?![\d.eE^*]))\d*\.?\d+\.?(?:[eE][+-]?\d+)?(?:(?:\*\*|\^|[+-])[({]?[+-]?\d+[)}]?)?)")
 _STEP = re.compile(r"(?<![\w.+^*-])(?!1\b)\d+[\s-]*(?:d|dy|days?|h|hrs?|hours?|min|minutes?|s|months?|yrs?|years?)\b")
+
+
+@cache
+def _tables() -> dict[str, dict]:
+    """``units.toml``, the words by what is written: "grams" → "g"."""
+    tables = tomllib.loads(files("xflux.data").joinpath("units.toml").read_text(encoding="utf-8"))
+    return tables | {"words": {word: name for name, text in tables["words"].items() for word in text.split()}}
+
+
+@cache
+def _known() -> dict[str, str]:
+    """Every unit, with a prefix or without → its definition."""
+    known, mass = {}, {"C": CARBON_MOLAR_MASS, "CO2": CO2_MOLAR_MASS}
+    for name, (definition, prefixes) in _tables()["units"].items():
+        known[name] = definition.format_map(mass)
+        known |= {prefix + name: f"{_tables()['prefixes'][prefix]!r} * {name}" for prefix in prefixes}
+    return known
 
 
 class UnitsError(ValueError):
@@ -113,7 +73,8 @@ def _normal(text: str) -> str:
         raise refuse(text, f"the number {number[1]!r} is not a unit: multiply the values by it, write the unit alone.")
     for pattern, replacement in _SPELLINGS:
         cleaned = re.sub(pattern, replacement, cleaned)
-    words = re.sub(_NAME, lambda word: _LETTERS.get(word[0]) or _WORDS.get(word[0].lower(), word[0]), cleaned)
+    letters, names = _tables()["letters"], _tables()["words"]
+    words = re.sub(_NAME, lambda word: letters.get(word[0]) or names.get(word[0].lower(), word[0]), cleaned)
     joined = _SUBSTANCE.sub(r"\1\2", words)  # a substance on its own joins the amount before it
     normal = _POWER.sub(r"\1**\2", joined).strip()
     _check_grammar(text, normal)
@@ -138,16 +99,12 @@ def _check_grammar(text: str, normal: str) -> None:
         raise refuse(text, "there is no unit in it; expected e.g. 'gC m-2 d-1'.")
 
 
-@lru_cache(maxsize=1)
+@cache
 def _registry():
     import pint
 
     registry = pint.UnitRegistry(None, on_redefinition="ignore")
-    lines = []
-    for name, (definition, prefixes) in _UNITS.items():
-        lines.append(f"{name} = {definition}")
-        lines += [f"{prefix}{name} = {_PREFIXES[prefix]!r} * {name}" for prefix in prefixes]
-    registry.load_definitions(lines)
+    registry.load_definitions([f"{name} = {definition}" for name, definition in _known().items()])
     return registry
 
 
@@ -164,7 +121,7 @@ def read(text: str) -> tuple[str, dict[str, int], tuple[tuple[str, int], ...]]:
     """The normal spelling, its dimensions and its units."""
     normal = _normal(text)
     for name in re.findall(_NAME, normal):
-        if name not in _KNOWN:
+        if name not in _known():
             raise refuse(text, _unknown(name))
     try:
         return normal, *measured(normal)[1:]
@@ -175,5 +132,5 @@ def read(text: str) -> tuple[str, dict[str, int], tuple[tuple[str, int], ...]]:
 def _unknown(name: str) -> str:
     if name in ("C", "CO2", "H2O"):
         return f"{name!r} alone is no amount; write e.g. 'gC' or 'kgCO2'."
-    hint = f" (write {'k' + name[1:]!r}: kilo is a small k)" if name[0] == "K" and "k" + name[1:] in _KNOWN else ""
+    hint = f" (write {'k' + name[1:]!r}: kilo is a small k)" if name[0] == "K" and "k" + name[1:] in _known() else ""
     return f"{name!r} is not known{hint}; expected e.g. 'gC m-2 d-1', 'PgC yr-1', 'umolCO2 m-2 s-1'."
