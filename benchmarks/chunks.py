@@ -138,6 +138,11 @@ def alone(store: Path, members: int) -> tuple[float, float]:
     return arithmetic, time.process_time() - start
 
 
+def warm(store: str, members: int) -> None:
+    """Compile, import and make weights in a worker; a task is given to one of them alone."""
+    lazy(Path(store), members).isel(time=0).compute(scheduler="synchronous")
+
+
 def cluster(store: Path, members: int) -> None:
     from distributed import Client, LocalCluster
 
@@ -148,7 +153,7 @@ def cluster(store: Path, members: int) -> None:
         options = {"n_workers": processes, "threads_per_worker": 1, "memory_limit": "1.5GiB", "dashboard_address": None}
         options |= {"silence_logs": logging.CRITICAL}  # of workers that still say that they live when all is closed
         with LocalCluster(**options) as workers, Client(workers) as client:
-            lazy(store, members).isel(time=slice(0, 31)).compute()
+            client.run(warm, str(store), members)
             client.run(peak)
             start, cpu = time.perf_counter(), sum(client.run(time.process_time).values())
             lazy(store, members).compute()

@@ -8,9 +8,9 @@ by year; six inversions by month, daily fires, a bottom-up product, FLUXNET file
 finest. At full size 26 GB, and 17 GB more while they are made. Then ``xflux run`` on the
 template upton2024, with the variants ``bridge`` and ``sampled+total``. Stopped, it goes on: files and stages that are
 there are kept, and so are their figures. Every stage is told with its wall and CPU time, peak memory, bytes read and
-written, and its limit: the arithmetic of the network at the rate of its kernels, the bridges' clusters and Lasso paths
-alone in one thread, or its files: each read once and written once by plain xarray and pandas with the same codecs,
-extrapolated from parts of them by bytes. Whichever takes longest.
+written, and its limit, what it cannot do without: the arithmetic of the network at the rate of its kernels on all
+cores, the bridges' clusters and Lasso paths alone in one thread, and its files, each read once and written once by
+plain xarray and pandas with the same codecs, extrapolated from parts of them by bytes.
 """
 
 from __future__ import annotations
@@ -254,9 +254,11 @@ def files_of(run: Path, config) -> dict[str, float]:
     fluxes = {path.stem: plain_store(path) for path in (run / "flux").glob("*.zarr")}
     read = sum(cost[0] for cost in fluxes.values())
     compared = sum(seconds for key, seconds in given.items() if key.startswith("evaluation"))
-    forward = {f"forward-{name}": grid + cost[1] for name, cost in fluxes.items()}
-    inputs = sum(given.values()) - compared + written
-    return forward | {"inputs": inputs, "results": read + compared, "tables": read + grid}
+    limits = {f"forward-{name}": grid + cost[1] for name, cost in fluxes.items()}
+    limits |= {f"train-{name}": grid for name in fluxes if "sampled" in name}
+    limits |= dict.fromkeys(("bridges", "stability"), fluxes["ec"][0])
+    return limits | {"inputs": sum(given.values()) - compared + written, "results": read + compared,
+                     "tables": read + grid}  # fmt: skip
 
 
 def flop_of(run: Path, name: str, config) -> float:
@@ -298,23 +300,18 @@ def kernels_of_bridges(run: Path, config) -> dict[str, float]:
 def told(run: Path, config) -> None:
     """The table of stages."""
     rate, kernels, files = flop_rate(), kernels_of_bridges(run, config), files_of(run, config)
-    print(f"the network {rate / 1e9:.0f} GFLOP/s; limits: the network's arithmetic, the bridges' clusters and paths, "
-          "files read and written by plain xarray; figures have none")  # fmt: skip
-    heads = "".join(f"{h:>10}" for h in ("wall s", "CPU s", "peak GiB", "read GB", "write GB", "limit s", "of limit"))
-    print(f"{'stage':30}{heads}  limit")
+    print(f"the network {rate / 1e9:.0f} GFLOP/s; a stage's limit, in s: the network's arithmetic, the bridges' "
+          "clusters and paths, files read and written by plain xarray")  # fmt: skip
+    columns = ("wall s", "CPU s", "peak GiB", "read GB", "write GB", "network", "bridges", "files", "limit", "of limit")
+    print(f"{'stage':30}{''.join(f'{h:>10}' for h in columns)}")
     total = 0.0
     for path in sorted((run.parent / "costs").glob("*.json"), key=lambda p: p.stat().st_mtime):
-        cost = json.loads(path.read_text())
-        limits = {"network": flop_of(run, path.stem, config) / rate}
-        limits |= {"kernels": kernels.get(path.stem, 0.0), "files": files.get(path.stem, 0.0)}
-        by = max(limits, key=limits.get)
-        if path.stem in NONE:
-            said = f"{'-':>10}{'-':>10}  {NONE[path.stem]}"
-        else:
-            said = f"{limits[by]:10.2f}{cost['wall'] / limits[by]:9.1f}×  {by}"
+        cost, name = json.loads(path.read_text()), path.stem
+        parts = [flop_of(run, name, config) / rate, kernels.get(name, 0.0), files.get(name, 0.0)]
+        said = "".join(f"{part:10.1f}" for part in [*parts, sum(parts)]) + f"{cost['wall'] / sum(parts):9.1f}×"
         total += cost["wall"]
-        print(f"{path.stem:30}{cost['wall']:10.1f}{cost['cpu']:10.1f}{cost['peak']:10.2f}{cost['read'] / 1e9:10.2f}"
-              f"{cost['written'] / 1e9:10.2f}{said}")  # fmt: skip
+        print(f"{name:30}{cost['wall']:10.1f}{cost['cpu']:10.1f}{cost['peak']:10.2f}{cost['read'] / 1e9:10.2f}"
+              f"{cost['written'] / 1e9:10.2f}{said if name not in NONE else '  ' + NONE[name]}")  # fmt: skip
     print(f"all stages {total / 3600:.2f} h")
 
 

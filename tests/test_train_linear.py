@@ -150,12 +150,24 @@ def test_errors(earth):
         term(earth, operator.rename(obs="k"), xr.DataArray(np.zeros(60), dims="obs"))
 
 
-def test_one_against_many(earth):
+def test_one_against_many(earth, tmp_path):
     top = train.RegionalConstraint(
         earth.target.isel(inversion=slice(0, 3)), earth.grid, integral="full", regions=earth.weights
     )
     config = dataclasses.replace(SMALL, folds=2, max_epochs=1)
-    found = train.one_against_many(earth.towers, DRIVERS, top, config=config, sizes=(1, 2), draws=2)
+    asked = (earth.towers, DRIVERS, top, "nee", config)
+    found = train.one_against_many(*asked, sizes=(1, 2), draws=2)
+    stopped, again = [], []
+
+    def stop(line):
+        stopped.append(line)
+        if len(stopped) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.one_against_many(*asked, sizes=(1, 2), draws=2, checkpoint=tmp_path / "few", progress=stop)
+    resumed = train.one_against_many(*asked, sizes=(1, 2), draws=2, checkpoint=tmp_path / "few", progress=again.append)
+    assert resumed.identical(found) and len(again) == 2  # of six models of one epoch, four were there
     assert list(found.run.values[:3]) == ["a", "b", "c"] and found.run.values[-1] == "a+b+c"
     assert found["size"].values.tolist() == [1, 1, 1, 2, 2, 3]
     assert (found["used"].sum("inversion") == found["size"]).all()

@@ -222,7 +222,7 @@ def _one_against_many(study: Study) -> tuple[str, ...]:
     def make() -> None:
         from xflux import train
 
-        members = range(asked.members or study.config.train.folds)
+        members, kept = range(asked.members or study.config.train.folds), study.run.checkpoint("models/few_inversions")
         found = train.one_against_many(
             _seen_towers(study),
             study.inputs.drivers,
@@ -231,10 +231,12 @@ def _one_against_many(study: Study) -> tuple[str, ...]:
             sizes=asked.sizes,
             draws=asked.draws,
             integrate=integrate,
+            checkpoint=kept,
             progress=lambda line: study.run.say(f"        few inversions: {line}"),
         )
         shutil.rmtree(study.run.fresh("part.zarr"), ignore_errors=True)
         found.to_netcdf(study.run.fresh("one_against_many.nc"))
+        shutil.rmtree(kept)
 
     if not asked.sizes:
         return ()

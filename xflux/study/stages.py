@@ -159,7 +159,7 @@ class RunFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         for other in path.parent.glob(f"{path.name.split('.')[0]}.{'[0-9a-f]' * 12}.checkpoint"):
             if other != path:
-                other.unlink()
+                _remove(other)
         return path
 
 

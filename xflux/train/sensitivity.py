@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -25,6 +26,7 @@ def one_against_many(
     sizes: Sequence[int] = (1, 2, 3),
     draws: int = 5,
     integrate: Callable[[FluxModel], xr.DataArray] | None = None,
+    checkpoint: str | Path | None = None,
     progress: bool | Callable[[str], None] = False,
 ) -> xr.Dataset:
     """Train on each inversion alone, on random pairs and triples, and on all of them (Sect. 3.6).
@@ -42,6 +44,8 @@ def one_against_many(
     integrate
         Regional integrals (member, region, step) of a trained model, in PgC month-1; by default those of
         :func:`xflux.train.regional_integrals`, for which all cells of a year of the drivers are in memory at once.
+    checkpoint
+        A folder in which every run keeps its state after each epoch; the same call goes on from there.
 
     Returns
     -------
@@ -73,10 +77,13 @@ def one_against_many(
         raise ValueError("one_against_many needs a target with the dim inversion and at least two inversions")
     config = config or TrainConfig()
     n = constraint.target.sizes["inversion"]
+    if checkpoint:
+        Path(checkpoint).mkdir(parents=True, exist_ok=True)
     runs = []
     for subset in _subsets(n, sizes, draws, config.seed):
         own = replace(constraint, target=constraint.target.isel(inversion=list(subset)))
-        model = fit(towers, drivers, target, [own], config, progress=progress)
+        kept = Path(checkpoint) / f"{'-'.join(map(str, subset))}.checkpoint" if checkpoint else None
+        model = fit(towers, drivers, target, [own], config, checkpoint=kept, progress=progress)
         regional = integrate(model) if integrate else regional_integrals(model, own)["full"]
         runs.append(_labelled(model, regional, constraint, subset))
     found = xr.concat(runs, "run", data_vars="all", join="outer", coords="minimal", compat="override")
