@@ -44,8 +44,7 @@ from xflux.study.models import Study
 from xflux.study.pipeline import bridge_field
 from xflux.study.stages import RunFolder
 from xflux.synthetic.biosphere import TYPES, Hidden, block, pft_shares
-from xflux.synthetic.climate import Climate, Land, make_climate, make_land
-from xflux.synthetic.fields import smooth_fields
+from xflux.synthetic.climate import Climate, Land, make_climate, make_land, smooth_fields
 
 SEED = 0
 CELLS = 2_000  # of which all days are in memory at once

@@ -381,16 +381,16 @@ def test_everything_public_can_be_copied_and_pickled(copied):
 
 # ------------------------------------------------------------------------------------------------------------- memory
 def test_weights_that_are_remembered_are_few_and_can_be_dropped():
-    from xflux.regions import cache
+    from xflux.regions import weights
 
     regions.clear_cache()
     first = flux().flux.aggregate_regions("reccap2", units="PgC yr-1", freq="YS")
     for number in range(17):
         moved = flux()[:12].assign_coords(lon=flux()["lon"] + number / 2)
         moved.flux.aggregate_regions("latitude-bands", units="PgC yr-1", freq="YS")
-    assert 1 < len(cache._memory) <= 16
+    assert 1 < len(weights._memory) <= 16
     regions.clear_cache()
-    assert not cache._memory
+    assert not weights._memory
     xr.testing.assert_identical(flux().flux.aggregate_regions("reccap2", units="PgC yr-1", freq="YS"), first)
 
 

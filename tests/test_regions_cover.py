@@ -238,12 +238,12 @@ def test_empty_rings_cover_nothing():
 
 
 def test_weights_are_remembered_per_grid(monkeypatch):
-    from xflux.regions import cache
+    from xflux.regions import weights
 
     da = xr.DataArray(np.ones((18, 36)), grid(10.0).coords, ("lat", "lon"), attrs={"units": "gC m-2 d-1"})
     da = da.assign_attrs(area_basis="land")
     first = xflux.regions.aggregate_regions(da, "reccap2", "PgC d-1")
-    monkeypatch.setattr(cache, "weights_for", lambda *_: pytest.fail("made twice"))
+    monkeypatch.setattr(weights, "weights_for", lambda *_: pytest.fail("made twice"))
     xr.testing.assert_identical(first, xflux.regions.aggregate_regions(da, "reccap2", "PgC d-1"))
 
 

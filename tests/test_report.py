@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 from xflux import report
-from xflux.report import contents
+from xflux.report.page import ENTRIES, arranged
 
 pytest.importorskip("matplotlib")
 VERDICT = "EC has −20.10 ± 1.20 PgC/yr & <EC-ATM> has −2.10."
@@ -165,8 +165,8 @@ def test_no_network_address_is_in_the_page(page):
 def test_every_figure_and_table_stands_once_under_its_section(page):
     assert page.count("src='data:image/") == 4 and page.count("<details id='table-global_annual'>") == 1
     assert page.index("id='the-global-sum'") < page.index("id='table-global_annual'") < page.index("id='regions'")
-    names = {entry.figure for entry in contents.ENTRIES} | {t for entry in contents.ENTRIES for t in entry.tables}
-    found = contents.arranged(names, [*names, "own"])
+    names = {entry.figure for entry in ENTRIES} | {t for entry in ENTRIES for t in entry.tables}
+    found = arranged(names, [*names, "own"])
     assert sorted(e.figure for part in found.values() for e, _ in part if e.figure) == sorted(names)
     assert sorted(t for part in found.values() for _, tables in part for t in tables) == sorted([*names, "own"])
 

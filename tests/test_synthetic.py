@@ -10,8 +10,7 @@ import xarray as xr
 
 import xflux
 from xflux import synthetic
-from xflux.synthetic.climate import make_land
-from xflux.synthetic.fields import autoregressive, el_nino, fading_mean, smooth_fields
+from xflux.synthetic.climate import autoregressive, el_nino, fading_mean, make_land, smooth_fields
 from xflux.synthetic.observe import place
 
 TEN = ["WAI2", "MSC_EVIRpot", "MSC_FparLST", "MIN_MSC_NDWI", "AMP_Band4", "MSC_LST_Night", "Rg_VIMSC", "AMP_MSC_NDVI",

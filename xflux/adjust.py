@@ -24,8 +24,7 @@ from xflux.contents import (
 from xflux.contents import check_contents as check_contents  # public here too
 from xflux.display import some_of
 from xflux.temporal.calendar import AXES
-from xflux.temporal.overlap import Overlap, overlap
-from xflux.temporal.steps import needed_steps
+from xflux.temporal.steps import Overlap, needed_steps, overlap
 from xflux.values import checked, in_memory, warn
 
 _KIND = {"fire": "fire emissions", "rivers": "the flux that rivers export", "fossil": "the fossil difference"}

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.cells.axes import STANDARD_NAMES
-from xflux.cells.inferred import JITTER
+from xflux.cells.bounds import JITTER
 
 TOLERANCE = 1e-3
 """Share of a cell by which the centres of the same cell may differ: files round them, to float32 or to few digits."""

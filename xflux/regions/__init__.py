@@ -1,15 +1,13 @@
 """Regions: what they are, what they weigh, and the integrals of a flux over them."""
 
-from xflux.regions.aggregate import aggregate_regions
+from xflux.regions.aggregate import aggregate_regions, to_dataframe
 from xflux.regions.budget import budget_table, regional_budget
-from xflux.regions.cache import clear_cache
 from xflux.regions.cover import latitude_band_limits
 from xflux.regions.files import load_weights, save_weights
-from xflux.regions.frame import to_dataframe
 from xflux.regions.globe import GLOBAL, with_global
 from xflux.regions.sets import as_regionmask, region_labels
 from xflux.regions.shapes import CHAPTERS, RECCAP2
-from xflux.regions.weights import region_weights
+from xflux.regions.weights import clear_cache, region_weights
 
 __all__ = [
     "CHAPTERS",

@@ -7,10 +7,8 @@ import xarray as xr
 
 from xflux import towers as tower_room
 from xflux.align import by_month
-from xflux.synthetic.biosphere import TYPES
-from xflux.synthetic.climate import Land
-from xflux.synthetic.fields import autoregressive, smooth_fields
-from xflux.synthetic.world import World
+from xflux.synthetic.biosphere import TYPES, World
+from xflux.synthetic.climate import Land, autoregressive, smooth_fields
 from xflux.temporal import MEAN_YEAR
 
 if TYPE_CHECKING:

@@ -11,11 +11,9 @@ from xflux import drivers
 from xflux.display import described
 from xflux.regions import aggregate_regions
 from xflux.synthetic import observe
-from xflux.synthetic.biosphere import TYPES, Hidden, block, pft_shares
-from xflux.synthetic.climate import Climate, make_climate, make_land
-from xflux.synthetic.fields import smooth_fields
+from xflux.synthetic.biosphere import TYPES, Hidden, World, block, pft_shares
+from xflux.synthetic.climate import Climate, make_climate, make_land, smooth_fields
 from xflux.synthetic.observe import PG_PER_YEAR
-from xflux.synthetic.world import World
 from xflux.temporal.calendar import MONTH_DAYS
 
 CELLS_AT_ONCE = 400

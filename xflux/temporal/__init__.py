@@ -5,14 +5,20 @@ the edges of months or years where a step straddles one, so that lengths are exa
 ``dayofyear`` climatologies stand in the mean Gregorian year of 365.2425 days.
 """
 
-from xflux.temporal.averages import annual, annual_anomalies, interannual_variability, mean_seasonal_cycle, to_monthly
+from xflux.temporal.averages import (
+    annual,
+    annual_anomalies,
+    interannual_variability,
+    mean_by,
+    mean_seasonal_cycle,
+    to_monthly,
+    trend,
+)
 from xflux.temporal.axis import standardise
 from xflux.temporal.bounds import time_bounds
 from xflux.temporal.calendar import MEAN_YEAR
 from xflux.temporal.convert import convert_units, to_amounts
-from xflux.temporal.groups import mean_by
 from xflux.temporal.steps import same_calendar, step_days
-from xflux.temporal.trends import trend
 
 __all__ = [
     "MEAN_YEAR",

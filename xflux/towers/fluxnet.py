@@ -15,9 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from xflux.towers.averages import to_days
-from xflux.towers.dates import read_dates
 from xflux.towers.sites import column_named
-from xflux.towers.text import layout, table_of
+from xflux.towers.text import layout, read_dates, table_of
 from xflux.towers.values import CARBON, as_numbers, check_direction, daily_rate
 from xflux.units import CARBON_MOLAR_MASS
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xflux.towers.dates import read_dates
 from xflux.towers.fluxnet import PERCENTILES, UNCERTAINTIES, column_table
 from xflux.towers.sites import column_named
-from xflux.towers.text import table_of
+from xflux.towers.text import read_dates, table_of
 from xflux.towers.values import LOWEST, as_numbers, check_direction, daily_rate
 from xflux.values import warn
 
