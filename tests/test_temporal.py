@@ -289,6 +289,26 @@ def test_wrong_bounds_raise():
         step_days(da, bounds=np.stack([other[:2], other[1:3]], axis=1))
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", ">f4", "i2", "f2"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("chunks", [None, 1, 20, 45, 90])
+def test_months_of_chunks_that_share_them_are_whole_in_any_layout(dtype, axis, chunks):
+    values = np.random.default_rng(0).integers(-9, 9, (90, 2, 3)).astype(dtype)
+    if values.dtype.kind == "f":
+        values[5:40, 0, 1] = values[:, 1, 2] = np.nan
+    time = xr.date_range("2001-01-01", periods=90)
+    da = xr.DataArray(values, {"time": time}, ("time", "lat", "lon"), attrs={"units": "gC m-2 d-1"})
+    dims = np.roll(da.dims, axis)
+    monthly = to_monthly((da if chunks is None else da.chunk(time=chunks)).transpose(*dims))
+    assert monthly.dims == tuple(dims)
+    for month, days in enumerate(np.split(values.astype(float), [31, 59])):
+        valid = np.isfinite(days).sum(axis=0)
+        expected = np.nansum(days, axis=0) / np.where(valid, valid, np.nan)
+        np.testing.assert_allclose(monthly[{"time": month}].transpose("lat", "lon"), expected, rtol=1e-14)
+        share = monthly.valid_fraction[{"time": month}].transpose("lat", "lon")
+        np.testing.assert_allclose(share, valid / len(days), rtol=1e-14)
+
+
 def test_steps_that_straddle_months_are_shared_by_their_days():
     edges = np.array(["2001-01-21", "2001-02-10", "2001-03-02"], "M8[ns]")
     ds = with_bounds(series([1.0, 4.0], edges[:-1]), edges[:-1], edges[1:])

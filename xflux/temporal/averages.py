@@ -10,7 +10,6 @@ from xflux.temporal.axis import with_steps
 from xflux.temporal.convert import (
     each_flux,
     finish,
-    grouped,
     integrals,
     own_riding,
     restamped,
@@ -18,6 +17,7 @@ from xflux.temporal.convert import (
     valid_share,
     variable_of,
 )
+from xflux.temporal.groups import grouped
 from xflux.temporal.riding import CALENDAR, of_each_series
 from xflux.temporal.steps import Given, Steps, needed_steps, of_years
 from xflux.units import UnitsError, flux_variables, left_out, parse

@@ -11,6 +11,7 @@ from xflux.contents import without_units
 from xflux.temporal.axis import standardise, with_steps
 from xflux.temporal.bounds import carried_steps, time_bounds
 from xflux.temporal.calendar import MEAN_YEAR
+from xflux.temporal.groups import sums_by
 from xflux.temporal.riding import CALENDAR, STAMP, STEP_MONTHS, check_dates, joined_dim, of_each_series
 from xflux.temporal.steps import Given, Steps, carried, needed_steps, of_years, steps_of
 from xflux.units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_variables, left_out, parse
@@ -32,13 +33,6 @@ def along(values: np.ndarray, dim: str | None) -> xr.DataArray | float:
     return float(values[0]) if dim is None else xr.DataArray(values, dims=dim)
 
 
-def grouped(x: xr.DataArray, by: xr.DataArray, function: str) -> xr.DataArray:
-    """``function`` ("sum", "mean", "nanmean") by group; lazy, and whatever xarray's options say."""
-    from flox.xarray import xarray_reduce
-
-    return xarray_reduce(x, by, func=function, skipna=False, engine="flox")
-
-
 def integrals(da: xr.DataArray, steps: Steps, period: str) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray | float]:
     """Σ value × days over valid time, Σ days of valid time, and full days, by month or year, in float64.
 
@@ -49,22 +43,14 @@ def integrals(da: xr.DataArray, steps: Steps, period: str) -> tuple[xr.DataArray
     pieces = da.drop_vars([name for name, coord in da.coords.items() if steps.dim in coord.dims])
     if not np.array_equal(index, np.arange(da.sizes[steps.dim])):
         pieces = pieces.isel({steps.dim: index})
-
-    def gathered(x: xr.DataArray) -> xr.DataArray:
-        if labels.size == index.size:  # one piece a period: nothing to add up
-            return x.rename({steps.dim: "_period"}).assign_coords(_period=np.arange(labels.size))
-        return grouped(x, xr.DataArray(group, dims=steps.dim, name="_period"), "sum")  # NaN was taken out above
-
-    weights, valid = along(days, steps.dim), pieces.notnull()
-    total = gathered(pieces.where(valid, 0).astype("float64") * weights)
-    covered = gathered(valid * weights)
+    total, covered = sums_by(pieces, steps.dim, group, days)
     stamps, full = steps.periods(labels, period)
     if stamps is None:
         return total.isel(_period=0, drop=True), covered.isel(_period=0, drop=True), float(full[0])
     order = [stamps.name if dim == steps.dim else dim for dim in da.dims]
 
     def finish(x: xr.DataArray) -> xr.DataArray:
-        x = x.drop_vars("_period").rename(_period=stamps.name).assign_coords({stamps.name: stamps}).transpose(*order)
+        x = x.rename(_period=stamps.name).assign_coords({stamps.name: stamps}).transpose(*order)
         return carried(x, steps.of_periods(labels, period))
 
     return finish(total), finish(covered), along(full, stamps.name)
