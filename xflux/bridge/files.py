@@ -105,8 +105,10 @@ def _weights(ds: xr.Dataset) -> xr.DataArray:
     labels = _text(ds["region"]).values
     shape: tuple[Any, ...] = (labels.size, ds.sizes["grid_lat"], ds.sizes["grid_lon"])
     places = np.stack([ds[f"cell_{name}"].values for name in ("region", "lat", "lon")]).astype(int)
+    if (np.diff(np.ravel_multi_index(tuple(places), shape)) <= 0).any():  # refuses cells outside of the grid too
+        raise ValueError("the cells of its weights are not in order")
     return xr.DataArray(
-        sparse.COO(places, ds["cell_weight"].values, shape=shape),
+        sparse.COO(places, ds["cell_weight"].values, shape, has_duplicates=False, sorted=True),
         {"region": labels, "lat": ds["grid_lat"].values, "lon": ds["grid_lon"].values},
         ("region", "lat", "lon"),
         attrs=_parsed(ds.attrs["weights_attrs"]),

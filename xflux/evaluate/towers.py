@@ -105,8 +105,10 @@ def tower_scores(
     coords = {name: labels, **{d: predicted[d] for d in others if d in predicted.coords}}
     scores = xr.Dataset({"n": (dims, n), "rmse": (dims, rmse), "r2": (dims, r2), "bias": (dims, bias)}, coords=coords)
     used = np.isfinite(x) & np.isfinite(y).any(axis=tuple(range(len(others))))
-    pairs = np.unique(np.stack([codes[used], _codes(site)[1][used]]), axis=1)
-    scores["sites"] = (name, np.bincount(pairs[0], minlength=len(labels)))
+    sites, place = _codes(site)
+    seen = np.zeros((len(labels), len(sites)), bool)
+    seen[codes[used], place[used]] = True
+    scores["sites"] = (name, seen.sum(axis=1))
     for key in ("rmse", "bias"):
         scores[key].attrs = _units(observed)
     return scores if by is not None else scores.squeeze(name, drop=True)

@@ -55,8 +55,8 @@ def slug(variant: str) -> str:
 
 
 def open_flux(run: str | Path, name: str) -> xr.DataArray:
-    """NEE of a model's forward run, (member, month | time, lat, lon) gC m-2 d-1, monthly, lazy."""
-    return xr.open_zarr(at_home(run) / "flux" / f"{name}.zarr")["nee"]
+    """NEE of a model's forward run, (member, month | time, lat, lon) gC m-2 d-1, lazy, members in one chunk."""
+    return xr.open_zarr(at_home(run) / "flux" / f"{name}.zarr", chunks={"member": -1})["nee"]
 
 
 def first_step(flux: xr.DataArray) -> xr.DataArray:
