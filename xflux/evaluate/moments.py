@@ -122,6 +122,8 @@ def _block_rows(x: np.ndarray, y: np.ndarray, w: np.ndarray | None, core: int) -
     axes = tuple(range(x.ndim - core, x.ndim))
     x, y = np.asarray(x, dtype="float64"), np.asarray(y, dtype="float64")
     valid = ~(np.isnan(x) | np.isnan(y))
+    if not valid.any():  # the sea
+        return np.zeros((8, *x.shape[: x.ndim - core]))
     x, y = np.where(valid, x, 0.0), np.where(valid, y, 0.0)
     w = valid.astype("float64") if w is None else np.where(valid, np.asarray(w, dtype="float64"), 0.0)
     total = w.sum(axis=axes, keepdims=True)

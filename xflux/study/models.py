@@ -215,7 +215,7 @@ def _one_against_many(study: Study) -> tuple[str, ...]:
 
     def integrate(model) -> xr.DataArray:
         flux = xr.open_zarr(_run_over_grid(study, model, "part.zarr"))["nee"]
-        sums = regional_sums(flux, study.config.target.regions, study.inputs.land_fraction)
+        sums = regional_sums(flux, study.config.target.regions, study.inputs.land_fraction).compute()
         cycle = study_inputs.seasonal(sums).rename(month="step").transpose("member", "region", "step")
         return cycle.assign_attrs(units="PgC month-1")
 

@@ -178,10 +178,10 @@ def references(config: StudyConfig, files: dict, grid: xr.Dataset) -> Iterator[t
         maps.append(field if "inversion" in field.dims else field.expand_dims("inversion"))
     if maps:
         joined = xr.concat(maps, "inversion", join="outer", coords="minimal", compat="override")
-        yield "inversions", joined.mean("inversion").load()
+        yield "inversions", joined.mean("inversion").drop_attrs().load()
     for i, product in enumerate(config.evaluation.products):
         opened = _in(_open(product, files, f"evaluation.products.{i}"), config.target.years or config.drivers.years)
-        yield product.name, _months(regrid(opened, grid)[product.variable]).load()
+        yield product.name, _months(regrid(opened, grid)[product.variable]).drop_attrs().load()
 
 
 def products_by_region(config: StudyConfig, files: dict, years: tuple[int, int] | None) -> dict[str, xr.DataArray]:

@@ -4,7 +4,6 @@
 """
 
 import shutil
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,20 +81,22 @@ def inversion_halves(target: xr.DataArray, seed: int) -> tuple[list[str], list[s
 def write_results(study: "Study", files: study_inputs.Files) -> None:
     """Write ``integrals/``, ``compared/`` and ``towers/held_out.nc`` from models, fluxes and the study's files."""
     run, config, inputs = study.run.path, study.config, study.inputs
-    for regions in region_sets(config):
-        path = study.run.fresh(f"integrals/{regions}.nc")
-        modelled_integrals(run, regions, inputs.land_fraction, forward_runs(config)).to_netcdf(path)
     folder = study.run.fresh("compared")
     folder.mkdir()
+    in_time = "time" in open_flux(run, "ec").dims
+    references = dict(published.references(config, files, inputs.grid)) if in_time else {}
+    sets, names = region_sets(config), forward_runs(config)
+    integrals, correlations = of_forward_runs(run, names, sets, inputs.land_fraction, references)
+    for regions, sums in integrals.items():
+        sums.to_netcdf(study.run.fresh(f"integrals/{regions}.nc"))
+    if references:
+        correlations.to_netcdf(folder / "correlations.nc")
     for number, comparison in enumerate(config.evaluation.maps):
         field = published.read_map(comparison, files[f"evaluation.maps ({comparison.name})"][0])
         field.to_dataset(name="flux").to_netcdf(folder / f"map_{number}.nc")
     if config.evaluation.products:
         found = published.products_by_region(config, files, config.target.years or config.drivers.years)
         xr.Dataset(found).to_netcdf(folder / "products.nc")
-    if "time" in open_flux(run, "ec").dims:
-        correlated = correlations(config, run, published.references(config, files, inputs.grid))
-        correlated.to_netcdf(folder / "correlations.nc")
     if asked := config.evaluation.plant_types:
         with netcdf(files["evaluation.plant_types.file"][0], "netCDF (evaluation.plant_types)") as dataset:
             dataset[[asked.variable]].drop_encoding().to_netcdf(folder / "plant_types.nc")
@@ -116,18 +117,6 @@ def write_results(study: "Study", files: study_inputs.Files) -> None:
     predictions.to_netcdf(study.run.fresh("towers/held_out.nc"))
 
 
-def correlations(config: StudyConfig, run: Path, references: Iterable[tuple[str, xr.DataArray]]) -> xr.Dataset:
-    """Pearson's R of months, cell by cell, of every model's mean with each reference: model (reference, lat, lon)."""
-    theirs, found = dict(references), {}
-    for name in [slug(m) for m in ("ec", *config.variants)] if theirs else ():
-        ours, rows = open_flux(run, name).mean("member").reset_coords(drop=True).load(), []
-        for reference in theirs.values():
-            common = np.intersect1d(ours.indexes["time"], reference.indexes["time"])
-            rows.append(score(ours.sel(time=common), reference.drop_attrs().sel(time=common))["r"])
-        found[name] = xr.concat(rows, xr.Variable("reference", [*theirs]))
-    return xr.Dataset(found).astype("float32")
-
-
 def region_sets(config: StudyConfig) -> list[str]:
     """The region sets that a study sums over, the target's first."""
     return list(dict.fromkeys([config.target.regions, *config.evaluation.regions]))
@@ -144,25 +133,47 @@ def trained_models(config: StudyConfig) -> list[str]:
     return [*forward_runs(config), *(f"blocked_{slug(m)}" for m in blocked)]
 
 
-def modelled_integrals(run: Path, regions: str, land_fraction: xr.DataArray, names: list[str]) -> xr.Dataset:
-    """Regional integrals of every forward run, (member, month | time, region) PgC month-1, and what share is modelled.
+def of_forward_runs(
+    run: Path, names: list[str], sets: list[str], land_fraction: xr.DataArray, references: dict[str, xr.DataArray]
+) -> tuple[dict[str, xr.Dataset], xr.Dataset]:
+    """What is found out of forward runs, each of which is read once.
 
-    They cover the modelled cells and are not scaled up; ``modelled_share`` (region) says which share of a region's land
-    these are.
+    By region set the integrals of every run, (member, month | time, region) PgC month-1, and ``modelled_share``
+    (region), which share of a region's land they cover: they are not scaled up. And of every run Pearson's R of the
+    months of its mean with each reference, cell by cell (reference, lat, lon).
     """
-    found = {name: regional_sums(open_flux(run, name), regions, land_fraction) for name in names}
+    import dask
+
     first = first_step(open_flux(run, "ec")).load()
-    shares = first.flux.aggregate_regions(regions, units="PgC yr-1", land_fraction=land_fraction)["valid_fraction"]
-    found["modelled_share"] = shares.reset_coords(drop=True).assign_attrs(units="1")
-    return xr.Dataset(found).drop_encoding()
+    integrals, correlations = {}, {}
+    for regions in sets:
+        shares = first.flux.aggregate_regions(regions, units="PgC yr-1", land_fraction=land_fraction)["valid_fraction"]
+        shares = shares.reset_coords(drop=True).drop_encoding().assign_attrs(units="1")
+        integrals[regions] = xr.Dataset({"modelled_share": shares})
+    for name in names:
+        flux = open_flux(run, name)
+        mean = flux.mean("member").reset_coords(drop=True) if references else None
+        mean, *sums = dask.compute(mean, *(regional_sums(flux, regions, land_fraction) for regions in sets))
+        for regions, own in zip(sets, sums, strict=True):
+            integrals[regions][name] = own.drop_encoding()
+        if references:
+            correlations[name] = xr.concat(
+                [_r_of_months(mean, reference) for reference in references.values()],
+                xr.Variable("reference", [*references]),
+            )
+    return integrals, xr.Dataset(correlations).astype("float32")
+
+
+def _r_of_months(ours: xr.DataArray, theirs: xr.DataArray) -> xr.DataArray:
+    """Pearson's R of the months that both have (lat, lon)."""
+    return score(*xr.align(ours, theirs, join="inner", exclude=("lat", "lon"), copy=False))["r"]
 
 
 def regional_sums(flux: xr.DataArray, regions: str, land_fraction: xr.DataArray) -> xr.DataArray:
-    """Integrals of a forward run, (member, month | time, region) PgC month-1."""
+    """Integrals of a forward run, (member, month | time, region) PgC month-1; lazy."""
     sums = flux.flux.aggregate_regions(regions, units="PgC month-1", land_fraction=land_fraction)
     kept = {k: v for k, v in sums.attrs.items() if isinstance(v, str | int | float)}
-    sums = sums.reset_coords(drop=True).transpose("member", ..., "region").compute()
-    return sums.drop_attrs().assign_attrs(kept)
+    return sums.reset_coords(drop=True).transpose("member", ..., "region").drop_attrs().assign_attrs(kept)
 
 
 def integrals_of(run: str | Path, name: str, regions: str | None = None) -> xr.DataArray:
@@ -191,7 +202,7 @@ def integrals_of(run: str | Path, name: str, regions: str | None = None) -> xr.D
     """
     results = Results(run)
     chosen = regions or results.config.target.regions
-    return modelled_integrals(results.run, chosen, results.inputs.land_fraction, [name])[name]
+    return of_forward_runs(results.run, [name], [chosen], results.inputs.land_fraction, {})[0][chosen][name]
 
 
 def held_out(run: Path, names: list[str], inputs: study_inputs.Inputs) -> xr.Dataset:
@@ -210,8 +221,9 @@ def held_out(run: Path, names: list[str], inputs: study_inputs.Inputs) -> xr.Dat
         fold = np.array([model.folds[site] for site in towers["site"].values.tolist()])
         order = [inputs.drivers.index(driver) for driver in model.drivers]
         for part, weights in (("", model), ("_last", model.last)):
-            every_member = weights.predict(rows[:, order])
-            values = every_member[fold, np.arange(fold.size)].astype("float32")
+            values = np.empty(fold.size, "float32")
+            for member in np.unique(fold):
+                values[fold == member] = weights.predict(rows[fold == member][:, order], member)[0]
             result[name + part] = ("sample", values, {"units": "gC m-2 d-1"})
         result[f"fold_{name}"] = ("sample", fold)
     return result
