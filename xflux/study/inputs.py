@@ -343,15 +343,15 @@ def save_inputs(inputs: Inputs, folder: Path) -> None:
         replace_grid(inputs.grid, folder)
 
 
-def open_inputs(folder: Path) -> Inputs:
-    """Read the inputs that :func:`save_inputs` wrote; a grid in ``time`` stays on disk."""
+def open_inputs(folder: Path, **chunks: int) -> Inputs:
+    """Read the inputs that :func:`save_inputs` wrote; a grid in ``time`` stays on disk, in its chunks or in these."""
 
     def load(name: str) -> xr.Dataset:
         with netcdf(folder / name, "an input of a run") as dataset:
             return dataset.load()
 
     if (folder / "grid.zarr").exists():
-        grid = open_grid(folder / "grid.zarr")
+        grid = open_grid(folder / "grid.zarr", **chunks)
         grid = grid if grid.nbytes > IN_MEMORY else grid.load()
     else:
         grid = load("grid.nc")

@@ -20,6 +20,7 @@ from xflux.reading import blamed_on, netcdf
 from xflux.study import inputs as study_inputs
 from xflux.study import published
 from xflux.study.config import Comparison, StudyConfig
+from xflux.study.weather import CHUNK_STEPS
 
 if TYPE_CHECKING:
     from xflux.study.models import Study
@@ -290,7 +291,7 @@ class Results:
     @cached_property
     def inputs(self) -> study_inputs.Inputs:
         """Towers at their drivers, the driver grid, the target."""
-        return study_inputs.open_inputs(self.run / "inputs")
+        return study_inputs.open_inputs(self.run / "inputs", time=4 * CHUNK_STEPS)  # read for their means alone
 
     @cached_property
     def regional(self) -> dict[str, xr.Dataset]:

@@ -94,9 +94,9 @@ def write_grid(
     return open_grid(out)
 
 
-def open_grid(path: Path) -> xr.Dataset:
+def open_grid(path: Path, **chunks: int) -> xr.Dataset:
     """The drivers of a store, lazily, in the order of the recipes (stores are read in that of names)."""
-    opened = xr.open_zarr(path)
+    opened = xr.open_zarr(path, chunks=chunks)
     order = [name for name in opened.attrs.get("order", "").split(", ") if name in opened]
     return opened[[*order, *(n for n in opened.data_vars if n not in order)]]
 

@@ -17,7 +17,7 @@ from xflux.temporal.convert import (
     valid_share,
     variable_of,
 )
-from xflux.temporal.groups import grouped
+from xflux.temporal.groups import grouped, sums_by
 from xflux.temporal.riding import CALENDAR, of_each_series
 from xflux.temporal.steps import Given, Steps, needed_steps, of_years
 from xflux.units import UnitsError, flux_variables, left_out, parse
@@ -342,8 +342,11 @@ def mean_by(da: xr.DataArray, groups: xr.DataArray | Hashable) -> xr.DataArray:
     >>> mean_by(da, "time.year").values
     array([2.], dtype=float32)
     """
-    dtype = da.dtype if da.dtype.kind == "f" else np.float64
-    return da.astype("float64").groupby(groups).mean(skipna=True).astype(dtype)
+    by = getattr(da[groups.partition(".")[0]].dt, groups.partition(".")[2]) if isinstance(groups, str) else groups
+    labels, group = np.unique(by.values, return_inverse=True)
+    total, count = sums_by(da, by.dims[0], group, np.ones(group.size))
+    mean = (total / count.where(count > 0)).astype(da.dtype if da.dtype.kind == "f" else np.float64)
+    return mean.rename(_period=by.name).assign_coords({by.name: labels}).assign_attrs(da.attrs).rename(da.name)
 
 
 _FEWEST = 3
