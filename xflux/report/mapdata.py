@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from xflux.cells import cell_area, edges
+from xflux import temporal
+from xflux.cells import edges, regrid
 from xflux.plot.coast import outlines
 from xflux.plot.panels import MONTH_NAMES
 from xflux.regions import region_weights
@@ -39,12 +40,11 @@ def map_data(runs: list[Run], resolution: float) -> tuple[dict | None, list[str]
 def _layer(path: Path, resolution: float) -> dict:
     with xr.open_zarr(path) as store:
         flux = store["nee" if "nee" in store else _only_flux(store)]
-        weight = store.get("land_fraction")
-        values, lat, lon = _coarse_cycle(flux, weight, resolution)
+        grid = _coarse_grid(flux, resolution)
+        values = _shown(_on_months(flux, store.get("land_fraction"), grid))
         units = str(flux.attrs.get("units", "unknown"))
         count = flux.sizes.get("member", 1)
-    known = np.isfinite(values).any(axis=(0, 1))
-    cells = np.flatnonzero(known)
+    cells = np.flatnonzero(np.isfinite(values).any(axis=(0, 1)))
     if not cells.size:
         raise ValueError("no finite value in it (written half?)")
     chosen = values[:, :, cells]
@@ -55,10 +55,9 @@ def _layer(path: Path, resolution: float) -> dict:
         "units": units,
         "shows": [f"mean of {count} members", "standard deviation of members"] if count > 1 else ["the one member"],
         "periods": ["year", *MONTH_NAMES][: values.shape[1]],
-        "lat_edges": lat.round(6).tolist(),
-        "lon_edges": lon.round(6).tolist(),
+        **{f"{axis}_edges": np.unique(grid[f"{axis}_bnds"]).round(6).tolist() for axis in ("lat", "lon")},
         "cells": _pack(cells.astype("<i4")),
-        **_regions(lat, lon, cells),
+        **_regions(grid, cells),
         "scale": scale,
         "values": _pack(whole),
         "size": cells.size,
@@ -79,60 +78,46 @@ def _pack(values: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(bytewise.tobytes(), 9)).decode("ascii")
 
 
-def _coarse_cycle(flux: xr.DataArray, weight: xr.DataArray | None, resolution: float):
-    """(2 | 1, 13 | 1, cells) mean and spread of the members on a coarser grid, its edges; lat and lon rising."""
-    from xflux import temporal
+def _coarse_grid(flux: xr.DataArray, resolution: float) -> xr.Dataset:
+    """As many cells put together along each axis as divide it and stay within the resolution; its axes rise."""
+    coords: dict = {}
+    for axis in ("lat", "lon"):
+        own = np.asarray(flux[axis], dtype="float64")
+        own = np.sort(own if axis == "lat" else (own + 180.0) % 360.0 - 180.0)
+        step = np.ptp(own) / max(own.size - 1, 1)
+        most = max(int(resolution / step + 1e-6), 1) if step > 0 else 1
+        together = next(n for n in range(min(most, own.size), 0, -1) if own.size % n == 0)
+        borders = edges(xr.DataArray(own, dims=axis, name=axis))[::together]
+        bounds = np.stack([borders[:-1], borders[1:]], axis=1)
+        coords |= {axis: bounds.mean(axis=1), f"{axis}_bnds": ((axis, "bnds"), bounds)}
+    return xr.Dataset(coords=coords)
 
+
+def _on_months(flux: xr.DataArray, land: xr.DataArray | None, grid: xr.Dataset) -> xr.DataArray:
+    """([member,] month, lat, lon) on a coarser grid: the year first, then the months; the year alone without any."""
     if "time" in flux.dims:
         flux = temporal.mean_seasonal_cycle(flux)
     extra = set(flux.dims) - {"member", "month", "lat", "lon"}
     if extra:
         raise ValueError(f"dims {sorted(map(str, extra))} beside member, month, lat and lon")
-    flux = flux.sortby("lat")
-    lon = (flux["lon"] + 180.0) % 360.0 - 180.0
-    flux = flux.assign_coords(lon=lon.astype("float64")).sortby("lon")
-    area = cell_area(flux)
-    if weight is not None and {"lat", "lon"} == set(weight.dims):
-        weight = weight.sortby("lat").assign_coords(lon=((weight["lon"] + 180.0) % 360.0 - 180.0).astype("float64"))
-        area = area * weight.sortby("lon").fillna(0.0).values
-    steps = [_factor(flux, d, resolution) for d in ("lat", "lon")]
-    days = np.asarray(temporal.step_days(flux)) if "month" in flux.dims else None
-    members = range(flux.sizes["member"]) if "member" in flux.dims else [None]
-    rows = [_member_rows(flux if m is None else flux.isel(member=m), np.asarray(area), steps, days) for m in members]
-    values = np.stack([np.mean(rows, axis=0), *([np.std(rows, axis=0, ddof=1)] if len(rows) > 1 else [])])
-    return values, edges(flux["lat"])[:: steps[0]], edges(flux["lon"])[:: steps[1]]
+    land = land if land is not None and {"lat", "lon"} == set(land.dims) else None
+    flux = regrid(flux.astype("float64"), grid, "land", land).reset_coords(drop=True).compute()
+    if "month" not in flux.dims:
+        return flux.expand_dims("month")
+    days = temporal.step_days(flux)
+    year = ((flux * days).sum("month", skipna=False) / days.sum()).expand_dims(month=[0])
+    return xr.concat([year, flux], "month")
 
 
-def _factor(flux: xr.DataArray, dim: str, resolution: float) -> int:
-    """How many cells are averaged along a dim: the largest divisor of its size that stays within the resolution."""
-    size = flux.sizes[dim]
-    step = abs(float(flux[dim][-1] - flux[dim][0])) / max(size - 1, 1)
-    most = max(int(resolution / step + 1e-6), 1) if step > 0 else 1
-    return next(f for f in range(min(most, size), 0, -1) if size % f == 0)
+def _shown(flux: xr.DataArray) -> np.ndarray:
+    """(2 | 1, 13 | 1, cell): mean and spread of the members."""
+    shows = [flux.mean("member", skipna=False) if "member" in flux.dims else flux]
+    shows += [flux.std("member", ddof=1, skipna=False)] if flux.sizes.get("member", 1) > 1 else []
+    return np.stack([show.transpose("month", "lat", "lon").values.reshape(flux.sizes["month"], -1) for show in shows])
 
 
-def _member_rows(flux: xr.DataArray, area: np.ndarray, steps: list[int], days: np.ndarray | None) -> np.ndarray:
-    """(13 | 1, cells): the year first, then the months."""
-    data = np.asarray(flux.transpose(*(d for d in ("month",) if d in flux.dims), "lat", "lon"), dtype="float64")
-    data = data.reshape(-1, *data.shape[-2:])
-    valid = np.isfinite(data) * area
-    shape = (data.shape[0], data.shape[1] // steps[0], steps[0], data.shape[2] // steps[1], steps[1])
-    total = valid.reshape(shape).sum(axis=(2, 4))
-    means = (np.where(np.isfinite(data), data, 0.0) * valid).reshape(shape).sum(axis=(2, 4))
-    months = np.where(total > 0, means / np.where(total > 0, total, 1.0), np.nan).reshape(data.shape[0], -1)
-    if days is None:
-        return months
-    year = (months * days[:, None]).sum(axis=0) / days.sum()
-    return np.concatenate([year[None], months])
-
-
-def _regions(lat: np.ndarray, lon: np.ndarray, cells: np.ndarray) -> dict[str, list[str] | str]:
+def _regions(grid: xr.Dataset, cells: np.ndarray) -> dict[str, list[str] | str]:
     """The RECCAP2 region with most land in every cell, by its number among the names, "" for none."""
-    grid = xr.DataArray(
-        np.zeros((lat.size - 1, lon.size - 1)),
-        dims=("lat", "lon"),
-        coords={"lat": (lat[1:] + lat[:-1]) / 2, "lon": (lon[1:] + lon[:-1]) / 2},
-    )
     weights = region_weights(grid, "reccap2", area_basis="land")
     dense = weights.data.todense().reshape(weights.sizes["region"], -1)[:, cells]
     names = [*map(str, weights["region"].values), ""]
