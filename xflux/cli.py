@@ -146,7 +146,7 @@ def report(
 ) -> None:
     """Figures and tables of a run as one HTML page."""
     from xflux import report as room
-    from xflux.tabulate import expanded
+    from xflux.tabulate.files import expanded
 
     folders = [Path(path) for pattern in runs for path in expanded(pattern)]
     typer.echo(room.write_report(folders[0] if len(folders) == 1 else folders, out))
@@ -164,7 +164,7 @@ def table(
     """Make one table of a run anew from the run folder's arrays, and print it; or list what this run can make."""
     from xflux.report.run import heading
     from xflux.study import tables, verdict
-    from xflux.tabulate import aligned
+    from xflux.tabulate.output import aligned
 
     if name is None:
         known = tables.tables_of(tables.Results(run))
@@ -236,8 +236,9 @@ def budget(
 ) -> None:
     """Regional budget of a flux in files: mean, spread over members and years, and what is covered."""
     from xflux import tabulate
+    from xflux.tabulate.output import check_places
 
-    tabulate.check_places(out, plot)
+    check_places(out, plot)
     found = tabulate.budget(
         files, regions, units=units, periods=parse_years(years), area_basis=area_basis, land_fraction=land_fraction,
         var=var, product=product, allow_contents=allow_contents or (),
@@ -310,7 +311,7 @@ def predict(
     """Run a model over gridded drivers and write its fluxes; after an interruption, the same call goes on."""
     from xflux import forward
     from xflux.forward.files import open_drivers, store_beside, to_netcdf
-    from xflux.tabulate import expanded
+    from xflux.tabulate.files import expanded
     from xflux.train import load_model
 
     store = store_beside(out, overwrite) if out.endswith(".nc") else out

@@ -34,20 +34,10 @@ def named_files(given: Iterable[str]) -> dict[str, list[str]]:
 
 
 def expanded(pattern: str) -> list[str]:
-    """The files that a pattern names, sorted; a remote address as it is.
+    """The files that a pattern (``*``, ``**``, ``?``) names, sorted; a remote address as it is.
 
-    Parameters
-    ----------
-    pattern
-        A path, or one with ``*``, ``**``, ``?``.
+    Raises FileNotFoundError: there is none.
 
-    Raises
-    ------
-    FileNotFoundError
-        There is none.
-
-    Examples
-    --------
     >>> expanded(__file__) == [__file__]
     True
     """

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from xflux.extras import require
@@ -15,6 +14,7 @@ from xflux.regions.globe import GLOBAL
 from xflux.tabulate.table import Budget
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Group
     from rich.table import Table
 
@@ -27,13 +27,9 @@ def frame(budget: Budget) -> "pd.DataFrame":
     """One row for each region and period, all digits."""
     table = budget.table
     names = ["mean", "spread", "sd_years", "valid_fraction", "n_members"]
-    rows = table[[*names, "n_years"]].to_dataframe().reset_index()
+    rows = table[[*names, "n_years"]].to_dataframe(dim_order=["period", "region"]).reset_index()
     first = ["region", *(["region_name"] if "region_name" in table.coords else []), "period"]
-    rows = rows[[*first, *names, "n_years"]].assign(units=table.attrs["units"])
-    order = {label: i for i, label in enumerate(table["region"].values.tolist())}
-    periods = {label: i for i, label in enumerate(table["period"].values.tolist())}
-    place = [rows["period"].map(periods), rows["region"].map(order)]
-    return rows.iloc[np.lexsort((place[1], place[0]))].reset_index(drop=True)
+    return rows[[*first, *names, "n_years"]].assign(units=table.attrs["units"])
 
 
 def caption(budget: Budget, period: str) -> str:
@@ -63,24 +59,17 @@ def words(budget: Budget, period: str) -> tuple[list[str], list[list[str]]]:
     columns = {"mean": "mean", "spread": "± members", "sd_years": "sd of years", "valid_fraction": "covered"}
     columns = {key: label for key, label in columns.items() if bool(table[key].notnull().any()) or key == "mean"}
     named = "region_name" in table.coords and bool((table["region_name"] != table["region"]).isel(region=0))
-    rows = []
-    for label in table["region"].values.tolist():
-        one = table.sel(region=label)
-        row = [str(label), str(one["region_name"].item())] if named else [str(label)]
-        for key in columns:
-            value = float(one[key])
-            row.append(
-                "–"
-                if np.isnan(value)
-                else f"{100 * value:.0f} %"
-                if key == "valid_fraction"
-                else _number(value, digits)
-            )
-        rows.append(row)
-    return [*(["region", "name"] if named else ["region"]), *columns.values()], rows
+    told = {"region": "region"} | ({"region_name": "name"} if named else {})
+    shown = [table[key].values.astype(str) for key in told]
+    shown += [[_number(value, digits, key) for value in table[key].values.tolist()] for key in columns]
+    return [*told.values(), *columns.values()], [list(row) for row in zip(*shown, strict=True)]
 
 
-def _number(value: float, digits: int) -> str:
+def _number(value: float, digits: int, key: str) -> str:
+    if np.isnan(value):
+        return "–"
+    if key == "valid_fraction":
+        return f"{100 * value:.0f} %"
     text = f"{value:.{digits}f}"
     return text.replace("-", "−") if float(text) else text.replace("-", "")
 
@@ -118,20 +107,7 @@ def text(budget: Budget, period: str) -> "Group":
 
 
 def aligned(heads: list[str], rows: list[list[str]], left: int = 1) -> "Table":
-    """Rows under headings for a terminal.
-
-    Parameters
-    ----------
-    heads, rows
-        As text.
-    left
-        Columns that are set to the left; the rest to the right.
-
-    Examples
-    --------
-    >>> aligned(["region", "mean"], [["EU", "−0.2"]]).row_count
-    1
-    """
+    """Rows under headings for a terminal, the first columns (``left``) set to the left, the rest to the right."""
     from rich.box import HORIZONTALS
     from rich.table import Table
     from rich.text import Text
@@ -159,22 +135,9 @@ def in_markdown(budget: Budget) -> str:
 def check_places(out: str | Path | None = None, plot: str | Path | None = None) -> None:
     """An error where a table or a figure could not be written, before anything is worked out.
 
-    Parameters
-    ----------
-    out, plot
-        Paths of the table and of the figure.
+    Raises ValueError: a suffix that is none of ``TABLES`` or ``FIGURES``; FileExistsError, PermissionError: something
+    else is there, or the folder may only be read; ImportError: a figure without matplotlib.
 
-    Raises
-    ------
-    ValueError
-        A suffix that is none of .csv, .md, .nc for tables, .png, .pdf, .svg for figures.
-    FileExistsError, PermissionError
-        Something else is there, or the folder may only be read.
-    ImportError
-        A figure is wanted without matplotlib.
-
-    Examples
-    --------
     >>> check_places(plot="table.xlsx")
     Traceback (most recent call last):
         ...
@@ -203,7 +166,7 @@ def write(budget: Budget, path: str | Path) -> Path:
     Raises
     ------
     ValueError, FileExistsError, PermissionError
-        As :func:`check_places`.
+        Another suffix; something else is there, or the folder may only be read.
 
     Examples
     --------
@@ -243,7 +206,7 @@ def draw(budget: Budget, path: str | Path) -> Path:
     Raises
     ------
     ValueError, FileExistsError, PermissionError
-        As :func:`check_places`.
+        Another suffix; something else is there, or the folder may only be read.
 
     Examples
     --------
@@ -295,12 +258,17 @@ def _quantity(budget: Budget) -> str:
 
 def _members(budget: Budget, period: str) -> xr.DataArray:
     """([member], region): each member's mean over the years of a period."""
-    flux, one = budget.yearly["flux"], budget.table.sel(period=period)
+    flux = budget.yearly["flux"]
     if "year" in flux.dims:
         flux = flux.sel(year=_years_of(flux, period)).mean("year", skipna=False)
-    inner = [d for d in flux.dims if d != "region"]
+    return _one_ensemble(flux, "region", budget)
+
+
+def _one_ensemble(flux: xr.DataArray, along: str, budget: Budget) -> xr.DataArray:
+    """([member], along): all dims of the ensemble as one."""
+    inner = [d for d in flux.dims if d != along]
     flux = flux.stack(member=inner).reset_index("member", drop=True) if inner else flux
-    return flux.assign_attrs(units=one.attrs["units"]).rename(None)
+    return flux.assign_attrs(units=budget.table.attrs["units"]).rename(None)
 
 
 def _years_of(flux: xr.DataArray, period: str) -> slice:
@@ -315,9 +283,5 @@ def _series(budget: Budget) -> xr.DataArray | None:
         return None
     where = GLOBAL if GLOBAL in flux["region"].values else flux["region"].values[0]
     flux = flux.sel(region=where, drop=True)
-    inner = [d for d in flux.dims if d != "year"]
-    flux = flux.where(flux.notnull().all(inner))  # the mean of a year is that of all members, or unknown
-    flux = flux.stack(member=inner).reset_index("member", drop=True) if inner else flux
-    return flux.assign_attrs(units=budget.table.attrs["units"], where="Globe" if where == GLOBAL else where).rename(
-        None
-    )
+    flux = flux.where(flux.notnull().all([d for d in flux.dims if d != "year"]))  # a year is that of all members
+    return _one_ensemble(flux, "year", budget).assign_attrs(where="Globe" if where == GLOBAL else where)

@@ -13,6 +13,7 @@ from xflux.cells import standardise
 from xflux.contents import check_contents, check_sign, sign
 from xflux.regions.budget import Periods, budget_of_years, flux_of, units_per_year, yearly_integrals
 from xflux.tabulate.files import named_files, open_named, regions_of
+from xflux.temporal.calendar import AXES
 from xflux.units import flux_variables, left_out
 
 _MEMBERS = re.compile(
@@ -132,17 +133,15 @@ def _flux_in(ds: xr.Dataset, var: str | None, product: str) -> tuple[xr.DataArra
         what = ": name the one that is meant, var=." if found else "." + left_out(ds)
         raise ValueError(f"{product} has {len(found) or 'no'} fluxes, of {listed}{what}")
     da, source = flux_of(ds, var if var is not None else found[0])
-    da = da.squeeze([d for d in da.dims if da.sizes[d] == 1 and not _MEMBERS.search(str(d)) and d not in _AXES])
-    strange = [d for d in da.dims if d not in _AXES and not _MEMBERS.search(str(d))]
+    others = [d for d in da.dims if d not in (*AXES, "lat", "lon") and not _MEMBERS.search(str(d))]
+    da = da.squeeze([d for d in others if da.sizes[d] == 1])
+    strange = [d for d in others if d in da.dims]
     if strange:
         raise ValueError(
             f"{product}: {da.name!r} has the dims {strange} beside time, latitude, longitude and members, over which a "
             f"budget is no mean: select one of each, or add them up, first."
         )
     return (da if da.chunks is not None or da.nbytes < 2**28 else da.chunk("auto")), source
-
-
-_AXES = ("time", "month", "dayofyear", "lat", "lon")
 
 
 def _listed(ds: xr.Dataset, names: Iterable[Hashable]) -> str:
