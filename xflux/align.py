@@ -17,7 +17,7 @@ from xflux.reading import LackingError
 from xflux.temporal import mean_by
 from xflux.temporal.bounds import dates_within
 from xflux.temporal.calendar import AXES, month_lengths, month_of_day
-from xflux.temporal.dates import written
+from xflux.temporal.dates import is_date, written
 from xflux.units import same
 
 _LENGTHS = {"month": (12,), "dayofyear": (360, 365, 366)}
@@ -100,11 +100,6 @@ def _counted(coord: xr.DataArray, axis: str) -> xr.DataArray:
             f"numbers from 1 to {last}: set it with grid.assign_coords({axis}=…)"
         )
     return coord
-
-
-def is_date(coord: xr.DataArray) -> bool:
-    """Whether the coordinate holds dates, of NumPy or cftime."""
-    return coord.dtype.kind == "M" or (coord.dtype.kind == "O" and hasattr(coord.values.flat[0], "timetuple"))
 
 
 def dates(grid: xr.Dataset, coord: xr.DataArray) -> xr.DataArray:

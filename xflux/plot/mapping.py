@@ -23,6 +23,7 @@ from xflux.plot.styling import (
     new_axes,
     one_variable,
     style,
+    subplots,
     wrapped,
 )
 from xflux.regions import region_weights
@@ -134,8 +135,6 @@ def maps(
     >>> [ax.get_title() or ax.get_xlabel() for ax in figure.axes]
     ['EC', 'EC-ATM', 'flux (gC m$^{-2}$ d$^{-1}$)']
     """
-    import matplotlib.pyplot as plt
-
     products = as_products(fields)
     units = common_units(products)
     with style():
@@ -143,21 +142,18 @@ def maps(
         columns = columns or (1 if len(reduced) == 1 else 2 if len(reduced) in (2, 4) else 3)
         rows = -(-len(reduced) // columns)
         width = COLUMN if columns == 1 else PAGE
-        if figure is None:
-            figure = plt.figure(figsize=(width, rows * width / columns * 0.55 + 1.3 * CM), layout="compressed")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        size = (width, rows * width / columns * 0.55 + 1.3 * CM)
+        figure, axes = subplots(figure, len(reduced), columns, size)
         names = "_".join(str(a.name) for a in products.values())
         everything = xr.DataArray(np.concatenate([finite(f) for f in reduced.values()]), name=names)
         limits = colour_scale(everything, vmin, vmax, centre, cmap)
         limits["south"] = southern_edge(reduced.values())
-        for ax, (name, field) in zip(axes, reduced.items(), strict=False):
+        for ax, (name, field) in zip(axes, reduced.items(), strict=True):
             mesh = draw_field(field, ax, projection, limits, coast)
             ax.set_title(name)
-        for ax in axes[len(reduced) :]:
-            ax.set_axis_off()
         first = next(iter(products.values()))
         text = label or axis_label(_quantity(first), units)
-        colour_bar(figure, mesh, list(axes), text, extend=limits["extend"], shrink=0.5, aspect=40)
+        colour_bar(figure, mesh, axes, text, extend=limits["extend"], shrink=0.5, aspect=40)
     return figure
 
 

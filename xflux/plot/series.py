@@ -23,6 +23,7 @@ from xflux.plot.styling import (
     new_axes,
     region_words,
     style,
+    subplots,
     wrapped,
 )
 from xflux.plot.styling import legend as draw_legend
@@ -143,20 +144,15 @@ def _region_names(products: Mapping[str, xr.DataArray], chosen: Iterable[str] | 
 
 
 def _panels(ax: "Axes | None", count: int, columns: int | None) -> tuple["Figure", list]:
-    import matplotlib.pyplot as plt
-
     if ax is not None or count == 1:
         ax = new_axes(ax)
         return ax.figure, [ax]
     columns = columns or min(count, 2 if count <= 4 else 3 if count <= 9 else 4)
-    rows = -(-count // columns)
-    width = COLUMN if columns <= 2 else PAGE
-    figure = plt.figure(figsize=(width, rows * 2.9 * CM + 1.6 * CM), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
-    for place, extra in enumerate(grid.ravel()[count:], start=count):
-        extra.set_visible(False)
-        grid.ravel()[place - columns].tick_params(labelbottom=True)
-    return figure, list(grid.ravel()[:count])
+    size = COLUMN if columns <= 2 else PAGE, -(-count // columns) * 2.9 * CM + 1.6 * CM
+    figure, axes = subplots(None, count, columns, size, "constrained", sharex=True)
+    for ax in axes[-columns:]:  # with none below it
+        ax.tick_params(labelbottom=True)
+    return figure, axes
 
 
 def _line(ax: "Axes", da: xr.DataArray, x: str, paint: str, name: str, spread: str | None, dashes: str) -> None:
@@ -322,22 +318,16 @@ def history(history: xr.Dataset, figure: "Figure | None" = None, *, title: str |
     >>> [(ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) for ax in figure.axes]
     [('EC', 'Epoch', 'Loss')]
     """
-    import matplotlib.pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
-    panels = _history_panels(history)
-    if not panels:
+    curves_of = _history_panels(history)
+    if not curves_of:
         raise ValueError(f"no variable with the dim epoch or step in this history: {list(history.data_vars)}")
     with style():
-        columns = min(len(panels), 3)
-        rows = -(-len(panels) // columns)
-        if figure is None:
-            width = COLUMN if columns == 1 else PAGE
-            figure = plt.figure(figsize=(width, rows * 4.5 * CM + 1.2 * CM), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for extra in axes[len(panels) :]:
-            extra.set_visible(False)
-        for ax, (name, curves) in zip(axes, panels.items(), strict=False):
+        columns = min(len(curves_of), 3)
+        size = COLUMN if columns == 1 else PAGE, -(-len(curves_of) // columns) * 4.5 * CM + 1.2 * CM
+        figure, axes = subplots(figure, len(curves_of), columns, size, "constrained")
+        for ax, (name, curves) in zip(axes, curves_of.items(), strict=True):
             _curves(ax, curves)
             ax.set_title(name)
             first = next(iter(curves.values()))
@@ -345,8 +335,8 @@ def history(history: xr.Dataset, figure: "Figure | None" = None, *, title: str |
             ax.set_ylabel("Loss" if is_loss else axis_label("Value", first.attrs.get("units")))
             ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
             ax.set_xlabel("Epoch" if "epoch" in first.dims else "Step")
-        if PICKS in panels and "best_epoch" in history:
-            where = axes[list(panels).index(PICKS)]
+        if PICKS in curves_of and "best_epoch" in history:
+            where = axes[list(curves_of).index(PICKS)]
             for epoch in np.atleast_1d(history["best_epoch"].values):
                 where.axvline(float(epoch), ymax=0.06, color="#000000", linewidth=0.7)
         draw_legend(figure, *axes, own=True)

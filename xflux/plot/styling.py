@@ -215,6 +215,19 @@ def new_axes(ax: "Axes | None", width: float = COLUMN, height: float = 6 * CM, l
     return plt.subplots(figsize=(width, height), layout=layout)[1]
 
 
+def subplots(
+    figure: "Figure | None", count: int, columns: int, size: tuple[float, float], layout: str = "compressed", **shared
+) -> tuple["Figure", list]:
+    """The figure, or a new one of this size in inches, and ``count`` axes in rows of it, all that are seen."""
+    import matplotlib.pyplot as plt
+
+    figure = figure or plt.figure(figsize=size, layout=layout)
+    axes = figure.subplots(-(-count // columns), columns, squeeze=False, **shared).ravel()
+    for extra in axes[count:]:
+        extra.set_visible(False)
+    return figure, list(axes[:count])
+
+
 def colour_bar(figure: "Figure", drawn: object, axes: object, label: str | None, **look: object) -> None:
     """A colour bar below the axes (or as ``look`` says), with a thin frame."""
     bar = figure.colorbar(drawn, ax=axes, **({"orientation": "horizontal", "pad": 0.03} | look))

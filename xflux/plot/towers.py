@@ -22,6 +22,7 @@ from xflux.plot.styling import (
     one_variable,
     quantity_of,
     style,
+    subplots,
     unit_label,
 )
 from xflux.values import checked
@@ -165,24 +166,19 @@ def tower_scatter(
     >>> [ax.get_title() or ax.get_ylabel() for ax in figure.axes]
     ['EC, ENF', 'EC-ATM, ENF', 'EC, GRA', 'EC-ATM, GRA', 'Samples in a hexagon']
     """
-    import matplotlib.pyplot as plt
     from matplotlib.colors import LogNorm
 
     groups = [None] if by is None else list(np.unique(np.asarray(by)))
-    panels = [(name, group) for group in groups for name in predictions]
+    pairs = [(name, group) for group in groups for name in predictions]
     columns = min(3, len(predictions)) if by is None else len(predictions)
     every = [_pairs(observed, p) for p in predictions.values()]
     limits = _limits(*(np.concatenate(v) for v in zip(*every, strict=True)))
     with style():
-        rows = -(-len(panels) // columns)
+        rows = -(-len(pairs) // columns)
         side = min((5.8 if rows < 3 else 4.6) * CM, (PAGE - 2.4 * CM) / columns)
-        size = (side * columns + 2.4 * CM, (side + 0.3 * CM) * rows + (2.9 if len(panels) % columns else 1.7) * CM)
-        figure = figure or plt.figure(figsize=size, layout="compressed")
-        axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-        for ax in axes.ravel()[len(panels) :]:
-            ax.set_visible(False)
-        for place, (name, group) in enumerate(panels):
-            ax = axes.ravel()[place]
+        size = (side * columns + 2.4 * CM, (side + 0.3 * CM) * rows + (2.9 if len(pairs) % columns else 1.7) * CM)
+        figure, axes = subplots(figure, len(pairs), columns, size, sharex=True, sharey=True)
+        for place, (ax, (name, group)) in enumerate(zip(axes, pairs, strict=True)):
             chosen = slice(None) if group is None else np.flatnonzero(np.asarray(by) == group)
             pair = [a.isel({observed.dims[0]: chosen}) for a in (observed, predictions[name])]
             words = name if group is None else f"{name}, {group}"
@@ -191,16 +187,16 @@ def tower_scatter(
                 ax.set_xlabel(ax.get_xlabel().replace(" (", "\n("))
             if place % columns:
                 ax.set_ylabel("")
-            if place < len(panels) - columns:  # another is below it
+            if place < len(pairs) - columns:  # another is below it
                 ax.set_xlabel("")
             else:
                 ax.tick_params(labelbottom=True)
-        meshes = [ax.collections[0] for ax in axes.ravel()[: len(panels)]]
+        meshes = [ax.collections[0] for ax in axes]
         norm = LogNorm(1, max(2.0, *(float(mesh.get_array().max()) for mesh in meshes)))
         for mesh in meshes:
             mesh.set_norm(norm)
-        _density_bar(figure, meshes[0], list(axes.ravel()), rows)
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        _density_bar(figure, meshes[0], axes, rows)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -233,16 +229,13 @@ def site_scatter(
     >>> [ax.get_title() for ax in figure.axes], figure.axes[0].get_ylabel()
     (['DE-Tha', 'US-Ha1'], 'Predicted NEE (gC m$^{-2}$ d$^{-1}$)')
     """
-    import matplotlib.pyplot as plt
-
     sites, paint = list(sites), colours(predictions)
     missing = sorted(set(sites) - set(np.asarray(site).tolist()))
     if missing:
         raise ValueError(f"no samples of the sites {missing}")
     with style():
         size = (min(PAGE, 6.5 * CM * len(sites)), 8.2 * CM)
-        figure = figure or plt.figure(figsize=size, layout="compressed")
-        axes = figure.subplots(1, len(sites), squeeze=False)[0]
+        figure, axes = subplots(figure, len(sites), len(sites), size)
         for ax, name in zip(axes, sites, strict=True):
             rows = np.flatnonzero(np.asarray(site) == name)
             for model, predicted in predictions.items():

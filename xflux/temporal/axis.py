@@ -8,7 +8,7 @@ import xarray as xr
 
 from xflux.temporal.bounds import as_bounds, bounds_name, raw_bounds
 from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_YEAR, Calendar
-from xflux.temporal.dates import decode, from_plain, written
+from xflux.temporal.dates import decode, from_plain, is_date, written
 from xflux.temporal.riding import RIDING, STAMP, ridden_edges, ridden_steps
 from xflux.temporal.stamps import inferred_steps, may_be_middles, may_be_months
 from xflux.temporal.steps import Steps, carried, known_steps, steps_between
@@ -118,13 +118,7 @@ def _with_dates(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray | xr.Datas
     if "time" not in obj.dims or "time" not in obj.coords or not obj.sizes["time"]:
         return obj, False
     obj = _summed(_dated(obj))
-    return obj, _is_date(obj["time"])
-
-
-def _is_date(coord: xr.DataArray) -> bool:
-    return coord.dtype.kind == "M" or (
-        coord.dtype == object and coord.size > 0 and hasattr(coord.values.flat[0], "timetuple")
-    )
+    return obj, is_date(obj["time"])
 
 
 # --- its name ---
@@ -161,7 +155,7 @@ def _is_time(obj: xr.DataArray | xr.Dataset, name: Hashable) -> bool:
     coord = obj[name]
     if _UNITS.match(str(coord.attrs.get("units", ""))):
         return True
-    if _is_date(coord):
+    if is_date(coord):
         dim = coord.dims[0]  # WRF's dates are in XTIME along Time, which has no coordinate
         return dim == name or any(_NAMES.fullmatch(str(n)) for n in (name, *([] if dim in obj.coords else [dim])))
     if name not in obj.dims or coord.dtype.kind == "b":
@@ -180,7 +174,7 @@ def _cf_times(obj: xr.DataArray | xr.Dataset) -> set[Hashable]:
 def _dated(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | xr.Dataset:
     """Numbers and text as dates; what cannot be read stays, and is refused where dates are needed."""
     time = obj["time"]
-    if _is_date(time):
+    if is_date(time):
         return obj
     units = time.attrs.get("units")
     dates = decode(time.values, units, time.attrs.get("calendar")) if units and _UNITS.match(str(units)) else None

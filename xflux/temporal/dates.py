@@ -55,6 +55,13 @@ def date(year: int, month: int, day: int, calendar: str):
     return cftime.datetime(year, month, day, calendar=calendar)
 
 
+def is_date(coord: xr.DataArray) -> bool:
+    """Whether a coordinate holds dates, of NumPy or cftime."""
+    return coord.dtype.kind == "M" or (
+        coord.dtype == object and coord.size > 0 and hasattr(coord.values.flat[0], "timetuple")
+    )
+
+
 def written(time: Any) -> str:
     """A date as people write it, with the hour where it is not midnight.
 
