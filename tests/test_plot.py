@@ -17,8 +17,12 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 from xflux import plot  # noqa: E402
-from xflux.plot.coast import outlines  # noqa: E402
-from xflux.plot.projection import project, split_cells, split_line  # noqa: E402
+from xflux.plot.projection import (  # noqa: E402
+    outlines,
+    project,
+    split_cells,
+    split_line,
+)
 from xflux.plot.styling import settings  # noqa: E402
 
 BASELINE = Path(__file__).parent / "baseline"

@@ -14,6 +14,8 @@ from xflux.cells.axes import STANDARD_NAMES, horizontal
 # How far from its middle a cell may have its centre, as a share of the cell: coordinates are written with few digits;
 # the rows of Gaussian and other irregular grids are not symmetric.
 _OFF_REGULAR, _OFF_IRREGULAR = 0.02, 0.25
+# Coordinates in float32 are off by up to 1.5e-5 degrees near 360; differences below this mean nothing.
+JITTER = 5e-5
 
 
 def coordinate_bounds(obj: xr.DataArray | xr.Dataset, axis: str) -> xr.DataArray | None:
@@ -204,10 +206,6 @@ def edges(
             f"reindex it to the whole axis."
         )
     return np.r_[cells[:, 0], cells[-1, 1]]
-
-
-# Coordinates in float32 are off by up to 1.5e-5 degrees near 360; differences below this mean nothing.
-JITTER = 5e-5
 
 
 def regular_step(centres: np.ndarray) -> tuple[float, float] | None:

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import xarray as xr
 
-from xflux.cells.labels import match_labels
+from xflux.cells.match import match_labels
 from xflux.contents import check_alike
 from xflux.evaluate.pairs import one_flux, same_stamps
 from xflux.temporal.axis import standardise, with_steps
+from xflux.temporal.bounds import may_be_months
 from xflux.temporal.convert import RIDING_ALONG
 from xflux.temporal.riding import APART, CALENDAR, RIDING, in_real_dates, joined_dim
-from xflux.temporal.stamps import may_be_months
 from xflux.temporal.steps import Steps, carried, known_steps, needed_steps, stamped_at_starts, steps_between, steps_of
 from xflux.units import factor
 from xflux.values import warn

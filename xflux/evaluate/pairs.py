@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable
 import xarray as xr
 
 from xflux.cells import with_lat_lon
-from xflux.cells.labels import match_labels
+from xflux.cells.match import match_labels
 from xflux.contents import check_alike, check_sign
 from xflux.temporal import standardise
 from xflux.temporal.bounds import bounds_name

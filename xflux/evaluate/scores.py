@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 import xarray as xr
 
-from xflux.cells.labels import match_labels
+from xflux.cells.match import match_labels
 from xflux.contents import sign
 from xflux.evaluate.moments import moments
 from xflux.evaluate.pairs import align_pair

@@ -8,8 +8,7 @@ import xarray as xr
 
 from xflux import temporal
 from xflux.cells import edges, standardise
-from xflux.plot.coast import outlines
-from xflux.plot.projection import project, rim, split_cells, split_line
+from xflux.plot.projection import outlines, project, rim, split_cells, split_line
 from xflux.plot.styling import (
     CM,
     COLUMN,

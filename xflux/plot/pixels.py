@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from xflux.plot.coast import outlines
 from xflux.plot.mapping import decorate, draw_field, draw_lines
-from xflux.plot.projection import project, rim
+from xflux.plot.projection import outlines, project, rim
 from xflux.plot.styling import CM, COLUMN, colour_bar, drawing, new_axes, style
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.cells import with_lat_lon
-from xflux.cells.labels import match_labels
+from xflux.cells.match import match_labels
 from xflux.contents import check_sign
 from xflux.plot.styling import (
     CM,

@@ -9,8 +9,8 @@ import xarray as xr
 
 from xflux import temporal
 from xflux.cells import edges, regrid
-from xflux.plot.coast import outlines
 from xflux.plot.panels import MONTH_NAMES
+from xflux.plot.projection import outlines
 from xflux.regions import region_weights
 from xflux.report.run import Run
 from xflux.units import flux_variables

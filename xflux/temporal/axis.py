@@ -6,11 +6,10 @@ from collections.abc import Hashable
 import numpy as np
 import xarray as xr
 
-from xflux.temporal.bounds import as_bounds, bounds_name, raw_bounds
+from xflux.temporal.bounds import as_bounds, bounds_name, inferred_steps, may_be_middles, may_be_months, raw_bounds
 from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_YEAR, Calendar
 from xflux.temporal.dates import decode, from_plain, is_date, written
 from xflux.temporal.riding import RIDING, STAMP, ridden_edges, ridden_steps
-from xflux.temporal.stamps import inferred_steps, may_be_middles, may_be_months
 from xflux.temporal.steps import Steps, carried, known_steps, steps_between
 from xflux.values import warn
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from xflux.temporal.bounds import carried_steps, given_steps
+from xflux.temporal.bounds import carried_steps, given_steps, inferred_steps
 from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_SHARE, LEAP_YEAR, MEAN_YEAR, MONTH_DAYS, Calendar
 from xflux.temporal.riding import (
     EDGES,
@@ -18,7 +18,6 @@ from xflux.temporal.riding import (
     counting_calendar,
     counting_in,
 )
-from xflux.temporal.stamps import inferred_steps
 
 _UNITS = {"month": 1, "year": 12}
 

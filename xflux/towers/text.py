@@ -1,4 +1,4 @@
-"""Text tables as networks and spreadsheets write them: comment lines, separators, decimal commas, encodings."""
+"""Text tables as networks and spreadsheets write them: comment lines, separators, decimal commas, encodings, dates."""
 
 import codecs
 import gzip
