@@ -29,7 +29,6 @@ HEAVY = (
     "torch",
     "matplotlib",
     "sklearn",
-    "dtaidistance",
     "regionmask",
     "dask",
     "distributed",
