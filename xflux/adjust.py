@@ -24,6 +24,7 @@ from xflux.contents import (
 from xflux.contents import check_contents as check_contents  # public here too
 from xflux.display import some_of
 from xflux.temporal.calendar import AXES
+from xflux.temporal.groups import sums_by
 from xflux.temporal.steps import Overlap, needed_steps, overlap
 from xflux.values import checked, in_memory, warn
 
@@ -330,12 +331,12 @@ def _in_units(part: xr.DataArray, bounds: xr.DataArray | None, wanted: str) -> x
 
 
 def _averaged(rate: xr.DataArray, axis: str, pieces: Overlap, label: xr.DataArray) -> xr.DataArray:
-    """Mean of the component over each of the flux's steps, one slice of time a step, so that chunks stay small."""
-    steps, filled = [], rate.drop_vars(axis).fillna(0.0)
-    for used in np.split(np.arange(pieces.target.size), np.flatnonzero(np.diff(pieces.target)) + 1):
-        share = xr.DataArray(pieces.share[used], dims=axis)
-        steps.append((filled.isel({axis: pieces.source[used]}) * share).sum(axis))
-    return xr.concat(steps, dim=label.variable).assign_attrs(rate.attrs).assign_coords({label.name: label})
+    """Mean of the component over each of the flux's steps; what is missing adds nothing."""
+    rate = rate.drop_vars(axis)
+    if not np.array_equal(pieces.source, np.arange(rate.sizes[axis])):
+        rate = rate.isel({axis: pieces.source})
+    mean, _ = sums_by(rate, axis, pieces.target, pieces.share)
+    return mean.rename(_period=label.name).assign_coords({label.name: label}).assign_attrs(rate.attrs)
 
 
 def _check_cover(pieces: Overlap, steps: xr.DataArray, own: xr.DataArray, same_axis: bool, kind: str) -> None:
