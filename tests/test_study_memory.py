@@ -1,6 +1,7 @@
 """Drivers that do not fit in memory: made, placed at towers, trained on and run over in pieces of bounded size."""
 
 import tracemalloc
+import warnings
 
 import dask
 import numpy as np
@@ -12,6 +13,7 @@ from xflux import drivers, forward
 from xflux.study import StudyError, models, results, weather
 from xflux.study.base import open_base
 from xflux.study.config import Drivers
+from xflux.study.strips import Strip
 
 CELLS = {"lat": np.arange(-87.5, 90, 5.0), "lon": np.arange(-177.5, 180, 5.0)}
 
@@ -52,6 +54,7 @@ def test_pieces_of_any_size_give_the_drivers_of_the_whole(tmp_path, monkeypatch,
     base, land = daily()
     monkeypatch.setattr(weather, "VALUES_AT_ONCE", rows * 72 * base.sizes["time"])
     monkeypatch.setattr(weather, "CHUNK_STEPS", 100)
+    monkeypatch.setattr(weather, "READ_AT_ONCE", 60 * 36 * 72 * 4)
     land[10] = 1.0  # coastal cells without drivers
     grid = weather.write_grid(config(), [base.chunk(time=50)], land, tmp_path)
     whole, filled = drivers.fill_nearest(drivers.table_a2(base)[NAMES], land > 0, max_distance=6.0)
@@ -63,6 +66,65 @@ def test_pieces_of_any_size_give_the_drivers_of_the_whole(tmp_path, monkeypatch,
             grid[name], whole[name].transpose(*grid[name].dims), rtol=2e-5, atol=1e-5, err_msg=name
         )
     assert grid["Rg_VIMSC"].attrs["units"] == "W m-2"
+
+
+def test_the_drivers_do_not_depend_on_the_threads(tmp_path, monkeypatch):
+    base, land = daily(1)
+    base = base.isel(time=slice(0, 60))
+    monkeypatch.setattr(weather, "VALUES_AT_ONCE", 300 * base.sizes["time"])
+    made = []
+    for threads in (1, 3, 3):
+        filters = list(warnings.filters)
+        monkeypatch.setattr(weather, "cores", lambda threads=threads: threads)
+        made.append(weather.write_grid(config(), [base.chunk(time=20)], land, tmp_path).load())
+    assert warnings.filters == filters
+    for grid in made[1:]:
+        xr.testing.assert_identical(grid, made[0])
+
+
+def test_a_piece_that_fails_ends_the_work(tmp_path, monkeypatch):
+    base, land = daily(1)
+    base = base.isel(time=slice(0, 60))
+    monkeypatch.setattr(weather, "VALUES_AT_ONCE", 50 * base.sizes["time"])
+    make, tried = weather.make_drivers, []
+
+    def failing(config, parts):
+        tried.append(parts)
+        if len(tried) == 3:
+            raise OSError("no space left")
+        return make(config, parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weather, "make_drivers", failing)
+        with pytest.raises(OSError, match="no space left"):
+            weather.write_grid(config(), [base], land, tmp_path)
+    assert len(tried) < 10
+    monkeypatch.setattr(weather, "VALUES_AT_ONCE", 2000 * base.sizes["time"])
+    assert weather.write_grid(config(), [base], land, tmp_path)["Tair"].notnull().any()  # a second try begins anew
+
+
+def test_a_strip_is_written_by_steps_and_read_by_cells(tmp_path):
+    values = np.random.default_rng(0).random((5, 2, 7)).astype("f4")
+    like = xr.Dataset({"a": (("class", "time"), np.zeros((2, 5))), "b": ((), 0.0)}, {"class": ["x", "y"]})
+    strip = Strip(tmp_path / "strip", like, xr.DataArray(np.arange(7.0), dims="lat"), few=3)
+    for k, part in enumerate(strip.parts):
+        strip.write("b", k, values[0, 0, part])
+        strip.write("a", k, values[3:, :, part], 3)
+        strip.write("a", k, values[:3, :, part])
+    columns = xr.concat([strip.column(k) for k in range(3)], "lat")
+    assert columns["a"].dims == ("lon", "time", "class", "lat") and columns["class"].values.tolist() == ["x", "y"]
+    np.testing.assert_array_equal(columns["a"][0], values)
+    np.testing.assert_array_equal(columns["b"][0], values[0, 0])
+    np.testing.assert_array_equal(strip.read("a", 1, slice(2, 4)), values[2:4, :, 3:6])
+
+
+@pytest.mark.parametrize("stored", [{}, {"chunksizes": (7, 36, 72)}])
+def test_files_are_read_as_they_are_stored_or_few_steps_at_a_time(tmp_path, monkeypatch, stored):
+    base, _ = daily(1)
+    monkeypatch.setattr("xflux.study.base.READ_AT_ONCE", 20 * 36 * 72 * 4)
+    base.isel(time=slice(0, 50)).to_netcdf(tmp_path / "a.nc", encoding={n: stored for n in base})
+    (opened,) = open_base([[tmp_path / "a.nc"]])
+    assert opened["TAIR"].chunksizes["time"] == ((7,) * 7 + (1,) if stored else (20, 20, 10))
 
 
 def test_years_are_cut_after_the_seasonal_cycles_are_made(tmp_path):
@@ -128,6 +190,7 @@ def peak_of(work) -> float:
 def test_memory_does_not_grow_with_the_years(tmp_path, monkeypatch):
     """Three times the years, three times the data: the peak of the whole way stays."""
     monkeypatch.setattr(weather, "VALUES_AT_ONCE", 80_000)
+    monkeypatch.setattr(weather, "cores", lambda: 1)  # how many pieces several threads hold at once is chance
     base, land = (part.isel(lon=slice(0, 24)) for part in daily(3))
     for year, part in base.groupby("time.year"):
         part.to_netcdf(tmp_path / f"base_{year}.nc", encoding={n: {"chunksizes": (31, 36, 24)} for n in part})
@@ -143,6 +206,6 @@ def test_memory_does_not_grow_with_the_years(tmp_path, monkeypatch):
         assert sums["reccap2"]["ec"].sizes["time"] == 12 * years
 
     work(1, "first")  # what is compiled and cached once does not count
-    with dask.config.set(scheduler="synchronous"):  # how many pieces several threads hold at once is chance
+    with dask.config.set(scheduler="synchronous"):
         peaks = [peak_of(lambda years=years: work(years)) for years in (1, 3)]
     assert peaks[1] < 1.3 * peaks[0] and peaks[1] < base.nbytes / 1e6, (peaks, base.nbytes / 1e6)

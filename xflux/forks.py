@@ -16,6 +16,11 @@ def forked() -> bool:
     return _Process.forked
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def one_thread_after_fork() -> Iterator[None]:
     """One thread for OpenMP's loops in a forked process: they would wait for the parent's threads, or crash."""

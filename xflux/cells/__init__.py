@@ -3,7 +3,7 @@
 from xflux.cells.area import RADIUS, Cells, cell_area, grid_bounds, points_of
 from xflux.cells.axes import standardise, with_lat_lon
 from xflux.cells.bounds import cell_bounds, coordinate_bounds, edges
-from xflux.cells.fill import fill_nearest, near_land
+from xflux.cells.fill import coasts, fill_nearest, near_land
 from xflux.cells.match import TOLERANCE, locate, nearest, positions, same_grid
 from xflux.cells.regridding import axis_overlap, carry, regrid
 
@@ -15,6 +15,7 @@ __all__ = [
     "carry",
     "cell_area",
     "cell_bounds",
+    "coasts",
     "coordinate_bounds",
     "edges",
     "fill_nearest",

@@ -47,16 +47,26 @@ def fill_nearest(grid: xr.Dataset, land: xr.DataArray, max_distance: float = 1.0
     drivers = [n for n, v in grid.data_vars.items() if {"lat", "lon"} <= set(v.dims) and v.dtype.kind == "f"]
     if not drivers:
         raise ValueError(f"the grid has no driver over lat and lon; it has {list(grid.data_vars)}")
-    is_land = _on_grid(land, grid)
     steps = {n: [d for d in grid[n].dims if d not in ("lat", "lon")] for n in drivers}
     complete = xr.Dataset({n: grid[n].notnull().all(steps[n]) for n in drivers})
-    complete = complete.compute().to_dataarray("driver").all("driver").transpose("lat", "lon").values
-    takers = np.argwhere(is_land & ~complete)
-    givers = np.argwhere(complete)
-    taker, giver = _nearest(takers, givers, grid, max_distance)
+    complete = complete.compute().to_dataarray("driver").all("driver")
+    taker, giver, said = coasts(complete, land, max_distance)
     out = grid.assign({n: _take(grid[n], taker, giver) for n in drivers}) if len(taker) else grid.copy()
-    out.attrs |= {"filled_cells": len(taker), "land_cells_without_drivers": len(takers) - len(taker)}
+    out.attrs |= said
     return out, len(taker)
+
+
+def coasts(complete: xr.DataArray, land: xr.DataArray, max_distance: float) -> tuple[np.ndarray, np.ndarray, dict]:
+    """Land cells that lack drivers and the nearest that have all, each (n, 2) by row and column; and how many.
+
+    >>> has = xr.DataArray([[True, False, False]], {"lat": [0.0], "lon": [0.0, 1.0, 9.0]}, ("lat", "lon"))
+    >>> coasts(has, xr.ones_like(has), 1.0)
+    (array([[0, 1]]), array([[0, 0]]), {'filled_cells': 1, 'land_cells_without_drivers': 1})
+    """
+    complete = complete.transpose("lat", "lon")
+    takers, givers = np.argwhere(_on_grid(land, complete) & ~complete.values), np.argwhere(complete.values)
+    taker, giver = _nearest(takers, givers, complete, max_distance)
+    return taker, giver, {"filled_cells": len(taker), "land_cells_without_drivers": len(takers) - len(taker)}
 
 
 def near_land(land: xr.DataArray, max_distance: float) -> xr.DataArray:
@@ -72,7 +82,7 @@ def near_land(land: xr.DataArray, max_distance: float) -> xr.DataArray:
     return found
 
 
-def _on_grid(land: xr.DataArray, grid: xr.Dataset) -> np.ndarray:
+def _on_grid(land: xr.DataArray, grid: xr.DataArray) -> np.ndarray:
     """The land mask as booleans on the grid's cells (lat, lon); jitter in the coordinates is allowed, no more."""
     land = standardise(land)
     row, column = positions(land, grid, of="the land mask")

@@ -108,7 +108,8 @@ def common_axis(parts: dict[str, xr.DataArray]) -> dict[str, xr.DataArray]:
         parts = parts | _same_steps(timed)
         time = next(v for k, v in parts.items() if k in timed)["time"]
         parts = {k: by_date(v, time) for k, v in parts.items()}
-        return dict(zip(parts, xr.align(*parts.values(), join="inner", exclude=("lat", "lon")), strict=True))
+        aligned = xr.align(*parts.values(), join="inner", copy=False, exclude=("lat", "lon"))
+        return dict(zip(parts, aligned, strict=True))
     axes = {axis_of(v) for v in parts.values()} - {None}
     if axes == {"month", "dayofyear"}:
         day = next(v["dayofyear"] for v in parts.values() if axis_of(v) == "dayofyear")

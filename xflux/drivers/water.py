@@ -39,7 +39,7 @@ def potential_evapotranspiration(
     3.53
     """
     try:
-        tair, rpot, *_ = xr.align(tair, rpot, *([] if rg is None else [rg]), join="exact")
+        tair, rpot, *_ = xr.align(tair, rpot, *([] if rg is None else [rg]), join="exact", copy=False)
     except ValueError as error:
         raise ValueError(
             f"tair, rg and rpot need the same steps and cells; select the common ones first: {error}"

@@ -5,12 +5,12 @@ accumulates in float64; threads share the leading axis, so the result does not d
 with ``weighted`` takes longer (``benchmarks/regions.py``); it, flox and ``bincount`` carry no rounding along.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from xflux.forks import cores
 from xflux.values import check
 
 _BLOCK_BYTES = 8 * 2**20  # stay in cache between the check and the sums
@@ -60,10 +60,6 @@ class CellLists:
         return plans.reshape(len(rows), len(columns))
 
 
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def weighted_sums(values: np.ndarray, plan: CellLists, threads: int | None = None) -> np.ndarray:
     """Sum of weight × value over the valid cells of each group, and the weight of those cells.
 
@@ -79,7 +75,7 @@ def weighted_sums(values: np.ndarray, plan: CellLists, threads: int | None = Non
     out = np.empty((steps, 2, plan.start.size - 1))
     # A view where the memory allows it; otherwise each block is copied on its own, never the whole array.
     flat = values.reshape(steps, *values.shape[-2:]) if values.flags.c_contiguous or len(lead) <= 1 else None
-    threads = threads or _threads()
+    threads = threads or cores()
     pieces = pieces_of(plan.start, plan.cell)
     block = max(1, min(_BLOCK_BYTES // max(1, cells * values.dtype.itemsize), -(-steps // threads)))
 

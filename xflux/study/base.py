@@ -13,6 +13,9 @@ from xflux.reading import blamed_on, netcdf
 from xflux.study.config import Anomalies, Drivers, StudyError
 from xflux.study.published import on_cells
 
+READ_AT_ONCE = 2**25
+"""Bytes of a variable that are read at once: little enough for memory to be used again, not taken anew."""
+
 
 def study_base(config: Drivers, files: dict[str, list[Path]]) -> list[xr.Dataset]:
     """The base variables of a study, lazily: every entry of ``drivers.base``, and those that anomalies give years."""
@@ -160,9 +163,19 @@ def _open_group(paths: list[Path]) -> xr.Dataset:
 
 def _open_one(path: Path) -> xr.Dataset:
     with blamed_on(path, "netCDF or Zarr (drivers.base)", StudyError):
-        opened = xr.open_zarr(path) if path.is_dir() else xr.open_dataset(path, chunks={})
+        opened = xr.open_zarr(path) if path.is_dir() else _in_chunks(path)
         if "valid_time" in opened.dims and "time" not in opened.dims:  # ERA5 of the new data store
             opened = opened.rename(valid_time="time")
         opened = standardise(opened)
         kept = [n for n, v in opened.data_vars.items() if {"lat", "lon"} <= set(v.dims) and v.dtype.kind in "fiu"]
         return opened[kept].drop_vars([c for c in opened.coords if c not in opened[kept].dims], errors="ignore")
+
+
+def _in_chunks(path: Path) -> xr.Dataset:
+    """A file in chunks as it is stored; of few steps where it is stored whole."""
+    opened = xr.open_dataset(path, chunks={})
+    axis = next((d for d in ("time", "valid_time") if d in opened.dims), None)
+    if axis is None or not any(field.encoding.get("contiguous") for field in opened.data_vars.values()):
+        return opened
+    step = max(field.nbytes for field in opened.data_vars.values()) / opened.sizes[axis]
+    return xr.open_dataset(path, chunks={axis: max(1, int(READ_AT_ONCE / step))})

@@ -7,16 +7,21 @@ drivers from a neighbour.
 """
 
 import shutil
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from xflux import drivers, stores
-from xflux.cells import near_land
+from xflux.cells import coasts, near_land
+from xflux.forks import cores
+from xflux.study.base import READ_AT_ONCE
 from xflux.study.config import Drivers, LandCover, StudyError
 from xflux.study.published import steps_of_years
+from xflux.study.strips import Strip
 from xflux.temporal.calendar import AXES
 
 VALUES_AT_ONCE = 4_000_000
@@ -25,6 +30,8 @@ CHUNK_STEPS = 92
 """Steps of a chunk of the drivers in the run folder."""
 CHUNK_CELLS = {"lat": 60, "lon": 120}
 """Cells of a chunk of the drivers in the run folder."""
+MOST_THREADS = 4
+"""Pieces in memory at once, however many cores there are."""
 
 
 def make_drivers(config: Drivers, base: list[xr.Dataset]) -> xr.Dataset:
@@ -79,18 +86,17 @@ def write_grid(
 
     They are made on land, and so far from it (degrees) as coastal cells or towers take them: ``reach``.
     """
+    fraction = fraction.transpose("lat", "lon")
     cells = np.argwhere(near_land(fraction, max(reach, config.fill_distance)).values).T
     if not cells.size:
         raise StudyError("drivers.land_fraction: no cell of drivers.base has land")
-    at_once = min(_cells_at_once(part) for part in base)
-    strips = [_strip(part, folder / f"base_{i}.zarr", cells, at_once) for i, part in enumerate(base)]
-    made = _on_grid(_made(config, strips, folder / "made.zarr", at_once), cells, fraction)
-    filled, _ = drivers.fill_nearest(made, fraction > 0, max_distance=config.fill_distance)
-    filled["land_fraction"] = fraction
-    filled.attrs |= {"order": ", ".join([*driver_names(config, base), "land_fraction"])}
-    out = _written(filled, folder / "grid.zarr")
-    for name in [*(f"base_{i}.zarr" for i in range(len(base))), "made.zarr"]:
-        shutil.rmtree(folder / name, ignore_errors=True)
+    scratch = folder / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    strips = _strips(base, cells, scratch)
+    made, complete = _made(config, strips, scratch / "made")
+    out = _on_grid(made, cells, complete, fraction, config.fill_distance, folder / "grid.zarr")
+    shutil.rmtree(scratch)
     return open_grid(out)
 
 
@@ -104,30 +110,43 @@ def open_grid(path: Path, **chunks: int) -> xr.Dataset:
 def replace_grid(grid: xr.Dataset, folder: Path) -> None:
     """Write another grid in the place of ``folder/grid.zarr``, which it may be made from."""
     new = folder / "new.zarr"
-    _written(grid, new)
+    _written(grid, new, lambda name, where: grid[name].isel(where).values)
     shutil.rmtree(folder / "grid.zarr", ignore_errors=True)
     new.rename(folder / "grid.zarr")
 
 
 # -------------------------------------------------------------------------------------------------- the three passes
-def _strip(part: xr.Dataset, path: Path, cells: np.ndarray, at_once: int) -> xr.Dataset:
-    """A copy of some cells, one below the other as on a grid of one column, in chunks of few of them (pass 1)."""
-    row, column = (xr.DataArray(index, dims="cell") for index in cells)
+def _strips(base: list[xr.Dataset], cells: np.ndarray, folder: Path) -> list[Strip]:
+    """Copies of some cells, one below the other, in parts of few of them (pass 1)."""
+    few, strips, jobs = min(map(_cells_at_once, base)), [], []
+    for i, part in enumerate(base):
+        lat = part["lat"][cells[0]].drop_vars([c for c in part["lat"].coords if c != "lat"])
+        strips.append(Strip(folder / f"base_{i}", part.isel(lat=0, lon=0, drop=True), lat, few))
+        jobs += [(strips[-1], part[name], where) for name in part.data_vars for where in _as_read(part[name])]
+    place = np.ravel_multi_index(tuple(cells), (base[0].sizes["lat"], base[0].sizes["lon"]))
 
-    def below(field):
-        kept = field.isel(lat=row, lon=column).drop_vars("lon")
-        return kept.swap_dims(cell="lat").expand_dims("lon").transpose("lon", ..., "lat")  # no folder for every chunk
+    def copy(strip: Strip, field: xr.DataArray, where: dict[str, slice]) -> None:
+        field = field.isel(where).transpose(*where, ..., "lat", "lon")
+        values = field.compute(scheduler="sync").values.reshape(*field.shape[:-2], -1)
+        for k, part in enumerate(strip.parts):
+            strip.write(str(field.name), k, values.take(place[part], -1), *(steps.start for steps in where.values()))
 
-    strip = below(part)
-    _create(strip, path, {str(d): {"time": CHUNK_STEPS, "lat": at_once}.get(str(d), -1) for d in strip.dims})
-    for name, field in part.data_vars.items():
-        _put_by_steps(field, str(name), path, below)
-    return xr.open_zarr(path, chunks=None).assign_coords({d: part[d] for d in part.dims if _is_text(part[d])})
+    _at_once(copy, jobs)
+    return strips
 
 
-def _is_text(axis: xr.DataArray) -> bool:
-    """Labels (classes of land cover), which stores of Zarr have no settled form for."""
-    return axis.dtype.kind in "UO"
+def _as_read(field: xr.DataArray) -> list[dict[str, slice]]:
+    """Pieces along the time axis that end where the chunks do, so that each is read once."""
+    axis = next((d for d in AXES if d in field.dims), None)
+    if axis is None:
+        return [{}]
+    pieces, start, step = [], 0, field.nbytes // field.sizes[axis]
+    ends = np.cumsum(field.chunksizes.get(axis, field.sizes[axis])).tolist()
+    for end in ends:
+        if (end - start) * step >= READ_AT_ONCE / 2 or end == ends[-1]:  # a file may be a single chunk
+            pieces.append({axis: slice(start, end)})
+            start = end
+    return pieces
 
 
 def _cells_at_once(part: xr.Dataset) -> int:
@@ -135,69 +154,89 @@ def _cells_at_once(part: xr.Dataset) -> int:
     return max(1, VALUES_AT_ONCE // longest)
 
 
-def _made(config: Drivers, strips: list[xr.Dataset], path: Path, at_once: int) -> xr.Dataset:
-    """The recipes, a few cells at a time (pass 2)."""
-    for start in range(0, strips[0].sizes["lat"], at_once):
-        few = slice(start, start + at_once)
-        part = make_drivers(config, [strip.isel(lat=few).load() for strip in strips])
-        part = in_years(part, config.years).astype("float32")
-        part = part.transpose("lon", *(d for d in AXES if d in part.dims), "lat")
-        if start == 0:
-            chunks = {str(d): {"lat": at_once}.get(str(d), CHUNK_STEPS) for d in part.dims}
-            _create(part, path, chunks, strips[0]["lat"])
-        stores.put(path, part, {"lat": slice(start, start + part.sizes["lat"])})
-    return xr.open_zarr(path, chunks={"lat": -1})
+def _made(config: Drivers, strips: list[Strip], folder: Path) -> tuple[Strip, np.ndarray]:
+    """The recipes, a few cells at a time (pass 2), and which of the cells have all drivers at all steps."""
+
+    def drivers_of(k: int) -> xr.Dataset:
+        part = make_drivers(config, [strip.column(k) for strip in strips])
+        return in_years(part, config.years).astype("float32").transpose("lon", *AXES, "lat", missing_dims="ignore")
+
+    def make(k: int, part: xr.Dataset | None = None) -> None:
+        part = drivers_of(k) if part is None else part
+        for name, driver in part.data_vars.items():
+            made.write(str(name), k, driver.values)
+            complete[made.parts[k]] &= driver.notnull().all([d for d in driver.dims if d != "lat"]).values
+
+    first, lat = drivers_of(0), strips[0].lat
+    made = Strip(folder, first.isel(lat=0, lon=0, drop=True), lat, strips[0].parts[0].stop)
+    complete = np.ones(lat.size, bool)
+    make(0, first)
+    del first
+    _at_once(make, [(k,) for k in range(1, len(made.parts))])
+    return made, complete
 
 
-def _on_grid(strip: xr.Dataset, cells: np.ndarray, grid: xr.DataArray) -> xr.Dataset:
-    """A strip's cells back in their places, lazily; NaN elsewhere."""
-    sizes = {d: grid.sizes[d] for d in ("lat", "lon")}
+def _on_grid(
+    made: Strip, cells: np.ndarray, complete: np.ndarray, fraction: xr.DataArray, reach: float, path: Path
+) -> Path:
+    """A strip's cells back in their places, and coasts from their neighbours (pass 3); NaN elsewhere."""
+    grid = made.like.expand_dims(lat=fraction["lat"], lon=fraction["lon"]).transpose(..., "lat", "lon")
+    place = np.ravel_multi_index(tuple(cells), fraction.shape)
+    whole = xr.zeros_like(fraction, bool)
+    whole.values[tuple(cells)] = complete
+    taker, giver, said = coasts(whole, fraction > 0, reach)
+    at = np.zeros(fraction.shape, int)
+    at[tuple(cells)] = np.arange(len(place))
+    taker, giver = at[tuple(taker.T)], at[tuple(giver.T)]
 
-    def placed(values: np.ndarray) -> np.ndarray:
-        out = np.full((*values.shape[:-2], *sizes.values()), np.nan, "float32")
-        out[..., *cells] = values[..., 0]
-        return out
+    def values(name: str, where: dict[str, slice]) -> np.ndarray:
+        if name == "land_fraction":
+            return fraction.values
+        steps = next(iter(where.values()), slice(None))
+        strip = np.concatenate([made.read(name, k, steps) for k in range(len(made.parts))], -1)
+        strip[..., taker] = np.where(np.isnan(strip[..., taker]), strip[..., giver], strip[..., taker])
+        out = np.full((len(strip), fraction.size), np.nan, "float32")
+        out[:, place] = strip
+        return out.reshape(grid[name].isel(where).shape)
 
-    full = xr.apply_ufunc(
-        placed, strip, input_core_dims=[["lat", "lon"]], output_core_dims=[["lat", "lon"]], exclude_dims={"lat", "lon"},
-        dask="parallelized", output_dtypes=["float32"], keep_attrs=True,
-        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": sizes},
-    )  # fmt: skip
-    return full.assign_coords({d: grid[d] for d in sizes})
+    order = {"order": ", ".join([*map(str, grid.data_vars), "land_fraction"])}
+    return _written(grid.assign(land_fraction=fraction).assign_attrs(said | order), path, values)
 
 
-def _written(data: xr.Dataset, path: Path) -> Path:
-    """Write a lazy Dataset, one variable and one piece of its time axis after the other (pass 3)."""
-    _create(data, path, {str(d): CHUNK_CELLS.get(str(d), CHUNK_STEPS) for d in data.dims})
-    for name, field in data.data_vars.items():
-        _put_by_steps(field, str(name), path)
+def _written(like: xr.Dataset, path: Path, values: Callable[[str, dict[str, slice]], np.ndarray]) -> Path:
+    """Write a Dataset, of which ``values`` gives pieces, chunk by chunk of its time axis."""
+    _create(like, path)
+
+    def put(name: str, where: dict[str, slice]) -> None:
+        piece = xr.Dataset({name: (like[name].dims, values(name, where))})
+        stores.put(path, piece, where | {"lat": slice(0, like.sizes["lat"])})
+
+    jobs = []
+    for name, field in like.data_vars.items():
+        axis = next((d for d in AXES if d in field.dims), None)
+        starts = range(0, field.sizes[axis], CHUNK_STEPS) if axis else ()
+        jobs += [(str(name), {axis: slice(start, start + CHUNK_STEPS)}) for start in starts] or [(str(name), {})]
+    _at_once(put, jobs)
     return path
 
 
-def _put_by_steps(field: xr.DataArray, name: str, path: Path, change: Callable = lambda piece: piece) -> None:
-    """Write a lazy field, changed, in pieces that end where its chunks do, so that each is read once."""
-    axis = next((d for d in AXES if d in field.dims), None)
-    start, ends = 0, np.cumsum(field.chunksizes.get(axis, field.sizes.get(axis, 1))).tolist()
-    for end in ends:
-        if end - start >= CHUNK_STEPS or end == ends[-1]:  # a yearly file may be a single chunk
-            where = {axis: slice(start, end)} if axis else {}
-            piece = change(field.isel(where).load())
-            stores.put(path, piece.to_dataset(name=name), where | {"lat": slice(0, piece.sizes["lat"])})
-            start = end
-
-
-def _create(data: xr.Dataset, path: Path, chunks: dict[str, int], lat: xr.DataArray | None = None) -> None:
-    """An empty store for variables like these, on other latitudes where they are given."""
+def _create(data: xr.Dataset, path: Path) -> None:
+    """An empty store for variables like these."""
     import dask.array as da
 
     shutil.rmtree(path, ignore_errors=True)
-    lat = data["lat"] if lat is None else lat
     lengths, fields = {}, {}
     for name, field in data.data_vars.items():
-        shape = tuple(lat.size if d == "lat" else n for d, n in field.sizes.items())
-        wanted = [chunks[str(d)] for d in field.dims]
-        lengths[name] = tuple(n if c < 0 else min(c, n) for c, n in zip(wanted, shape, strict=True))
-        fields[name] = (field.dims, da.zeros(shape, chunks=lengths[name], dtype="float32"), field.attrs)
-    coords = {d: data[d] if d != "lat" else lat for d in data.dims if d in data.coords and not _is_text(data[d])}
+        chunks = tuple(min(CHUNK_CELLS.get(str(d), CHUNK_STEPS), n) for d, n in field.sizes.items())
+        lengths[name] = chunks
+        fields[name] = (field.dims, da.zeros(field.shape, chunks=chunks, dtype="float32"), field.attrs)
+    coords = {d: data[d] for d in data.dims if d in data.coords}
     stores.create(str(path), xr.Dataset(fields, coords, data.attrs).drop_encoding(), lengths)
     stores.gather_metadata(path)
+
+
+def _at_once(work: Callable[..., None], jobs: list[tuple]) -> None:
+    """Every job, a few of them at once; what is to be said was said before."""
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(cores(), MOST_THREADS)) as pool:
+        warnings.simplefilter("ignore")  # xarray's own filters, each thread's for all, would not end in order
+        list(pool.map(lambda job: work(*job), jobs))
