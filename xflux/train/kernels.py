@@ -208,10 +208,11 @@ def _fill(values, rows, per, first, n_rows, activations):
     """Drivers of a tile, lanes last: row r is step ``r % per`` of pixel ``rows[r // per]`` of values."""
     n_drivers = values.shape[1]
     if per == 1:
-        for r in range(n_rows):
-            own = values[rows[first + r]]
-            for k in range(n_drivers):
-                activations[k * TILE + r] = own[k, 0]
+        at = rows[first : first + n_rows]
+        for k in range(n_drivers):  # driver by driver: reads of rows in any order do not wait for each other
+            goal = activations[k * TILE : k * TILE + n_rows]
+            for r in range(n_rows):
+                goal[r] = values[at[r], k, 0]
         return
     r = 0
     while r < n_rows:
@@ -219,8 +220,9 @@ def _fill(values, rows, per, first, n_rows, activations):
         own = values[rows[(first + r) // per]]
         length = min(per - step, n_rows - r)
         for k in range(n_drivers):
+            goal, source = activations[k * TILE + r : k * TILE + r + length], own[k, step : step + length]
             for s in range(length):
-                activations[k * TILE + r + s] = own[k, step + s]
+                goal[s] = source[s]
         r += length
 
 
@@ -232,6 +234,16 @@ def _bias_sums(dz, strips, n_out, sums, at):
             for v in range(VECTORS):
                 for lane in range(LANES):
                     sums[goal + lane] += dz[base + v * LANES + lane]
+
+
+@njit()
+def _add_lanes(sums, out):
+    """Adds the lanes of each sum, in float64."""
+    for k in range(len(out)):
+        total = 0.0
+        for lane in range(LANES):
+            total += np.float64(sums[k * LANES + lane])
+        out[k] += total
 
 
 @njit()
@@ -320,10 +332,8 @@ def backward(
             sizes, slope.shape[0], strips, activations, place, turned, weight_at, dz, spare, zeros, weight_sums,
             bias_sums, bias_at,
         )  # fmt: skip
-    for k in range(len(weights)):
-        weight_slope[k] += weight_sums[k * LANES : (k + 1) * LANES].astype(np.float64).sum()
-    for k in range(len(biases)):
-        bias_slope[k] += bias_sums[k * LANES : (k + 1) * LANES].astype(np.float64).sum()
+    _add_lanes(weight_sums, weight_slope)
+    _add_lanes(bias_sums, bias_slope)
 
 
 @njit()
