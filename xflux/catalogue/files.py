@@ -17,6 +17,7 @@ import xarray as xr
 from xflux import units
 from xflux.catalogue import times
 from xflux.catalogue.table import Product, ProductError, Variable, dim_names
+from xflux.cells.bounds import coordinate_bounds
 from xflux.contents import area_basis, sign
 from xflux.reading import blamed_on, check_size
 from xflux.temporal.dates import date as calendar_date
@@ -338,13 +339,8 @@ def _horizontal(raw: xr.Dataset, dim: str) -> xr.Variable:
 
 def _cell_bounds(raw: xr.Dataset) -> dict[str, xr.Variable]:
     """The file's own lat_bnds and lon_bnds, where it has them."""
-    found = {}
-    for dim in ("lat", "lon"):
-        names = (raw[dim].attrs.get("bounds"), f"{dim}_bnds", f"{dim}_bounds", f"{dim}itude_bnds")
-        name = next((n for n in names if n in raw.variables and raw[n].ndim == 2 and dim in raw[n].dims), None)
-        if name is not None and raw[name].size == 2 * raw.sizes[dim]:
-            found[f"{dim}_bnds"] = xr.Variable((dim, "bnds"), raw[name].transpose(dim, ...).values)
-    return found
+    found = {dim: coordinate_bounds(raw, dim) for dim in ("lat", "lon")}
+    return {f"{dim}_bnds": xr.Variable((dim, "bnds"), b.values) for dim, b in found.items() if b is not None}
 
 
 def _member_names(raw: xr.Dataset, product: Product) -> dict[str, xr.Variable]:

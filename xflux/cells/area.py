@@ -63,6 +63,12 @@ def points_of(obj: xr.DataArray | xr.Dataset) -> dict[str, np.ndarray]:
     return {axis: np.asarray(obj[axis].values, dtype="float64") for axis in ("lat", "lon")}
 
 
+def bands(lat: np.ndarray) -> np.ndarray:
+    """sin φ_north − sin φ_south of rows (n, 2) in degrees, written so that thin polar ones keep their digits."""
+    phi = np.radians(lat)
+    return 2 * np.cos(phi.mean(axis=1)) * np.sin(np.diff(phi, axis=1)[:, 0] / 2)
+
+
 @dataclass(frozen=True)
 class Cells:
     """The cells of a grid in degrees, in the grid's own order: read once, and handed on."""
@@ -86,10 +92,7 @@ class Cells:
 
     def area(self, radius: float = RADIUS) -> np.ndarray:
         """(nlat, nlon) in m2."""
-        phi, lam = np.radians(self.lat), np.radians(self.lon)
-        # sin a - sin b, written so that thin polar rows keep their digits.
-        band = 2 * np.cos(phi.mean(axis=1)) * np.sin(np.diff(phi, axis=1)[:, 0] / 2)
-        return radius**2 * band[:, None] * np.diff(lam, axis=1)[:, 0]
+        return radius**2 * bands(self.lat)[:, None] * np.diff(np.radians(self.lon), axis=1)[:, 0]
 
     @property
     def key(self) -> bytes:

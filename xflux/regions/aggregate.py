@@ -152,8 +152,8 @@ def integrate(
 ) -> xr.DataArray:
     """Integrals of one flux; ``source`` (the flux, or its Dataset) has the cells and the land fraction.
 
-    ``steps`` are those that it carries, ``quiet`` names the warnings, "basis" and "extent", that another flux of the
-    Dataset has had.
+    ``include_global``: None where it is known. ``steps``: those that it carries. ``quiet`` names the warnings, "basis"
+    and "extent", that another flux of the Dataset has had.
     """
     da, source = decoded(standardise(da)), standardise(source)
     if "region" in da.dims:
@@ -162,7 +162,10 @@ def integrate(
     scale, integrated, per_cell = integrated_units(da)
     basis, assumed = weighing_basis(da, regions, per_cell, area_basis, "basis" in quiet)
     weights, plan = plan_for(source, regions, basis, land_fraction)
-    if include_global:
+    if include_global is None:
+        include_global = weights.globe is not None
+        check_labels(weights.labels)
+    elif include_global:
         _check_global(weights)
     if "extent" not in quiet:
         _warn_of_extent(weights)

@@ -10,7 +10,7 @@ from xflux.contents import riding
 from xflux.provenance import stamp
 from xflux.reading import require_variables
 from xflux.regions.aggregate import integrate, integrated_units, weighing_basis
-from xflux.regions.globe import GLOBAL, check_labels, with_global
+from xflux.regions.globe import GLOBAL, with_global
 from xflux.regions.names import long_names
 from xflux.regions.weights import plan_for
 from xflux.temporal import to_amounts
@@ -184,9 +184,7 @@ def _yearly(da, source, units: str, weighed: tuple, steps: Steps | None) -> xr.D
         check_dates(da)
         sums, flux = da, to_amounts(with_global(da), step_units, None, steps)[0]
     else:
-        whole = _has_globe(da, source, regions, land_fraction, area_basis)
-        sums = integrate(da, source, regions, step_units, None, land_fraction, whole, area_basis, steps)
-        check_labels(sums["region"].values[: -1 if whole else None])
+        sums = integrate(da, source, regions, step_units, None, land_fraction, None, area_basis, steps)
         flux = with_global(sums)
     valid = sums.coords.get("valid_fraction")
     if not timeless:
@@ -222,12 +220,6 @@ def _without_gaps(both: xr.Dataset) -> xr.Dataset:
             f"(valid_fraction): left out of the budget. Drop the coordinate valid_fraction of integrals to keep them."
         )
     return both.assign(flux=flux.where(~short.any("region")))
-
-
-def _has_globe(da, source, regions, land_fraction, area_basis) -> bool:
-    source = standardise(source)
-    basis = weighing_basis(standardise(da), regions, integrated_units(da)[2], area_basis, quiet=True)[0]
-    return plan_for(source, regions, basis, land_fraction)[0].globe is not None
 
 
 def _by_period(yearly: xr.Dataset, dims: list[Hashable], periods: Periods | None) -> xr.Dataset:

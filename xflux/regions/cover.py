@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from xflux.cells import Cells, axis_overlap
+from xflux.cells.area import bands
 from xflux.values import as_text
 
 # What rounded coordinates and slivers leave of a region that the grid covers.
@@ -137,8 +138,7 @@ def _crossed(rows: tuple, columns: tuple, nlon: int) -> tuple[np.ndarray, np.nda
 
 def sphere_shares(lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Share of the sphere that rows and columns of cells (bounds in degrees) take: a cell has the product."""
-    phi = np.radians(lat)
-    return np.cos(phi.mean(axis=1)) * np.sin(np.diff(phi, axis=1)[:, 0] / 2), np.diff(lon, axis=1)[:, 0] / 360
+    return bands(lat) / 2, np.diff(lon, axis=1)[:, 0] / 360
 
 
 def globe_share(cells: Cells) -> float:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xflux.cells.area import bands
+
 # A column of cells in the sum of a few thousand pieces is exact to about 1e-13 of the cell.
 _NOTHING = 1e-12
 
@@ -103,7 +105,7 @@ def _block(rings: Rings, row_edges: np.ndarray, edges: np.ndarray) -> tuple[np.n
     own = np.zeros((len(row_edges) - 1, len(edges) - 1))
     west = np.zeros((len(row_edges) - 1, len(edges)))
     lat_rows = np.radians(row_edges)
-    heights = 2 * np.cos((lat_rows[1:] + lat_rows[:-1]) / 2) * np.sin(np.diff(lat_rows) / 2)
+    heights = bands(np.stack([row_edges[:-1], row_edges[1:]], axis=1))
     lat = np.radians(rings.lat)
     for turn in range(low, high + 1):
         accumulate(rings.lon, lat, rings.start, 360.0 * turn, lat_rows, edges, heights, own, west)

@@ -108,7 +108,8 @@ def read_towers(
     targets = tables[0].attrs["targets"]
     table = pd.concat([t.assign(_file=number) for number, t in enumerate(tables)], ignore_index=True)
     _refuse_twice(table, tables)
-    table = _select(_without_flag(table, tables, targets, qc), targets, qc, start, end, every_day)
+    unflagged = {} if qc is None else _unflagged(tables, targets, qc)
+    table = _select(table, targets, qc, start, end, every_day, unflagged).drop(columns="_file")
     for target in targets:
         warn_of_fills(table[target].to_numpy(float), target)
     table = _with_places(table, None if sites is None else site_list(sites, set(table["site"])))
@@ -171,21 +172,19 @@ def _refuse_twice(table: pd.DataFrame, tables: list[pd.DataFrame]) -> None:
         )
 
 
-def _without_flag(
-    table: pd.DataFrame, tables: list[pd.DataFrame], targets: list[str], qc: float | None
-) -> pd.DataFrame:
-    """Note the samples whose file has no quality flag for a target that other files have one for: they are kept."""
-    for target in targets:
-        lacking = [n for n, t in enumerate(tables) if f"{target}_qc" not in t]
-        if qc is None or not lacking or len(lacking) == len(tables):
-            continue
+def _unflagged(tables: list[pd.DataFrame], targets: list[str], qc: float) -> dict[str, list[int]]:
+    """Target → the files that have no quality flag for it while others have one: their samples are kept."""
+    found = {target: [n for n, t in enumerate(tables) if f"{target}_qc" not in t] for target in targets}
+    found = {target: lacking for target, lacking in found.items() if 0 < len(lacking) < len(tables)}
+    for target, lacking in found.items():
         names = [os.path.basename(tables[n].attrs["source"]) for n in lacking]
         warn(f"no quality flag for {target} in {some_of(names)}: no quality control there (qc={qc})")
-        table[f"_no_flag_{target}"] = table["_file"].isin(lacking)
-    return table.drop(columns="_file")
+    return found
 
 
-def _select(table: pd.DataFrame, targets: list[str], qc: float | None, start, end, every_day: bool) -> pd.DataFrame:
+def _select(
+    table: pd.DataFrame, targets: list[str], qc: float | None, start, end, every_day: bool, unflagged: Mapping
+) -> pd.DataFrame:
     """Samples inside the period that have a target of the quality asked for."""
     if start is not None or end is not None:
         first = pd.Period(start).start_time if start is not None else table["time"].min()
@@ -208,9 +207,8 @@ def _select(table: pd.DataFrame, targets: list[str], qc: float | None, start, en
                     f"the quality of {target} goes up to {highest:g}; expected the share of good half hours, 0–1: "
                     "divide percentages by 100, turn flags into shares, or read all with qc=None"
                 )
-            good = table[f"{target}_qc"] >= qc
-            quality[target] &= good | table.get(f"_no_flag_{target}", False)
-    table = table.drop(columns=[c for c in table if c.startswith("_no_flag_")])
+            quality[target] &= (table[f"{target}_qc"] >= qc) | table["_file"].isin(unflagged.get(target, []))
+    table = table.copy()
     table[targets] = table[targets].where(quality)
     kept = table[quality.any(axis=1)]
     if not len(kept):
