@@ -215,7 +215,7 @@ def _bounded(obj: xr.DataArray | xr.Dataset) -> tuple[xr.DataArray | xr.Dataset,
         return obj, known_steps(obj)
     if isinstance(obj, xr.DataArray) or ridden_edges(obj) is not None or ridden_steps(obj) is not None:
         return obj, found
-    raw, own = raw_bounds(obj), as_bounds(obj["time"], found.start, found.stop, found.calendar).values
+    raw, own = raw_bounds(obj), as_bounds(obj["time"], found).values
     return obj if (own == raw.values).all() else _replaced(obj, bounds_name(obj), raw.copy(data=own)), found
 
 
@@ -246,17 +246,17 @@ def _picked_months(obj: xr.DataArray | xr.Dataset) -> Steps | None:
 def _say_what_is_open(time: xr.DataArray, name: str) -> None:
     """Warn where a stamp on the edge of its step could be its start or its end; one a year could be a month's too."""
     try:
-        start, stop, calendar = inferred_steps(time)
+        steps = inferred_steps(time)
     except ValueError:
         return
-    past = (calendar.ticks(np.asarray(time.values)) - start) / (stop - start)
-    if (abs(past - 0.5) < (0.02 if (stop - start).min() > 300 * DAY else 0.3)).all():
+    past = (steps.calendar.ticks(np.asarray(time.values)) - steps.start) / (steps.days * DAY)
+    if (abs(past - 0.5) < (0.02 if steps.days.min() > 300 else 0.3)).all():
         return
+    first, end = as_bounds(time, steps).values[0]
     warn(
         f"time says that its bounds are in {name!r}, which is not here (a DataArray cannot carry it): "
-        f"{written(time.values[0])} is taken for the step from {written(calendar.dates(start[:1])[0])} to "
-        f"{written(calendar.dates(stop[:1])[0])}. Use the Dataset with its bounds (ds.flux, or "
-        f"ds[['x', {name!r}]]), or delete time.attrs['bounds'] if that is right."
+        f"{written(time.values[0])} is taken for the step from {written(first)} to {written(end)}. Use the Dataset "
+        f"with its bounds (ds.flux, or ds[['x', {name!r}]]), or delete time.attrs['bounds'] if that is right."
     )
 
 

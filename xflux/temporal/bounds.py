@@ -5,7 +5,7 @@ import re
 import numpy as np
 import xarray as xr
 
-from xflux.temporal.calendar import DAY, Calendar
+from xflux.temporal.calendar import DAY, Calendar, Steps
 from xflux.temporal.dates import decode, written
 from xflux.temporal.riding import counting_calendar, is_own, ridden_edges, ridden_steps
 from xflux.values import warn
@@ -26,12 +26,12 @@ def bounds_name(ds: xr.Dataset) -> str | None:
 
 def dataset_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
     """The bounds (time, 2) that an object carries, as dates, checked and completed; None where it has none."""
-    steps = carried_steps(obj)
-    return None if steps is None else as_bounds(obj["time"], *steps)
+    steps = known_steps(obj)
+    return None if steps is None else as_bounds(obj["time"], steps)
 
 
-def carried_steps(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray, Calendar] | None:
-    """Start and stop in microseconds of the steps that an object carries, checked and completed; None without any."""
+def known_steps(obj: xr.DataArray | xr.Dataset) -> Steps | None:
+    """The steps along time that an object carries, in bounds or as coordinates, to be handed on; None without any."""
     if "time" not in obj.dims or "time" not in obj.coords or not obj.sizes["time"]:
         return None
     if (counted := ridden_steps(obj)) is not None:
@@ -40,9 +40,9 @@ def carried_steps(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarra
     return None if raw is None else given_steps(obj["time"], raw, counting_calendar(obj))
 
 
-def as_bounds(time: xr.DataArray, start: np.ndarray, stop: np.ndarray, calendar: Calendar) -> xr.DataArray:
+def as_bounds(time: xr.DataArray, steps: Steps) -> xr.DataArray:
     """Steps as bounds (time, bnds) in dates."""
-    values = np.stack([calendar.dates(start), calendar.dates(stop)], axis=1)
+    values = np.stack([steps.calendar.dates(edge) for edge in (steps.start, steps.stop)], axis=1)
     return xr.DataArray(values, {"time": time}, ("time", "bnds"), name="time_bnds")
 
 
@@ -82,10 +82,8 @@ def _as_dates(bounds: xr.DataArray, time: xr.DataArray) -> xr.DataArray:
     return bounds.copy(data=dates)
 
 
-def given_steps(
-    time: xr.DataArray, bounds: xr.DataArray | np.ndarray, counting: str | None = None
-) -> tuple[np.ndarray, np.ndarray, Calendar]:
-    """Start and stop in microseconds of the steps that bounds (time, 2) name, checked and completed.
+def given_steps(time: xr.DataArray, bounds: xr.DataArray | np.ndarray, counting: str | None = None) -> Steps:
+    """The steps that bounds (time, 2) name, checked and completed.
 
     Ends such as 31 January 23:59:59 are taken for the start of the month that they precede; steps that all stop short
     of the next one are completed to it, with a warning.
@@ -111,7 +109,7 @@ def given_steps(
         raise _empty(int((stop == start).argmax()), values)
     _check_overlap(start[order], stop[order], calendar, name)
     _check_stamps(stamps, start, stop, values, time, name)
-    return start, stop, calendar
+    return Steps.between(start, stop, calendar)
 
 
 def _empty(i: int, values: np.ndarray) -> ValueError:
@@ -128,8 +126,7 @@ def _filled(time: xr.DataArray, values: np.ndarray, name: str) -> np.ndarray:
         lacking = np.array([any(not hasattr(v, "timetuple") for v in row) for row in values])
     if not lacking.any():
         return values
-    start, stop, calendar = inferred_steps(time)
-    guess = np.stack([calendar.dates(start), calendar.dates(stop)], axis=1)
+    guess = as_bounds(time, inferred_steps(time)).values
     if lacking.all() or (guess[~lacking] != values[~lacking]).any():
         raise ValueError(
             f"time bounds {name!r} are missing (NaT) for {int(lacking.sum())} steps, and the stamps do not tell them: "
@@ -302,14 +299,14 @@ def time_bounds(obj: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """
     if "time" not in obj.dims or "time" not in obj.coords:
         raise ValueError(f"there is no dimension 'time' with a coordinate; the dimensions are {tuple(obj.dims)}.")
-    return as_bounds(obj["time"], *(carried_steps(obj) or inferred_steps(obj["time"], counting_calendar(obj))))
+    return as_bounds(obj["time"], known_steps(obj) or inferred_steps(obj["time"], counting_calendar(obj)))
 
 
 _HOUR = DAY // 24
 
 
-def inferred_steps(time: xr.DataArray, name: str | None = None) -> tuple[np.ndarray, np.ndarray, Calendar]:
-    """Start and stop in microseconds of the steps that stamps stand for; see :func:`~xflux.temporal.time_bounds`.
+def inferred_steps(time: xr.DataArray, name: str | None = None) -> Steps:
+    """The steps that stamps stand for; see :func:`~xflux.temporal.time_bounds`.
 
     ``name``: the calendar in which dates of the real one count. Those that it does not have are steps without length.
     """
@@ -317,9 +314,9 @@ def inferred_steps(time: xr.DataArray, name: str | None = None) -> tuple[np.ndar
     calendar = Calendar.of(values, name)
     ticks = calendar.ticks(values)
     if (lacking := calendar.lacks(values)).any():
-        start, stop = ticks.copy(), ticks.copy()
-        start[~lacking], stop[~lacking], _ = inferred_steps(time[~lacking], name)
-        return start, stop, calendar
+        start, stop, others = ticks.copy(), ticks.copy(), inferred_steps(time[~lacking], name)
+        start[~lacking], stop[~lacking] = others.start, others.stop
+        return Steps.between(start, stop, calendar)
     if ticks.size == 1:
         raise ValueError(
             f"a single time step ({written(values[0])}) has no length: put it in a Dataset with time_bnds (time, 2)."
@@ -329,14 +326,14 @@ def inferred_steps(time: xr.DataArray, name: str | None = None) -> tuple[np.ndar
     whole = _whole_months(ticks, calendar)
     if whole:
         first = calendar.month(ticks) // whole * whole
-        return calendar.start(first), calendar.start(first + whole), calendar
+        return Steps.between(calendar.start(first), calendar.start(first + whole), calendar)
     regular = _regular(ticks, calendar)
     if regular is None:
         raise ValueError(
             "the time steps are neither months, years nor regular, so their lengths are unknown: put the data in a "
             "Dataset with time_bnds (time, 2)."
         )
-    return *regular, calendar
+    return Steps.between(*regular, calendar)
 
 
 def _whole_months(ticks: np.ndarray, calendar: Calendar) -> int | None:
@@ -366,15 +363,13 @@ def may_be_months(time: xr.DataArray) -> bool:
     These are its first and last day, its middle, and the means of the stamps of its months.
     """
     try:
-        start, stop, calendar = inferred_steps(time)
+        steps = inferred_steps(time)
     except ValueError:
         return False
-    if (stop - start).min() < 300 * DAY:
+    if steps.days.min() < 300:
         return False
-    ticks, months = (
-        calendar.ticks(np.asarray(time.values)),
-        calendar.start(calendar.month(start)[:, None] + np.arange(13)),
-    )
+    calendar, ticks = steps.calendar, steps.calendar.ticks(np.asarray(time.values))
+    months = calendar.start(calendar.month(steps.start)[:, None] + np.arange(13))
     places = (months[:, 0], DAY), (months[:, -1] - DAY, DAY), ((months[:, 0] + months[:, -1]) // 2, DAY)
     places += (months[:, :-1].mean(axis=1), _HOUR), (months[:, 1:].mean(axis=1) - DAY, _HOUR)
     return not any((np.abs(ticks - place) <= slack).all() for place, slack in places)
@@ -386,13 +381,13 @@ def may_be_middles(time: xr.DataArray) -> bool:
     Weeks begin on any day.
     """
     try:
-        start, stop, calendar = inferred_steps(time)
+        steps = inferred_steps(time)
     except ValueError:
         return False
-    step = int((stop - start).max())
-    since = start[0] - calendar.start(calendar.month(start[:1]) // 12 * 12)[0]
-    odd = step % (2 * DAY) == DAY and DAY < step < 28 * DAY and step != 7 * DAY and (stop - start).min() == step
-    return bool(odd and since > step and since % step == step // 2 - DAY // 2)
+    step, calendar = steps.days[0], steps.calendar
+    since = (steps.start[0] - calendar.start(calendar.month(steps.start[:1]) // 12 * 12)[0]) / DAY
+    odd = step % 2 == 1 and 1 < step < 28 and step != 7 and np.ptp(steps.days) == 0
+    return bool(odd and since > step and since % step == (step - 1) / 2)
 
 
 def _regular(ticks: np.ndarray, calendar: Calendar) -> tuple[np.ndarray, np.ndarray] | None:

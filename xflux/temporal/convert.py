@@ -9,7 +9,7 @@ import xarray as xr
 
 from xflux.contents import without_units
 from xflux.temporal.axis import standardise, with_steps
-from xflux.temporal.bounds import carried_steps, time_bounds
+from xflux.temporal.bounds import known_steps, time_bounds
 from xflux.temporal.calendar import MEAN_YEAR
 from xflux.temporal.groups import sums_by
 from xflux.temporal.riding import CALENDAR, STAMP, STEP_MONTHS, check_dates, joined_dim, of_each_series
@@ -328,7 +328,7 @@ def with_bounds(ds: xr.Dataset, source: xr.Dataset) -> xr.Dataset:
     """
     if "region" in ds.dims or "time" not in ds.dims or ds.sizes["time"] == 0:
         return ds
-    if STEP_MONTHS not in ds.coords and carried_steps(source) is None:
+    if STEP_MONTHS not in ds.coords and known_steps(source) is None:
         return ds
     ds = ds.assign_coords(time_bnds=time_bounds(ds).drop_attrs())
     ds["time"].attrs |= {"bounds": "time_bnds", "stamp": STAMP}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from xflux.temporal.calendar import DAY, Calendar, real_start
+from xflux.temporal.calendar import DAY, MOST_DAYS, MOST_MONTHS, Calendar, Steps, real_start
 from xflux.temporal.dates import as_dates
 
 EDGES = ("step_start", "step_stop")
@@ -19,9 +19,6 @@ They are believed where they fit the stamps, which they do not after averages or
 Where joining along another dim left a series without a step, its number is missing: the step has the room that the
 others leave it, which for 29 February is none in ``noleap``.
 """
-
-MOST_MONTHS, MOST_DAYS = 24, 99
-"""The longest steps that are counted: :class:`Calendar` has the months of two more years."""
 
 RIDING = (*EDGES, *COUNTED)
 
@@ -48,13 +45,13 @@ def ridden_edges(obj: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
     return xr.DataArray(np.stack(pair, axis=1), {"time": obj["time"]}, ("time", "bnds"), name="time_bnds")
 
 
-def ridden_steps(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray, Calendar] | None:
-    """Start and stop in microseconds of counted months or days that ride along; None where there are none, or stale."""
+def ridden_steps(obj: xr.DataArray | xr.Dataset) -> Steps | None:
+    """The steps of counted months or days that ride along; None where there are none, or stale."""
     found = (_ridden(obj, name) for name in COUNTED)
     return next((steps for steps in found if steps is not None), None)
 
 
-def ridden_months(obj: xr.DataArray | xr.Dataset) -> tuple[np.ndarray, np.ndarray, Calendar] | None:
+def ridden_months(obj: xr.DataArray | xr.Dataset) -> Steps | None:
     """As :func:`ridden_steps`, of whole months."""
     return _ridden(obj, STEP_MONTHS)
 
@@ -66,7 +63,7 @@ def counting_calendar(obj: xr.DataArray | xr.Dataset) -> str | None:
     return CALENDARS[int(said[0])] if known else None
 
 
-def _ridden(obj: xr.DataArray | xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, Calendar] | None:
+def _ridden(obj: xr.DataArray | xr.Dataset, name: str) -> Steps | None:
     numbers = _of_one_series(obj, name)
     own = None if numbers is None else np.isfinite(numbers)
     if own is None or not own.any() or _of_several_calendars(obj):
@@ -90,7 +87,7 @@ def _ridden(obj: xr.DataArray | xr.Dataset, name: str) -> tuple[np.ndarray, np.n
         return None
     if name == STEP_DAYS:
         _check_not_finer(start[own], stop[own])
-    return *_with_the_others(start, stop, own), calendar
+    return Steps.between(*_with_the_others(start, stop, own), calendar)
 
 
 def _of_several_calendars(obj: xr.DataArray | xr.Dataset) -> bool:
@@ -150,9 +147,9 @@ def counting_in(da: xr.DataArray, calendar: Calendar) -> xr.DataArray:
 def in_real_dates(da: xr.DataArray) -> xr.DataArray:
     """Steps stamped at their start, as :func:`ridden_steps` has them, dated in the real calendar if it has them."""
     found = ridden_steps(da)
-    if found is None or found[2].dtype.kind == "M":
-        return da if found is None else counting_in(da, found[2])
-    start, _, calendar = found
+    if found is None or found.calendar.dtype.kind == "M":
+        return da if found is None else counting_in(da, found.calendar)
+    start, calendar = found.start, found.calendar
     first, name = calendar.month(start), STEP_MONTHS if STEP_MONTHS in da.coords else STEP_DAYS
     ticks = real_start(first) + start - calendar.start(first)
     same = (ticks < real_start(first + 1)) & (calendar.start(first + 1) - calendar.start(first) >= 28 * DAY)  # not 1582
@@ -202,8 +199,8 @@ def of_each_series(da: xr.DataArray, given, function: Callable):
 
 def on_real_dates(a: xr.DataArray, b: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Two series in one calendar, one of which has dates of the real one, on those."""
-    found = [ridden_steps(x) for x in (a, b)]
-    if None in found or len({f[2].family for f in found}) > 1 or len({f[2].dtype.kind for f in found}) == 1:
+    found = [steps.calendar for x in (a, b) if (steps := ridden_steps(x)) is not None]
+    if len(found) < 2 or len({c.family for c in found}) > 1 or len({c.dtype.kind for c in found}) == 1:
         return a, b
     return in_real_dates(a), in_real_dates(b)
 

@@ -5,136 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from xflux.temporal.bounds import carried_steps, given_steps, inferred_steps
-from xflux.temporal.calendar import COMMON_YEAR, DAY, LEAP_SHARE, LEAP_YEAR, MEAN_YEAR, MONTH_DAYS, Calendar
-from xflux.temporal.riding import (
-    EDGES,
-    MOST_DAYS,
-    MOST_MONTHS,
-    RIDING,
-    STEP_DAYS,
-    STEP_MONTHS,
-    counted,
-    counting_calendar,
-    counting_in,
-)
-
-_UNITS = {"month": 1, "year": 12}
-
-
-@dataclass(frozen=True)
-class Steps:
-    """The steps of a time axis or a climatology."""
-
-    dim: str  # "time", "month" or "dayofyear"
-    days: np.ndarray  # length of every step
-    kind: str  # "month" or "year" where every step is exactly one, else "other"
-    month_days: np.ndarray  # length of the month in which each step begins
-    mean_year: float  # days of the calendar's mean year
-    start: np.ndarray | None = None  # in microseconds (a time axis)
-    stop: np.ndarray | None = None
-    calendar: Calendar | None = None
-    labels: np.ndarray | None = None  # month or day of the year (a climatology)
-
-    def are(self, period: str) -> bool:
-        """Whether the steps are calendar "month"s or "year"s already, each once and in order."""
-        position = self.labels if self.calendar is None else self.start
-        off = period == "year" and self.calendar is not None and (self.calendar.month(self.start) % 12).any()
-        return self.kind == period and not off and bool((np.diff(position) > 0).all())
-
-    def whole_months(self) -> np.ndarray | None:
-        """How many months every step lasts; None where they are not whole, or too many."""
-        first, last = self.calendar.month(self.start), self.calendar.month(self.stop)
-        edges = (self.calendar.start(first) == self.start) & (self.calendar.start(last) == self.stop)
-        return last - first if edges.all() and (last - first).max() <= MOST_MONTHS else None
-
-    def whole_days(self) -> np.ndarray | None:
-        """How many days every step lasts from midnight; None where they are not whole, or too many."""
-        days = self.stop - self.start
-        rest = np.stack([days, self.start - self.calendar.start(self.calendar.month(self.start))]) % DAY
-        return None if rest.any() or days.max() > MOST_DAYS * DAY else days // DAY
-
-    def split(self, period: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(step, period, days) of every piece of a step in a "month" or "year", sorted by period."""
-        if self.calendar is None:
-            return self._split_climatology(period)
-        unit = _UNITS[period]
-        first, last = self.calendar.month(self.start) // unit, self.calendar.month(self.stop - 1) // unit
-        step = np.repeat(np.arange(first.size), last - first + 1)
-        label = np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)])
-        low = np.maximum(self.start[step], self.calendar.start(label * unit))
-        high = np.minimum(self.stop[step], self.calendar.start((label + 1) * unit))
-        order = np.argsort(label, kind="stable")
-        return step[order], label[order], ((high - low) / DAY)[order]
-
-    def _split_climatology(self, period: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        index = np.arange(self.days.size)
-        if period == "year":
-            return index, np.zeros_like(index), self.days
-        if self.dim == "dayofyear":
-            return days_in_months(self.labels)
-        order = np.argsort(self.labels, kind="stable")
-        return index[order], self.labels[order], self.days[order]
-
-    def periods(self, labels: np.ndarray, period: str) -> tuple[xr.DataArray | None, np.ndarray]:
-        """Coordinate of the periods (None for the one year of a climatology) and their full lengths in days."""
-        if self.calendar is None:
-            if period == "year":
-                return None, np.array([MEAN_YEAR])
-            return xr.DataArray(labels, dims="month", name="month"), MONTH_DAYS[labels - 1]
-        unit = _UNITS[period]
-        start, stop = self.calendar.start(labels * unit), self.calendar.start((labels + 1) * unit)
-        return xr.DataArray(self.calendar.dates(start), dims="time", name="time"), (stop - start) / DAY
-
-    def of_periods(self, labels: np.ndarray, period: str) -> "Steps":
-        """The steps of whole months or years."""
-        if self.calendar is None:
-            return self
-        starts = [self.calendar.start((labels + i) * _UNITS[period]) for i in (0, 1)]
-        return _on_axis(*starts, self.calendar)
-
-    def covered(self, period: str) -> np.ndarray:
-        """Which periods the axis covers from end to end."""
-        _, label, days = self.split(period)
-        labels, group = np.unique(label, return_inverse=True)
-        return np.bincount(group, days) >= self.periods(labels, period)[1] - 1e-6
-
-
-def days_in_months(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(position, month, days) of the days of the mean Gregorian year.
-
-    Day d lies in one month in common years and, after February, one day earlier in leap years; 366 exists in leap years
-    only, and where the climatology stops at 365, that day stands in for it. So February has 28.2425 days.
-    """
-    common, leap = np.repeat(np.arange(1, 13), COMMON_YEAR), np.repeat(np.arange(1, 13), LEAP_YEAR)
-    shares = [(i, common[d - 1], 1 - LEAP_SHARE) for i, d in enumerate(labels) if d <= 365]
-    shares += [(i, leap[d - 1], LEAP_SHARE) for i, d in enumerate(labels)]
-    shares += [(i, 12, LEAP_SHARE) for i, d in enumerate(labels) if d == 365 and 366 not in labels]
-    position, month, days = (np.array(column) for column in zip(*shares, strict=True))
-    order = np.lexsort((position, month))
-    return position[order], month[order], days[order]
-
-
-def _climatology(obj: xr.DataArray | xr.Dataset, dim: str) -> Steps:
-    size, allowed = obj.sizes[dim], {"month": (12,), "dayofyear": (365, 366)}[dim]
-    if dim in obj.coords:
-        labels = np.asarray(obj[dim].values)
-    elif size in allowed:
-        labels = np.arange(1, size + 1)
-    else:
-        raise ValueError(f"dimension {dim!r} of size {size} has no coordinate: assign the numbers 1..{allowed[-1]}.")
-    known = labels.dtype.kind in "iuf" and np.isin(labels, np.arange(1, allowed[-1] + 1)).all()
-    if size == 0 or not known or np.unique(labels).size != size:
-        raise ValueError(f"coordinate {dim!r} must hold distinct numbers in 1..{allowed[-1]}, not {labels[:14]}.")
-    labels = labels.astype(int)
-    if dim == "month":
-        days = MONTH_DAYS[labels - 1]
-        return Steps(dim, days, "month", days, MEAN_YEAR, labels=labels)
-    last = np.where((labels == 365) & (366 not in labels), 1 + LEAP_SHARE, 1.0)
-    days = np.where(labels == 366, LEAP_SHARE, last)
-    months = np.repeat(np.arange(12), LEAP_YEAR)[labels - 1]
-    return Steps(dim, days, "other", MONTH_DAYS[months], MEAN_YEAR, labels=labels)
-
+from xflux.temporal.bounds import given_steps, inferred_steps, known_steps
+from xflux.temporal.calendar import DAY, Calendar, Steps, climatology, days_in_months
+from xflux.temporal.riding import EDGES, RIDING, STEP_DAYS, STEP_MONTHS, counted, counting_calendar, counting_in
 
 Given = Steps | xr.DataArray | None
 """What a caller knows of the steps along time: themselves, or bounds (time, 2)."""
@@ -144,35 +17,20 @@ def steps_of(obj: xr.DataArray | xr.Dataset, given: Given = None) -> Steps | Non
     """The steps of an object; None where it has no dimension time, month or dayofyear."""
     if "time" not in obj.dims:
         found = [dim for dim in ("month", "dayofyear") if dim in obj.dims]
-        return _climatology(obj, found[0]) if found else None
+        return climatology(obj, found[0]) if found else None
     if isinstance(given, Steps):
         return given
     if "time" not in obj.coords:
         raise ValueError("dimension 'time' has no coordinate: assign its dates.")
     if given is not None:
-        return _on_axis(*given_steps(obj["time"], given, counting_calendar(obj)))
-    return known_steps(obj) or _on_axis(*inferred_steps(obj["time"], counting_calendar(obj)))
-
-
-def known_steps(obj: xr.DataArray | xr.Dataset) -> Steps | None:
-    """The steps along time that an object carries, in bounds or as coordinates, to be handed on; None without any."""
-    found = carried_steps(obj)
-    return None if found is None else _on_axis(*found)
-
-
-def _on_axis(start: np.ndarray, stop: np.ndarray, calendar: Calendar) -> Steps:
-    first, last = calendar.month(start), calendar.month(stop)
-    whole = (calendar.start(first) == start).all() and (calendar.start(last) == stop).all()
-    kinds = {1: "month", 12: "year"}
-    kind = kinds.get(int(last[0] - first[0]), "other") if whole and np.ptp(last - first) == 0 else "other"
-    month_days = (calendar.start(first + 1) - calendar.start(first)) / DAY
-    return Steps("time", (stop - start) / DAY, kind, month_days, calendar.mean_year, start, stop, calendar)
+        return given_steps(obj["time"], given, counting_calendar(obj))
+    return known_steps(obj) or inferred_steps(obj["time"], counting_calendar(obj))
 
 
 def steps_between(start: np.ndarray, stop: np.ndarray, calendar: str | None = None) -> Steps:
     """The steps from dates to dates, whose months count as in the calendar of this name."""
     calendar = Calendar.of(np.stack([start, stop]), calendar)
-    return _on_axis(calendar.ticks(start), calendar.ticks(stop), calendar)
+    return Steps.between(calendar.ticks(start), calendar.ticks(stop), calendar)
 
 
 def carried(da: xr.DataArray, steps: Steps | None, restamp: bool = False) -> xr.DataArray:
@@ -209,15 +67,15 @@ def _without_empty(da: xr.DataArray, steps: Steps) -> tuple[xr.DataArray, Steps]
     held = steps.stop > steps.start
     if held.all():
         return da, steps
-    return da.isel(time=held), _on_axis(steps.start[held], steps.stop[held], steps.calendar)
+    return da.isel(time=held), Steps.between(steps.start[held], steps.stop[held], steps.calendar)
 
 
 def _told_by_stamps(time: xr.DataArray, steps: Steps) -> bool:
     try:
-        start, stop, _ = inferred_steps(time, steps.calendar.name)
+        told = inferred_steps(time, steps.calendar.name)
     except ValueError:
         return False
-    return np.array_equal(start, steps.start) and np.array_equal(stop, steps.stop)
+    return np.array_equal(told.start, steps.start) and np.array_equal(told.stop, steps.stop)
 
 
 def stamped_at_starts(da: xr.DataArray, given: Given = None) -> xr.DataArray:

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from xflux import temporal, units
-from xflux.temporal.calendar import DAY, MEAN_YEAR, MONTH_DAYS, mean_year
+from xflux.temporal.calendar import MEAN_YEAR, MONTH_DAYS, mean_year
 from xflux.temporal.riding import ridden_months
 from xflux.temporal.steps import stamped_at_starts
 from xflux.values import checked
@@ -105,7 +105,7 @@ def _steps(target: xr.DataArray, dim: str) -> tuple[np.ndarray | None, np.ndarra
     if len(np.unique(year * MONTHS + month)) < time.size:
         raise ValueError("the target has several steps in a month: sum it to months first (freq='MS')")
     if (own := ridden_months(target)) is not None:
-        return year, month, False, (own[1] - own[0]) / DAY / own[2].mean_year
+        return year, month, False, own.days / own.mean_year
     return year, month, False, time.dt.days_in_month.values / mean_year(time.dt.calendar)
 
 
