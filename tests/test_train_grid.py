@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from xflux.train import grid as room  # noqa: E402
 from xflux.train.data import Scaling  # noqa: E402
+from xflux.train.network import Network  # noqa: E402
 
 DAYS, LAT, LON = pd.date_range("2001", periods=365), np.arange(-85.0, 90, 10), np.arange(-175.0, 180, 10)
 SCALING = Scaling(("daily", "seasonal", "fixed"), np.array([1.0, 2, 3]), np.array([4.0, 5, 6]), {})
@@ -36,7 +37,7 @@ def test_rows_are_the_same_however_drivers_are_chunked(drivers, chunks, numbers,
     wanted = np.array([3, 3 * 36 + 4, 77, 200, 201, 640])
     grid = drivers if chunks is None else drivers.chunk(chunks)
     rows = room.grid_rows(grid, SCALING, wanted, torch.float64)
-    got, _ = rows.values(torch.arange(6)[None], None)
+    got = rows.at(None)[torch.arange(6)[None]][0]
     for k, name in enumerate(SCALING.drivers):
         expected = (drivers[name].values.reshape(-1, 18 * 36)[:, wanted].T - SCALING.mean[k]) / SCALING.scale[k]
         np.testing.assert_array_equal(got[:, k], np.nan_to_num(np.broadcast_to(expected, (6, 365))))
@@ -55,15 +56,34 @@ def test_a_lazy_driver_is_never_twice_in_memory(monkeypatch):
 
 
 @pytest.mark.parametrize("members", [(1, 3), (3, 1), (3, 3)])
+@pytest.mark.parametrize("joined", [0, 5e7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_rows_of_pixels_and_steps_are_those_of_plain_indices(drivers, members, dtype):
+def test_rows_of_pixels_and_steps_are_those_of_plain_indices(drivers, members, dtype, joined, monkeypatch):
+    monkeypatch.setattr(room, "TOGETHER", joined)
     rows = room.grid_rows(drivers, SCALING, np.arange(18 * 36), dtype)
     rng = np.random.default_rng(1)
     pixels, steps = rng.integers(0, 18 * 36, (members[0], 5)), rng.integers(0, 365, (members[1], 7))
-    got, place = rows.values(torch.tensor(pixels), torch.tensor(steps))
-    assert got.dtype == dtype and place.tolist() == np.arange(15).reshape(3, 5).tolist()
+    got = rows.at(torch.tensor(steps))[torch.tensor(pixels)]
+    assert got.dtype == dtype
     for k, name in enumerate(SCALING.drivers):
         flat = np.broadcast_to(drivers[name].values.reshape(-1, 18 * 36), (365, 18 * 36))
         expected = np.nan_to_num((flat - SCALING.mean[k]) / SCALING.scale[k]).astype(got.numpy().dtype)
         picked = [expected[np.ix_(steps[m % members[1]], pixels[m % members[0]])].T for m in range(3)]
-        np.testing.assert_array_equal(got[:, k].unflatten(0, (3, 5)), picked)
+        np.testing.assert_array_equal(got[:, :, k], picked)
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_the_network_reads_drivers_where_they_lie(drivers, fuse, monkeypatch):
+    monkeypatch.setattr(room, "TOGETHER", 0)
+    rng = np.random.default_rng(2)
+    pixels, steps = torch.tensor(rng.integers(0, 18 * 36, (1, 9))), torch.tensor(rng.integers(0, 365, (3, 200)))
+    network = Network((3, 8, 1), [(0, 0), (0, 1), (0, 2)], fuse=fuse)
+    apart = room.grid_rows(drivers, SCALING, np.arange(18 * 36)).at(steps)
+    together, found = apart[pixels].flatten(0, 1), []
+    for values, at in ((apart, pixels), (together, torch.arange(27).view(3, 9))):
+        slope = torch.ones_like(network.outputs(values, at))
+        network.accumulate(values, at, slope)
+        found.append([network.outputs(values, at), *(p.grad for p in network.parameters)])
+        for parameter in network.parameters:
+            parameter.grad = None
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -14,6 +14,7 @@ import torch
 
 from xflux.forks import forked
 
+SOURCES = 4  # arrays that drivers come from: one an axis (time, dayofyear, month, none)
 CHUNKS = 4  # pieces of each member's rows; fixed, so that sums do not depend on the number of threads
 
 
@@ -161,7 +162,25 @@ def run_tasks(work, tasks) -> None:
         other.result()
 
 
-def forward(packed: Packed, values: np.ndarray, rows: np.ndarray, targets: int) -> np.ndarray:
+def _sources(values, member: int, pixels: np.ndarray) -> tuple:
+    """Where a member's pixels are read from: columns, values, each pixel's and each step's place in them.
+
+    Always as many, so that the kernels are compiled once.
+    """
+    if isinstance(values, np.ndarray):
+        _, drivers, steps = values.shape
+        found = [(np.arange(drivers), values, pixels, np.arange(steps))]
+    else:
+        found = values.sources(member, pixels)
+    found += [((), np.empty((0, 0, 0), np.float32), (), ())] * (SOURCES - len(found))
+    return tuple((_numbers(columns), own, _numbers(rows), _numbers(steps)) for columns, own, rows, steps in found)
+
+
+def _numbers(values) -> np.ndarray:
+    return np.ascontiguousarray(values, np.int64)
+
+
+def forward(packed: Packed, values, rows: np.ndarray, targets: int) -> np.ndarray:
     """Outputs ``(member, target, row)`` of ``values (pixel, driver, step)`` at ``rows (member | 1, pixel)``."""
     kernels, per = compiled(), values.shape[2]
     n = rows.shape[1]
@@ -169,10 +188,10 @@ def forward(packed: Packed, values: np.ndarray, rows: np.ndarray, targets: int) 
 
     def work(task) -> None:
         member, _, part = task
-        own = np.ascontiguousarray(rows[member % len(rows), part])
+        sources = _sources(values, member, rows[member % len(rows), part])
         result = out[member, :, part.start * per : part.stop * per]
         kernels.forward(
-            values, own, per, packed.sizes, packed.place, packed.weights[member], packed.weight_at,
+            sources, per, packed.sizes, packed.place, packed.weights[member], packed.weight_at,
             packed.biases[member], packed.bias_at, result,
         )  # fmt: skip
 
@@ -180,7 +199,7 @@ def forward(packed: Packed, values: np.ndarray, rows: np.ndarray, targets: int) 
     return out
 
 
-def backward(packed: Packed, values: np.ndarray, rows: np.ndarray, slope: np.ndarray) -> list:
+def backward(packed: Packed, values, rows: np.ndarray, slope: np.ndarray) -> list:
     """Slopes of the layers' weights and biases for ``slope (member, target, row)`` of the outputs."""
     kernels, per, turned = compiled(), values.shape[2], packed.turned()
     weight_slope = np.zeros((packed.members, CHUNKS + 1, packed.weights.shape[1]))
@@ -188,10 +207,10 @@ def backward(packed: Packed, values: np.ndarray, rows: np.ndarray, slope: np.nda
 
     def work(task) -> None:
         member, chunk, part = task
-        own = np.ascontiguousarray(rows[member % len(rows), part])
+        sources = _sources(values, member, rows[member % len(rows), part])
         given = slope[member, :, part.start * per : part.stop * per]
         kernels.backward(
-            values, own, per, packed.sizes, packed.place, packed.weights[member], turned[member],
+            sources, per, packed.sizes, packed.place, packed.weights[member], turned[member],
             packed.weight_at, packed.biases[member], packed.bias_at, given, weight_slope[member, chunk],
             bias_slope[member, chunk],
         )  # fmt: skip

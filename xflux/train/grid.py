@@ -16,6 +16,7 @@ from xflux.values import decoded, found_fill, warn_of_fill
 
 CELLS = 4096  # rows that are moved at once
 NUMBERS = 2**24  # of a driver that are standardised at once
+TOGETHER = 5e7  # numbers up to which drivers of several axes are joined to one array
 
 
 @dataclass(frozen=True)
@@ -39,22 +40,17 @@ class GridRows:
     valid: torch.Tensor | None
     incomplete: int
 
-    def values(self, pixels: torch.Tensor, steps: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Standardised drivers ``(row, driver, step)`` and, for every member's pixels, their place in them.
+    def at(self, steps: torch.Tensor | None) -> "torch.Tensor | Rows":
+        """Standardised drivers ``(pixel, driver, step)`` of ``steps (member | 1, step)``; None is all, in order.
 
-        ``pixels (member | 1, pixel)``; ``steps (member | 1, step)``: those wanted; None is all of them, in order, and
-        needs no copy where all drivers have one axis.
+        A tensor where all drivers have one axis and all steps are wanted.
         """
         if steps is None and len(self.groups) == 1 and self.groups[0][2] is None:
-            return self.groups[0][1], pixels
+            return self.groups[0][1]
         if steps is None:
-            steps = torch.arange(len(self.days), device=pixels.device)[None]
-        members, n = max(len(pixels), len(steps)), pixels.shape[1]
-        first = self.groups[0][1]
-        out = torch.empty((members, n, self.n_drivers, steps.shape[1]), dtype=first.dtype, device=first.device)
-        for columns, values, own in self.groups:
-            _take(out, pixels, steps if own is None else own[steps], values, columns)
-        return out.flatten(0, 1), torch.arange(members * n, device=pixels.device).view(members, n)
+            steps = torch.arange(len(self.days), device=self.groups[0][1].device)[None]
+        groups = [(columns, values, steps if own is None else own[steps]) for columns, values, own in self.groups]
+        return Rows(groups, self.n_drivers)
 
     def present(self, pixels: torch.Tensor, steps: torch.Tensor | None = None) -> torch.Tensor | None:
         """1 where all drivers are there, else 0 ``(member, pixel, step)``; None where none is ever missing."""
@@ -65,17 +61,56 @@ class GridRows:
         return self.valid[pixels[:, :, None], steps[:, None, :]]
 
 
-def _take(out: torch.Tensor, pixels: torch.Tensor, steps: torch.Tensor, values: torch.Tensor, columns: list[int]):
-    """Columns of ``out (member, pixel, driver, step)`` from ``values (pixel, driver, step)``; threads share members."""
-    if out.device.type != "cpu":
-        out[:, :, columns] = values[pixels[:, :, None], :, steps[:, None, :]].transpose(2, 3)
-        return
-    per_member, common = [a.numpy() for a in (pixels, steps)], (values.numpy(), np.array(columns))
+@dataclass(frozen=True)
+class Rows:
+    """Drivers ``(pixel, driver, step)`` of some steps, left in the arrays where they lie until pixels are asked for.
 
-    def work(member: int) -> None:
-        compiled().take(out.numpy()[member], *(a[member % len(a)] for a in per_member), *common)
+    ``groups``: the columns of every axis, their values ``(pixel, column, own step)``, and the own steps
+    ``(member | 1, step)``.
+    """
 
-    run_tasks(work, range(len(out)))
+    groups: list[tuple[list[int], torch.Tensor, torch.Tensor]]
+    n_drivers: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.groups[0][1].dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.groups[0][1].device
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return len(self.groups[0][1]), self.n_drivers, self.groups[0][2].shape[1]
+
+    def numpy(self) -> "Rows":
+        """Itself: `sources` are arrays."""
+        return self
+
+    def sources(self, member: int, pixels: np.ndarray) -> list[tuple]:
+        """Of every axis: columns, values, and the place of each pixel and step in them."""
+        return [
+            (columns, values.numpy(), pixels, steps[member % len(steps)].numpy())
+            for columns, values, steps in self.groups
+        ]
+
+    def __getitem__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Drivers ``(member, pixel, driver, step)`` of ``pixels (member | 1, pixel)``; threads share members."""
+        members = max(len(pixels), len(self.groups[0][2]))
+        shape = (members, pixels.shape[1], *self.shape[1:])
+        out = torch.empty(shape, dtype=self.dtype, device=self.device)
+        if out.device.type != "cpu":
+            for columns, values, steps in self.groups:
+                out[:, :, columns] = values[pixels[:, :, None], :, steps[:, None, :]].transpose(2, 3)
+            return out
+
+        def work(member: int) -> None:
+            for columns, values, place, steps in self.sources(member, pixels[member % len(pixels)].numpy()):
+                compiled().take(out[member].numpy(), place, steps, values, np.array(columns))
+
+        run_tasks(work, range(members))
+        return out
 
 
 def grid_rows(
@@ -196,7 +231,7 @@ def _tensors(groups: dict, kept: np.ndarray, n_steps: int, n_drivers: int, dtype
         return torch.from_numpy(values).to(device=device, dtype=dtype)
 
     groups = {own: (numbers, _compact(values, kept), index) for own, (numbers, values, index) in groups.items()}
-    if len(groups) > 1 and kept.sum() * n_steps * n_drivers <= 5e7:
+    if len(groups) > 1 and kept.sum() * n_steps * n_drivers <= TOGETHER:
         joined = np.empty((int(kept.sum()), n_drivers, n_steps), _numpy(dtype))
         for columns, values, index in groups.values():
             joined[:, columns] = values if index is None else values[..., index]

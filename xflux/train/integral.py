@@ -101,8 +101,8 @@ class Integral:
             present = self.pixels.rows.present(at[:, part], steps.steps)
             if present is not None:
                 flux_slope = flux_slope * present
-            values, rows = self.pixels.rows.values(at[:, part], steps.steps)
-            network.accumulate(values, rows, self._as_output(network, flux_slope.flatten(1, 2)))
+            values = self.pixels.rows.at(steps.steps)
+            network.accumulate(values, at[:, part], self._as_output(network, flux_slope.flatten(1, 2)))
 
     def amounts(self, network: Network, at: torch.Tensor, steps: SlotSteps) -> torch.Tensor:
         """Amounts ``(member, pixel, target step)``."""
@@ -110,8 +110,7 @@ class Integral:
 
     def _flux(self, network: Network, at: torch.Tensor, steps: SlotSteps) -> torch.Tensor:
         """Flux ``(member, pixel, step)``, 0 where a driver is missing."""
-        values, rows = self.pixels.rows.values(at, steps.steps)
-        flux = network.outputs(values, rows)[:, self.output].unflatten(1, (at.shape[1], -1))
+        flux = network.outputs(self.pixels.rows.at(steps.steps), at)[:, self.output].unflatten(1, (at.shape[1], -1))
         present = self.pixels.rows.present(at, steps.steps)
         return flux if present is None else flux * present
 

@@ -204,26 +204,24 @@ def _take(activations, at, strip, out):
 
 
 @njit()
-def _fill(values, rows, per, first, n_rows, activations):
-    """Drivers of a tile, lanes last: row r is step ``r % per`` of pixel ``rows[r // per]`` of values."""
-    n_drivers = values.shape[1]
-    if per == 1:
-        at = rows[first : first + n_rows]
-        for k in range(n_drivers):  # driver by driver: reads of rows in any order do not wait for each other
-            goal = activations[k * TILE : k * TILE + n_rows]
-            for r in range(n_rows):
-                goal[r] = values[at[r], k, 0]
-        return
-    r = 0
-    while r < n_rows:
-        step = (first + r) % per
-        own = values[rows[(first + r) // per]]
-        length = min(per - step, n_rows - r)
-        for k in range(n_drivers):
-            goal, source = activations[k * TILE + r : k * TILE + r + length], own[k, step : step + length]
-            for s in range(length):
-                goal[s] = source[s]
-        r += length
+def _fill(sources, per, first, n_rows, activations):
+    """Drivers of a tile, lanes last: row r is step ``r % per`` of pixel ``r // per``.
+
+    A source holds some columns of them: where its values have each pixel, and each step.
+    """
+    for columns, values, rows, steps in sources:
+        for k in range(len(columns)):  # driver by driver: reads of rows in any order do not wait for each other
+            goal = activations[columns[k] * TILE : columns[k] * TILE + n_rows]
+            if per == 1:
+                for r in range(n_rows):
+                    goal[r] = values[rows[first + r], k, steps[0]]
+                continue
+            r, pixel, step = 0, first // per, first % per
+            while r < n_rows:
+                source, length = values[rows[pixel], k], min(per - step, n_rows - r)
+                for s in range(length):
+                    goal[r + s] = source[steps[step + s]]
+                r, pixel, step = r + length, pixel + 1, 0
 
 
 @njit()
@@ -276,14 +274,14 @@ def _layers_backward(
 
 
 @njit()
-def forward(values, rows, per, sizes, place, weights, weight_at, biases, bias_at, out):
+def forward(sources, per, sizes, place, weights, weight_at, biases, bias_at, out):
     """Network outputs ``out (target, row)`` of the rows (pixel by pixel, ``per`` steps each)."""
     activations = np.zeros(place[-1], np.float32)
-    n = len(rows) * per
+    n = out.shape[1]
     for first in range(0, n, TILE):
         n_rows = min(TILE, n - first)
         strips = -(-n_rows // STRIP)
-        _fill(values, rows, per, first, n_rows, activations)
+        _fill(sources, per, first, n_rows, activations)
         _layers_forward(sizes, out.shape[0], strips, activations, place, weights, weight_at, biases, bias_at)
         base, n_out = place[len(sizes) - 1], sizes[-1]
         for t in range(out.shape[0]):
@@ -309,20 +307,18 @@ def predict(columns, mean, inverse, sizes, place, weights, weight_at, biases, bi
 
 
 @njit()
-def backward(
-    values, rows, per, sizes, place, weights, turned, weight_at, biases, bias_at, slope, weight_slope, bias_slope
-):
+def backward(sources, per, sizes, place, weights, turned, weight_at, biases, bias_at, slope, weight_slope, bias_slope):
     """Forward again and back: adds the slopes of weights and biases for ``slope (target, row)`` of the outputs."""
     widest = sizes.max() * TILE
     activations = np.zeros(place[-1], np.float32)
     dz, spare, zeros = np.zeros(widest, np.float32), np.zeros(widest, np.float32), np.zeros(WIDE, np.float32)
     weight_sums = np.zeros(len(weights) * LANES, np.float32)
     bias_sums = np.zeros(len(biases) * LANES, np.float32)
-    n, n_out = len(rows) * per, sizes[-1]
+    n, n_out = slope.shape[1], sizes[-1]
     for first in range(0, n, TILE):
         n_rows = min(TILE, n - first)
         strips = -(-n_rows // STRIP)
-        _fill(values, rows, per, first, n_rows, activations)
+        _fill(sources, per, first, n_rows, activations)
         _layers_forward(sizes, slope.shape[0], strips, activations, place, weights, weight_at, biases, bias_at)
         dz[: strips * STRIP * n_out] = 0
         for r in range(n_rows):

@@ -186,6 +186,6 @@ def _view(constraint: LinearConstraint, rows: GridRows, entries, device):
     seen, column = np.unique(pixel[there] * n_steps + step[there], return_inverse=True)
     matrix = tuple(torch.as_tensor(a, device=device) for a in (obs[there], column, value[there]))
     pixels, own = np.unique(seen // n_steps, return_inverse=True)
-    values, _ = rows.values(torch.as_tensor(pixels, device=device)[None], torch.arange(n_steps, device=device)[None])
+    values = rows.at(None)[torch.as_tensor(pixels, device=device)[None]][0]
     at = torch.as_tensor(own, device=device), torch.as_tensor(seen % n_steps, device=device)
     return values[at[0], :, at[1]][..., None].contiguous(), matrix, lost

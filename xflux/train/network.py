@@ -118,13 +118,14 @@ class Network:
         Parameters
         ----------
         values, pixels
-            Drivers ``(pixel, driver, step)``, and whose rows ``(member | 1, pixel)``.
+            Drivers ``(pixel, driver, step)``, a tensor or `grid.Rows`, and whose rows ``(member | 1, pixel)``.
         drop
             A seed for each member, of its dropout.
         """
         if self.fused(values):
             out = fused.forward(fused.Packed(self._arrays()), values.numpy(), pixels.numpy(), self.sizes[-1])
             return torch.from_numpy(out)
+        values, pixels = _together(values, pixels)
         per = values.shape[2]
         shape = (self.members, self.sizes[-1], pixels.shape[1] * per)
         out = torch.empty(shape, dtype=values.dtype, device=values.device)
@@ -154,6 +155,7 @@ class Network:
                     given = torch.from_numpy(own.astype(np.float32))
                     tensor.grad = given if tensor.grad is None else tensor.grad + given
             return
+        values, pixels = _together(values, pixels)
         per, generators = values.shape[2], self._generators(drop)
         for part in blocks(pixels.shape[1], max(1, self.block_rows // per)):
             own = slope[..., part.start * per : part.stop * per]
@@ -208,6 +210,14 @@ def _initial_member(sizes: Sequence[int], seed: int, member: int) -> list[tuple[
         bound = 1 / np.sqrt(n_in)
         layers.append((rng.uniform(-bound, bound, (n_in, n_out)), rng.uniform(-bound, bound, (1, n_out))))
     return layers
+
+
+def _together(values, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The drivers of the pixels as one tensor, where they stand in several, and their place in it."""
+    if isinstance(values, torch.Tensor):
+        return values, pixels
+    found = values[pixels]
+    return found.flatten(0, 1), torch.arange(found.shape[:2].numel(), device=pixels.device).view(found.shape[:2])
 
 
 def _rows(values: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
