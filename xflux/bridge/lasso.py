@@ -91,8 +91,8 @@ def lasso_segments(x: np.ndarray, y: np.ndarray, positive: bool = False) -> Iter
             return
         if lam_out >= lam_in:
             path.leave(leaving)
-        elif not path.enter(entering):
-            path.banned[entering] = True
+        else:
+            path.enter(entering)
 
 
 class _ActiveSet:
@@ -103,11 +103,12 @@ class _ActiveSet:
         self.active: list[int] = []
         self.signs: list[float] = []
         self.columns = np.empty((x.shape[1], 0))
-        self.banned = norms <= 0
+        self.closed = norms <= 0  # pixels that cannot enter: active, or combinations of the active ones
         self.correlation = xty
 
     def enter(self, j: int) -> bool:
         """Add pixel j; False where it is a combination of the active ones."""
+        self.closed[j] = True
         column = self.x.T @ self.x[:, j]
         projected = column[self.active] @ np.linalg.solve(self.columns[self.active], column[self.active])
         if self.norms[j] - projected <= _COLLINEAR * self.norms[j]:
@@ -121,7 +122,8 @@ class _ActiveSet:
         """Remove the active pixel at ``position``; what was a combination of the active ones may no longer be."""
         del self.active[position], self.signs[position]
         self.columns = np.delete(self.columns, position, axis=1)
-        self.banned = self.norms <= 0
+        self.closed = self.norms <= 0
+        self.closed[self.active] = True
 
     def solve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(u, v, a, b): β_A(λ) = u − λv and c(λ) = a + λb."""
@@ -131,27 +133,20 @@ class _ActiveSet:
 
     def next_in(self, a: np.ndarray, b: np.ndarray, lam: float) -> tuple[int, float]:
         """The inactive pixel whose correlation meets λ next as λ falls, and that λ (0 where none does)."""
-        roots = np.full((2, a.size), -np.inf)
-        for row, sign in enumerate((1.0,) if self.positive else (1.0, -1.0)):
-            slope = 1.0 - sign * b
-            rising = slope > _TIE  # otherwise |c| falls at least as fast as λ: it cannot be overtaken
-            roots[row, rising] = sign * a[rising] / slope[rising]
-        roots[:, self.active] = -np.inf
-        roots[:, self.banned] = -np.inf
-        row, j = np.unravel_index(int(np.argmax(roots)), roots.shape)
-        root = min(float(roots[row, j]), lam)
+        sign = np.array([[1.0]] if self.positive else [[1.0], [-1.0]])
+        slope = 1.0 - sign * b
+        rising = (slope > _TIE) & ~self.closed  # otherwise |c| falls at least as fast as λ: it cannot be overtaken
+        roots = np.divide(sign * a, slope, out=np.full(slope.shape, -np.inf), where=rising)
+        place = int(np.argmax(roots))
+        root = min(float(roots.flat[place]), lam)
         if root <= 0:
             return -1, 0.0
         self.correlation = a + root * b
-        return int(j), root
+        return place % a.size, root
 
     def next_out(self, u: np.ndarray, v: np.ndarray, lam: float) -> tuple[int, float]:
         """The active pixel whose weight reaches zero next as λ falls, and that λ (0 where none does)."""
-        shrinking = v * np.array(self.signs) < 0
-        roots = np.full(u.size, -np.inf)
-        roots[shrinking] = u[shrinking] / v[shrinking]
-        if not shrinking.any():
-            return -1, 0.0
+        roots = np.divide(u, v, out=np.full(u.size, -np.inf), where=v * self.signs < 0)
         position = int(np.argmax(roots))
         root = min(float(roots[position]), lam)
         return (position, root) if root > 0 else (-1, 0.0)
@@ -229,8 +224,8 @@ def _crossing(
     segment: Segment, x: np.ndarray, y: np.ndarray, allowed: float, groups: np.ndarray | None
 ) -> float | None:
     """The largest λ on the segment at which the sum of squared errors is at most ``allowed``."""
-    residual = _project(y - x[:, segment.active] @ segment.u, groups)
-    direction = _project(x[:, segment.active] @ segment.v, groups)
+    chosen = x[:, segment.active]
+    residual, direction = _project(y - chosen @ segment.u, groups), _project(chosen @ segment.v, groups)
     c0, c1, c2 = residual @ residual - allowed, 2 * residual @ direction, direction @ direction
     if c2 <= 0:  # pixels without anomalies leave those of the target as they are
         return None
