@@ -168,6 +168,27 @@ def test_water_needs_the_same_steps():
         drivers.water_availability(hourly, hourly)
 
 
+@pytest.mark.parametrize("block", [1, 7, 10**6])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_evapotranspiration_is_the_same_in_blocks(monkeypatch, block, lazy):
+    monkeypatch.setattr("xflux.drivers.water.FORMULA_BLOCK", block)
+    rng, lat = np.random.default_rng(0), [-75.0, 0.0, 60.0]
+    t = xr.DataArray(rng.normal(5, 20, (1, 12, 3)), {"month": range(1, 13), "lat": lat}, ("lon", "month", "lat"))
+    t, rpot = t.astype("float32"), drivers.potential_radiation(t.lat, t.month)
+    rg = (t.copy(data=rng.uniform(0, 400, t.shape))).where(t > -20)
+    given = [field.chunk(month=5) if lazy else field for field in (t, rg, rpot)]
+    with_rg = drivers.potential_evapotranspiration(*given[:2], rpot=given[2])
+    without = drivers.potential_evapotranspiration(given[0], rpot=given[2])
+    assert with_rg.dims == ("month", "lon", "lat") and bool(with_rg.chunks) is bool(without.chunks) is lazy
+    tair, rg, r = (field.transpose("month", ..., "lat").values for field in (t, rg, rpot))
+    tair, rg = tair[:, 0], rg[:, 0]
+    sun = np.nan_to_num(np.clip((rg / np.where(r > 1, r, np.nan) - 0.25) / 0.5, 0, 1))
+    net = np.maximum(0.77 * rg - (0.2 + 0.8 * sun) * (107 - tair), 0)
+    slope = 4098 * 0.6108 * np.exp(17.27 * tair / (tair + 237.3)) / (tair + 237.3) ** 2
+    np.testing.assert_allclose(with_rg[:, 0], 1.26 * slope / (slope + 0.0665) * net * 86400 / 2.45e6, rtol=1e-6)
+    np.testing.assert_allclose(without[:, 0], r * 86400 / 2.45e6 * np.maximum(tair + 5, 0) / 100, rtol=1e-6)
+
+
 def test_evapotranspiration_is_of_the_right_size():
     t, rpot = xr.DataArray([26.0, 10.0, -20.0]), xr.DataArray([420.0, 300.0, 80.0])
     with_rg = drivers.potential_evapotranspiration(t, 0.5 * rpot, rpot=rpot)

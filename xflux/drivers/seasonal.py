@@ -128,7 +128,10 @@ def to_daily(da: xr.DataArray) -> xr.DataArray:
     w = xr.DataArray(weight.astype(da.dtype), dims="time")
     da = da.drop_vars(STEP_LENGTH, errors="ignore")
     left, right = (da.isel(time=i).drop_vars("time") for i in (after - 1, after))
-    return (left * (1 - w) + right * w).assign_coords(time=out_time).transpose(*da.dims).assign_attrs(da.attrs)
+    left *= 1 - w  # in place: these are copies, as large as what is returned
+    right *= w
+    left += right
+    return left.assign_coords(time=out_time).transpose(*da.dims).assign_attrs(da.attrs)
 
 
 def fill_gaps(da: xr.DataArray, max_gap: int = 32, seasonal: bool = True) -> xr.DataArray:

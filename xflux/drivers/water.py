@@ -1,5 +1,8 @@
 """Potential evapotranspiration, and water availability as the balance of two buckets."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import xarray as xr
 
@@ -9,6 +12,14 @@ from xflux.drivers.axis import whole_days
 LATENT_HEAT = 2.45e6  # J kg-1, Allen et al. (1998)
 PSYCHROMETRIC = 0.0665  # kPa K-1 at 101.3 kPa, Allen et al. (1998)
 ALBEDO = 0.23  # reference crop, Allen et al. (1998)
+FORMULA_BLOCK = 2**15
+"""Values of a formula at once."""
+_MADE = {
+    "wai": ("1", "water availability: storage of two buckets / capacity"),
+    "storage": ("mm", "water stored at the end of the step"),
+    "et": ("mm d-1", "evapotranspiration"),
+    "runoff": ("mm d-1", "runoff"),
+}
 
 
 def potential_evapotranspiration(
@@ -44,19 +55,38 @@ def potential_evapotranspiration(
         raise ValueError(
             f"tair, rg and rpot need the same steps and cells; select the common ones first: {error}"
         ) from None
-    if rg is None:
-        pet = rpot * 86400 / LATENT_HEAT * (tair + 5).clip(0) / 100
-        method = "Oudin et al. (2005)"
-    else:
-        sunshine = ((rg / rpot.where(rpot > 1) - 0.25) / 0.5).clip(0, 1).fillna(0)
-        net = ((1 - ALBEDO) * rg - (0.2 + 0.8 * sunshine) * (107 - tair)).clip(0)
-        warm = tair + 237.3
-        slope = 4098 * 0.6108 * np.exp(17.27 * tair / warm) / warm**2
-        pet = 1.26 * slope / (slope + PSYCHROMETRIC) * net * 86400 / LATENT_HEAT
+    formula, method, given = _oudin, "Oudin et al. (2005)", [tair, rpot]
+    if rg is not None:
+        formula, given = _priestley_taylor, [tair, rpot, rg]
         method = "Priestley and Taylor (1972), net radiation after Davis et al. (2017)"
+    dtype = np.result_type(np.float32, *(field.dtype for field in given))
+    pet = xr.apply_ufunc(partial(_in_blocks, formula), *given, dask="parallelized", output_dtypes=[dtype])
     axis = axis_of(pet)
     attrs = {"units": "mm d-1", "long_name": "potential evapotranspiration", "method": method}
     return pet.transpose(*([axis] if axis else []), ...).rename("PET").assign_attrs(attrs)
+
+
+def _oudin(tair: np.ndarray, rpot: np.ndarray) -> np.ndarray:
+    return rpot * 86400 / LATENT_HEAT * (tair + 5).clip(0) / 100
+
+
+def _priestley_taylor(tair: np.ndarray, rpot: np.ndarray, rg: np.ndarray) -> np.ndarray:
+    sunshine = ((rg / np.where(rpot > 1, rpot, np.nan) - 0.25) / 0.5).clip(0, 1)
+    sunshine = np.where(np.isnan(sunshine), 0, sunshine)
+    net = ((1 - ALBEDO) * rg - (0.2 + 0.8 * sunshine) * (107 - tair)).clip(0)
+    warm = tair + 237.3
+    slope = 4098 * 0.6108 * np.exp(17.27 * tair / warm) / warm**2
+    return 1.26 * slope / (slope + PSYCHROMETRIC) * net * 86400 / LATENT_HEAT
+
+
+def _in_blocks(formula: Callable, *arrays: np.ndarray) -> np.ndarray:
+    """A formula of single values, a block at a time: what is in between stays in cache."""
+    whole = np.broadcast_arrays(*arrays)
+    shape, count = whole[0].shape, whole[0].size // FORMULA_BLOCK + 1
+    axis = int(np.argmax(shape)) if shape else 0
+    blocks = zip(*(np.array_split(np.atleast_1d(a), count, axis) for a in whole), strict=True)
+    with np.errstate(all="ignore"):
+        return np.concatenate([formula(*block) for block in blocks], axis).reshape(shape)
 
 
 def water_availability(
@@ -109,26 +139,37 @@ def water_availability(
     >>> out.et.values, float((rain - out.et - out.runoff).sum().round(6))
     (array([5., 5.]), 0.0)
     """
+    *made, before = _balance(
+        rain, pet, upper, lower, 0.5 if initial is None else float(initial), spinup_years, len(_MADE)
+    )
+    about = zip(_MADE.items(), made, strict=True)
+    out = xr.Dataset({name: v.assign_attrs(units=u, long_name=text) for (name, (u, text)), v in about})
+    return out.assign(storage_before=before.assign_attrs(units="mm", long_name="water stored before the first step"))
+
+
+def water_index(rain: xr.DataArray, pet: xr.DataArray) -> xr.DataArray:
+    """``wai`` of :func:`water_availability` alone, which takes a quarter of the memory.
+
+    >>> rain = xr.DataArray([200.0, 0.0], dims="dayofyear", coords={"dayofyear": [1, 2]})
+    >>> water_index(rain, xr.full_like(rain, 5.0)).values.round(2)
+    array([0.97, 0.93])
+    """
+    return _balance(rain, pet, 20.0, 130.0, 0.5, 3, 1)[0]
+
+
+def _balance(rain, pet, upper, lower, start: float, spinup: int, count: int) -> tuple[xr.DataArray, ...]:
+    """The first ``count`` of what is made (axis, …), and what was there before."""
     axis = _same_axis(rain, pet)
     days = whole_days(rain)
-    start = 0.5 if initial is None else float(initial)
     first_year = int(np.searchsorted(np.cumsum(days), 365.0)) + 1
-    wai, storage, et, runoff, before = xr.apply_ufunc(
+    *made, before = xr.apply_ufunc(
         _run, rain, pet, xr.ones_like(rain.isel({axis: 0}, drop=True)) * upper, lower * xr.DataArray(1.0),
-        input_core_dims=[[axis], [axis], [], []], output_core_dims=[[axis]] * 4 + [[]],
-        kwargs={"days": days, "start": start, "cyclic": axis != "time", "spinup": spinup_years, "year": first_year},
-        dask="parallelized", output_dtypes=[float] * 5, dask_gufunc_kwargs={"allow_rechunk": True},
+        input_core_dims=[[axis], [axis], [], []], output_core_dims=[[axis]] * count + [[]],
+        kwargs={"days": days, "start": start, "cyclic": axis != "time", "spinup": spinup, "year": first_year,
+                "count": count},
+        dask="parallelized", output_dtypes=[float] * (count + 1), dask_gufunc_kwargs={"allow_rechunk": True},
     )  # fmt: skip
-    about = {
-        "wai": ("1", "water availability: storage of two buckets / capacity", wai),
-        "storage": ("mm", "water stored at the end of the step", storage),
-        "et": ("mm d-1", "evapotranspiration", et),
-        "runoff": ("mm d-1", "runoff", runoff),
-    }
-    out = xr.Dataset(
-        {n: v.transpose(axis, ...).assign_attrs(units=u, long_name=text) for n, (u, text, v) in about.items()}
-    )
-    return out.assign(storage_before=before.assign_attrs(units="mm", long_name="water stored before the first step"))
+    return *(v.transpose(axis, ...) for v in made), before
 
 
 def _same_axis(rain: xr.DataArray, pet: xr.DataArray) -> str:
@@ -143,7 +184,7 @@ def _same_axis(rain: xr.DataArray, pet: xr.DataArray) -> str:
     return axis
 
 
-def _run(rain, pet, upper, lower, days, start, cyclic, spinup, year):
+def _run(rain, pet, upper, lower, days, start, cyclic, spinup, year, count):
     """The balance along the last axis; see ``water_availability``."""
     from xflux.drivers.compiled import cells
 
@@ -153,7 +194,7 @@ def _run(rain, pet, upper, lower, days, start, cyclic, spinup, year):
         for a in (rain, pet)
     )
     top, below = (np.ascontiguousarray(np.broadcast_to(np.asarray(c, float), shape)).ravel() for c in (upper, lower))
-    out = np.empty((4, *rain.shape))
+    out = np.empty((count, *rain.shape))
     before = np.empty(len(rain))
     cells(rain, pet, top, below, np.asarray(days), start, cyclic, spinup, year, out, before)
-    return *out.reshape(4, *shape, -1), before.reshape(shape)
+    return *out.reshape(count, *shape, -1), before.reshape(shape)

@@ -159,7 +159,11 @@ def _made(config: Drivers, strips: list[Strip], folder: Path) -> tuple[Strip, np
 
     def drivers_of(k: int) -> xr.Dataset:
         part = make_drivers(config, [strip.column(k) for strip in strips])
-        return in_years(part, config.years).astype("float32").transpose("lon", *AXES, "lat", missing_dims="ignore")
+        return (
+            in_years(part, config.years)
+            .astype("float32", copy=False)
+            .transpose("lon", *AXES, "lat", missing_dims="ignore")
+        )
 
     def make(k: int, part: xr.Dataset | None = None) -> None:
         part = drivers_of(k) if part is None else part
