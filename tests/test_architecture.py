@@ -29,6 +29,7 @@ HEAVY = (
     "torch",
     "matplotlib",
     "sklearn",
+    "dtaidistance",
     "regionmask",
     "dask",
     "distributed",

@@ -17,6 +17,7 @@ from xflux.forks import one_thread_after_fork
 
 ALL_PIXELS = 300
 LANDMARKS = 600
+_BLOCK = 2_000_000  # distances per call, so that memory stays bounded
 
 
 def dtw_distances(series: np.ndarray, others: np.ndarray | None = None, window: int | None = 2) -> np.ndarray:
@@ -43,14 +44,33 @@ def dtw_distances(series: np.ndarray, others: np.ndarray | None = None, window: 
     array([[0.   , 1.414],
            [1.414, 0.   ]])
     """
-    from xflux.bridge.compiled import add_up_warped
-
     series = _finite(series)
-    others = series if others is None else _finite(others)
-    squares = np.empty((len(series), len(others)))
-    steps = series.shape[1]
-    add_up_warped(series, np.ascontiguousarray(others.T), steps if window is None else min(window, steps), squares)
-    return np.sqrt(squares, out=squares)
+    radius = None if window is None else int(window) + 1  # dtaidistance counts the diagonal: window r + 1 = radius r
+    if others is None:
+        upper = _distances(series, radius, None)
+        full = np.zeros((len(series), len(series)))
+        full[np.triu_indices(len(series), 1)] = upper
+        return full + full.T
+    others = _finite(others)
+    out = np.empty((len(series), len(others)))
+    m, width = len(series), max(1, _BLOCK // len(series))
+    for start in range(0, len(others), width):
+        part = others[start : start + width]
+        both = np.concatenate([series, part])
+        block = ((0, m), (m, m + len(part)), False)
+        out[:, start : start + len(part)] = _distances(both, radius, block).reshape(m, len(part))
+    return out
+
+
+def _distances(series: np.ndarray, window: int | None, block: tuple | None) -> np.ndarray:
+    from dtaidistance import dtw
+
+    if len(series) < 2:
+        return np.zeros(0)
+    parallel = dtw.dtw_cc_omp is not None
+    with one_thread_after_fork():
+        found = dtw.distance_matrix_fast(series, window=window, block=block, compact=True, parallel=parallel)
+    return np.asarray(found, float)
 
 
 def _finite(series: np.ndarray) -> np.ndarray:
@@ -148,8 +168,12 @@ def spectral_clusters(
 
 def _embedding(series: np.ndarray, landmarks: np.ndarray, size: int, window: int | None) -> np.ndarray:
     """Leading eigenvectors (pixel, size) of the normalised affinity, rows of length 1."""
-    columns = dtw_distances(series, series[landmarks], window=window)
-    among = columns[landmarks]
+    among = dtw_distances(series[landmarks], window=window)
+    others = np.setdiff1d(np.arange(len(series)), landmarks)
+    columns = np.empty((len(series), len(landmarks)))
+    columns[landmarks] = among
+    if others.size:
+        columns[others] = dtw_distances(series[landmarks], series[others], window=window).T
     scale = np.median(among[np.triu_indices(len(landmarks), 1)]) or 1.0
     np.exp(-0.5 * np.square(columns / scale), out=columns)
     values, vectors = np.linalg.eigh(columns[landmarks])
