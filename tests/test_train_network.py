@@ -79,6 +79,25 @@ def test_fused_kernels_equal_autograd(members, drivers, hidden, steps, pixels, t
         assert torch.linalg.norm(a - b) <= 1e-5 * torch.linalg.norm(b) + 1e-6
 
 
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize("targets", [1, 2])
+def test_errors_in_one_pass_are_those_of_two(targets, fuse):
+    values, at = rows(700, 5, 1), torch.randint(0, 700, (3, 500), generator=torch.manual_seed(0))
+    observed, scale = torch.randn(700, targets), torch.rand(3, targets)
+    observed[::7, 0] = torch.nan
+    counts, found = torch.isfinite(observed) * torch.rand(700, 1), []
+    for passes in (1, 2):
+        network = Network((5, 16, targets), [(0, m) for m in range(3)], fuse=fuse)
+        if passes == 1:
+            error = network.errors(values, at, observed, counts, scale)
+        else:
+            error = (network.outputs(values, at) - observed[at].transpose(1, 2)).nan_to_num(0.0)
+            network.accumulate(values, at, error * counts[at].transpose(1, 2) * scale[..., None])
+        found.append([error] + [p.grad for p in network.parameters])
+    same = torch.equal if fuse else lambda a, b: torch.allclose(a, b, atol=1e-5)
+    assert all(same(a, b) for a, b in zip(*found, strict=True)) and found[0][0].any()
+
+
 def test_float32_gradient_of_a_step_agrees_to_1e5():
     values, at = rows(3000, 10, 12), torch.arange(3000)[None]
     slope = torch.ones(4, 1, 36000) / 36000

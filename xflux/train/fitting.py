@@ -18,7 +18,7 @@ from xflux.train.checkpoint import Checkpoint
 from xflux.train.config import TrainConfig
 from xflux.train.constraints import LinearConstraint, RegionalConstraint
 from xflux.train.data import Setting, TowerRows, tower_rows, trained_units
-from xflux.train.fused import threads_for_kernels, torch_after_fork
+from xflux.train.fused import run_tasks, threads_for_kernels, torch_after_fork
 from xflux.train.linear import LinearTerm
 from xflux.train.model import GPU_BLOCK, FluxModel
 from xflux.train.network import Network, generator
@@ -152,6 +152,8 @@ class Trainer:
         self.x = torch.tensor(rows.x, dtype=dtype, device=device)[..., None]
         self.y = torch.tensor(rows.y, dtype=dtype, device=device)
         self.row_weight = torch.tensor(rows.weight, dtype=dtype, device=device)
+        self.counts = torch.isfinite(self.y) * self.row_weight[:, None]  # 0 where a row lacks the target
+        self.own = [rows.training(member) for member in self.members]
         self.term_names = _tower_terms(setting.targets) + [n for t in terms for n in t.names]
         weight = [1.0] * len(setting.targets) + [w for t in terms for w in t.weights]
         self.weight = torch.tensor(weight, dtype=torch.float64, device=device)
@@ -202,7 +204,8 @@ class Trainer:
             )
 
     def _epoch(self, epoch: int) -> None:
-        order = np.stack([self._order(m, epoch) for m in self.members])
+        order = np.empty((len(self.members), self.steps * self.batch), np.int64)
+        run_tasks(lambda i: self._shuffle(i, epoch, order[i]), range(len(order)))
         for term in self.terms:
             term.start_epoch(epoch)
         self._drop = [generator(self.config.seed, 3, m, epoch) for m in self.members]
@@ -212,14 +215,11 @@ class Trainer:
             losses.append(self._step(order[:, step * self.batch : (step + 1) * self.batch]))
         self.records.append({"loss": np.mean(losses, axis=0), "rate": np.array(self.optimiser.param_groups[0]["lr"])})
 
-    def _order(self, member: int, epoch: int) -> np.ndarray:
-        """The member's training rows, shuffled; the epoch's last batch is filled up from a second shuffle."""
-        rng = generator(self.config.seed, 1, member, epoch)
-        own, wanted = self.rows.training(member), self.steps * self.batch
-        order = rng.permutation(own)
-        while len(order) < wanted:
-            order = np.concatenate([order, rng.permutation(own)])
-        return order[:wanted]
+    def _shuffle(self, number: int, epoch: int, order: np.ndarray) -> None:
+        """A member's training rows in random order; the epoch's last batch is filled up from a second shuffle."""
+        rng, own = generator(self.config.seed, 1, self.members[number], epoch), self.own[number]
+        for start in range(0, len(order), len(own)):
+            order[start : start + len(own)] = rng.permutation(own)[: len(order) - start]
 
     def _set_rate(self, step: int) -> None:
         factor = 1.0
@@ -243,18 +243,14 @@ class Trainer:
 
     def _tower_pass(self, order: torch.Tensor) -> torch.Tensor:
         """L_EC ``(member, target)`` of the rows ``order (member, row)``, and its gradient (Eq. 5)."""
-        observed = self.y[order].transpose(1, 2)
         drop = [int(rng.integers(2**62)) for rng in self._drop] if self.config.dropout else None
-        inferred = self.network.outputs(self.x, order, drop)
-        valid = torch.isfinite(observed)
-        error = torch.where(valid, inferred - observed, torch.zeros_like(inferred))
-        counts = valid * self.row_weight[order][:, None]
-        count = torch.where(valid.any(-1), counts.sum(-1), 1.0)
+        counts = self.counts[order].transpose(1, 2)
+        count = torch.where((counts > 0).any(-1), counts.sum(-1), 1.0)
         weight = torch.ones_like(self.log_variance[:, : self.y.shape[1]])
         if len(self.term_names) > 1:
             weight = loss_weight(self.log_variance[:, : self.y.shape[1]]).detach()
-        scale = (2 * weight / count)[..., None].to(error.dtype)
-        self.network.accumulate(self.x, order, error * counts * scale, drop)
+        scale = (2 * weight / count).to(self.y.dtype)
+        error = self.network.errors(self.x, order, self.y, self.counts, scale, drop)
         return (counts * error.double() ** 2).sum(-1) / count
 
     # --- validation --------------------------------------------------------------------------------------------

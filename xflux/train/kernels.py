@@ -213,8 +213,9 @@ def _fill(sources, per, first, n_rows, activations):
         for k in range(len(columns)):  # driver by driver: reads of rows in any order do not wait for each other
             goal = activations[columns[k] * TILE : columns[k] * TILE + n_rows]
             if per == 1:
+                at, step = rows[first : first + n_rows], steps[0]
                 for r in range(n_rows):
-                    goal[r] = values[rows[first + r], k, steps[0]]
+                    goal[r] = values[at[r], k, step]
                 continue
             r, pixel, step = 0, first // per, first % per
             while r < n_rows:
@@ -222,6 +223,20 @@ def _fill(sources, per, first, n_rows, activations):
                 for s in range(length):
                     goal[r + s] = source[steps[step + s]]
                 r, pixel, step = r + length, pixel + 1, 0
+
+
+@njit()
+def _slope_of_errors(error, pixels, observed, counts, scale, out):
+    """Makes errors, 0 where nothing was observed, of outputs, and of them error · counts · scale in ``out``."""
+    for r in range(len(pixels)):  # reads in any order, alone in their loop, do not wait for each other
+        out[r] = observed[pixels[r]]
+    for r in range(len(pixels)):
+        error[r] = error[r] - out[r] if np.isfinite(out[r]) else 0
+    for r in range(len(pixels)):
+        out[r] = counts[pixels[r]]
+    for r in range(len(pixels)):
+        out[r] = error[r] * out[r] * scale
+    return out
 
 
 @njit()
@@ -307,8 +322,15 @@ def predict(columns, mean, inverse, sizes, place, weights, weight_at, biases, bi
 
 
 @njit()
-def backward(sources, per, sizes, place, weights, turned, weight_at, biases, bias_at, slope, weight_slope, bias_slope):
-    """Forward again and back: adds the slopes of weights and biases for ``slope (target, row)`` of the outputs."""
+def backward(
+    sources, per, sizes, place, weights, turned, weight_at, biases, bias_at, slope, observed, counts, scale,
+    weight_slope, bias_slope,
+):  # fmt: skip
+    """Forward again and back: adds the slopes of weights and biases for ``slope (target, row)`` of the outputs.
+
+    With ``observed (pixel, target)``, of pixels of the first source, ``slope`` is where the outputs' errors go, and
+    their own slope is error · ``counts (pixel, target)`` · ``scale (target,)``.
+    """
     widest = sizes.max() * TILE
     activations = np.zeros(place[-1], np.float32)
     dz, spare, zeros = np.zeros(widest, np.float32), np.zeros(widest, np.float32), np.zeros(WIDE, np.float32)
@@ -321,9 +343,14 @@ def backward(sources, per, sizes, place, weights, turned, weight_at, biases, bia
         _fill(sources, per, first, n_rows, activations)
         _layers_forward(sizes, slope.shape[0], strips, activations, place, weights, weight_at, biases, bias_at)
         dz[: strips * STRIP * n_out] = 0
-        for r in range(n_rows):
-            for t in range(slope.shape[0]):
-                dz[((r // STRIP) * n_out + t) * STRIP + r % STRIP] = slope[t, first + r]
+        for t in range(slope.shape[0]):
+            given = slope[t, first : first + n_rows]
+            if len(observed):
+                _take(activations, place[len(sizes) - 1] + t * STRIP, n_out * STRIP, given)
+                pixels = sources[0][2][first : first + n_rows]
+                given = _slope_of_errors(given, pixels, observed[:, t], counts[:, t], scale[t], spare[:n_rows])
+            for r in range(n_rows):
+                dz[((r // STRIP) * n_out + t) * STRIP + r % STRIP] = given[r]
         _layers_backward(
             sizes, slope.shape[0], strips, activations, place, turned, weight_at, dz, spare, zeros, weight_sums,
             bias_sums, bias_at,

@@ -149,17 +149,51 @@ class Network:
             The loss's gradient with respect to `outputs`, in its shape.
         """
         if self.fused(values):
-            found = fused.backward(fused.Packed(self._arrays()), values.numpy(), pixels.numpy(), slope.numpy())
-            for tensors, slopes in zip(self.layers, found, strict=True):
-                for tensor, own in zip(tensors, slopes, strict=True):
-                    given = torch.from_numpy(own.astype(np.float32))
-                    tensor.grad = given if tensor.grad is None else tensor.grad + given
+            self._add(fused.backward(fused.Packed(self._arrays()), values.numpy(), pixels.numpy(), slope.numpy()))
             return
         values, pixels = _together(values, pixels)
         per, generators = values.shape[2], self._generators(drop)
         for part in blocks(pixels.shape[1], max(1, self.block_rows // per)):
             own = slope[..., part.start * per : part.stop * per]
             self(_rows(values, pixels[:, part]), generators).backward(own.transpose(1, 2))
+
+    def errors(
+        self,
+        values: torch.Tensor,
+        pixels: torch.Tensor,
+        observed: torch.Tensor,
+        counts: torch.Tensor,
+        scale: torch.Tensor,
+        drop: list[int] | None = None,
+    ) -> torch.Tensor:
+        """Outputs less what was observed ``(member, target, row)``, 0 where nothing was; forward and back in one pass.
+
+        Adds error · counts · scale, as the loss's slope, to the parameters' gradients.
+
+        Parameters
+        ----------
+        values, pixels, drop
+            As in `outputs`, of one step.
+        observed, counts
+            By pixel ``(pixel, target)``; NaN: not observed.
+        scale
+            ``(member, target)``.
+        """
+        if self.fused(values):
+            error = torch.empty(self.members, self.sizes[-1], pixels.shape[1])
+            given = (t.numpy() for t in (values, pixels, error, observed, counts, scale))
+            self._add(fused.backward(fused.Packed(self._arrays()), *given))
+            return error
+        wanted, inferred = observed[pixels].transpose(1, 2), self.outputs(values, pixels, drop)
+        error = torch.where(torch.isfinite(wanted), inferred - wanted, torch.zeros_like(inferred))
+        self.accumulate(values, pixels, error * counts[pixels].transpose(1, 2) * scale[..., None], drop)
+        return error
+
+    def _add(self, slopes: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Adds to the parameters' gradients."""
+        for tensor, own in zip(self.parameters, (slope for layer in slopes for slope in layer), strict=True):
+            given = torch.from_numpy(own.astype(np.float32))
+            tensor.grad = given if tensor.grad is None else tensor.grad + given
 
     def fused(self, values: torch.Tensor) -> bool:
         """Whether the fused kernels serve: ReLU in float32 on a CPU, without dropout.
