@@ -12,20 +12,19 @@ from xflux.temporal.dates import date as calendar_date
 
 def open_groups(path: Path, product: Product) -> xr.Dataset:
     """A flat Dataset: ``a/*/C`` for the month groups ``a/01/C`` … along time, ``b/x`` for fixed ones, 1-D lat/lon."""
-    names = sorted({n for v in product.variables for n in v.names})
-    paths = _paths(path)
-    lat, lon = _axes(path, paths, product)
+    known = _paths(path)
+    lat, lon = (_axis(path, known, name, product) for name in ("lat", "lon"))
     year = times.from_filename_year(path, product)
     data = {}
-    for name in names:
-        found = _matching(paths, name)
-        arrays = [_flat(path, p, lat.size, lon.size) for p in found.values()]
-        if "*" in name and arrays:
-            dates = [calendar_date(year, m, 1, "standard") for m in found]
-            stacked = xr.concat(arrays, dim="time", combine_attrs="override")
-            data[name] = stacked.assign_coords(time=dates)
-        elif arrays:
-            data[name] = arrays[0]
+    for name in sorted({n for v in product.variables for n in v.names}):
+        months = range(1, 13) if "*" in name else (1,)
+        found = {m: text for m in months if (text := name.replace("*", f"{m:02d}")) in known}
+        maps = {m: _flat(path, text, (lat.size, lon.size)) for m, text in found.items()}
+        if "*" in name and maps:
+            stacked = xr.concat(list(maps.values()), dim="time", combine_attrs="override")
+            data[name] = stacked.assign_coords(time=[calendar_date(year, m, 1, "standard") for m in maps])
+        elif maps:
+            data[name] = maps[1]
     return xr.Dataset(data, coords={"lat": ("lat", lat), "lon": ("lon", lon)})
 
 
@@ -41,14 +40,6 @@ def _paths(path: Path) -> set[str]:
         return walk(file, "")
 
 
-def _matching(paths: set[str], pattern: str) -> dict[int, str]:
-    """{month: path} of the group variables of ``a/*/C``; {0: path} of a plain one."""
-    if "*" not in pattern:
-        return {0: pattern} if pattern in paths else {}
-    candidates = {m: pattern.replace("*", f"{m:02d}") for m in range(1, 13)}
-    return {m: p for m, p in candidates.items() if p in paths}
-
-
 def _open(path: Path, variable: str) -> xr.DataArray:
     """One variable of one group, lazy; plain HDF5 has no dim names, so they come out as phony ones.
 
@@ -60,26 +51,23 @@ def _open(path: Path, variable: str) -> xr.DataArray:
     return ds[name]
 
 
-def _flat(path: Path, variable: str, nlat: int, nlon: int) -> xr.DataArray:
-    """A (lat, lon) array of one variable."""
+def _flat(path: Path, variable: str, shape: tuple[int, int]) -> xr.DataArray:
     da = _open(path, variable)
-    if da.shape != (nlat, nlon):
-        raise ProductError(f"{path.name}: {variable} has the shape {da.shape}, expected {(nlat, nlon)} (lat, lon)")
+    if da.shape != shape:
+        raise ProductError(f"{path.name}: {variable} has the shape {da.shape}, expected {shape} (lat, lon)")
     return xr.DataArray(da.data, dims=("lat", "lon"), attrs=da.attrs, name=variable)
 
 
-def _axes(path: Path, paths: set[str], product: Product) -> tuple[np.ndarray, np.ndarray]:
-    """1-D latitude and longitude from 2-D ones that vary along one dim only."""
-    axes = []
-    for name, axis in (("lat", 1), ("lon", 0)):
-        if name not in paths:
-            top = ", ".join(sorted({p.split("/")[0] for p in paths})) or "nothing"
-            raise product.unlike(path, f"expected {name!r} in its root group, found {top}")
-        values = _open(path, name).values
-        if values.ndim == 2:
-            first = np.take(values, 0, axis=axis)
-            if not np.allclose(values, np.expand_dims(first, axis), atol=1e-5):
-                raise ProductError(f"{path.name}: {name} varies along both dims (a curvilinear grid)")
-            values = first
-        axes.append(values)
-    return axes[0], axes[1]
+def _axis(path: Path, known: set[str], name: str, product: Product) -> np.ndarray:
+    """1-D latitude or longitude from a 2-D one that varies along one dim only."""
+    if name not in known:
+        top = ", ".join(sorted({p.split("/")[0] for p in known})) or "nothing"
+        raise product.unlike(path, f"expected {name!r} in its root group, found {top}")
+    values = _open(path, name).values
+    if values.ndim < 2:
+        return values
+    axis = 1 if name == "lat" else 0
+    first = np.take(values, 0, axis=axis)
+    if not np.allclose(values, np.expand_dims(first, axis), atol=1e-5):
+        raise ProductError(f"{path.name}: {name} varies along both dims (a curvilinear grid)")
+    return first
