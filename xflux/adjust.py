@@ -174,7 +174,7 @@ def adjust_fossil(
     >>> float(adjust_fossil(nee, prescribed=nee + 11, reference=nee + 10.5).mean())
     -0.5
     """
-    flux = temporal.standardise(flux, lengths=isinstance(flux, xr.Dataset))
+    flux = temporal.standardise(flux)
     da, bounds = _one_flux(flux, "nbe", "nee")
     if "fossil" in adjusted_for(da):
         raise ContentsError(f"{titled(da, 'the flux')} is adjusted for fossil already: {da.attrs['adjusted_for']!r}")
@@ -184,7 +184,7 @@ def adjust_fossil(
 
 def _apply(flux: xr.DataArray | xr.Dataset, component: xr.DataArray | xr.Dataset, kind: str, sign: int):
     """``flux ± component`` if that was not done already."""
-    flux = temporal.standardise(flux, lengths=isinstance(flux, xr.Dataset))
+    flux = temporal.standardise(flux)
     da, bounds = _one_flux(flux, "nbe", "nee")
     has = contents(da)[kind]
     if has is (sign > 0) or (has is None and sign < 0 and kind in adjusted_for(da)):
@@ -229,7 +229,7 @@ def _combine(
     flux: xr.DataArray, bounds: xr.DataArray | None, component: xr.DataArray | xr.Dataset, kind: str, sign: int
 ) -> xr.DataArray:
     """``flux + sign × component`` on the flux's steps, unit and cells; NaN of the flux stays NaN."""
-    part, part_bounds = _one_flux(temporal.standardise(component, lengths=isinstance(component, xr.Dataset)), kind)
+    part, part_bounds = _one_flux(component, kind)
     _check_component(flux, part, kind)
     part = _on_steps(part, part_bounds, flux, bounds, kind)
     part = _same_labels(part, flux, kind)

@@ -33,25 +33,20 @@ SPREAD_DIMS = ("member", "inversion", "realization", "realisation", "ensemble", 
 # Okabe & Ito (2008), safe for the common kinds of colour blindness; the paper's blue, green, red, black and yellow
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-# first pattern that is found in the product's lower-case name decides
-_COLOURS = (
-    (r"^ec[-_ ]?atm.*(total|sum)", "#003D73"),
-    (r"^ec[-_ ]?atm.*sampled", BLUE),
-    (r"^ec[-_ ]?atm.*bridge", SKY),
-    (r"^ec[-_ ]?atm", BLUE),
-    (r"^ec($|[^a-z])", GREEN),
-    (r"budget|gcb|gcp", BLACK),
-    (r"cams", PURPLE),
-    (r"invers|mip|top-?down", VERMILION),
-    (r"x-?base|fluxcom", ORANGE),
-    (r"truth|observ|tower", BLACK),
-)
-# the variants of one model also differ by their dashes, so that close lines can be told apart
-_DASHES = (
-    (r"^ec[-_ ]?atm.*(total|sum)", "-"),
-    (r"^ec[-_ ]?atm.*sampled", "-."),
-    (r"^ec[-_ ]?atm.*bridge", "--"),
-    (r"truth", ":"),  # inversions that are near it are seen below it
+# pattern in the product's lower-case name, the first that is found decides: colour and line; the variants of one model
+# also differ by their dashes, so that close lines can be told apart
+_LOOKS = (
+    (r"^ec[-_ ]?atm.*(total|sum)", "#003D73", "-"),
+    (r"^ec[-_ ]?atm.*sampled", BLUE, "-."),
+    (r"^ec[-_ ]?atm.*bridge", SKY, "--"),
+    (r"^ec[-_ ]?atm", BLUE, "-"),
+    (r"^ec($|[^a-z])", GREEN, "-"),
+    (r"truth", BLACK, ":"),  # inversions that are near it are seen below it
+    (r"budget|gcb|gcp", BLACK, "-"),
+    (r"cams", PURPLE, "-"),
+    (r"invers|mip|top-?down", VERMILION, "-"),
+    (r"x-?base|fluxcom", ORANGE, "-"),
+    (r"observ|tower", BLACK, "-"),
 )
 _WIDE = r"invers|mip|budget|gcb|gcp|observ"
 _OTHERS = ("#7F3C8D", "#80BA5A", "#8C564B", "#5F6B6D", "#CF1C90", "#B5A300", "#4B4B8F", "#A5AA99")
@@ -129,13 +124,13 @@ def colour(product: str, products: Iterable[str] = ()) -> str:
 def _by_name(product: str) -> str:
     if product.lower() in ("", "flux", *_QUANTITIES):
         return BLUE
-    known = (value for pattern, value in _COLOURS if re.search(pattern, product.lower()))
+    known = (colour for pattern, colour, _ in _LOOKS if re.search(pattern, product.lower()))
     return next(known, _OTHERS[sum(map(ord, product)) % len(_OTHERS)])
 
 
 def dash(product: str) -> str:
     """The line style of a product."""
-    return next((value for pattern, value in _DASHES if re.search(pattern, product.lower())), "-")
+    return next((dashes for pattern, _, dashes in _LOOKS if re.search(pattern, product.lower())), "-")
 
 
 def line_width(product: str) -> float:

@@ -26,14 +26,7 @@ MEAN_YEAR = 365.2425
 MEAN_MONTH = MEAN_YEAR / 12
 """Days of its mean month, to which the weights of a bridge refer: 30.436875."""
 
-_MEAN_YEARS = {
-    "noleap": 365.0,
-    "365_day": 365.0,
-    "all_leap": 366.0,
-    "366_day": 366.0,
-    "360_day": 360.0,
-    "julian": 365.25,
-}
+_MEAN_YEARS = {"noleap": 365.0, "all_leap": 366.0, "360_day": 360.0, "julian": 365.25}
 _SAME = {"gregorian": "standard", "proleptic_gregorian": "standard", "365_day": "noleap", "366_day": "all_leap"}
 
 

@@ -18,11 +18,8 @@ from xflux.units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_varia
 from xflux.values import RANGES, checked, warn
 
 _PERIODS = {"MS": "month", "ME": "month", "M": "month", "YS": "year", "YE": "year", "Y": "year"}
-RIDING_ALONG = (
-    "unassigned",
-    "assigned",
-    "valid_fraction",
-)  # coordinates of a flux; "<variable>_unassigned" in a Dataset
+RIDING_ALONG = ("unassigned", "assigned", "valid_fraction")
+"""Coordinates of a flux; "<variable>_unassigned" in a Dataset."""
 _SUMMED = re.compile(r"\btime: ?(?:\w+: ?)*sum\b")
 _STALE = (*RANGES, "scale_factor", "add_offset")
 
