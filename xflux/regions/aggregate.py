@@ -179,9 +179,8 @@ def integrate(
         _finished, weights=weights.bare(), totals=plan.totals, include_global=include_global, scale=scale,
         target=target, freq=freq,
     )  # fmt: skip
-    result = of_each_series(sums, steps, lambda one, own: _in_few_tasks(partial(finish, steps=own), one))
-    result = result["integral"].assign_coords(result.drop_vars("integral").data_vars)
-    result["region"].attrs = region_attrs(weights.globe is not None, weights.overlapping)
+    columns = of_each_series(sums, steps, lambda one, own: _in_few_tasks(partial(finish, steps=own), one))
+    result = _labelled(columns, weights, include_global, target)
     names = long_names(str(weights.name), result["region"].values.tolist())
     if names is not None:
         result = result.assign_coords(region_name=("region", names, {"long_name": "name of the region"}))
@@ -296,7 +295,7 @@ def _partial(block: np.ndarray, plan: np.ndarray) -> np.ndarray:
     return weighted_sums(np.asarray(block), plan.item(), threads=1)[..., None, None, :, :]
 
 
-def _in_few_tasks(finish: Callable[[xr.DataArray], xr.Dataset], sums: xr.DataArray) -> xr.Dataset:
+def _in_few_tasks(finish: Callable[[xr.DataArray], xr.DataArray], sums: xr.DataArray) -> xr.DataArray:
     """``finish(sums)``; where they are lazy, in one task for each block of members.
 
     The sums are small: as arrays on dask, their regions, months and shares would cost more than the sums themselves.
@@ -309,97 +308,85 @@ def _in_few_tasks(finish: Callable[[xr.DataArray], xr.Dataset], sums: xr.DataArr
     shape = [1 if dim in lead else size for dim, size in sums.sizes.items()]
     frame = xr.DataArray(np.zeros(shape), sums.drop_vars(members).coords, sums.dims, attrs=sums.attrs)
     like = finish(frame)
-    widths = [one.sizes.get("region", 1) for one in like.data_vars.values()]
-    own = (*like["integral"].shape[len(lead) : -1], sum(widths))
-    packed = sums.data.map_blocks(
-        _packed,
+    own = like.shape[len(lead) :]
+    data = sums.data.map_blocks(
+        _of_block,
         frame,
         finish,
         dtype="float64",
         drop_axis=range(len(lead), sums.ndim),
-        new_axis=range(len(lead), len(lead) + len(own)),
+        new_axis=range(len(lead), like.ndim),
         chunks=(*sums.chunks[: len(lead)], *((size,) for size in own)),
-        meta=np.empty((0,) * (len(lead) + len(own))),
+        meta=np.empty((0,) * like.ndim),
     )
-    result, first = like.coords.to_dataset().assign_coords(members), 0
-    for (name, one), width in zip(like.data_vars.items(), widths, strict=True):
-        data = packed[..., first : first + width]
-        result[name] = (one.dims, data if "region" in one.dims else data[..., 0], one.attrs)
-        first += width
-    return result
+    return xr.DataArray(data, like.coords.to_dataset().assign_coords(members).coords, like.dims, attrs=like.attrs)
 
 
-def _packed(block: np.ndarray, frame: xr.DataArray, finish: Callable[[xr.DataArray], xr.Dataset]) -> np.ndarray:
-    """The variables of ``finish`` beside each other on the last axis, those without regions as one column."""
-    found = finish(xr.DataArray(block, frame.coords, frame.dims, attrs=frame.attrs))
-    columns = [one if "region" in one.dims else one.expand_dims("region", -1) for one in found.data_vars.values()]
-    return np.concatenate([one.values for one in columns], axis=-1)
+def _of_block(block: np.ndarray, frame: xr.DataArray, finish: Callable[[xr.DataArray], xr.DataArray]) -> np.ndarray:
+    return finish(xr.DataArray(block, frame.coords, frame.dims, attrs=frame.attrs)).values
 
 
-def _finished(sums, *, weights: Weights, totals, include_global, scale, target, freq, steps) -> xr.Dataset:
-    """``integral``, ``valid_fraction`` and, where it is known, the remainder in the units and steps asked for."""
-    result = _over_time(_labelled(sums, weights, totals, include_global, scale), steps, target, freq)
-    extra = [name for name in ("valid_fraction", *REMAINDERS) if name in result.coords]
-    return result.rename("integral").reset_coords(extra)
-
-
-def _labelled(
-    sums: xr.DataArray, weights: Weights, totals: np.ndarray, include_global: bool, scale: float
-) -> xr.DataArray:
-    """(…, time, region) with ``valid_fraction`` and, where the remainder is known, ``unassigned``."""
-    labels, count = weights.labels, len(weights.labels)
-    total, valid = sums.isel(_stat=0) * scale, sums.isel(_stat=1)
-    regions = total.isel(_group=slice(0, count)).where(valid.isel(_group=slice(0, count)) > 0)
+def _finished(sums, *, weights: Weights, totals, include_global, scale, target, freq, steps) -> xr.DataArray:
+    """(…, time, column) in the units and steps asked for: the regions, what is in none and in all of them where that
+    is known, and the regions' valid shares.
+    """
+    count = len(weights.labels)
+    total, valid = sums.values[..., 0, :] * scale, sums.values[..., 1, :]
+    regions = np.where(valid[..., :count] > 0, total[..., :count], np.nan)
     # Of the whole region, on the grid or not.
-    whole = totals[:count] / np.where(weights.extent > 0, weights.extent, 1)
-    share = _share(valid.isel(_group=slice(0, count)), whole)
-    if weights.globe is None:
-        return _named(regions, share, labels).assign_attrs(sums.attrs)
-    assigned, everything = regions.sum("_group"), valid.sum("_group")
-    if include_global:
-        of_all = total.sum("_group").where(everything > 0).expand_dims("_group", -1)
-        its_share = _share(everything.expand_dims("_group", -1), totals.sum(keepdims=True) / weights.globe_extent)
-        regions, share = xr.concat([regions, of_all], "_group"), xr.concat([share, its_share], "_group")
-        labels = np.array([*map(str, labels), GLOBAL])
-    # What is missing adds nothing; only where the whole globe is missing is the remainder unknown.
-    rest = {"unassigned": total.isel(_group=count), "assigned": assigned}
-    rest = {name: one.where(everything > 0) for name, one in rest.items()}
-    return _named(regions, share, labels).assign_coords(rest).assign_attrs(sums.attrs)
+    shares = _share(valid[..., :count], totals[:count] / np.where(weights.extent > 0, weights.extent, 1))
+    rest = regions[..., :0]
+    if weights.globe is not None:
+        known = (everything := valid.sum(axis=-1, keepdims=True)) > 0
+        # What is missing adds nothing; only where the whole globe is missing is the remainder unknown.
+        rest = np.concatenate([total[..., count:], np.nansum(regions, axis=-1, keepdims=True)], axis=-1)
+        rest = np.where(known, rest, np.nan)
+        if include_global:
+            of_all = np.where(known, np.nansum(total, axis=-1, keepdims=True), np.nan)
+            its_share = _share(everything, totals.sum() / weights.globe_extent)
+            regions, shares = (np.concatenate(pair, axis=-1) for pair in ((regions, of_all), (shares, its_share)))
+    frame = sums.isel(_stat=0, _group=0, drop=True)
+    columns = np.concatenate([regions, rest], axis=-1)
+    columns = xr.DataArray(columns, frame.coords, (*frame.dims, "_column"), attrs=sums.attrs)
+    return _over_time(columns, shares, steps, target, freq)
 
 
-def _share(valid: xr.DataArray, totals: np.ndarray) -> xr.DataArray:
+def _share(valid: np.ndarray, totals: np.ndarray) -> np.ndarray:
     """Valid weight over weight; 0 for a region without any; whole where only rounding is missing."""
     share = valid / np.where(totals > 0, totals, 1)
-    return share.where(abs(share - 1) > 1e-12, 1.0)
+    return np.where(abs(share - 1) > 1e-12, share, 1.0)
 
 
-def _named(regions: xr.DataArray, share: xr.DataArray, labels: np.ndarray) -> xr.DataArray:
-    result = regions.rename(_group="region").assign_coords(region=labels)
-    return result.assign_coords(valid_fraction=(result.dims, share.transpose(*regions.dims).data))
-
-
-def _over_time(sums: xr.DataArray, steps: Steps | None, target: str, freq: str | None) -> xr.DataArray:
-    """Into the units asked for by the true lengths of the steps, with the share of valid area and time."""
-    rest = [name for name in REMAINDERS if name in sums.coords]
-    regions = sums.drop_vars(("valid_fraction", *rest))
-    # The remainders are columns beside the regions': what is found out about steps and units is found out once.
-    columns = np.concatenate([sums.values, *(sums[name].values[..., None] for name in rest)], axis=-1)
-    columns = xr.DataArray(columns, regions.drop_vars("region").coords, sums.dims, attrs=sums.attrs)
+def _over_time(
+    columns: xr.DataArray, shares: np.ndarray, steps: Steps | None, target: str, freq: str | None
+) -> xr.DataArray:
+    """Into the units asked for by the true lengths of the steps; beside them the share of valid area and time."""
     result, share = to_amounts(columns, target, freq, steps)
-    own = {"region": slice(0, sums.sizes["region"])}
-    valid, summed = sums["valid_fraction"], freq is not None
+    regions, summed = {"_column": slice(0, shares.shape[-1])}, freq is not None
+    valid = columns.isel(regions).copy(data=shares)
     # A single step without bounds is converted where that needs no length: it stays as it is.
-    if not summed and parse(target).time == "month" and (steps is not None or sums.sizes.get("time") != 1):
-        lengths = steps_of(sums, steps)
+    if not summed and parse(target).time == "month" and (steps is not None or columns.sizes.get("time") != 1):
+        lengths = steps_of(columns, steps)
         summed = lengths is not None and lengths.kind != "month"
     if summed:
-        valid = valid_share(sums, share.isel(own), steps, "year" if (freq or "M")[0] == "Y" else "month")
-    extra = {"region": sums["region"], "valid_fraction": (result.dims, valid.transpose(*result.dims).data, _VALID)}
-    for number, name in enumerate(rest, sums.sizes["region"]):
-        one = result.isel(region=number)
-        extra[name] = (one.dims, one.data, {"units": target, "long_name": _REMAINDER[name]})
-    result = result.isel(own).assign_coords(extra)
+        weighed = columns.isel(regions).assign_coords(valid_fraction=valid)
+        valid = valid_share(weighed, share.isel(regions), steps, "year" if (freq or "M")[0] == "Y" else "month")
+    both = np.concatenate([result.values, valid.transpose(*result.dims).values], axis=-1)
+    result = xr.DataArray(both, result.coords, result.dims, attrs=result.attrs)
     return in_real_dates(result if summed else stamped_at_starts(result, steps))
+
+
+def _labelled(columns: xr.DataArray, weights: Weights, include_global: bool, target: str) -> xr.DataArray:
+    """(…, time, region) of columns, with ``valid_fraction`` and, where the remainder is known, ``unassigned``."""
+    labels = np.array([*map(str, weights.labels), GLOBAL]) if include_global else weights.labels
+    own = columns.isel(_column=slice(0, len(labels))).rename(_column="region")
+    valid = columns.isel(_column=slice(columns.sizes["_column"] - len(labels), None))
+    coords = {"valid_fraction": (own.dims, valid.data, _VALID)}
+    for number, name in enumerate(REMAINDERS if weights.globe is not None else (), len(labels)):
+        one = columns.isel(_column=number)
+        coords[name] = (one.dims, one.data, {"units": target, "long_name": _REMAINDER[name]})
+    attrs = region_attrs(weights.globe is not None, weights.overlapping)
+    return own.assign_coords(region=("region", labels, attrs), **coords)
 
 
 def _attrs(weights: Weights, basis: str, assumed: bool, target: str, freq: str | None) -> dict:
