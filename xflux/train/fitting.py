@@ -153,6 +153,7 @@ class Trainer:
         self.y = torch.tensor(rows.y, dtype=dtype, device=device)
         self.row_weight = torch.tensor(rows.weight, dtype=dtype, device=device)
         self.counts = torch.isfinite(self.y) * self.row_weight[:, None]  # 0 where a row lacks the target
+        self.uneven = bool((self.counts != self.counts[0]).any())
         self.own = [rows.training(member) for member in self.members]
         self.term_names = _tower_terms(setting.targets) + [n for t in terms for n in t.names]
         weight = [1.0] * len(setting.targets) + [w for t in terms for w in t.weights]
@@ -244,7 +245,7 @@ class Trainer:
     def _tower_pass(self, order: torch.Tensor) -> torch.Tensor:
         """L_EC ``(member, target)`` of the rows ``order (member, row)``, and its gradient (Eq. 5)."""
         drop = [int(rng.integers(2**62)) for rng in self._drop] if self.config.dropout else None
-        counts = self.counts[order].transpose(1, 2)
+        counts = (self.counts[order] if self.uneven else self.counts[:1].expand(*order.shape, -1)).transpose(1, 2)
         count = torch.where((counts > 0).any(-1), counts.sum(-1), 1.0)
         weight = torch.ones_like(self.log_variance[:, : self.y.shape[1]])
         if len(self.term_names) > 1:
