@@ -32,16 +32,18 @@ def drivers():
 
 @pytest.mark.parametrize("chunks", [None, {}, {"time": 31, "lat": 5}, {"time": 1}, {"time": 100, "lat": 7, "lon": 11}])
 @pytest.mark.parametrize("numbers", [1, 1000, 2**24])
-def test_rows_are_the_same_however_drivers_are_chunked(drivers, chunks, numbers, monkeypatch):
+@pytest.mark.parametrize("spill", [0, 2**30])
+def test_rows_are_the_same_however_drivers_are_chunked(drivers, chunks, numbers, spill, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "SPILL", spill)
     monkeypatch.setattr(room, "NUMBERS", numbers if chunks else 2**14)
     wanted = np.array([3, 3 * 36 + 4, 77, 200, 201, 640])
     grid = drivers if chunks is None else drivers.chunk(chunks)
-    rows = room.grid_rows(grid, SCALING, wanted, torch.float64)
+    rows = room.grid_rows(grid, SCALING, wanted, torch.float64, scratch=tmp_path)
     got = rows.at(None)[torch.arange(6)[None]][0]
     for k, name in enumerate(SCALING.drivers):
         expected = (drivers[name].values.reshape(-1, 18 * 36)[:, wanted].T - SCALING.mean[k]) / SCALING.scale[k]
         np.testing.assert_array_equal(got[:, k], np.nan_to_num(np.broadcast_to(expected, (6, 365))))
-    assert rows.incomplete == 1 and int((rows.valid == 0).sum()) == 10
+    assert rows.incomplete == 1 and rows.present(torch.arange(6)[None]).logical_not().sum() == 10
 
 
 def test_a_lazy_driver_is_never_twice_in_memory(monkeypatch):

@@ -69,7 +69,7 @@ class Slots:
 
     @classmethod
     def of(cls, target: RegionalTarget, rows: GridRows, mean_months: bool) -> "Slots":
-        device, dtype = rows.groups[0][1].device, rows.groups[0][1].dtype
+        device, dtype = rows.like.device, rows.like.dtype
         month = months(rows.axis, rows.dates)
         days, counts = _days_of_months(rows, month, mean_months)
         weight = days / (MONTHS if target.annual else 1)

@@ -14,6 +14,7 @@ import xarray as xr
 from xflux.files import at_home, require_place
 from xflux.reading import blamed_on
 from xflux.train import files
+from xflux.train.scratch import ScratchArray
 from xflux.values import as_text
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def fingerprint(*parts) -> str:
 def _feed(found, value) -> None:
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | ScratchArray):
         return _feed_array(found, value)
     found.update(f"{type(value).__name__}(".encode())
     if isinstance(value, xr.DataArray):
@@ -118,7 +119,8 @@ def _feed(found, value) -> None:
 def _feed_array(found, array: np.ndarray) -> None:
     """In pieces, so that there is no second copy of a large array."""
     found.update(f"array {array.dtype.kind} {array.shape} ".encode())
-    array = np.atleast_1d(as_text(array) if array.dtype.kind in "OmMUT" else array)
+    if isinstance(array, np.ndarray):
+        array = np.atleast_1d(as_text(array) if array.dtype.kind in "OmMUT" else array)
     found.update(array.dtype.str.encode())
     rows = max(1, BYTES_AT_ONCE // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):

@@ -1,7 +1,9 @@
 """From the tower table to standardised rows, and what every part of a training run shares."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,7 +37,7 @@ class Scaling:
 class Setting:
     """What every part of a training run shares: seed, held-out years, number type, device, block size, targets.
 
-    ``validation_years`` is None where nothing is trained.
+    ``validation_years`` is None where nothing is trained; ``scratch`` is the folder for drivers too large for memory.
     """
 
     seed: int
@@ -46,6 +48,7 @@ class Setting:
     targets: tuple[str, ...]
     resample_inversions: bool | int = False
     units: dict[str, str] = field(default_factory=dict)
+    scratch: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
 
     def flux_number(self, name: str | None) -> int:
         """Which output of the network is the flux `name` (None: the first)."""

@@ -13,6 +13,7 @@ import xarray as xr
 
 from xflux.contents import check_alike, check_sign, riding
 from xflux.display import teller
+from xflux.files import at_home
 from xflux.provenance import stamp
 from xflux.train.checkpoint import Checkpoint
 from xflux.train.config import TrainConfig
@@ -94,6 +95,7 @@ def fit(
         targets=tuple(targets),
         resample_inversions=config.resample_inversions,
         units={name: trained_units(towers[name].attrs)[0] for name in targets if name in towers},
+        **({} if checkpoint is None else {"scratch": at_home(checkpoint).parent}),
     )
     places = config.folds, config.seed, config.block_distance
     rows = tower_rows(towers, drivers, targets, *places, config.missing_drivers, config.weights)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from xflux.temporal import step_days
 from xflux.temporal.bounds import dates_within
 from xflux.train.data import Scaling
 from xflux.train.fused import compiled, run_tasks
+from xflux.train.network import blocks
+from xflux.train.scratch import ScratchArray
 from xflux.values import decoded, found_fill, warn_of_fill
 
-CELLS = 4096  # rows that are moved at once
+SPILL = 2**30  # bytes of lazy drivers of one axis from which on they stand in a file, not in memory
 NUMBERS = 2**24  # of a driver that are standardised at once
 TOGETHER = 5e7  # numbers up to which drivers of several axes are joined to one array
 
@@ -25,10 +28,11 @@ class GridRows:
 
     ``groups`` holds, for every axis, the columns it fills, the values ``(pixel, column, own step)`` and the own step
     of every step. ``dates`` are those that tell a step's month: its stamp, or the middle of its CF bounds.
-    ``valid (pixel, step)`` is None where every driver is there at every step.
+    ``valid (pixel, 1, step)`` tells where all drivers are there, None where they always are; ``share (pixel,)`` is the
+    share of the steps.
     """
 
-    groups: tuple[tuple[list[int], torch.Tensor, torch.Tensor | None], ...]
+    groups: tuple[tuple[list[int], torch.Tensor | ScratchArray, torch.Tensor | None], ...]
     n_drivers: int
     axis: str
     steps: xr.DataArray
@@ -37,18 +41,28 @@ class GridRows:
     cells: np.ndarray
     lat: np.ndarray
     lon: np.ndarray
-    valid: torch.Tensor | None
-    incomplete: int
+    valid: torch.Tensor | ScratchArray | None
+    share: np.ndarray
+
+    @property
+    def like(self) -> torch.Tensor:
+        """An empty tensor of the drivers' type, where they are computed with."""
+        return torch.as_tensor(self.groups[0][1][:0])
+
+    @property
+    def incomplete(self) -> int:
+        """How many pixels lack a driver at some step."""
+        return int((self.share < 1).sum())
 
     def at(self, steps: torch.Tensor | None) -> "torch.Tensor | Rows":
         """Standardised drivers ``(pixel, driver, step)`` of ``steps (member | 1, step)``; None is all, in order.
 
         A tensor where all drivers have one axis and all steps are wanted.
         """
-        if steps is None and len(self.groups) == 1 and self.groups[0][2] is None:
-            return self.groups[0][1]
-        if steps is None:
-            steps = torch.arange(len(self.days), device=self.groups[0][1].device)[None]
+        columns, values, own = self.groups[0]
+        if steps is None and len(columns) == self.n_drivers and own is None and isinstance(values, torch.Tensor):
+            return values
+        steps = self._every() if steps is None else steps
         groups = [(columns, values, steps if own is None else own[steps]) for columns, values, own in self.groups]
         return Rows(groups, self.n_drivers)
 
@@ -56,9 +70,10 @@ class GridRows:
         """1 where all drivers are there, else 0 ``(member, pixel, step)``; None where none is ever missing."""
         if self.valid is None:
             return None
-        if steps is None:
-            return self.valid[pixels]
-        return self.valid[pixels[:, :, None], steps[:, None, :]]
+        return Rows([([0], self.valid, self._every() if steps is None else steps)], 1)[pixels][:, :, 0].to(self.like)
+
+    def _every(self) -> torch.Tensor:
+        return torch.arange(len(self.days), device=self.like.device)[None]
 
 
 @dataclass(frozen=True)
@@ -69,16 +84,16 @@ class Rows:
     ``(member | 1, step)``.
     """
 
-    groups: list[tuple[list[int], torch.Tensor, torch.Tensor]]
+    groups: list[tuple[list[int], torch.Tensor | ScratchArray, torch.Tensor]]
     n_drivers: int
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.groups[0][1].dtype
+        return torch.as_tensor(self.groups[0][1][:0]).dtype
 
     @property
     def device(self) -> torch.device:
-        return self.groups[0][1].device
+        return self.groups[0][2].device
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -90,10 +105,14 @@ class Rows:
 
     def sources(self, member: int, pixels: np.ndarray) -> list[tuple]:
         """Of every axis: columns, values, and the place of each pixel and step in them."""
-        return [
-            (columns, values.numpy(), pixels, steps[member % len(steps)].numpy())
-            for columns, values, steps in self.groups
-        ]
+        found = []
+        for columns, values, steps in self.groups:
+            own = steps[member % len(steps)].numpy()
+            if isinstance(values, ScratchArray):
+                found.append((columns, values.take(pixels, own), np.arange(len(pixels)), np.arange(len(own))))
+            else:
+                found.append((columns, values.numpy(), pixels, own))
+        return found
 
     def __getitem__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Drivers ``(member, pixel, driver, step)`` of ``pixels (member | 1, pixel)``; threads share members."""
@@ -119,10 +138,12 @@ def grid_rows(
     wanted: np.ndarray,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
+    scratch: Path | None = None,
 ) -> GridRows:
     """Standardised drivers of the cells ``wanted`` (flat lat × lon numbers) that are there at one step at least.
 
-    Every driver is read once, in its own axes: (time, lat, lon), (dayofyear | month, lat, lon) or (lat, lon).
+    Every driver is read once, in its own axes: (time, lat, lon), (dayofyear | month, lat, lon) or (lat, lon). With a
+    folder ``scratch``, lazy ones of more than `SPILL` bytes go to a file there, for a CPU.
     """
     chosen = align.find(grid, scaling.drivers, "the constraint's grid (drivers=)")
     align.check_units(chosen, scaling.units)
@@ -132,21 +153,19 @@ def grid_rows(
         owns.setdefault(_own_axis(grid[name]), []).append(i)
     axis, steps = _step_axis(grid, owns)
     dates = dates_within(grid) if axis == "time" else steps
-    present = np.ones((len(wanted), steps.size), bool)
-    groups = {}
+    groups = []
+    scratch = scratch if torch.device(device).type == "cpu" else None
     for own, numbers in owns.items():
         names = [scaling.drivers[i] for i in numbers]
-        values, there = _group(grid, names, own, wanted, scaling, _numpy(dtype))
         index = None
         if own != axis:
             index = align.step_of(names[0], grid, own, axis, dates) if own else np.zeros(steps.size, int)
-        present &= there if index is None else there[:, index]
-        groups[own] = (numbers, values, index)
-    kept = present.any(1)
-    merged = _tensors(groups, kept, steps.size, len(scaling.drivers), dtype, device)
+        groups.append((numbers, _group(grid, names, own, wanted, scaling, _numpy(dtype), scratch), index))
+    valid, share = _settle(groups, (len(wanted), 1, steps.size), scratch)
+    kept = share > 0
+    merged = _tensors(groups, int(kept.sum()), steps.size, len(scaling.drivers), device)
     lat, lon = np.meshgrid(grid["lat"].values, grid["lon"].values, indexing="ij")
-    cells = wanted[kept]
-    whole = present[kept].all()
+    cells, share = wanted[kept], share[kept]
     others = [d for d in ("dayofyear", "month") if d in grid.dims]
     return GridRows(
         groups=merged,
@@ -158,8 +177,8 @@ def grid_rows(
         cells=cells,
         lat=lat.ravel()[cells],
         lon=lon.ravel()[cells],
-        valid=None if whole else torch.tensor(present[kept], dtype=dtype, device=device),
-        incomplete=int((~present.all(1)).sum()),
+        valid=None if (share == 1).all() else _cut(valid, len(cells), device),
+        share=share,
     )
 
 
@@ -188,20 +207,47 @@ def _own_axis(da: xr.DataArray) -> str | None:
     return axis
 
 
-def _group(grid: xr.Dataset, names: list[str], own: str | None, wanted: np.ndarray, scaling: Scaling, kind: type):
-    """Standardised drivers of one axis ``(cell, driver, own step)``, 0 for a missing one, and where all are there."""
-    n_own = grid.sizes[own] if own else 1
-    values = np.empty((len(wanted), len(names), n_own), kind)
-    there = np.ones((len(wanted), n_own), bool)
+def _group(
+    grid: xr.Dataset, names: list[str], own: str | None, wanted: np.ndarray, scaling: Scaling, kind: type, scratch
+) -> np.ndarray | ScratchArray:
+    """Standardised drivers of one axis ``(cell, driver, own step)``, NaN for a missing one."""
+    shape = len(wanted), len(names), grid.sizes[own] if own else 1
+    values = _room(shape, kind, scratch if any(grid[name].chunks for name in names) else None)
     for k, name in enumerate(names):
         fill = None
         for some, at, cells in _pieces(grid[name], own, wanted):
             fill = found_fill(cells) if fill is None else fill
-            finite = np.isfinite(cells)
-            there[some, at] &= finite
-            values[some, k, at] = np.where(finite, scaling(cells, name), 0)
+            values[some, k, at] = np.where(np.isfinite(cells), scaling(cells, name), np.nan)
         warn_of_fill(fill, f"driver {name!r} of a constraint")
-    return values, there
+    return values
+
+
+def _room(shape: tuple[int, int, int], kind: type, scratch: Path | None) -> np.ndarray | ScratchArray:
+    """An array to be filled, in a file where there is a folder for that and it is large."""
+    large = np.prod(shape) * np.dtype(kind).itemsize > SPILL
+    return ScratchArray(shape, kind, scratch) if scratch and large else np.empty(shape, kind)
+
+
+def _settle(groups: list, shape: tuple[int, int, int], scratch: Path | None) -> tuple:
+    """Put 0 for a missing driver and move cells that have all of them at one step to the front; in place.
+
+    Which steps have all ``(kept cell, 1, step)``, and the share of them ``(cell,)``.
+    """
+    valid, share, n = _room(shape, bool, scratch), np.zeros(shape[0]), 0
+    numbers = sum(values.shape[1] * values.shape[2] for _, values, _ in groups) + shape[2]
+    for some in blocks(shape[0], max(1, NUMBERS // numbers)):
+        parts, present = [values[some] for _, values, _ in groups], np.ones((some.stop - some.start, shape[2]), bool)
+        for part, (_, _, index) in zip(parts, groups, strict=True):
+            there = ~np.isnan(part).any(1)
+            present &= there if index is None else there[:, index]
+        share[some] = present.mean(1)
+        kept = present.any(1)
+        goal = slice(n, n := n + int(kept.sum()))
+        valid[goal] = present[kept][:, None]
+        for part, (_, values, _) in zip(parts, groups, strict=True):
+            if goal != some or np.isnan(part).any():
+                values[goal] = np.where(np.isnan(part), 0, part)[kept]
+    return valid, share
 
 
 def _pieces(da: xr.DataArray, own: str | None, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, slice, np.ndarray]]:
@@ -224,31 +270,20 @@ def _pieces(da: xr.DataArray, own: str | None, wanted: np.ndarray) -> Iterator[t
             yield some, at, box[at].values[:, lat, lon].T
 
 
-def _tensors(groups: dict, kept: np.ndarray, n_steps: int, n_drivers: int, dtype, device) -> tuple:
-    """The groups as tensors over the kept cells; joined to one where that is small."""
-
-    def tensor(values):
-        return torch.from_numpy(values).to(device=device, dtype=dtype)
-
-    groups = {own: (numbers, _compact(values, kept), index) for own, (numbers, values, index) in groups.items()}
-    if len(groups) > 1 and kept.sum() * n_steps * n_drivers <= TOGETHER:
-        joined = np.empty((int(kept.sum()), n_drivers, n_steps), _numpy(dtype))
-        for columns, values, index in groups.values():
-            joined[:, columns] = values if index is None else values[..., index]
-        return ((list(range(n_drivers)), tensor(joined), None),)
-    result = []
-    for columns, values, index in groups.values():
-        own = None if index is None else torch.as_tensor(index, device=device)
-        result.append((columns, tensor(values), own))
-    return tuple(result)
+def _tensors(groups: list, n: int, n_steps: int, n_drivers: int, device) -> tuple:
+    """The groups as tensors over the ``n`` kept cells; joined to one where that is small."""
+    in_memory = all(isinstance(values, np.ndarray) for _, values, _ in groups)
+    if len(groups) > 1 and n * n_steps * n_drivers <= TOGETHER and in_memory:
+        joined = np.empty((n, n_drivers, n_steps), groups[0][1].dtype)
+        for columns, values, index in groups:
+            joined[:, columns] = values[:n] if index is None else values[:n][..., index]
+        return ((list(range(n_drivers)), _cut(joined, n, device), None),)
+    return tuple(
+        (columns, _cut(values, n, device), None if index is None else torch.as_tensor(index, device=device))
+        for columns, values, index in groups
+    )
 
 
-def _compact(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """The kept rows, moved to the front in place, so that there are never two copies of a large array."""
-    if kept.all():
-        return values
-    source = np.flatnonzero(kept)
-    for start in range(0, len(source), CELLS):
-        some = source[start : start + CELLS]
-        values[start : start + len(some)] = values[some]
-    return values[: len(source)]
+def _cut(values: np.ndarray | ScratchArray, n: int, device) -> torch.Tensor | ScratchArray:
+    """The first ``n`` cells, as a tensor where they are in memory."""
+    return torch.from_numpy(values[:n]).to(device) if isinstance(values, np.ndarray) else values.cut(n)

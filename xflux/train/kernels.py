@@ -34,6 +34,7 @@ _F32 = ir.FloatType()
 _I64 = ir.IntType(64)
 _VEC = ir.VectorType(_F32, LANES)
 _RELU, _MASK, _NONE = 1, 2, 0
+_pread = types.ExternalFunction("pread", types.intp(types.int32, types.voidptr, types.uintp, types.int64))
 
 
 def _fma(builder):
@@ -82,7 +83,7 @@ def _loop(builder, count, initial, body):
 
 @intrinsic
 def _address(context, array, offset):
-    """Pointer to an element of a contiguous float32 array."""
+    """Pointer to an element of a contiguous array."""
 
     def codegen(context, builder, signature, args):
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -386,6 +387,27 @@ def spread_pixels(out, slope, pixels, area, region, share):
             elif weight != 0:
                 for s in range(len(source)):
                     out[j, s] += weight * source[s]
+
+
+@njit()
+def read(file, out, pixels, steps, own):
+    """``out (pixel, column, step)`` of some pixels and steps of a file ``(pixel, column, own step)``; False: cut short.
+
+    Steps that follow each other are read at once.
+    """
+    whole = True
+    for j in range(len(pixels)):
+        for d in range(out.shape[1]):
+            s = 0
+            while s < len(steps):
+                end = s + 1
+                while end < len(steps) and steps[end] == steps[end - 1] + 1:
+                    end += 1
+                goal = _address(out, (j * out.shape[1] + d) * len(steps) + s)
+                start = ((pixels[j] * out.shape[1] + d) * own + steps[s]) * out.itemsize
+                whole &= _pread(file, goal, (end - s) * out.itemsize, start) == (end - s) * out.itemsize
+                s = end
+    return whole
 
 
 @njit()

@@ -173,7 +173,7 @@ def _view(constraint: LinearConstraint, rows: GridRows, entries, device):
     pixel = place[cell]
     there = pixel >= 0
     if rows.valid is not None:
-        there &= rows.valid.cpu().numpy()[pixel, step] > 0
+        there &= rows.valid[:, 0].cpu().numpy()[pixel, step]
     lost = float(np.abs(value[~there]).sum() / max(np.abs(value).sum(), 1e-300))
     if not there.any():
         raise ValueError(f"the operator of constraint {constraint.name} sees no cell that has all drivers")

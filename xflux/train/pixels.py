@@ -46,13 +46,12 @@ def regional_pixels(
     _check_overlap(constraint, weights, table)
     counts = np.diff(table.indptr)
     wanted = np.flatnonzero(counts)
-    rows = grid_rows(constraint.drivers, scaling, wanted, config.torch_dtype, config.torch_device)
+    rows = grid_rows(constraint.drivers, scaling, wanted, config.torch_dtype, config.torch_device, config.scratch)
     if not len(rows.cells):
         raise ValueError("no cell of the regions has all drivers: do drivers= and regions= lie on the same land?")
     region, share = _padded(table[:, rows.cells], int(counts.max(initial=1)))
     area = share.sum(1)
-    modelled = share if rows.valid is None else share * rows.valid.double().mean(1, keepdim=True).cpu().numpy()
-    by_region = np.bincount(region.ravel(), modelled.ravel(), len(names))
+    by_region = np.bincount(region.ravel(), (share * rows.share[:, None]).ravel(), len(names))
     whole = np.asarray(table.sum(1)).ravel()
     if "whole_weight" in weights.coords:
         whole = weights["whole_weight"].values[order]

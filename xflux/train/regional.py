@@ -288,7 +288,7 @@ class RegionalTerm:
         pixels, steps = self.integral.pixels, self.calendar.every_step(self.training)
         shape = (len(self.members), len(pixels.area), self.calendar.n_slots)
         same = self.field is not None and self.field.amounts.shape == shape
-        amounts = self.field.amounts if same else pixels.rows.groups[0][1].new_empty(shape)
+        amounts = self.field.amounts if same else pixels.rows.like.new_empty(shape)
         total = self.integral.estimate(network, *self.integral.everything(), steps, keep=amounts)
         if self.constraint.kind == "bridge":
             total = self._full(self.whole, network, self.whole_calendar.every_step(self.training))
