@@ -60,6 +60,9 @@ class Network:
     >>> net.accumulate(values, pixels, slope=torch.ones(2, 1, 8))
     >>> tuple(net.outputs(values, pixels).shape), net.fused(values)
     ((2, 1, 8), True)
+    >>> observed, counts = torch.zeros(5, 1), torch.ones(5, 1)
+    >>> tuple(net.errors(values[..., :1], pixels, observed, counts, scale=torch.ones(2, 1)).shape)
+    (2, 1, 2)
     >>> net.load(net.state())
     >>> list(net.state())
     ['weight0', 'bias0', 'weight1', 'bias1']
