@@ -173,6 +173,26 @@ def _outer(context, h, ld_h, strip_h, dz, ld_dz, strip_dz, strips, sums, ld_sums
     return signature, codegen
 
 
+@intrinsic
+def _sum(context, dz, strip_dz, strips, sums):
+    """``sums += dz`` over the strips, lane by lane."""
+
+    def codegen(context, builder, signature, args):
+        dz, sums = (builder.bitcast(args[k], _F32.as_pointer()) for k in (0, 3))
+
+        def body(strip, carried):
+            (total,), right = carried, _at(builder, dz, builder.mul(strip, args[1]))
+            for v in range(VECTORS):
+                total = builder.fadd(total, _load(builder, right, v * LANES))
+            return [total]
+
+        _store(builder, *_loop(builder, args[2], [_load(builder, sums, 0)], body), sums, 0)
+        return context.get_dummy_value()
+
+    pointer, integer = types.voidptr, types.int64
+    return types.void(pointer, integer, integer, pointer), codegen
+
+
 @njit()
 def _layers_forward(sizes, targets, strips, activations, place, weights, weight_at, biases, bias_at):
     """All layers for the strips of a tile; the drivers are at place[0], layer l's output at place[l + 1]."""
@@ -241,16 +261,6 @@ def _slope_of_errors(error, pixels, observed, counts, scale, out):
 
 
 @njit()
-def _bias_sums(dz, strips, n_out, sums, at):
-    for strip in range(strips):
-        for o in range(n_out):
-            base, goal = (strip * n_out + o) * STRIP, at + o * LANES
-            for v in range(VECTORS):
-                for lane in range(LANES):
-                    sums[goal + lane] += dz[base + v * LANES + lane]
-
-
-@njit()
 def _add_lanes(sums, out):
     """Adds the lanes of each sum, in float64."""
     for k in range(len(out)):
@@ -275,7 +285,9 @@ def _layers_backward(
             for o in range(0, used, OUTER):
                 goal = _address(weight_sums, (weight_at[layer] + i * n_out + o) * LANES)
                 _outer(h, ld_h, strip_h, _address(dz, o * STRIP), STRIP, STRIP * n_out, strips, goal, n_out * LANES)
-        _bias_sums(dz, strips, n_out, bias_sums, bias_at[layer] * LANES)
+        for o in range(n_out):
+            goal = _address(bias_sums, (bias_at[layer] + o) * LANES)
+            _sum(_address(dz, o * STRIP), STRIP * n_out, strips, goal)
         if layer == 0:
             return
         none = _address(zeros, 0)
