@@ -165,7 +165,7 @@ def run_tasks(work, tasks) -> None:
 def _sources(values, member: int, pixels: np.ndarray) -> tuple:
     """Where a member's pixels are read from: columns, values, each pixel's and each step's place in them.
 
-    Always as many, so that the kernels are compiled once.
+    Always as many, and of one type, so that the kernels are compiled once.
     """
     if isinstance(values, np.ndarray):
         _, drivers, steps = values.shape
@@ -173,11 +173,8 @@ def _sources(values, member: int, pixels: np.ndarray) -> tuple:
     else:
         found = values.sources(member, pixels)
     found += [((), np.empty((0, 0, 0), np.float32), (), ())] * (SOURCES - len(found))
-    return tuple((_numbers(columns), own, _numbers(rows), _numbers(steps)) for columns, own, rows, steps in found)
-
-
-def _numbers(values) -> np.ndarray:
-    return np.ascontiguousarray(values, np.int64)
+    kinds = np.int64, np.float32, np.int64, np.int64
+    return tuple(tuple(np.require(a, kind, "CW") for a, kind in zip(one, kinds, strict=True)) for one in found)
 
 
 def forward(packed: Packed, values, rows: np.ndarray, targets: int) -> np.ndarray:
