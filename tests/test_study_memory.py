@@ -190,6 +190,7 @@ def peak_of(work) -> float:
 def test_memory_does_not_grow_with_the_years(tmp_path, monkeypatch):
     """Three times the years, three times the data: the peak of the whole way stays."""
     monkeypatch.setattr(weather, "VALUES_AT_ONCE", 80_000)
+    monkeypatch.setattr(weather, "READ_AT_ONCE", 100_000)
     monkeypatch.setattr(weather, "cores", lambda: 1)  # how many pieces several threads hold at once is chance
     base, land = (part.isel(lon=slice(0, 24)) for part in daily(3))
     for year, part in base.groupby("time.year"):

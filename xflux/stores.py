@@ -193,9 +193,13 @@ def create(
 
 
 def put(path: str | Path, piece: xr.Dataset, where: dict[str, slice]) -> None:
-    """Write float32 values into their place in a store."""
-    plain = piece.astype("float32").drop_encoding()
-    plain.drop_vars(list(plain.coords)).to_zarr(path, mode="r+", region=where, consolidated=False)
+    """Write values, as float32, into their place in a store; parts of different chunks may be written at once."""
+    import zarr
+
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    for name, field in piece.data_vars.items():
+        place = tuple(where.get(str(d), slice(None)) for d in field.dims)
+        group[str(name)][place] = field.values
 
 
 def remove(path: str) -> None:

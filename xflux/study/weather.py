@@ -122,7 +122,7 @@ def _strips(base: list[xr.Dataset], cells: np.ndarray, folder: Path) -> list[Str
     for i, part in enumerate(base):
         lat = part["lat"][cells[0]].drop_vars([c for c in part["lat"].coords if c != "lat"])
         strips.append(Strip(folder / f"base_{i}", part.isel(lat=0, lon=0, drop=True), lat, few))
-        jobs += [(strips[-1], part[name], where) for name in part.data_vars for where in _as_read(part[name])]
+        jobs += [(strips[-1], part[name], where) for name in part.data_vars for where in _pieces(part[name])]
     place = np.ravel_multi_index(tuple(cells), (base[0].sizes["lat"], base[0].sizes["lon"]))
 
     def copy(strip: Strip, field: xr.DataArray, where: dict[str, slice]) -> None:
@@ -135,8 +135,8 @@ def _strips(base: list[xr.Dataset], cells: np.ndarray, folder: Path) -> list[Str
     return strips
 
 
-def _as_read(field: xr.DataArray) -> list[dict[str, slice]]:
-    """Pieces along the time axis that end where the chunks do, so that each is read once."""
+def _pieces(field: xr.DataArray) -> list[dict[str, slice]]:
+    """Pieces along the time axis that end where the chunks do, so that each is read or written once."""
     axis = next((d for d in AXES if d in field.dims), None)
     if axis is None:
         return [{}]
@@ -185,23 +185,18 @@ def _on_grid(
 ) -> Path:
     """A strip's cells back in their places, and coasts from their neighbours (pass 3); NaN elsewhere."""
     grid = made.like.expand_dims(lat=fraction["lat"], lon=fraction["lon"]).transpose(..., "lat", "lon")
-    place = np.ravel_multi_index(tuple(cells), fraction.shape)
-    whole = xr.zeros_like(fraction, bool)
-    whole.values[tuple(cells)] = complete
+    whole, place = xr.zeros_like(fraction, bool), np.full(fraction.shape, complete.size)
+    whole.values[tuple(cells)], place[tuple(cells)] = complete, np.arange(complete.size)
     taker, giver, said = coasts(whole, fraction > 0, reach)
-    at = np.zeros(fraction.shape, int)
-    at[tuple(cells)] = np.arange(len(place))
-    taker, giver = at[tuple(taker.T)], at[tuple(giver.T)]
+    taker, giver = place[tuple(taker.T)], place[tuple(giver.T)]
 
     def values(name: str, where: dict[str, slice]) -> np.ndarray:
         if name == "land_fraction":
             return fraction.values
-        steps = next(iter(where.values()), slice(None))
-        strip = np.concatenate([made.read(name, k, steps) for k in range(len(made.parts))], -1)
-        strip[..., taker] = np.where(np.isnan(strip[..., taker]), strip[..., giver], strip[..., taker])
-        out = np.full((len(strip), fraction.size), np.nan, "float32")
-        out[:, place] = strip
-        return out.reshape(grid[name].isel(where).shape)
+        parts = [made.read(name, k, *where.values()) for k in range(len(made.parts))]
+        strip = np.concatenate([*parts, np.full((len(parts[0]), 1), np.nan, "float32")], -1)  # the sea at the end
+        strip[:, taker] = np.where(np.isnan(strip[:, taker]), strip[:, giver], strip[:, taker])
+        return strip.take(place, -1).reshape(grid[name].isel(where).shape)
 
     order = {"order": ", ".join([*map(str, grid.data_vars), "land_fraction"])}
     return _written(grid.assign(land_fraction=fraction).assign_attrs(said | order), path, values)
@@ -209,34 +204,28 @@ def _on_grid(
 
 def _written(like: xr.Dataset, path: Path, values: Callable[[str, dict[str, slice]], np.ndarray]) -> Path:
     """Write a Dataset, of which ``values`` gives pieces, chunk by chunk of its time axis."""
-    _create(like, path)
+    template = _create(like, path)
 
     def put(name: str, where: dict[str, slice]) -> None:
-        piece = xr.Dataset({name: (like[name].dims, values(name, where))})
-        stores.put(path, piece, where | {"lat": slice(0, like.sizes["lat"])})
+        stores.put(path, xr.Dataset({name: (like[name].dims, values(name, where))}), where)
 
-    jobs = []
-    for name, field in like.data_vars.items():
-        axis = next((d for d in AXES if d in field.dims), None)
-        starts = range(0, field.sizes[axis], CHUNK_STEPS) if axis else ()
-        jobs += [(str(name), {axis: slice(start, start + CHUNK_STEPS)}) for start in starts] or [(str(name), {})]
-    _at_once(put, jobs)
+    _at_once(put, [(name, where) for name, field in template.data_vars.items() for where in _pieces(field)])
     return path
 
 
-def _create(data: xr.Dataset, path: Path) -> None:
-    """An empty store for variables like these."""
+def _create(data: xr.Dataset, path: Path) -> xr.Dataset:
+    """An empty store for variables like these; returned lazily, in its chunks."""
     import dask.array as da
 
     shutil.rmtree(path, ignore_errors=True)
     lengths, fields = {}, {}
     for name, field in data.data_vars.items():
-        chunks = tuple(min(CHUNK_CELLS.get(str(d), CHUNK_STEPS), n) for d, n in field.sizes.items())
-        lengths[name] = chunks
-        fields[name] = (field.dims, da.zeros(field.shape, chunks=chunks, dtype="float32"), field.attrs)
-    coords = {d: data[d] for d in data.dims if d in data.coords}
-    stores.create(str(path), xr.Dataset(fields, coords, data.attrs).drop_encoding(), lengths)
+        lengths[name] = tuple(min(CHUNK_CELLS.get(str(d), CHUNK_STEPS), n) for d, n in field.sizes.items())
+        fields[name] = (field.dims, da.zeros(field.shape, chunks=lengths[name], dtype="float32"), field.attrs)
+    template = xr.Dataset(fields, {d: data[d] for d in data.dims if d in data.coords}, data.attrs).drop_encoding()
+    stores.create(str(path), template, lengths)
     stores.gather_metadata(path)
+    return template
 
 
 def _at_once(work: Callable[..., None], jobs: list[tuple]) -> None:
