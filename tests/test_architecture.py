@@ -14,7 +14,19 @@ PACKAGE = Path(__file__).parents[1] / "xflux"
 
 # Rooms by level, from the bottom; a room imports only what stands lower. The first level is for all to use.
 LEVELS = [
-    {"display", "compile", "extras", "forks", "provenance", "reading", "shadow", "data", "units", "values"},
+    {
+        "display",
+        "compile",
+        "extras",
+        "forks",
+        "intervals",
+        "provenance",
+        "reading",
+        "shadow",
+        "data",
+        "units",
+        "values",
+    },
     {"contents", "files"},
     {"temporal", "cells", "stores"},
     {"align", "regions", "adjust", "catalogue"},

@@ -11,11 +11,12 @@ from typing import TypeVar
 import numpy as np
 import xarray as xr
 
-from xflux.cells.area import Cells, points_of
+from xflux.cells.area import Cells, bands, points_of
 from xflux.cells.axes import STANDARD_NAMES, standardise
 from xflux.cells.match import TOLERANCE, locate
 from xflux.contents import area_basis as basis_of
 from xflux.contents import assumed_area_basis
+from xflux.intervals import pieces
 from xflux.units import is_flux, parse
 from xflux.values import checked, decoded, found_fill, warn_of_fill
 
@@ -191,27 +192,13 @@ def axis_overlap(source: np.ndarray, target: np.ndarray, axis: str):
     """
     from scipy.sparse import csr_array
 
-    rows, columns, shares = [], [], []
     order = np.argsort(source[:, 0], kind="stable")
-    low, high = source[order, 0], source[order, 1]
-    shifts = (0.0,) if axis == "lat" else (-720.0, -360.0, 0.0, 360.0, 720.0)
-    for i, (a, b) in enumerate(target):
-        for shift in shifts:
-            first = np.searchsorted(high, a - shift, side="right")
-            last = np.searchsorted(low, b - shift, side="left")
-            for k in range(first, last):
-                south, north = max(a, low[k] + shift), min(b, high[k] + shift)
-                if axis == "lat":
-                    share = _band(south, north) / _band(a, b)
-                else:
-                    share = (north - south) / (b - a)
-                if share > _SLIVER:
-                    rows.append(i)
-                    columns.append(order[k])
-                    shares.append(1.0 if share > 1 - _SLIVER else share)
+    size = bands if axis == "lat" else lambda bounds: np.diff(bounds, axis=1)[:, 0]
+    found = []
+    for shift in (0.0,) if axis == "lat" else (-720.0, -360.0, 0.0, 360.0, 720.0):
+        row, place, *ends = pieces(*target.T, *(source[order] + shift).T)
+        share = size(np.stack(ends, axis=1)) / size(target)[row]
+        kept = share > _SLIVER
+        found.append((row[kept], order[place[kept]], np.where(share > 1 - _SLIVER, 1.0, share)[kept]))
+    rows, columns, shares = map(np.concatenate, zip(*found, strict=True))
     return csr_array((shares, (rows, columns)), shape=(len(target), len(source)))
-
-
-def _band(south: float, north: float) -> float:
-    middle, half = np.radians((south + north) / 2), np.radians((north - south) / 2)
-    return 2 * np.cos(middle) * np.sin(half)

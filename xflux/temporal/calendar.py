@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from xflux.intervals import pieces
+
 DAY = 86_400_000_000
 """Microseconds of a day."""
 
@@ -222,13 +224,10 @@ class Steps:
         if self.calendar is None:
             return self._split_climatology(period)
         unit = _UNITS[period]
-        first, last = self.calendar.month(self.start) // unit, self.calendar.month(self.stop - 1) // unit
-        step = np.repeat(np.arange(first.size), last - first + 1)
-        label = np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)])
-        low = np.maximum(self.start[step], self.calendar.start(label * unit))
-        high = np.minimum(self.stop[step], self.calendar.start((label + 1) * unit))
-        order = np.argsort(label, kind="stable")
-        return step[order], label[order], ((high - low) / DAY)[order]
+        edges = self.calendar.starts[::unit]
+        step, at, start, stop = pieces(self.start, self.stop, edges[:-1], edges[1:])
+        order = np.argsort(at, kind="stable")
+        return step[order], self.calendar.first_month // unit + at[order], ((stop - start) / DAY)[order]
 
     def _split_climatology(self, period: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         index = np.arange(self.days.size)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from xflux.intervals import pieces
 from xflux.temporal.bounds import given_steps, inferred_steps, known_steps
 from xflux.temporal.calendar import DAY, Calendar, Steps, climatology, days_in_months
 from xflux.temporal.riding import EDGES, RIDING, STEP_DAYS, STEP_MONTHS, counted, counting_calendar, counting_in
@@ -218,23 +219,18 @@ def _sorted(target: np.ndarray, source: np.ndarray, share: np.ndarray) -> Overla
 def _dates(target: Steps, source: Steps) -> Overlap:
     """Pieces of two axes of dates; neither needs to be in order."""
     order = np.argsort(source.start, kind="stable")
-    start, stop = source.start[order], source.stop[order]
-    first, last = np.searchsorted(stop, target.start, "right"), np.searchsorted(start, target.stop, "left")
-    count = np.maximum(last - first, 0)
-    step = np.repeat(np.arange(count.size), count)
-    at = np.repeat(first, count) + np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    length = np.minimum(target.stop[step], stop[at]) - np.maximum(target.start[step], start[at])
-    whole = (target.stop - target.start)[step], (stop - start)[at]
-    return Overlap(step, order[at], length / whole[0], length / whole[1])
+    step, at, first, last = pieces(target.start, target.stop, source.start[order], source.stop[order])
+    length, at = last - first, order[at]
+    whole = (target.stop - target.start)[step], (source.stop - source.start)[at]
+    return Overlap(step, at, length / whole[0], length / whole[1])
 
 
 def _days_of_year(steps: Steps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(step, day of the year, days) of every piece of a step in a day."""
     if steps.calendar is None:
         return np.arange(steps.days.size), steps.labels, steps.days
-    first, last = steps.start // DAY, (steps.stop - 1) // DAY
-    step = np.repeat(np.arange(first.size), last - first + 1)
-    day = np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)])
-    length = np.minimum(steps.stop[step], (day + 1) * DAY) - np.maximum(steps.start[step], day * DAY)
-    year = steps.calendar.month(day * DAY) // 12
-    return step, (day * DAY - steps.calendar.start(year * 12)) // DAY + 1, length / DAY
+    midnights = np.arange(steps.start.min() // DAY, steps.stop.max() // DAY + 2) * DAY
+    step, day, start, stop = pieces(steps.start, steps.stop, midnights[:-1], midnights[1:])
+    midnight = midnights[day]
+    year = steps.calendar.month(midnight) // 12
+    return step, (midnight - steps.calendar.start(year * 12)) // DAY + 1, (stop - start) / DAY
