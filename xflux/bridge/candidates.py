@@ -11,9 +11,11 @@ Rules, where the paper gives none:
   that cost and memory grow with n, not n². With every pixel a landmark it is the full computation.
 """
 
+from contextlib import nullcontext
+
 import numpy as np
 
-from xflux.forks import one_thread_after_fork
+from xflux.forks import forked, one_thread
 
 ALL_PIXELS = 300
 LANDMARKS = 600
@@ -68,7 +70,7 @@ def _distances(series: np.ndarray, window: int | None, block: tuple | None) -> n
     if len(series) < 2:
         return np.zeros(0)
     parallel = dtw.dtw_cc_omp is not None
-    with one_thread_after_fork():
+    with one_thread() if forked() else nullcontext():
         found = dtw.distance_matrix_fast(series, window=window, block=block, compact=True, parallel=parallel)
     return np.asarray(found, float)
 
@@ -159,22 +161,27 @@ def spectral_clusters(
     if clusters < 2:
         return np.zeros(n, int)
     chosen = np.sort(rng.choice(n, landmarks, replace=False)) if n > landmarks else np.arange(n)
-    embedding = _embedding(series, chosen, clusters, window)
-    distinct = len(np.unique(embedding.round(9), axis=0))  # pixels may repeat each other
-    means = KMeans(min(clusters, distinct), n_init=5, random_state=int(rng.integers(2**31)))
-    with one_thread_after_fork():
+    distances = _distances_to(series, chosen, window)
+    with one_thread():
+        embedding = _embedding(distances, chosen, clusters)
+        distinct = len(np.unique(embedding.round(9), axis=0))  # pixels may repeat each other
+        means = KMeans(min(clusters, distinct), n_init=5, random_state=int(rng.integers(2**31)))
         return means.fit_predict(embedding)
 
 
-def _embedding(series: np.ndarray, landmarks: np.ndarray, size: int, window: int | None) -> np.ndarray:
-    """Leading eigenvectors (pixel, size) of the normalised affinity, rows of length 1."""
-    among = dtw_distances(series[landmarks], window=window)
-    others = np.setdiff1d(np.arange(len(series)), landmarks)
+def _distances_to(series: np.ndarray, landmarks: np.ndarray, window: int | None) -> np.ndarray:
+    """DTW distances (pixel, landmark)."""
     columns = np.empty((len(series), len(landmarks)))
-    columns[landmarks] = among
+    columns[landmarks] = dtw_distances(series[landmarks], window=window)
+    others = np.setdiff1d(np.arange(len(series)), landmarks)
     if others.size:
         columns[others] = dtw_distances(series[landmarks], series[others], window=window).T
-    scale = np.median(among[np.triu_indices(len(landmarks), 1)]) or 1.0
+    return columns
+
+
+def _embedding(columns: np.ndarray, landmarks: np.ndarray, size: int) -> np.ndarray:
+    """Leading eigenvectors (pixel, size) of the normalised affinity, rows of length 1."""
+    scale = np.median(columns[landmarks][np.triu_indices(len(landmarks), 1)]) or 1.0
     np.exp(-0.5 * np.square(columns / scale), out=columns)
     values, vectors = np.linalg.eigh(columns[landmarks])
     kept = values > 1e-6 * values[-1]  # the DTW kernel is not positive definite: its negative part is left out
