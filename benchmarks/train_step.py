@@ -134,8 +134,10 @@ def training(args, towers, constraint):
     for term in run.terms:
         term.start_epoch(0)
         term.renew(run.network)
-    order = np.stack([run._order(m, 0)[: args.batch] for m in run.members])
-    return run, order
+    order = np.empty((len(run.members), run.batch * run.steps), np.int64)
+    for number, row in enumerate(order):
+        run._shuffle(number, 0, row)
+    return run, order[:, : args.batch]
 
 
 class Separate:
@@ -145,7 +147,7 @@ class Separate:
         (term,) = run.terms
         values = term.integral.pixels.rows.groups[0][1]
         at = np.random.default_rng(0).integers(0, len(values), (args.members, args.rows // 12))
-        self.x = [run.x[torch.as_tensor(o), :, 0] for o in order]
+        self.x = list(run.x[torch.as_tensor(order)][..., 0])
         self.y = [run.y[torch.as_tensor(o), 0] for o in order]
         self.grid = [values[torch.as_tensor(a)].transpose(1, 2).reshape(-1, 10) for a in at]
         region = term.integral.pixels.region[:, 0]

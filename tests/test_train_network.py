@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from xflux.train.grid import Rows  # noqa: E402
 from xflux.train.network import ACTIVATIONS, Network, blocks  # noqa: E402
 
 
@@ -86,10 +87,12 @@ def test_errors_in_one_pass_are_those_of_two(targets, fuse):
     observed, scale = torch.randn(700, targets), torch.rand(3, targets)
     observed[::7, 0] = torch.nan
     counts, found = torch.isfinite(observed) * torch.rand(700, 1), []
+    columns = torch.cat([values, observed[..., None], counts[..., None]], 1)
+    table = Rows([([0, 1, 2, 3, 4], columns, torch.zeros((1, 1), dtype=int))], 5)
     for passes in (1, 2):
         network = Network((5, 16, targets), [(0, m) for m in range(3)], fuse=fuse)
         if passes == 1:
-            error = network.errors(values, at, observed, counts, scale)
+            error = network.errors(table, at, scale)
         else:
             error = (network.outputs(values, at) - observed[at].transpose(1, 2)).nan_to_num(0.0)
             network.accumulate(values, at, error * counts[at].transpose(1, 2) * scale[..., None])

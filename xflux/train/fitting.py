@@ -20,6 +20,7 @@ from xflux.train.config import TrainConfig
 from xflux.train.constraints import LinearConstraint, RegionalConstraint
 from xflux.train.data import Setting, TowerRows, tower_rows, trained_units
 from xflux.train.fused import run_tasks, threads_for_kernels, torch_after_fork
+from xflux.train.grid import Rows
 from xflux.train.linear import LinearTerm
 from xflux.train.model import GPU_BLOCK, FluxModel
 from xflux.train.network import Network, generator
@@ -151,11 +152,11 @@ class Trainer:
         sizes = (rows.x.shape[1], *config.hidden, rows.y.shape[1])
         seeds = [(config.seed, m) for m in self.members]
         self.network = Network(sizes, seeds, config.activation, config.dropout, dtype, device, setting.block_rows)
-        self.x = torch.tensor(rows.x, dtype=dtype, device=device)[..., None]
         self.y = torch.tensor(rows.y, dtype=dtype, device=device)
         self.row_weight = torch.tensor(rows.weight, dtype=dtype, device=device)
         self.counts = torch.isfinite(self.y) * self.row_weight[:, None]  # 0 where a row lacks the target
         self.uneven = bool((self.counts != self.counts[0]).any())
+        self.x = _side_by_side(torch.tensor(rows.x, dtype=dtype, device=device), self.y, self.counts)
         self.own = [rows.training(member) for member in self.members]
         self.term_names = _tower_terms(setting.targets) + [n for t in terms for n in t.names]
         weight = [1.0] * len(setting.targets) + [w for t in terms for w in t.weights]
@@ -253,7 +254,7 @@ class Trainer:
         if len(self.term_names) > 1:
             weight = loss_weight(self.log_variance[:, : self.y.shape[1]]).detach()
         scale = (2 * weight / count).to(self.y.dtype)
-        error = self.network.errors(self.x, order, self.y, self.counts, scale, drop)
+        error = self.network.errors(self.x, order, scale, drop)
         return (counts * error.double() ** 2).sum(-1) / count
 
     # --- validation --------------------------------------------------------------------------------------------
@@ -351,6 +352,13 @@ class Trainer:
         """The weights of a network whose outputs are in the towers' own units."""
         last = [f"{name}{len(self.network.layers) - 1}" for name in ("weight", "bias")]
         return weights | {name: (weights[name] / self.rows.scale).astype(weights[name].dtype) for name in last}
+
+
+def _side_by_side(x: torch.Tensor, *beside: torch.Tensor) -> Rows:
+    """Drivers of rows, and further columns beside them: a row fills whole cache lines, so that it is read at once."""
+    columns = torch.cat([x, *beside], 1)
+    wide = torch.nn.functional.pad(columns, (0, -columns.shape[1] % 16))[..., None]
+    return Rows([(list(range(x.shape[1])), wide, torch.zeros((1, 1), dtype=torch.int64, device=x.device))], x.shape[1])
 
 
 def _tower_terms(targets: Sequence[str]) -> list[str]:

@@ -196,15 +196,14 @@ def forward(packed: Packed, values, rows: np.ndarray, targets: int) -> np.ndarra
     return out
 
 
-def backward(packed: Packed, values, rows: np.ndarray, slope: np.ndarray, *of_errors: np.ndarray) -> list:
+def backward(packed: Packed, values, rows: np.ndarray, slope: np.ndarray, scale: np.ndarray | None = None) -> list:
     """Slopes of the layers' weights and biases for ``slope (member, target, row)`` of the outputs.
 
-    ``of_errors``: what was observed ``(pixel, target)``, how much that counts, and a scale ``(member, target)``. Then
-    ``slope`` is where the outputs' errors go, and their own slope is error · counts · scale.
+    With a ``scale (member, target)``, the values have in further columns what was observed and how much that counts.
+    Then ``slope`` is where the outputs' errors go, and their own slope is error · counts · scale.
     """
     kernels, per, turned = compiled(), values.shape[2], packed.turned()
-    nothing = np.empty((0, 0), np.float32), np.empty((0, 0), np.float32), np.empty((packed.members, 0), np.float32)
-    observed, counts, scale = of_errors or nothing
+    scale = np.empty((packed.members, 0), np.float32) if scale is None else scale
     weight_slope = np.zeros((packed.members, CHUNKS + 1, packed.weights.shape[1]))
     bias_slope = np.zeros((packed.members, CHUNKS + 1, packed.biases.shape[1]))
 
@@ -214,7 +213,7 @@ def backward(packed: Packed, values, rows: np.ndarray, slope: np.ndarray, *of_er
         given = slope[member, :, part.start * per : part.stop * per]
         kernels.backward(
             sources, per, packed.sizes, packed.place, packed.weights[member], turned[member],
-            packed.weight_at, packed.biases[member], packed.bias_at, given, observed, counts, scale[member],
+            packed.weight_at, packed.biases[member], packed.bias_at, given, scale[member],
             weight_slope[member, chunk], bias_slope[member, chunk],
         )  # fmt: skip
 

@@ -121,7 +121,7 @@ class Rows:
         out = torch.empty(shape, dtype=self.dtype, device=self.device)
         if out.device.type != "cpu":
             for columns, values, steps in self.groups:
-                out[:, :, columns] = values[pixels[:, :, None], :, steps[:, None, :]].transpose(2, 3)
+                out[:, :, columns] = values[pixels[:, :, None], : len(columns), steps[:, None, :]].transpose(2, 3)
             return out
 
         def work(member: int) -> None:

@@ -247,16 +247,12 @@ def _fill(sources, per, first, n_rows, activations):
 
 
 @njit()
-def _slope_of_errors(error, pixels, observed, counts, scale, out):
+def _slope_of_errors(error, pixels, values, observed, counts, scale, out):
     """Makes errors, 0 where nothing was observed, of outputs, and of them error · counts · scale in ``out``."""
-    for r in range(len(pixels)):  # reads in any order, alone in their loop, do not wait for each other
-        out[r] = observed[pixels[r]]
     for r in range(len(pixels)):
-        error[r] = error[r] - out[r] if np.isfinite(out[r]) else 0
-    for r in range(len(pixels)):
-        out[r] = counts[pixels[r]]
-    for r in range(len(pixels)):
-        out[r] = error[r] * out[r] * scale
+        wanted = values[pixels[r], observed, 0]
+        error[r] = error[r] - wanted if np.isfinite(wanted) else 0
+        out[r] = error[r] * values[pixels[r], counts, 0] * scale
     return out
 
 
@@ -336,20 +332,19 @@ def predict(columns, mean, inverse, sizes, place, weights, weight_at, biases, bi
 
 @njit()
 def backward(
-    sources, per, sizes, place, weights, turned, weight_at, biases, bias_at, slope, observed, counts, scale,
-    weight_slope, bias_slope,
-):  # fmt: skip
+    sources, per, sizes, place, weights, turned, weight_at, biases, bias_at, slope, scale, weight_slope, bias_slope
+):
     """Forward again and back: adds the slopes of weights and biases for ``slope (target, row)`` of the outputs.
 
-    With ``observed (pixel, target)``, of pixels of the first source, ``slope`` is where the outputs' errors go, and
-    their own slope is error · ``counts (pixel, target)`` · ``scale (target,)``.
+    With a ``scale (target,)``, the values have in further columns what was observed and how much that counts. Then
+    ``slope`` is where the outputs' errors go, and their own slope is error · counts · scale.
     """
     widest = sizes.max() * TILE
     activations = np.zeros(place[-1], np.float32)
     dz, spare, zeros = np.zeros(widest, np.float32), np.zeros(widest, np.float32), np.zeros(WIDE, np.float32)
     weight_sums = np.zeros(len(weights) * LANES, np.float32)
     bias_sums = np.zeros(len(biases) * LANES, np.float32)
-    n, n_out = slope.shape[1], sizes[-1]
+    n, n_out, targets, (columns, values, pixels, _) = slope.shape[1], sizes[-1], slope.shape[0], sources[0]
     for first in range(0, n, TILE):
         n_rows = min(TILE, n - first)
         strips = -(-n_rows // STRIP)
@@ -358,10 +353,10 @@ def backward(
         dz[: strips * STRIP * n_out] = 0
         for t in range(slope.shape[0]):
             given = slope[t, first : first + n_rows]
-            if len(observed):
+            if len(scale):
                 _take(activations, place[len(sizes) - 1] + t * STRIP, n_out * STRIP, given)
-                pixels = sources[0][2][first : first + n_rows]
-                given = _slope_of_errors(given, pixels, observed[:, t], counts[:, t], scale[t], spare[:n_rows])
+                own, column = pixels[first : first + n_rows], len(columns) + t
+                given = _slope_of_errors(given, own, values, column, column + targets, scale[t], spare[:n_rows])
             for r in range(n_rows):
                 dz[((r // STRIP) * n_out + t) * STRIP + r % STRIP] = given[r]
         _layers_backward(

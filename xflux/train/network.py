@@ -6,11 +6,15 @@ trained members are the same numbers.
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from xflux.train import fused
+
+if TYPE_CHECKING:
+    from xflux.train.grid import Rows
 
 ACTIVATIONS = {
     "relu": torch.relu,
@@ -161,13 +165,7 @@ class Network:
             self(_rows(values, pixels[:, part]), generators).backward(own.transpose(1, 2))
 
     def errors(
-        self,
-        values: torch.Tensor,
-        pixels: torch.Tensor,
-        observed: torch.Tensor,
-        counts: torch.Tensor,
-        scale: torch.Tensor,
-        drop: list[int] | None = None,
+        self, values: "Rows", pixels: torch.Tensor, scale: torch.Tensor, drop: list[int] | None = None
     ) -> torch.Tensor:
         """Outputs less what was observed ``(member, target, row)``, 0 where nothing was; forward and back in one pass.
 
@@ -175,21 +173,28 @@ class Network:
 
         Parameters
         ----------
-        values, pixels, drop
-            As in `outputs`, of one step.
-        observed, counts
-            By pixel ``(pixel, target)``; NaN: not observed.
+        values
+            Drivers of one step, beside which there is, by target, what was observed and how much it counts: whatever
+            a row needs lies together.
+        pixels, drop
+            As in `outputs`.
         scale
             ``(member, target)``.
         """
+        targets, table = self.sizes[-1], values.groups[0][1]
         if self.fused(values):
-            error = torch.empty(self.members, self.sizes[-1], pixels.shape[1])
-            given = (t.numpy() for t in (values, pixels, error, observed, counts, scale))
+            error = torch.empty(self.members, targets, pixels.shape[1])
+            given = (a.numpy() for a in (values, pixels, error, scale))
             self._add(fused.backward(fused.Packed(self._arrays()), *given))
             return error
-        wanted, inferred = observed[pixels].transpose(1, 2), self.outputs(values, pixels, drop)
+        beside = table[pixels][:, :, self.sizes[0] :, 0].transpose(1, 2)
+        wanted, counts, inferred = (
+            beside[:, :targets],
+            beside[:, targets : 2 * targets],
+            self.outputs(values, pixels, drop),
+        )
         error = torch.where(torch.isfinite(wanted), inferred - wanted, torch.zeros_like(inferred))
-        self.accumulate(values, pixels, error * counts[pixels].transpose(1, 2) * scale[..., None], drop)
+        self.accumulate(values, pixels, error * counts * scale[..., None], drop)
         return error
 
     def _add(self, slopes: list[tuple[np.ndarray, np.ndarray]]) -> None:
