@@ -297,25 +297,6 @@ def test_fits_that_overlap_give_back_torchs_threads():
         torch.set_num_threads(before)
 
 
-def test_blas_has_its_threads_back_when_the_last_of_overlapping_limits_ends():
-    from threadpoolctl import threadpool_info, threadpool_limits
-
-    from xflux.forks import one_thread
-
-    def threads():
-        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
-
-    first, second = one_thread(), one_thread()
-    with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(1) as other:
-        before = threads()
-        first.__enter__()
-        other.submit(second.__enter__).result()
-        first.__exit__(None, None, None)
-        assert threads() == {1}
-        other.submit(second.__exit__, None, None, None).result()
-        assert threads() == before
-
-
 PROCESS_WIDE = {
     "set_options", "catch_warnings", "simplefilter", "filterwarnings", "seterr", "setlocale", "chdir", "putenv",
     "set_default_dtype", "manual_seed_all", "setrecursionlimit", "set_application_registry", "basicConfig", "umask",

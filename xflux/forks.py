@@ -1,9 +1,7 @@
-"""Threads of libraries: one where more would wait for each other, or were left behind by a fork."""
+"""A forked process lacks the threads of its parent, which libraries still count on."""
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import Lock
 
 
@@ -21,40 +19,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for BLAS and OpenMP on small arrays.
-
-    Their threads wait for each other in loops that take cores from all else: on a machine that does other things too, a
-    hundred times as long as the arithmetic. In a forked process they would wait for the parent's threads, or crash.
-    The number of BLAS is the process's: of those that run at once the first finds it and the last gives it back.
-    """
-    from threadpoolctl import threadpool_limits
-
-    with _Limited.lock:
-        if not _Limited.running:
-            _Limited.blas = threadpool_limits(1, user_api="blas")
-        _Limited.running += 1
-    try:
-        with threadpool_limits(1, user_api="openmp"):
-            yield
-    finally:
-        with _Limited.lock:
-            _Limited.running -= 1
-            if not _Limited.running:
-                _Limited.blas.restore_original_limits()
-
-
-class _Limited:
-    """How many run in one thread in this process, and what gives BLAS its threads back."""
-
-    lock = Lock()
-    running = 0
-    blas = None
-
-
 def _after_fork() -> None:
-    _Process.forked, _Limited.lock, _Limited.running = True, Lock(), 0
+    _Process.forked = True
     _forget_the_pools_of_dask()
 
 

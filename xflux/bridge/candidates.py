@@ -15,7 +15,7 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from xflux.forks import forked, one_thread
+from xflux.forks import forked
 
 ALL_PIXELS = 300
 LANDMARKS = 600
@@ -66,11 +66,12 @@ def dtw_distances(series: np.ndarray, others: np.ndarray | None = None, window: 
 
 def _distances(series: np.ndarray, window: int | None, block: tuple | None) -> np.ndarray:
     from dtaidistance import dtw
+    from threadpoolctl import threadpool_limits
 
     if len(series) < 2:
         return np.zeros(0)
     parallel = dtw.dtw_cc_omp is not None
-    with one_thread() if forked() else nullcontext():
+    with threadpool_limits(1) if forked() else nullcontext():  # the parent's threads would be waited for
         found = dtw.distance_matrix_fast(series, window=window, block=block, compact=True, parallel=parallel)
     return np.asarray(found, float)
 
@@ -154,6 +155,7 @@ def spectral_clusters(
     [True, True, True, False, False, False]
     """
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     rng = np.random.default_rng(seed)
     n = len(series)
@@ -162,7 +164,7 @@ def spectral_clusters(
         return np.zeros(n, int)
     chosen = np.sort(rng.choice(n, landmarks, replace=False)) if n > landmarks else np.arange(n)
     distances = _distances_to(series, chosen, window)
-    with one_thread():
+    with threadpool_limits(1):  # on a busy machine threads wait for each other, far longer than they compute
         embedding = _embedding(distances, chosen, clusters)
         distinct = len(np.unique(embedding.round(9), axis=0))  # pixels may repeat each other
         means = KMeans(min(clusters, distinct), n_init=5, random_state=int(rng.integers(2**31)))

@@ -13,7 +13,6 @@ from xflux.bridge.candidates import ALL_PIXELS, LANDMARKS, stratified_draw
 from xflux.bridge.fit import FitOptions, clusters_of, fit_candidates, prepare
 from xflux.bridge.samples import RegionSamples, Samples
 from xflux.files import require_place, whole
-from xflux.forks import one_thread
 from xflux.provenance import stamp
 from xflux.reading import blamed_on
 
@@ -210,10 +209,12 @@ def _run(parts: list[RegionSamples], state: _State, numbers: range, opts: FitOpt
 
 def _trials(part: RegionSamples, cluster: np.ndarray, numbers: list[int], opts: FitOptions) -> tuple:
     """Counts and draws per pixel, and per trial the number of pixels and whether R² was reached."""
+    from threadpoolctl import threadpool_limits
+
     size = min(opts.candidates, -(-part.pixels.size // 2))
     count, drawn = (np.zeros(part.pixels.size, int) for _ in range(2))
     n_pixels, reached = [], []
-    with one_thread():
+    with threadpool_limits(1):  # the matrices are small: threads inside a trial only get in each other's way
         for number in numbers:
             chosen = stratified_draw(cluster, size, part.seed(opts.seed, 2, number))
             fit = fit_candidates(part, chosen, opts)

@@ -71,7 +71,7 @@ os.register_at_fork(after_in_child=_pool.cache_clear)
 
 @contextmanager
 def torch_after_fork() -> Iterator[None]:
-    """As :func:`xflux.forks.one_thread`, after a fork, for torch, which counts its threads itself."""
+    """One thread for torch in a forked process: it would wait for the parent's, or crash."""
     with threads_for_kernels() if forked() else nullcontext():
         yield
 
