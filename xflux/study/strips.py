@@ -35,11 +35,9 @@ class Strip:
     def read(self, name: str, k: int, steps: slice = slice(None)) -> np.ndarray:
         """Steps (step, …, cell) of the k-th part; what has no time is one step."""
         start, stop, _ = steps.indices(next(iter(self.like[name].shape), 1))
-        shape = self._step(name, k)
-        values = np.fromfile(
-            self._file(name, k), "float32", (stop - start) * prod(shape), offset=4 * start * prod(shape)
-        )
-        return values.reshape(-1, *shape)
+        size = prod(self._step(name, k))
+        values = np.fromfile(self._file(name, k), "float32", (stop - start) * size, offset=4 * start * size)
+        return values.reshape(-1, *self._step(name, k))
 
     def column(self, k: int) -> xr.Dataset:
         """The k-th part as a grid of one column (lon, …, lat)."""
@@ -48,6 +46,11 @@ class Strip:
             values = self.read(name, k).reshape(1, *field.shape, -1)
             fields[name] = (("lon", *field.dims, "lat"), values, field.attrs)
         return xr.Dataset(fields, {**self.like.coords, "lat": self.lat[self.parts[k]]}, self.like.attrs)
+
+    def drop(self, k: int) -> None:
+        """Free the disk of the k-th part."""
+        for name in self.like.data_vars:
+            self._file(str(name), k).unlink()
 
     def _step(self, name: str, k: int) -> tuple[int, ...]:
         """Shape of a step of the k-th part."""

@@ -157,26 +157,22 @@ def _cells_at_once(part: xr.Dataset) -> int:
 def _made(config: Drivers, strips: list[Strip], folder: Path) -> tuple[Strip, np.ndarray]:
     """The recipes, a few cells at a time (pass 2), and which of the cells have all drivers at all steps."""
 
-    def drivers_of(k: int) -> xr.Dataset:
-        part = make_drivers(config, [strip.column(k) for strip in strips])
-        return (
-            in_years(part, config.years)
-            .astype("float32", copy=False)
-            .transpose("lon", *AXES, "lat", missing_dims="ignore")
-        )
+    def drivers_of(few: list[xr.Dataset]) -> xr.Dataset:
+        part = in_years(make_drivers(config, few), config.years)
+        return part.astype("float32", copy=False).transpose("lon", *AXES, "lat", missing_dims="ignore")
 
-    def make(k: int, part: xr.Dataset | None = None) -> None:
-        part = drivers_of(k) if part is None else part
-        for name, driver in part.data_vars.items():
+    like = drivers_of([strip.column(0).isel(lat=[0]) for strip in strips])
+    made = Strip(folder, like.isel(lat=0, lon=0, drop=True), strips[0].lat, strips[0].parts[0].stop)
+    complete = np.ones(made.lat.size, bool)
+
+    def make(k: int) -> None:
+        for name, driver in drivers_of([strip.column(k) for strip in strips]).data_vars.items():
             made.write(str(name), k, driver.values)
             complete[made.parts[k]] &= driver.notnull().all([d for d in driver.dims if d != "lat"]).values
+        for strip in strips:
+            strip.drop(k)
 
-    first, lat = drivers_of(0), strips[0].lat
-    made = Strip(folder, first.isel(lat=0, lon=0, drop=True), lat, strips[0].parts[0].stop)
-    complete = np.ones(lat.size, bool)
-    make(0, first)
-    del first
-    _at_once(make, [(k,) for k in range(1, len(made.parts))])
+    _at_once(make, [(k,) for k in range(len(made.parts))])
     return made, complete
 
 
@@ -229,7 +225,7 @@ def _create(data: xr.Dataset, path: Path) -> xr.Dataset:
 
 
 def _at_once(work: Callable[..., None], jobs: list[tuple]) -> None:
-    """Every job, a few of them at once; what is to be said was said before."""
+    """Every job, a few of them at once; what they would warn of was said before."""
     with warnings.catch_warnings(), ThreadPoolExecutor(min(cores(), MOST_THREADS)) as pool:
         warnings.simplefilter("ignore")  # xarray's own filters, each thread's for all, would not end in order
-        list(pool.map(lambda job: work(*job), jobs))
+        list(pool.map(work, *zip(*jobs, strict=True)))
