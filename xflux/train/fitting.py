@@ -59,7 +59,8 @@ def fit(
     progress
         True writes a line per epoch to stderr; a function gets the lines instead.
     checkpoint
-        File from which an interrupted run goes on exactly, and where it keeps its state after each epoch.
+        File from which an interrupted run goes on exactly, and where it keeps its state after each epoch. Lazy
+        drivers that are too large for memory stand beside it meanwhile, in a file without a name.
 
     Raises
     ------

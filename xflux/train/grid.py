@@ -212,7 +212,8 @@ def _group(
 ) -> np.ndarray | ScratchArray:
     """Standardised drivers of one axis ``(cell, driver, own step)``, NaN for a missing one."""
     shape = len(wanted), len(names), grid.sizes[own] if own else 1
-    values = _room(shape, kind, scratch if any(grid[name].chunks for name in names) else None)
+    lazy, size = any(grid[name].chunks for name in names), np.prod(shape) * np.dtype(kind).itemsize
+    values = ScratchArray(shape, kind, scratch) if scratch and lazy and size > SPILL else np.empty(shape, kind)
     for k, name in enumerate(names):
         fill = None
         for some, at, cells in _pieces(grid[name], own, wanted):
@@ -222,18 +223,14 @@ def _group(
     return values
 
 
-def _room(shape: tuple[int, int, int], kind: type, scratch: Path | None) -> np.ndarray | ScratchArray:
-    """An array to be filled, in a file where there is a folder for that and it is large."""
-    large = np.prod(shape) * np.dtype(kind).itemsize > SPILL
-    return ScratchArray(shape, kind, scratch) if scratch and large else np.empty(shape, kind)
-
-
 def _settle(groups: list, shape: tuple[int, int, int], scratch: Path | None) -> tuple:
     """Put 0 for a missing driver and move cells that have all of them at one step to the front; in place.
 
     Which steps have all ``(kept cell, 1, step)``, and the share of them ``(cell,)``.
     """
-    valid, share, n = _room(shape, bool, scratch), np.zeros(shape[0]), 0
+    filed = any(isinstance(values, ScratchArray) for _, values, _ in groups)
+    valid = ScratchArray(shape, bool, scratch) if filed else np.empty(shape, bool)
+    share, n = np.zeros(shape[0]), 0
     numbers = sum(values.shape[1] * values.shape[2] for _, values, _ in groups) + shape[2]
     for some in blocks(shape[0], max(1, NUMBERS // numbers)):
         parts, present = [values[some] for _, values, _ in groups], np.ones((some.stop - some.start, shape[2]), bool)
