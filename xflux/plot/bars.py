@@ -103,19 +103,26 @@ def regions(
 
 
 def _rows(ax: "Axes", names: list, products: Mapping[str, xr.DataArray], kinds, paint, spread: str | None) -> None:
-    bars = [n for n, k in kinds.items() if k == "bar"]
-    points = [n for n, k in kinds.items() if k == "point"]
-    rows = np.arange(len(names), dtype="float64")
+    bars, points = ([n for n, k in kinds.items() if k == kind] for kind in ("bar", "point"))
+    height = 0.8 / max(len(bars), 1)
     for name, da in products.items():
-        da = da.reindex(region=names)
-        if kinds[name] == "range":
-            _range(ax, rows, da, paint[name], name)
-        elif kinds[name] == "bar":
-            height = 0.8 / len(bars)
-            shift = (bars.index(name) - (len(bars) - 1) / 2) * height
-            _bar(ax, rows + shift, da, height, paint[name], name, spread)
+        kind, look = kinds[name], {"color": paint[name]}
+        spreads = mean_and_spread(da.reindex(region=names), "range" if kind == "range" else spread)
+        mean, low, high = (np.asarray(values) for values in spreads)
+        rows = np.arange(len(names), dtype="float64")
+        if kind == "range":
+            ax.barh(rows, high - low, 0.9, low, label=f"{name}, range", alpha=0.22, linewidth=0, zorder=1, **look)
+            ax.vlines(mean, rows - 0.45, rows + 0.45, linewidth=1.2, zorder=4, label=f"{name}, mean", **look)
+        elif kind == "bar":
+            rows += (bars.index(name) - (len(bars) - 1) / 2) * height
+            ax.barh(rows, mean, height, label=name, zorder=2, **look)
+            if ensemble_dim(da):
+                ax.hlines(rows, low, high, color="#202020", linewidth=0.7, zorder=3)
         else:
-            _points(ax, rows, da, paint[name], name, spread, points.index(name))
+            if ensemble_dim(da):
+                ax.hlines(rows, low, high, linewidth=0.9, zorder=5, **look)
+            look |= {"markersize": 3.6, "markeredgecolor": "white", "markeredgewidth": 0.4}
+            ax.plot(mean, rows, _MARKERS[points.index(name) % len(_MARKERS)], label=name, zorder=6, **look)
 
 
 def _by_region(da: xr.DataArray) -> xr.DataArray:
@@ -148,29 +155,6 @@ def _above(ax: "Axes", rows: int) -> "Axes":
     first, second = spec.subgridspec(2, 1, height_ratios=(1.2, rows), hspace=0.3)
     ax.set_subplotspec(second)
     return ax.figure.add_subplot(first)
-
-
-def _range(ax: "Axes", rows: np.ndarray, da: xr.DataArray, paint: str, name: str) -> None:
-    mean, low, high = (np.asarray(v) for v in mean_and_spread(da, "range"))
-    band = {"height": 0.9, "color": paint, "alpha": 0.22, "linewidth": 0, "zorder": 1}
-    ax.barh(rows, high - low, left=low, label=f"{name}, range", **band)
-    ax.vlines(mean, rows - 0.45, rows + 0.45, color=paint, linewidth=1.2, zorder=4, label=f"{name}, mean")
-
-
-def _bar(ax, rows, da: xr.DataArray, height: float, paint: str, name: str, spread: str | None) -> None:
-    mean, low, high = (np.asarray(v) for v in mean_and_spread(da, spread))
-    ax.barh(rows, mean, height=height, color=paint, label=name, zorder=2)
-    if ensemble_dim(da):
-        ax.hlines(rows, low, high, color="#202020", linewidth=0.7, zorder=3)
-
-
-def _points(ax, rows, da: xr.DataArray, paint: str, name: str, spread: str | None, place: int) -> None:
-    mean, low, high = (np.asarray(v) for v in mean_and_spread(da, spread))
-    if ensemble_dim(da):
-        ax.hlines(rows, low, high, color=paint, linewidth=0.9, zorder=5)
-    marker = _MARKERS[place % len(_MARKERS)]
-    edge = {"markersize": 3.6, "markeredgecolor": "white", "markeredgewidth": 0.4}
-    ax.plot(mean, rows, marker, color=paint, label=name, zorder=6, **edge)
 
 
 def _finish(ax: "Axes", names: list, label: str, title: str | None, ordered: bool = False) -> None:
