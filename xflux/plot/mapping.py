@@ -21,6 +21,7 @@ from xflux.plot.styling import (
     finite,
     new_axes,
     one_variable,
+    quantity_of,
     style,
     subplots,
     wrapped,
@@ -157,8 +158,7 @@ def maps(
 
 
 def _quantity(da: xr.DataArray) -> str:
-    name = str(da.name or da.attrs.get("long_name", "flux"))
-    return name.upper() if name.lower() in ("nee", "nbe", "nbp", "gpp", "ter", "reco", "le") else name
+    return quantity_of({"": da}, str(da.name or da.attrs.get("long_name", "flux")))
 
 
 def field_of(da: xr.DataArray) -> tuple[xr.DataArray, str]:

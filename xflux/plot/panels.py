@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from xflux.plot.mapping import colour_scale, draw_field, field_of, southern_edge
-from xflux.plot.series import Products, annual, cycle_of, draw_lines_of_years, yearly
+from xflux.plot.series import Products, annual, cycle_of, yearly
 from xflux.plot.styling import (
     CM,
     PAGE,
@@ -71,12 +71,10 @@ def global_flux(
     with style():
         figure = figure or plt.figure(figsize=(PAGE, 10.5 * CM), layout="constrained")
         axes = figure.subplots(2, 2, width_ratios=(2.2, 1))
-        options = {"errors": errors, "members": members, "colour": colour, "legend": False, "quantity": quantity}
-        annual(products, axes[0, 0], title="(a) annual flux", **options)
+        look = {"colour": paint, "legend": False, "quantity": quantity}
+        annual(products, axes[0, 0], title="(a) annual flux", errors=errors, members=members, **look)
         rest = {name: detrended(da) for name, da in products.items()}
-        draw_lines_of_years(axes[1, 0], rest, paint)
-        axes[1, 0].set_title("(c) detrended anomalies")
-        axes[1, 0].set_ylabel(axis_label(quantity, units))
+        annual(rest, axes[1, 0], title="(c) detrended anomalies", **look)
         axes[1, 0].axhline(0, color="#A0A0A0", linewidth=0.5, zorder=0)
         _bars(axes[0, 1], {n: da.mean("year") for n, da in products.items()}, paint, "(b) mean", units)
         variability = {n: da.std("year", ddof=1) for n, da in rest.items()}

@@ -228,13 +228,6 @@ def annual(
     return ax
 
 
-def draw_lines_of_years(ax: "Axes", products: Mapping[str, xr.DataArray], paint: Mapping[str, str]) -> None:
-    """A line a product along ``year``, its ensemble's spread shaded."""
-    for name, da in products.items():
-        _line(ax, da, "year", paint[name], name, None, dash(name))
-    _year_axis(ax)
-
-
 def _year_axis(ax: "Axes") -> None:
     from matplotlib.ticker import MaxNLocator
 

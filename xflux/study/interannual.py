@@ -9,7 +9,7 @@ import xarray as xr
 from xflux import evaluate
 from xflux.plot import annual
 from xflux.plot.panels import detrended
-from xflux.plot.styling import CM, PAGE, style
+from xflux.plot.styling import CM, PAGE, style, subplots
 from xflux.study import inputs as study_inputs
 from xflux.study.config import StudyConfig
 from xflux.study.published import by_year
@@ -190,25 +190,19 @@ def years_table(results: Results) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------------------ figure
 def draw_anomalies(results: Results):
     """Detrended annual anomalies of globe and groups: models, the inversions' range and mean; unseen years shaded."""
-    import matplotlib.pyplot as plt
-
     products = {"inversions": detrended(in_groups(results.config, annual_inversions(results)))}
     products |= {n: detrended(in_groups(results.config, da.mean("member"))) for n, da in models(results).items()}
     regions, unseen = products["inversions"]["region"].values, results.config.evaluation.unseen_years
     with style():
-        rows, columns = -(-len(regions) // 2), min(len(regions), 2)
-        figure = plt.figure(figsize=(PAGE, (5 * rows + 1.5) * CM), layout="constrained")
-        panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
-        for ax, region in zip(panels, regions, strict=False):
+        size = PAGE, (5 * -(-len(regions) // 2) + 1.5) * CM
+        figure, panels = subplots(None, len(regions), min(len(regions), 2), size, "constrained", sharex=True)
+        for ax, region in zip(panels, regions, strict=True):
             if unseen:
                 ax.axvspan(unseen[0] - 0.5, unseen[1] + 0.5, color="#E8E8E8", linewidth=0, label="unseen years")
             one = {name: da.sel(region=region) for name, da in products.items()}
             annual(one, ax, title=str(region).capitalize(), legend=False)
             ax.axhline(0, color="#A0A0A0", linewidth=0.5, zorder=0)
-        for ax in panels[len(regions) :]:
-            ax.set_visible(False)
-        figure.supylabel("Detrended anomaly (PgC yr$^{-1}$)", fontsize=7.5)
-        for ax in panels:
             ax.set_ylabel("")
+        figure.supylabel("Detrended anomaly (PgC yr$^{-1}$)", fontsize=7.5)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
