@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -250,7 +251,8 @@ class Trainer:
         """L_EC ``(member, target)`` of the rows ``order (member, row)``, and its gradient (Eq. 5)."""
         drop = [int(rng.integers(2**62)) for rng in self._drop] if self.config.dropout else None
         counts = (self.counts[order] if self.uneven else self.counts[:1].expand(*order.shape, -1)).transpose(1, 2)
-        count = torch.where((counts > 0).any(-1), counts.sum(-1), 1.0)
+        count = counts.sum(-1)
+        count = torch.where(count > 0, count, 1.0)
         weight = torch.ones_like(self.log_variance[:, : self.y.shape[1]])
         if len(self.term_names) > 1:
             weight = loss_weight(self.log_variance[:, : self.y.shape[1]]).detach()
@@ -277,13 +279,18 @@ class Trainer:
 
     def _tower_validation(self) -> torch.Tensor:
         """L_EC on each member's own fold ``(member, target)``."""
+        index, observed, weight = self._held_out
+        return mean_squared_error(observed, self.network.outputs(self.x, index).transpose(1, 2).double(), weight)
+
+    @cached_property
+    def _held_out(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Each member's own fold: its rows ``(member, row)``, what was observed, NaN past a fold's end, and weights."""
         held = [self.rows.held_out(m) for m in self.members]
         longest = max(map(len, held))
         index = torch.as_tensor(np.stack([np.resize(h, longest) for h in held]), device=self.x.device)
         real = torch.arange(longest) < torch.tensor([len(h) for h in held])[:, None]
         observed = torch.where(real.to(self.x.device)[..., None], self.y[index], torch.nan)
-        inferred = self.network.outputs(self.x, index).transpose(1, 2)
-        return mean_squared_error(observed.double(), inferred.double(), self.row_weight[index].double())
+        return index, observed.double(), self.row_weight[index].double()
 
     def _keep_best(self, epoch: int, value: np.ndarray) -> None:
         now = self.network.state()
