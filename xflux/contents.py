@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xflux import units
+from xflux.units.quantity import known_units
 from xflux.values import RANGES, warn
 
 CONTENTS = ("fire", "rivers")
@@ -457,7 +458,5 @@ def _check_basis_of(a: Flux, b: Flux) -> None:
 def _per_area(flux: xr.DataArray) -> bool:
     if "region" in flux.dims or "regions" in flux.attrs:
         return False
-    try:
-        return units.parse(flux.attrs["units"], flux.attrs).per_area if "units" in flux.attrs else True
-    except units.UnitsError:
-        return True
+    known = known_units(flux.attrs) if "units" in flux.attrs else None
+    return known is None or known.per_area

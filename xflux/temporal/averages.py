@@ -20,7 +20,8 @@ from xflux.temporal.convert import (
 from xflux.temporal.groups import grouped, sums_by
 from xflux.temporal.riding import CALENDAR, of_each_series
 from xflux.temporal.steps import Given, Steps, needed_steps, of_years
-from xflux.units import UnitsError, flux_variables, left_out, parse
+from xflux.units import flux_variables, left_out
+from xflux.units.quantity import known_units
 from xflux.values import checked, warn
 
 GAP = 1e-3
@@ -31,11 +32,8 @@ _FREQ = {"month": "MS", "year": "YS"}
 
 def _summed_units(da: xr.DataArray, steps: Steps, period: str) -> str | None:
     """Units of a sum where values are amounts of their step, None where they are rates (or states): these average."""
-    try:
-        units = parse(da.attrs.get("units"), da.attrs)
-    except UnitsError:
-        return None
-    if units.substance in ("1", "area"):
+    units = known_units(da.attrs)
+    if units is None or units.substance in ("1", "area"):
         return None
     if units.time == "month" and steps.kind != "year":
         return da.attrs["units"] if period == "month" else f"{units.amount} yr-1"

@@ -1,7 +1,7 @@
 """Rates into amounts and back, by the true length of every step."""
 
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from xflux.temporal.groups import sums_by
 from xflux.temporal.riding import CALENDAR, STAMP, STEP_MONTHS, check_dates, joined_dim, of_each_series
 from xflux.temporal.steps import Given, Steps, carried, needed_steps, of_years, steps_of
 from xflux.units import CARBON_SUBSTANCES, Units, UnitsError, factor, flux_variables, left_out, parse
+from xflux.units.quantity import known_units
 from xflux.values import RANGES, checked, warn
 
 _PERIODS = {"MS": "month", "ME": "month", "M": "month", "YS": "year", "YE": "year", "Y": "year"}
@@ -69,20 +70,14 @@ def finish(result: xr.DataArray, da: xr.DataArray, units: str | None = None) -> 
         attrs["units"] = units
         if units != da.attrs.get("units") and isinstance(attrs.get("long_name"), str):
             attrs["long_name"] = without_units(attrs["long_name"])
-    if not _is_amount(attrs) and _SUMMED.search(str(attrs.get("cell_methods", ""))):
+    is_amount = (known := known_units(attrs)) is not None and known.time is None
+    if not is_amount and _SUMMED.search(str(attrs.get("cell_methods", ""))):
         attrs["cell_methods"] = _SUMMED.sub("", attrs["cell_methods"]).strip()
         attrs = {key: value for key, value in attrs.items() if value or key != "cell_methods"}
     if "time" not in result.dims:
         result = result.drop_vars(CALENDAR, errors="ignore")
     result = result.rename(da.name).drop_attrs(deep=False).assign_attrs(attrs)
     return result.drop_encoding()
-
-
-def _is_amount(attrs: Mapping) -> bool:
-    try:
-        return parse(attrs.get("units", ""), attrs).time is None
-    except UnitsError:
-        return False
 
 
 def check_not_summed(da: xr.DataArray, given: Given) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping
 
 import xarray as xr
 
-from xflux.units.quantity import CARBON_SUBSTANCES, parse
+from xflux.units.quantity import CARBON_SUBSTANCES, known_units, parse
 from xflux.units.registry import UnitsError
 
 
@@ -26,11 +26,8 @@ def is_flux(text: str, attrs: Mapping | None = None, substances: tuple[str, ...]
     >>> is_flux("gC m-2 d-1"), is_flux("PgC"), is_flux("W m-2"), is_flux("W m-2", substances=("energy",))
     (True, False, False, True)
     """
-    try:
-        units = parse(text, attrs)
-    except UnitsError:
-        return False
-    return units.substance in substances and units.time is not None
+    units = known_units({**(attrs or {}), "units": text})
+    return units is not None and units.substance in substances and units.time is not None
 
 
 def flux_variables(ds: xr.Dataset, substances: tuple[str, ...] | None = None) -> list[Hashable]:
@@ -102,11 +99,8 @@ def _is_amount_of_step(da: xr.DataArray, substances: tuple[str, ...]) -> bool:
 
 
 def _is_amount(da: xr.DataArray, substances: tuple[str, ...]) -> bool:
-    try:
-        units = parse(da.attrs["units"], da.attrs)
-    except UnitsError:
-        return False
-    return units.substance in substances and units.time is None
+    units = known_units(da.attrs)
+    return units is not None and units.substance in substances and units.time is None
 
 
 def _unread(ds: xr.Dataset) -> str:

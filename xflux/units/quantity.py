@@ -13,16 +13,22 @@ _AMOUNTS = {"water": "PgH2O", "energy": "ZJ"}
 _DENSITIES = {"PgC": "gC m-2", "PgH2O": "gH2O m-2", "ZJ": "MJ m-2"}
 
 
+def known_units(attrs: Mapping) -> "Units | None":
+    """The units among attributes; None where they cannot be read: what is wrong is said where a flux is converted."""
+    try:
+        return parse(attrs.get("units", ""), attrs)
+    except UnitsError:
+        return None
+
+
 def usual_amount(attrs: Mapping) -> str:
     """What integrals of a flux with these attributes are in where nothing else is asked for.
 
     >>> [usual_amount({"units": text}) for text in ("kgCO2 m-2 s-1", "mm d-1", "W m-2")]
     ['PgC', 'PgH2O', 'ZJ']
     """
-    try:
-        return _AMOUNTS.get(parse(attrs.get("units"), attrs).substance, "PgC")
-    except UnitsError:
-        return "PgC"  # what is wrong is said where the flux is converted
+    units = known_units(attrs)
+    return _AMOUNTS.get(units.substance if units else "C", "PgC")
 
 
 def usual_rate(attrs: Mapping) -> str:
@@ -40,10 +46,8 @@ def spelled_out(attrs: Mapping) -> str:
     >>> spelled_out({"units": "kg m-2 s-1", "standard_name": "water_evapotranspiration_flux"})
     'kgH2O m-2 s-1'
     """
-    text = str(attrs.get("units", ""))
-    try:
-        given = parse(text, attrs)
-    except UnitsError:
+    text, given = str(attrs.get("units", "")), known_units(attrs)
+    if given is None:
         return text
     _, dims, names = read(text)
     if "mass" not in dims and (given.substance != "water" or "substance" not in dims):
