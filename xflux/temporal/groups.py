@@ -18,13 +18,12 @@ def sums_by(x: xr.DataArray, dim: str, group: np.ndarray, days: np.ndarray) -> t
     else:
         import dask.array as da
 
-        edges = np.cumsum((0, *chunks[axis]))
-        own = [np.unique(group[first:last]) for first, last in pairwise(edges)]
-        lengths, place = {"adjust_chunks": {axis: tuple(map(len, own))}}, tuple(range(x.ndim))
+        own = [np.unique(group[first:last]) for first, last in pairwise(np.cumsum((0, *chunks[axis])))]
         numbers = [part for a in (group, days) for part in (da.from_array(a, chunks=(chunks[axis],)), (axis,))]
+        place = tuple(range(x.ndim))
         both = da.blockwise(
-            _of_a_chunk, (x.ndim, *place), x.data, place, *numbers,
-            new_axes={x.ndim: 2}, **lengths, dtype=float, meta=np.empty((0,) * len(dims)), axis=axis,
+            _of_a_chunk, (x.ndim, *place), x.data, place, *numbers, axis=axis, dtype=float,
+            new_axes={x.ndim: 2}, adjust_chunks={axis: tuple(map(len, own))}, meta=np.empty((0,) * len(dims)),
         )  # fmt: skip
         pieces = np.concatenate(own)
     sums = xr.DataArray(both, {name: c for name, c in x.coords.items() if dim not in c.dims}, dims)
