@@ -443,6 +443,9 @@ def test_daily_grid_by_date_and_period():
     np.testing.assert_array_equal(colocate(towers, noon).wai, [59, 730, np.nan])
     lazy = colocate(towers, grid.chunk(time=100))
     np.testing.assert_array_equal(lazy.wai, [59, 730, np.nan])
+    late = grid.where(grid.time.dt.year == 2005)  # a cell counts that has values later
+    for part in (late, late.chunk(time=100)):
+        np.testing.assert_array_equal(colocate(towers, part).wai, [np.nan, 730, np.nan])
     with pytest.raises(ValueError, match=r"2007-01-01 to 2007-01-01.*2004-01-01 to 2005-12-31.*no day in common"):
         colocate(towers.isel(sample=[2]), grid)
 

@@ -148,7 +148,7 @@ def _nearest_valid(grids: list[xr.Dataset], drivers: set[str], lat, lon, max_dis
         look = near[(rank >= first) & (rank < last) & ~near["site"].isin(found["site"])]
         if len(look):
             at = look["lat"].to_numpy(), look["lon"].to_numpy()
-            valid = np.logical_and.reduce([_has_drivers(g, [n for n in g if n in drivers], *at) for g in grids])
+            valid = np.logical_and.reduce([_has_drivers(g[[n for n in g if n in drivers]], *at) for g in grids])
             found = pd.concat([found, look[valid].drop_duplicates("site")])
     return found.set_index("site").sort_index()
 
@@ -166,8 +166,15 @@ def _candidates(grid: xr.Dataset, lat, lon, max_distance: float) -> pd.DataFrame
     return pd.concat(parts, ignore_index=True)
 
 
-def _has_drivers(grid: xr.Dataset, drivers: list[str], rows, cols) -> np.ndarray:
-    here = grid[drivers].isel(lat=xr.DataArray(rows, dims="cell"), lon=xr.DataArray(cols, dims="cell"))
+def _has_drivers(grid: xr.Dataset, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Which cells have a value of every driver at some step: most do at the first, of the others all are read."""
+    found = _has_values(grid.isel({d: slice(0, 1) for d in grid.dims if d not in ("lat", "lon")}), rows, cols)
+    found[~found] = _has_values(grid, rows[~found], cols[~found])
+    return found
+
+
+def _has_values(grid: xr.Dataset, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    here = grid.isel(lat=xr.DataArray(rows, dims="cell"), lon=xr.DataArray(cols, dims="cell"))
     checks = xr.Dataset({n: v.notnull().any([d for d in v.dims if d != "cell"]) for n, v in here.data_vars.items()})
     return np.logical_and.reduce(
         [np.ones(len(rows), bool)] + [v.values for v in checks.reset_coords(drop=True).compute().values()]
