@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,9 @@ class Study:
     smoke: bool = False
     thin: bool = False
 
-    @property
+    @cached_property
     def inputs(self) -> study_inputs.Inputs:
-        """The inputs, read from the run folder."""
+        """The inputs, read from the run folder once they are there."""
         return study_inputs.open_inputs(self.run.path / "inputs")
 
 
