@@ -56,7 +56,7 @@ import dask, dask.array
 lazy = nee.copy(data=dask.array.from_delayed(dask.delayed(too_early)(), (2,), dtype=float))
 refused(lazy.flux.plot.annual, "xflux.plot.annual needs matplotlib, which is not installed: pip install")
 refused(lambda: xflux.plot.region_map(), "xflux.plot.region_map needs matplotlib")
-from xflux.tabulate import check_places
+from xflux.tabulate.output import check_places
 refused(lambda: xflux.plot.style().__enter__(), "xflux.plot.style needs matplotlib")
 refused(lambda: xflux.Bridge.plot_diagnosis(None, lazy), "bridge.plot_diagnosis needs matplotlib", "pip install")
 refused(lambda: check_places(plot="a.png"), "a figure of the budget needs matplotlib", "pip install")
