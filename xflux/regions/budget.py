@@ -17,10 +17,10 @@ from xflux.temporal import to_amounts
 from xflux.temporal.averages import GAP
 from xflux.temporal.axis import with_steps
 from xflux.temporal.calendar import AXES
-from xflux.temporal.convert import own_riding, valid_share, variable_of
+from xflux.temporal.convert import sole_flux, valid_share
 from xflux.temporal.riding import check_dates, of_each_series
 from xflux.temporal.steps import Steps, known_steps, steps_of
-from xflux.units import UnitsError, flux_variables, left_out, parse, usual_amount
+from xflux.units import UnitsError, parse, usual_amount
 from xflux.values import as_text, warn
 
 Periods = Iterable[tuple[int, int]] | Mapping[str, tuple[int, int]]
@@ -147,14 +147,10 @@ def budget_table(table: xr.Dataset, digits: int = 2):
 
 def flux_of(obj: xr.DataArray | xr.Dataset, var: Hashable | None) -> tuple[xr.DataArray, xr.DataArray | xr.Dataset]:
     """The one flux, or that of this name, and what has its bounds and its land."""
-    if isinstance(obj, xr.DataArray):
-        return obj.rename({name: c for name, c in own_riding(obj).items() if c not in obj.coords}), obj
-    require_variables(obj, [] if var is None else [var], "the Dataset")
-    names = [var] if var is not None else flux_variables(obj)
-    if len(names) != 1:
-        raise ValueError(f"a budget is of one flux, but the Dataset has {names or 'none'}; give var=." + left_out(obj))
-    inherited = {key: value for key, value in obj.attrs.items() if key == "area_basis"}
-    da = variable_of(obj, names[0])
+    if isinstance(obj, xr.Dataset):
+        require_variables(obj, [] if var is None else [var], "the Dataset")
+    da = sole_flux(obj, "a budget", "; give var=", var)
+    inherited = {"area_basis": obj.attrs["area_basis"]} if "area_basis" in obj.attrs else {}
     return da.assign_attrs(inherited | da.attrs), obj
 
 

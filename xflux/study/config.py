@@ -358,7 +358,7 @@ class StudyConfig(_Section):
     data
         Folder that paths are relative to; it may name an environment variable.
     variants, variant
-        EC-ATM in its variants, by name; the settings of those that are not xflux's own.
+        EC-ATM in its variants, by name; the settings of those that are not xflux's own (``[variant.NAME]``).
     held_out_inversions, blocked, blocked_variants
         Whether to train on half of the inversions too, and EC or the variants too on folds blocked by distance.
     limits
@@ -387,15 +387,11 @@ class StudyConfig(_Section):
     seed: int = 0
     data: str = "$XFLUX_DATA"
     variants: list[str] = ["bridge", "sampled", "sampled+total"]
-    """EC-ATM in its variants: these three, and those that have a section ``[variant.NAME]``."""
     variant: dict[str, Variant] = Field(default_factory=dict)
     held_out_inversions: bool = True
     blocked: bool = True
-    """Also train EC on folds blocked by distance."""
     blocked_variants: bool = False
-    """Train the EC-ATM variants on the blocked folds too (``--blocked``)."""
     limits: list[str] = []
-    """What may not be claimed with these data; printed in the report."""
     towers: Towers
     drivers: Drivers
     target: Target

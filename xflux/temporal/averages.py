@@ -11,16 +11,14 @@ from xflux.temporal.convert import (
     each_flux,
     finish,
     integrals,
-    own_riding,
     restamped,
+    sole_flux,
     to_amounts,
     valid_share,
-    variable_of,
 )
 from xflux.temporal.groups import grouped, sums_by
 from xflux.temporal.riding import CALENDAR, of_each_series
 from xflux.temporal.steps import Given, Steps, needed_steps, of_years
-from xflux.units import flux_variables, left_out
 from xflux.units.quantity import known_units
 from xflux.values import checked, warn
 
@@ -393,7 +391,9 @@ def trend(obj: xr.DataArray | xr.Dataset, method: str = "theil-sen", level: floa
         raise ValueError(f"method {method!r} is unknown; expected one of {', '.join(_METHODS)}.")
     if not 0 < level < 1:
         raise ValueError(f"level={level}: expected a share such as 0.95.")
-    da, given = _one_series(*with_steps(obj))
+    obj, given = with_steps(obj)
+    da = sole_flux(obj, "a trend", ": give one of them, as ds[name]")
+    given = given if "time" in da.dims else None
     yearly = of_each_series(checked(da), given, lambda one, steps: whole_years(one, steps, "a trend needs"))
     beside = [c for c in yearly.coords if "time" in yearly[c].dims or c == CALENDAR]
     years = yearly["year"].values.astype("float64")
@@ -409,19 +409,6 @@ def trend(obj: xr.DataArray | xr.Dataset, method: str = "theil-sen", level: floa
     result["p_value"].attrs, result["n_years"].attrs = {"units": "1"}, {"units": "1"}
     kept = {key: yearly.attrs[key] for key in ("positive", "area_basis", "regions") if key in yearly.attrs}
     return result.assign_attrs(kept | {"method": _METHODS[method], "level": level, "flux": str(yearly.name or "")})
-
-
-def _one_series(obj: xr.DataArray | xr.Dataset, steps: Steps | None) -> tuple[xr.DataArray, Steps | None]:
-    if isinstance(obj, xr.DataArray):
-        return obj.rename({name: c for name, c in own_riding(obj).items() if c not in obj.coords}), steps
-    names = flux_variables(obj)
-    if len(names) != 1:
-        raise ValueError(
-            f"a trend is of one flux, but the Dataset has {names or 'none'}: give one of them, as ds[name]."
-            + left_out(obj)
-        )
-    da = variable_of(obj, names[0])
-    return da, steps if "time" in da.dims else None
 
 
 def _fit(years: np.ndarray, values: np.ndarray, method: str, level: float) -> tuple[float, ...]:

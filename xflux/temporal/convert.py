@@ -282,6 +282,16 @@ def variable_of(ds: xr.Dataset, name: Hashable) -> xr.DataArray:
     return da.drop_vars([*others, *own.values()], errors="ignore").rename(own)
 
 
+def sole_flux(obj: xr.DataArray | xr.Dataset, what: str, remedy: str, var: Hashable | None = None) -> xr.DataArray:
+    """A flux, the only one of a Dataset or that of this name, with its riding coordinates under their common names."""
+    if isinstance(obj, xr.DataArray):
+        return obj.rename({name: c for name, c in own_riding(obj).items() if c not in obj.coords})
+    names = flux_variables(obj) if var is None else [var]
+    if len(names) != 1:
+        raise ValueError(f"{what} is of one flux, but the Dataset has {names or 'none'}{remedy}." + left_out(obj))
+    return variable_of(obj, names[0])
+
+
 def _of_array(da: xr.DataArray, given: Given, function: Callable) -> xr.DataArray:
     """``function(da, given)``; what rides under the name of a variable that was taken from a Dataset rides on."""
     own = {name: c for name, c in own_riding(da).items() if c not in da.coords}
