@@ -35,14 +35,17 @@ def drivers():
 def test_rows_are_the_same_however_drivers_are_chunked(drivers, chunks, numbers, spill, tmp_path, monkeypatch):
     monkeypatch.setattr(room, "SPILL", spill)
     monkeypatch.setattr(room, "NUMBERS", numbers if chunks else 2**14)
-    wanted = np.array([3, 3 * 36 + 4, 77, 200, 201, 640])
-    grid = drivers if chunks is None else drivers.chunk(chunks)
+    wanted, kept = np.array([3, 3 * 36 + 4, 77, 200, 201, 640]), np.array([3, 3 * 36 + 4, 200, 201, 640])
+    grid = drivers.assign(fixed=drivers.fixed.where(drivers.fixed != drivers.fixed[2, 5]))  # cell 77 is never there
+    grid = grid if chunks is None else grid.chunk(chunks)
     rows = room.grid_rows(grid, SCALING, wanted, torch.float64, scratch=tmp_path)
-    got = rows.at(None)[torch.arange(6)[None]][0]
+    got = rows.at(None)[torch.arange(5)[None]][0]
     for k, name in enumerate(SCALING.drivers):
-        expected = (drivers[name].values.reshape(-1, 18 * 36)[:, wanted].T - SCALING.mean[k]) / SCALING.scale[k]
-        np.testing.assert_array_equal(got[:, k], np.nan_to_num(np.broadcast_to(expected, (6, 365))))
-    assert rows.incomplete == 1 and rows.present(torch.arange(6)[None]).logical_not().sum() == 10
+        expected = (drivers[name].values.reshape(-1, 18 * 36)[:, kept].T - SCALING.mean[k]) / SCALING.scale[k]
+        np.testing.assert_array_equal(got[:, k], np.nan_to_num(np.broadcast_to(expected, (5, 365))))
+    np.testing.assert_array_equal(rows.cells, kept)
+    np.testing.assert_array_equal(rows.share, [1, 355 / 365, 1, 1, 1])
+    assert rows.incomplete == 2 and rows.present(torch.arange(5)[None]).logical_not().sum() == 10
 
 
 def test_a_lazy_driver_is_never_twice_in_memory(monkeypatch):

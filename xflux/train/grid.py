@@ -29,7 +29,7 @@ class GridRows:
     ``groups`` holds, for every axis, the columns it fills, the values ``(pixel, column, own step)`` and the own step
     of every step. ``dates`` are those that tell a step's month: its stamp, or the middle of its CF bounds.
     ``valid (pixel, 1, step)`` tells where all drivers are there, None where they always are; ``share (pixel,)`` is the
-    share of the steps.
+    share of the steps; ``incomplete`` counts cells that lack some, those that are left out too.
     """
 
     groups: tuple[tuple[list[int], torch.Tensor | ScratchArray, torch.Tensor | None], ...]
@@ -43,16 +43,12 @@ class GridRows:
     lon: np.ndarray
     valid: torch.Tensor | ScratchArray | None
     share: np.ndarray
+    incomplete: int
 
     @property
     def like(self) -> torch.Tensor:
         """An empty tensor of the drivers' type, where they are computed with."""
         return torch.as_tensor(self.groups[0][1][:0])
-
-    @property
-    def incomplete(self) -> int:
-        """How many pixels lack a driver at some step."""
-        return int((self.share < 1).sum())
 
     def at(self, steps: torch.Tensor | None) -> "torch.Tensor | Rows":
         """Standardised drivers ``(pixel, driver, step)`` of ``steps (member | 1, step)``; None is all, in order.
@@ -165,7 +161,7 @@ def grid_rows(
     kept = share > 0
     merged = _tensors(groups, int(kept.sum()), steps.size, len(scaling.drivers), device)
     lat, lon = np.meshgrid(grid["lat"].values, grid["lon"].values, indexing="ij")
-    cells, share = wanted[kept], share[kept]
+    cells = wanted[kept]
     others = [d for d in ("dayofyear", "month") if d in grid.dims]
     return GridRows(
         groups=merged,
@@ -177,8 +173,9 @@ def grid_rows(
         cells=cells,
         lat=lat.ravel()[cells],
         lon=lon.ravel()[cells],
-        valid=None if (share == 1).all() else _cut(valid, len(cells), device),
-        share=share,
+        valid=None if (share[kept] == 1).all() else _cut(valid, len(cells), device),
+        share=share[kept],
+        incomplete=int((share < 1).sum()),
     )
 
 
