@@ -12,8 +12,7 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from xflux.catalogue.fractions import with_land_fraction
-from xflux.catalogue.joining import combine, labels_of
+from xflux.catalogue.joining import combine, labels_of, with_land_fraction
 from xflux.catalogue.table import Product, ProductError, find_product, load_table
 from xflux.provenance import stamp
 from xflux.reading import matching

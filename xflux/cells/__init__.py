@@ -1,8 +1,7 @@
 """Cells of a latitude–longitude grid: axes, edges, areas; which are the same, nearest, carried, filled."""
 
-from xflux.cells.area import RADIUS, Cells, cell_area, grid_bounds, points_of
 from xflux.cells.axes import standardise, with_lat_lon
-from xflux.cells.bounds import cell_bounds, coordinate_bounds, edges
+from xflux.cells.bounds import RADIUS, Cells, cell_area, cell_bounds, coordinate_bounds, edges, grid_bounds, points_of
 from xflux.cells.fill import coasts, fill_nearest, near_land
 from xflux.cells.match import TOLERANCE, locate, nearest, positions, same_grid
 from xflux.cells.regridding import axis_overlap, carry, regrid

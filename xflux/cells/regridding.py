@@ -11,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 import xarray as xr
 
-from xflux.cells.area import Cells, bands, points_of
 from xflux.cells.axes import STANDARD_NAMES, standardise
+from xflux.cells.bounds import Cells, bands, points_of
 from xflux.cells.match import TOLERANCE, locate
 from xflux.contents import area_basis as basis_of
 from xflux.contents import assumed_area_basis

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from xflux.cells import Cells, axis_overlap
-from xflux.cells.area import bands
+from xflux.cells.bounds import bands
 from xflux.values import as_text
 
 # What rounded coordinates and slivers leave of a region that the grid covers.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xflux.cells.area import bands
+from xflux.cells.bounds import bands
 
 # A column of cells in the sum of a few thousand pieces is exact to about 1e-13 of the cell.
 _NOTHING = 1e-12

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from xflux.catalogue.fractions import land_fraction_in
+from xflux.catalogue.joining import land_fraction_in
 from xflux.cells import standardise
 from xflux.contents import check_contents, check_sign, sign
 from xflux.regions.budget import Periods, budget_of_years, flux_of, units_per_year, yearly_integrals

@@ -9,9 +9,18 @@ it is. The registry is private and made when first needed; the application regis
 arrays. Prefixes are written out, because pint would take "mtC" (metric tonnes) for milli.
 """
 
-from xflux.units.convert import conversion, factor, same
 from xflux.units.fluxes import flux_variables, is_flux, is_uncertainty, left_out
-from xflux.units.quantity import CARBON_SUBSTANCES, Units, parse, spelled_out, usual_amount, usual_rate
+from xflux.units.quantity import (
+    CARBON_SUBSTANCES,
+    Units,
+    conversion,
+    factor,
+    parse,
+    same,
+    spelled_out,
+    usual_amount,
+    usual_rate,
+)
 from xflux.units.registry import CARBON_MOLAR_MASS, CO2_MOLAR_MASS, UnitsError
 
 __all__ = [
