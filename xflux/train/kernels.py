@@ -402,14 +402,14 @@ def read(file, out, pixels, steps, own):
 
     Steps that follow each other are read at once.
     """
-    whole = True
+    whole, ends = True, np.full(len(steps), len(steps))
+    for s in range(len(steps) - 2, -1, -1):
+        ends[s] = ends[s + 1] if steps[s + 1] == steps[s] + 1 else s + 1
     for j in range(len(pixels)):
         for d in range(out.shape[1]):
             s = 0
             while s < len(steps):
-                end = s + 1
-                while end < len(steps) and steps[end] == steps[end - 1] + 1:
-                    end += 1
+                end = ends[s]
                 goal = _address(out, (j * out.shape[1] + d) * len(steps) + s)
                 start = ((pixels[j] * out.shape[1] + d) * own + steps[s]) * out.itemsize
                 whole &= _pread(file, goal, (end - s) * out.itemsize, start) == (end - s) * out.itemsize
