@@ -558,6 +558,15 @@ def test_recipes_with_unknown_keys():
         drivers.table_a2(base(), recipes=[{"name": "x", "formula": "EVI", "unit": "1"}])
 
 
+def test_whole_numbers_in_the_units_of_the_recipes_are_no_longer_whole():
+    coords = {"time": xr.date_range("2001-01-01", periods=46, freq="8D"), "lat": [0.0], "lon": [0.0]}
+    ndvi = xr.DataArray(np.arange(46).reshape(46, 1, 1) % 7, coords, name="NDVI", attrs={"units": "1"})
+    recipe = {"name": "own", "formula": "msc(NDVI)"}
+    whole, real = (drivers.make(v.to_dataset(), [recipe])["own"] for v in (ndvi, ndvi.astype(float)))
+    np.testing.assert_allclose(whole, real)
+    assert whole.sel(dayofyear=7).item() == 2.5 / 8  # from the middle of the first composite to that of the second
+
+
 def test_base_units_are_converted_or_refused():
     b = base()
     kelvin = b.assign(TAIR=(b.TAIR + 273.15).assign_attrs(units="K"),

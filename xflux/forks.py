@@ -1,4 +1,4 @@
-"""A forked process lacks the threads of its parent, which libraries still count on."""
+"""How many threads are of use; a forked process lacks those of its parent, which libraries still count on."""
 
 import os
 import sys

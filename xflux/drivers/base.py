@@ -11,7 +11,7 @@ from xflux.align import axis_of
 from xflux.drivers.axis import are_months, day_numbers, days_like, month_numbers, whole_days, with_step_days
 from xflux.drivers.seasonal import to_daily
 from xflux.drivers.sun import potential_radiation
-from xflux.drivers.water import potential_evapotranspiration, water_index
+from xflux.drivers.water import potential_evapotranspiration, water_availability
 from xflux.temporal.calendar import AXES, MONTH_DAYS, month_of_day
 from xflux.values import SAY_UNITS, warn
 
@@ -76,7 +76,7 @@ class Base:
 
     def _wai(self) -> xr.DataArray:
         parts = common_axis({"rain": self["PREC"], "pet": self["PET"]})
-        return water_index(parts["rain"].clip(0), parts["pet"])
+        return water_availability(parts["rain"].clip(0), parts["pet"])["wai"]
 
 
 def base_variables(data) -> dict[str, xr.DataArray]:
@@ -168,7 +168,7 @@ def in_recipe_units(da: xr.DataArray, wanted: str | None) -> xr.DataArray:
             warn(f"base variable {da.name!r} has no units: taken to be in {wanted!r}. {SAY_UNITS}")
         return da.assign_attrs(units=wanted)
     scale, offset = _scale(da, str(given), wanted)
-    if isinstance(scale, float | int) and (scale, offset) == (1, 0):
+    if da.dtype.kind == "f" and isinstance(scale, float) and (scale, offset) == (1, 0):
         return da.assign_attrs(units=wanted)
     return (da * scale + offset).transpose(*da.dims).assign_attrs(da.attrs, units=wanted)
 

@@ -28,9 +28,7 @@ def balance(rain, pet, top, below, u, l, days, record, out):
             et += fast + slow
             runoff += lost
         if record:
-            made = (wai / days[k], u + l, et / days[k], runoff / days[k])
-            for i in range(out.shape[0]):
-                out[i, k] = made[i]
+            out[0, k], out[1, k], out[2, k], out[3, k] = wai / days[k], u + l, et / days[k], runoff / days[k]
     return u, l
 
 

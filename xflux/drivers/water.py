@@ -14,12 +14,6 @@ PSYCHROMETRIC = 0.0665  # kPa K-1 at 101.3 kPa, Allen et al. (1998)
 ALBEDO = 0.23  # reference crop, Allen et al. (1998)
 FORMULA_BLOCK = 2**15
 """Values of a formula at once."""
-_MADE = {
-    "wai": ("1", "water availability: storage of two buckets / capacity"),
-    "storage": ("mm", "water stored at the end of the step"),
-    "et": ("mm d-1", "evapotranspiration"),
-    "runoff": ("mm d-1", "runoff"),
-}
 
 
 def potential_evapotranspiration(
@@ -139,37 +133,26 @@ def water_availability(
     >>> out.et.values, float((rain - out.et - out.runoff).sum().round(6))
     (array([5., 5.]), 0.0)
     """
-    *made, before = _balance(
-        rain, pet, upper, lower, 0.5 if initial is None else float(initial), spinup_years, len(_MADE)
-    )
-    about = zip(_MADE.items(), made, strict=True)
-    out = xr.Dataset({name: v.assign_attrs(units=u, long_name=text) for (name, (u, text)), v in about})
-    return out.assign(storage_before=before.assign_attrs(units="mm", long_name="water stored before the first step"))
-
-
-def water_index(rain: xr.DataArray, pet: xr.DataArray) -> xr.DataArray:
-    """``wai`` of :func:`water_availability` alone, which takes a quarter of the memory.
-
-    >>> rain = xr.DataArray([200.0, 0.0], dims="dayofyear", coords={"dayofyear": [1, 2]})
-    >>> water_index(rain, xr.full_like(rain, 5.0)).values.round(2)
-    array([0.97, 0.93])
-    """
-    return _balance(rain, pet, 20.0, 130.0, 0.5, 3, 1)[0]
-
-
-def _balance(rain, pet, upper, lower, start: float, spinup: int, count: int) -> tuple[xr.DataArray, ...]:
-    """The first ``count`` of what is made (axis, …), and what was there before."""
     axis = _same_axis(rain, pet)
     days = whole_days(rain)
+    start = 0.5 if initial is None else float(initial)
     first_year = int(np.searchsorted(np.cumsum(days), 365.0)) + 1
-    *made, before = xr.apply_ufunc(
+    wai, storage, et, runoff, before = xr.apply_ufunc(
         _run, rain, pet, xr.ones_like(rain.isel({axis: 0}, drop=True)) * upper, lower * xr.DataArray(1.0),
-        input_core_dims=[[axis], [axis], [], []], output_core_dims=[[axis]] * count + [[]],
-        kwargs={"days": days, "start": start, "cyclic": axis != "time", "spinup": spinup, "year": first_year,
-                "count": count},
-        dask="parallelized", output_dtypes=[float] * (count + 1), dask_gufunc_kwargs={"allow_rechunk": True},
+        input_core_dims=[[axis], [axis], [], []], output_core_dims=[[axis]] * 4 + [[]],
+        kwargs={"days": days, "start": start, "cyclic": axis != "time", "spinup": spinup_years, "year": first_year},
+        dask="parallelized", output_dtypes=[float] * 5, dask_gufunc_kwargs={"allow_rechunk": True},
     )  # fmt: skip
-    return *(v.transpose(axis, ...) for v in made), before
+    about = {
+        "wai": ("1", "water availability: storage of two buckets / capacity", wai),
+        "storage": ("mm", "water stored at the end of the step", storage),
+        "et": ("mm d-1", "evapotranspiration", et),
+        "runoff": ("mm d-1", "runoff", runoff),
+    }
+    out = xr.Dataset(
+        {n: v.transpose(axis, ...).assign_attrs(units=u, long_name=text) for n, (u, text, v) in about.items()}
+    )
+    return out.assign(storage_before=before.assign_attrs(units="mm", long_name="water stored before the first step"))
 
 
 def _same_axis(rain: xr.DataArray, pet: xr.DataArray) -> str:
@@ -184,7 +167,7 @@ def _same_axis(rain: xr.DataArray, pet: xr.DataArray) -> str:
     return axis
 
 
-def _run(rain, pet, upper, lower, days, start, cyclic, spinup, year, count):
+def _run(rain, pet, upper, lower, days, start, cyclic, spinup, year):
     """The balance along the last axis; see ``water_availability``."""
     from xflux.drivers.compiled import cells
 
@@ -194,7 +177,7 @@ def _run(rain, pet, upper, lower, days, start, cyclic, spinup, year, count):
         for a in (rain, pet)
     )
     top, below = (np.ascontiguousarray(np.broadcast_to(np.asarray(c, float), shape)).ravel() for c in (upper, lower))
-    out = np.empty((count, *rain.shape))
+    out = np.empty((4, *rain.shape))
     before = np.empty(len(rain))
     cells(rain, pet, top, below, np.asarray(days), start, cyclic, spinup, year, out, before)
-    return *out.reshape(count, *shape, -1), before.reshape(shape)
+    return *out.reshape(4, *shape, -1), before.reshape(shape)

@@ -7,7 +7,6 @@ drivers from a neighbour.
 """
 
 import shutil
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -126,7 +125,7 @@ def _strips(base: list[xr.Dataset], cells: np.ndarray, folder: Path) -> list[Str
     place = np.ravel_multi_index(tuple(cells), (base[0].sizes["lat"], base[0].sizes["lon"]))
 
     def copy(strip: Strip, field: xr.DataArray, where: dict[str, slice]) -> None:
-        field = field.isel(where).transpose(*where, ..., "lat", "lon")
+        field = field.transpose(*where, ..., "lat", "lon").isel(where)
         values = field.compute(scheduler="sync").values.reshape(*field.shape[:-2], -1)
         for k, part in enumerate(strip.parts):
             strip.write(str(field.name), k, values.take(place[part], -1), *(steps.start for steps in where.values()))
@@ -165,14 +164,26 @@ def _made(config: Drivers, strips: list[Strip], folder: Path) -> tuple[Strip, np
     made = Strip(folder, like.isel(lat=0, lon=0, drop=True), strips[0].lat, strips[0].parts[0].stop)
     complete = np.ones(made.lat.size, bool)
 
-    def make(k: int) -> None:
-        for name, driver in drivers_of([strip.column(k) for strip in strips]).data_vars.items():
-            made.write(str(name), k, driver.values)
-            complete[made.parts[k]] &= driver.notnull().all([d for d in driver.dims if d != "lat"]).values
+    def read(k: int) -> list[xr.Dataset]:
+        return [strip.column(k) for strip in strips]
+
+    def write(k: int, part: dict[str, np.ndarray]) -> None:
+        for name, values in part.items():
+            made.write(name, k, values)
+            complete[made.parts[k]] &= ~np.isnan(values).any(tuple(range(values.ndim - 1)))
         for strip in strips:
             strip.drop(k)
 
-    _at_once(make, [(k,) for k in range(len(made.parts))])
+    last = len(made.parts) - 1
+    with ThreadPoolExecutor(2) as pool:  # recipes stay in one thread: xarray changes warnings of the whole process
+        ahead, behind = pool.submit(read, 0), None
+        for k in range(last + 1):
+            few, ahead = ahead.result(), pool.submit(read, k + 1) if k < last else None
+            part = {str(name): driver.values for name, driver in drivers_of(few).data_vars.items()}
+            if behind:
+                behind.result()
+            behind = pool.submit(write, k, part)
+        behind.result()
     return made, complete
 
 
@@ -225,7 +236,6 @@ def _create(data: xr.Dataset, path: Path) -> xr.Dataset:
 
 
 def _at_once(work: Callable[..., None], jobs: list[tuple]) -> None:
-    """Every job, a few of them at once; what they would warn of was said before."""
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(cores(), MOST_THREADS)) as pool:
-        warnings.simplefilter("ignore")  # xarray's own filters, each thread's for all, would not end in order
+    """Every job, a few of them at once."""
+    with ThreadPoolExecutor(min(cores(), MOST_THREADS)) as pool:
         list(pool.map(work, *zip(*jobs, strict=True)))
