@@ -344,14 +344,14 @@ def backward(
     dz, spare, zeros = np.zeros(widest, np.float32), np.zeros(widest, np.float32), np.zeros(WIDE, np.float32)
     weight_sums = np.zeros(len(weights) * LANES, np.float32)
     bias_sums = np.zeros(len(biases) * LANES, np.float32)
-    n, n_out, targets, (columns, values, pixels, _) = slope.shape[1], sizes[-1], slope.shape[0], sources[0]
+    (targets, n), n_out, (columns, values, pixels, _) = slope.shape, sizes[-1], sources[0]
     for first in range(0, n, TILE):
         n_rows = min(TILE, n - first)
         strips = -(-n_rows // STRIP)
         _fill(sources, per, first, n_rows, activations)
-        _layers_forward(sizes, slope.shape[0], strips, activations, place, weights, weight_at, biases, bias_at)
+        _layers_forward(sizes, targets, strips, activations, place, weights, weight_at, biases, bias_at)
         dz[: strips * STRIP * n_out] = 0
-        for t in range(slope.shape[0]):
+        for t in range(targets):
             given = slope[t, first : first + n_rows]
             if len(scale):
                 _take(activations, place[len(sizes) - 1] + t * STRIP, n_out * STRIP, given)
@@ -360,7 +360,7 @@ def backward(
             for r in range(n_rows):
                 dz[((r // STRIP) * n_out + t) * STRIP + r % STRIP] = given[r]
         _layers_backward(
-            sizes, slope.shape[0], strips, activations, place, turned, weight_at, dz, spare, zeros, weight_sums,
+            sizes, targets, strips, activations, place, turned, weight_at, dz, spare, zeros, weight_sums,
             bias_sums, bias_at,
         )  # fmt: skip
     _add_lanes(weight_sums, weight_slope)

@@ -188,11 +188,8 @@ class Network:
             self._add(fused.backward(fused.Packed(self._arrays()), *given))
             return error
         beside = table[pixels][:, :, self.sizes[0] :, 0].transpose(1, 2)
-        wanted, counts, inferred = (
-            beside[:, :targets],
-            beside[:, targets : 2 * targets],
-            self.outputs(values, pixels, drop),
-        )
+        wanted, counts = beside[:, : 2 * targets].chunk(2, 1)
+        inferred = self.outputs(values, pixels, drop)
         error = torch.where(torch.isfinite(wanted), inferred - wanted, torch.zeros_like(inferred))
         self.accumulate(values, pixels, error * counts * scale[..., None], drop)
         return error
