@@ -8,6 +8,8 @@ from textwrap import fill
 import xarray as xr
 
 WIDTH = 110
+ENSEMBLE_DIMS = ("member", "inversion", "realization", "realisation", "ensemble", "site_fold")
+"""What the dim of an ensemble's members may be called."""
 
 
 def described(title: str, facts: Mapping[str, object]) -> str:

@@ -6,16 +6,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xflux.display import some_of
+from xflux.display import ENSEMBLE_DIMS, some_of
 from xflux.evaluate.pairs import in_units
 from xflux.evaluate.scores import score
-from xflux.regions import with_global
+from xflux.regions import GLOBAL, with_global
 from xflux.temporal.averages import GAP
 from xflux.units import usual_amount
 from xflux.values import warn
 
-ENSEMBLE_DIMS = ("member", "inversion", "realization", "realisation", "ensemble")
-GLOBAL, CARBON = "GLOBAL", "PgC yr-1"
+CARBON_UNITS = "PgC yr-1"
 HEADINGS = {"r": "Pearson's R", "rmse": "RMSE", "bias": "Bias", "nse": "NSE", "nnse": "nNSE", "r2": "R²", "n": "n"}
 # Table C1, last three columns of every row: mean land sink and its interannual variability (PgC yr-1), period
 LITERATURE = (
@@ -89,7 +88,7 @@ def annual_table(
             found = score(globe, beside.sel(year=years), "year", allow_contents=allow_contents)
             for metric in metrics:
                 table.loc[second_name, (HEADINGS[metric], name)] = float(found[metric])
-    return _stamp(table, target.attrs.get("units", CARBON), years)
+    return _stamp(table, target.attrs.get("units", CARBON_UNITS), years)
 
 
 def monthly_table(
@@ -186,7 +185,7 @@ def sink_table(
     rows, units = [], set()
     for name, da in products.items():
         annual = _by_year(_with_global(da).sel(region=GLOBAL, drop=True))
-        units.add(annual.attrs.get("units") or CARBON)
+        units.add(annual.attrs.get("units") or CARBON_UNITS)
         annual = annual.dropna("year") if annual.notnull().any() else annual
         if years is not None:
             annual = annual.sel(year=sorted(set(years) & set(annual["year"].values.tolist())))
@@ -197,9 +196,9 @@ def sink_table(
         rows.append((name, means.mean(), spread, _detrended_std(axis, values), _period(axis)))
     if len(units) > 1:
         raise ValueError(f"products of different kinds, in {sorted(units)}: make a table of each kind")
-    if literature and units <= {CARBON}:
+    if literature and units <= {CARBON_UNITS}:
         rows += [(study, mean, np.nan, iav, period) for study, mean, iav, period in LITERATURE]
-    per = next(iter(units), CARBON)
+    per = next(iter(units), CARBON_UNITS)
     columns = ["Study", f"Land flux mean ({per})", "± over members", f"IAV magnitude ({per})", "Period"]
     return pd.DataFrame(rows, columns=columns).set_index("Study")
 

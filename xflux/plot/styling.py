@@ -15,6 +15,7 @@ import xarray as xr
 
 from xflux import temporal
 from xflux.cells import with_lat_lon
+from xflux.display import ENSEMBLE_DIMS
 from xflux.extras import require
 from xflux.files import whole
 from xflux.regions.globe import GLOBAL
@@ -28,7 +29,6 @@ CM = 1 / 2.54
 COLUMN, PAGE = 8.3 * CM, 17.7 * CM  # inches: one and two columns of a Copernicus journal
 MOST = 30
 """Regions in a figure: of countries, the largest."""
-SPREAD_DIMS = ("member", "inversion", "realization", "realisation", "ensemble", "site_fold")
 
 # Okabe & Ito (2008), safe for the common kinds of colour blindness; the paper's blue, green, red, black and yellow
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -289,7 +289,7 @@ def called(name: str, da: xr.DataArray, what: str = "mean") -> str:
 
 def ensemble_dim(da: xr.DataArray) -> str | None:
     """The dim of an ensemble's members, None where there is none."""
-    return next((str(d) for d in da.dims if d in SPREAD_DIMS), None)
+    return next((str(d) for d in da.dims if d in ENSEMBLE_DIMS), None)
 
 
 def mean_and_spread(da: xr.DataArray, spread: str | None = None) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
