@@ -52,7 +52,8 @@ WEATHER = ["TAIR", "PREC", "RG"]
 SEEN = ["EVI", "NDVI", "NDWI", "FPAR", "LST_DAY", "LST_NIGHT", "BAND4"]
 NONE = {"figures": "matplotlib draws"}  # stages without a limit
 PART = 4e8  # bytes of files of a kind that are read or written for the limits
-FORWARD, STEP = 4_800, 18_560  # flop per row and member
+FORWARD = 4_800  # flop per row and member; of a training step:
+TOWER, PIXEL = 13_760, 18_560  # a pixel's rows go forward twice, since those of a whole step are too many to keep
 
 
 # --- the files ------------------------------------------------------------------------------------------------------
@@ -253,10 +254,11 @@ def files_of(run: Path, config) -> dict[str, float]:
     fluxes = {path.stem: plain_store(path) for path in (run / "flux").glob("*.zarr")}
     read = sum(cost[0] for cost in fluxes.values())
     compared = sum(seconds for key, seconds in given.items() if key.startswith("evaluation"))
+    again = sum(seconds for key, seconds in given.items() if key.startswith(("target.products", "target.fire")))
     limits = {f"forward-{name}": grid + cost[1] for name, cost in fluxes.items()}
     limits |= {f"train-{name}": grid for name in fluxes if "sampled" in name}
     limits |= dict.fromkeys(("bridges", "stability"), fluxes["ec"][0])
-    return limits | {"inputs": sum(given.values()) - compared + written, "results": read + compared,
+    return limits | {"inputs": sum(given.values()) - compared + written, "results": read + compared + again,
                      "tables": read + grid}  # fmt: skip
 
 
@@ -268,16 +270,17 @@ def flop_of(run: Path, name: str, config) -> float:
     forward_run = FORWARD * land * grid.sizes["time"]
     if name.startswith("forward"):
         return forward_run * members
-    steps = config.train.epochs * max(1, results.inputs.towers.sizes["sample"] // config.train.batch)
+    samples, epochs, batch = results.inputs.towers.sizes["sample"], config.train.epochs, config.train.batch
     pixels = 0 if name == "ec" else min(land, config.train.pixels_per_step)
     if name.endswith("bridge") or name == "one-against-many":
         pixels = xflux.load_bridge(run / "bridge" / "reccap2.nc").pixels.sizes["pixel"]
-    training = STEP * (config.train.batch + 365 * pixels) * steps
+    steps = -(-samples * (members - 1) // (members * batch))
+    training = epochs * (steps * (TOWER * batch + PIXEL * 365 * pixels) + FORWARD * samples / members)
     if name == "one-against-many":
         return (training + forward_run) * results.one_against_many["annual"].size
     if name == "ec":
         return training * members
-    validation = FORWARD * land * 365 * config.train.validation_years * config.train.epochs  # of the whole field
+    validation = FORWARD * land * 365 * config.train.validation_years * epochs  # of the whole field
     return (training + validation) * members if name.startswith("train-") else 0.0
 
 
