@@ -37,7 +37,7 @@ def work(folder: Path) -> dict[str, float]:
     config, grid = results.config, results.inputs.driver_grid
     train, members = config.train, config.train.folds
     land, days = int((results.inputs.land_fraction > 0).sum()), grid.sizes["time"]
-    steps = train.epochs * max(1, results.inputs.towers.sizes["sample"] // train.batch) * members
+    steps = train.epochs * -(-results.inputs.towers.sizes["sample"] * (members - 1) // train.batch)
     bridge = folder / "run" / "bridge" / "reccap2.nc"
     pixels = xflux.load_bridge(bridge).pixels.sizes["pixel"] if bridge.exists() else 0
     return {

@@ -64,8 +64,10 @@ class Network:
     >>> net.accumulate(values, pixels, slope=torch.ones(2, 1, 8))
     >>> tuple(net.outputs(values, pixels).shape), net.fused(values)
     ((2, 1, 8), True)
-    >>> observed, counts = torch.zeros(5, 1), torch.ones(5, 1)
-    >>> tuple(net.errors(values[..., :1], pixels, observed, counts, scale=torch.ones(2, 1)).shape)
+    >>> from xflux.train.grid import Rows
+    >>> beside = torch.cat([values[..., :1], torch.zeros(5, 1, 1), torch.ones(5, 1, 1)], 1)  # observed, and its counts
+    >>> towers = Rows([([0, 1, 2], beside, torch.zeros((1, 1), dtype=int))], 3)
+    >>> tuple(net.errors(towers, pixels, scale=torch.ones(2, 1)).shape)
     (2, 1, 2)
     >>> net.load(net.state())
     >>> list(net.state())
