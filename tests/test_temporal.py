@@ -866,3 +866,10 @@ def test_xarrays_options_stay_as_they_are_on_threads(field):
     before = dict(xr.get_options())
     field.chunk(time=50).flux.convert_units("gC m-2 month-1").compute(scheduler="threads")
     assert dict(xr.get_options()) == before
+
+
+@pytest.mark.parametrize("chunks", [None, {"time": 20}], ids=["memory", "dask"])
+def test_an_index_of_another_dim_is_one_of_the_months_too(chunks):
+    coords = {"time": xr.date_range("2001-01-01", periods=59), "site": ("x", ["a", "b"])}
+    da = xr.DataArray(np.ones((59, 2)), coords, ("time", "x"), attrs={"units": "gC m-2 d-1"}).set_xindex("site")
+    assert to_monthly(da if chunks is None else da.chunk(chunks)).sel(site="b").values.tolist() == [1.0, 1.0]

@@ -26,7 +26,7 @@ def sums_by(x: xr.DataArray, dim: str, group: np.ndarray, days: np.ndarray) -> t
             new_axes={x.ndim: 2}, adjust_chunks={axis: tuple(map(len, own))}, meta=np.empty((0,) * len(dims)),
         )  # fmt: skip
         pieces = np.concatenate(own)
-    sums = xr.DataArray(both, {name: c for name, c in x.coords.items() if dim not in c.dims}, dims)
+    sums = xr.DataArray(both, x.coords.to_dataset().drop_dims(dim, errors="ignore").coords, dims)
     if np.unique(pieces).size < pieces.size:
         sums = grouped(sums, xr.DataArray(pieces, dims="_period", name="_period"), "sum")
         sums = sums.drop_vars("_period").transpose(*dims)
