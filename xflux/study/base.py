@@ -175,7 +175,8 @@ def _in_chunks(path: Path) -> xr.Dataset:
     """A file in chunks as it is stored; of few steps where it is stored whole."""
     opened = xr.open_dataset(path, chunks={})
     axis = next((d for d in ("time", "valid_time") if d in opened.dims), None)
-    if axis is None or not any(field.encoding.get("contiguous") for field in opened.data_vars.values()):
+    fields = [field for field in opened.data_vars.values() if axis in field.dims]
+    largest = max(fields, key=lambda field: field.nbytes, default=None)  # bounds and the like are stored whole anyway
+    if largest is None or not largest.encoding.get("contiguous"):
         return opened
-    step = max(field.nbytes for field in opened.data_vars.values()) / opened.sizes[axis]
-    return xr.open_dataset(path, chunks={axis: max(1, int(READ_AT_ONCE / step))})
+    return xr.open_dataset(path, chunks={axis: max(1, READ_AT_ONCE * opened.sizes[axis] // max(1, largest.nbytes))})
