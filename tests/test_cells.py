@@ -660,3 +660,12 @@ def test_all_rooms_agree_on_which_cells_are_the_same(room):
     for off in (2e-3, 0.1, 0.25):
         with pytest.raises(ValueError):
             ROOMS[room](ones(), ones(off))
+
+
+def test_bounds_may_number_their_vertices():
+    bounds = np.array([[-90.0, -80.0], [-80.0, 0.0], [0.0, 80.0], [80.0, 90.0]])
+    ds = xr.Dataset(
+        {"lat_bnds": (("lat", "nv"), bounds)}, {"lat": [-85.0, -30, 30, 85], "lon": [0.0, 180], "nv": [0, 1]}
+    )
+    np.testing.assert_array_equal(cell_area(ds), cell_area(ds.drop_vars("nv")))
+    assert cell_area(ds)[0, 0] < cell_area(ds)[1, 0] / 10

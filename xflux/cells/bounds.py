@@ -37,7 +37,8 @@ def coordinate_bounds(obj: xr.DataArray | xr.Dataset, axis: str) -> xr.DataArray
 
 def _by_vertex(bounds: xr.DataArray, axis: str) -> xr.DataArray | None:
     """(axis, 2), freed of dims along which they are constant; of four or more corners the outermost."""
-    corners = [dim for dim in bounds.dims if dim not in ("time", "lat", "lon") and dim not in bounds.coords]
+    others = [dim for dim in bounds.dims if dim not in ("time", "lat", "lon")]
+    corners = [dim for dim in others if dim not in bounds.coords] or others  # some files number the vertices
     if not corners or bounds.sizes[corners[-1]] < 2:
         return None
     bounds = bounds.transpose(axis, ..., corners[-1])
