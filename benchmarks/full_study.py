@@ -280,7 +280,8 @@ def flop_of(run: Path, name: str, config) -> float:
         return (training + forward_run) * results.one_against_many["annual"].size
     if name == "ec":
         return training * members
-    validation = FORWARD * land * 365 * config.train.validation_years * epochs  # of the whole field
+    judged = pixels if name.endswith("bridge") else land  # sampled integrals are judged by the whole field
+    validation = FORWARD * judged * 365 * config.train.validation_years * epochs
     return (training + validation) * members if name.startswith("train-") else 0.0
 
 
@@ -310,7 +311,8 @@ def told(run: Path, config) -> None:
     for path in sorted((run.parent / "costs").glob("*.json"), key=lambda p: p.stat().st_mtime):
         cost, name = json.loads(path.read_text()), path.stem
         parts = [flop_of(run, name, config) / rate, kernels.get(name, 0.0), files.get(name, 0.0)]
-        said = "".join(f"{part:10.1f}" for part in [*parts, sum(parts)]) + f"{cost['wall'] / sum(parts):9.1f}×"
+        limit = sum(parts)
+        said = "".join(f"{part:10.1f}" for part in [*parts, limit]) + f"{cost['wall'] / (limit or np.nan):9.1f}×"
         total += cost["wall"]
         print(f"{name:30}{cost['wall']:10.1f}{cost['cpu']:10.1f}{cost['peak']:10.2f}{cost['read'] / 1e9:10.2f}"
               f"{cost['written'] / 1e9:10.2f}{said if name not in NONE else '  ' + NONE[name]}")  # fmt: skip
