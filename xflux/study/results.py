@@ -158,16 +158,15 @@ def of_forward_runs(
         for regions, own in zip(sets, sums, strict=True):
             integrals[regions][name] = own.drop_encoding()
         if references:
-            correlations[name] = xr.concat(
-                [_r_of_months(mean, reference) for reference in references.values()],
-                xr.Variable("reference", [*references]),
-            )
+            found = [_r_of_months(mean, reference) for reference in references.values()]
+            correlations[name] = xr.concat(found, xr.Variable("reference", [*references])).compute()
     return integrals, xr.Dataset(correlations).astype("float32")
 
 
 def _r_of_months(ours: xr.DataArray, theirs: xr.DataArray) -> xr.DataArray:
-    """Pearson's R of the months that both have (lat, lon)."""
-    return score(*xr.align(ours, theirs, join="inner", exclude=("lat", "lon"), copy=False))["r"]
+    """Pearson's R of the months that both have (lat, lon); lazy, so that cells are shared by the cores."""
+    both = xr.align(ours, theirs, join="inner", exclude=("lat", "lon"), copy=False)
+    return score(*(field.chunk(lat=60) for field in both))["r"]
 
 
 def regional_sums(flux: xr.DataArray, regions: str, land_fraction: xr.DataArray) -> xr.DataArray:
