@@ -322,6 +322,16 @@ def _own_drivers(config: StudyConfig, table: xr.Dataset, files: Files) -> tuple[
     return table, own
 
 
+def tower_climate(paths: list[Path], site: np.ndarray) -> np.ndarray | None:
+    """Climate of each sample's site, where a site list has a column of that name."""
+    tables = [pd.read_parquet(p) if p.suffix == ".parquet" else pd.read_csv(p) for p in paths if p.suffix != ".xlsx"]
+    tables = [t for t in tables if {"site", "climate"} <= set(t.columns)]
+    if not tables:
+        return None
+    known = pd.concat(tables).drop_duplicates("site").set_index("site")["climate"]
+    return pd.Series(site).map(known).fillna("unknown").astype(str).to_numpy()
+
+
 # ------------------------------------------------------------------------------------------------- in the run folder
 def thin(inputs: Inputs) -> Inputs:
     """A small version for ``--smoke``: every fourth row and column of a fine grid, every 40th of many tower days."""

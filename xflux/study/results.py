@@ -86,12 +86,11 @@ def write_results(study: "Study", files: study_inputs.Files) -> None:
     folder.mkdir()
     in_time = "time" in open_flux(run, "ec").dims
     references = dict(published.references(config, files, inputs.grid)) if in_time else {}
-    sets, names = region_sets(config), forward_runs(config)
-    integrals, correlations = of_forward_runs(run, names, sets, inputs.land_fraction, references)
+    integrals, r = of_forward_runs(run, forward_runs(config), region_sets(config), inputs.land_fraction, references)
     for regions, sums in integrals.items():
         sums.to_netcdf(study.run.fresh(f"integrals/{regions}.nc"))
     if references:
-        correlations.to_netcdf(folder / "correlations.nc")
+        r.to_netcdf(folder / "correlations.nc")
     for number, comparison in enumerate(config.evaluation.maps):
         field = published.read_map(comparison, files[f"evaluation.maps ({comparison.name})"][0])
         field.to_dataset(name="flux").to_netcdf(folder / f"map_{number}.nc")
@@ -112,7 +111,7 @@ def write_results(study: "Study", files: study_inputs.Files) -> None:
             truth = dataset[config.evaluation.truth.variable].drop_encoding()
             truth.to_dataset(name="nee").to_netcdf(folder / "truth.nc")
     predictions = held_out(run, trained_models(config), inputs)
-    climate = tower_climate(files.get("towers.sites", []), predictions["site"].values)
+    climate = study_inputs.tower_climate(files.get("towers.sites", []), predictions["site"].values)
     if climate is not None:
         predictions = predictions.assign_coords(climate=("sample", climate))
     predictions.to_netcdf(study.run.fresh("towers/held_out.nc"))
@@ -165,8 +164,7 @@ def of_forward_runs(
 
 def _r_of_months(ours: xr.DataArray, theirs: xr.DataArray) -> xr.DataArray:
     """Pearson's R of the months that both have (lat, lon); lazy, so that cells are shared by the cores."""
-    both = xr.align(ours, theirs, join="inner", exclude=("lat", "lon"), copy=False)
-    return score(*(field.chunk(lat=60) for field in both))["r"]
+    return score(*(a.chunk(lat=60) for a in xr.align(ours, theirs, join="inner", exclude=("lat", "lon"))))["r"]
 
 
 def regional_sums(flux: xr.DataArray, regions: str, land_fraction: xr.DataArray) -> xr.DataArray:
@@ -227,16 +225,6 @@ def held_out(run: Path, names: list[str], inputs: study_inputs.Inputs) -> xr.Dat
             result[name + part] = ("sample", values, {"units": "gC m-2 d-1"})
         result[f"fold_{name}"] = ("sample", fold)
     return result
-
-
-def tower_climate(paths: list[Path], site: np.ndarray) -> np.ndarray | None:
-    """Climate of each sample's site, where a site list has a column of that name."""
-    tables = [pd.read_parquet(p) if p.suffix == ".parquet" else pd.read_csv(p) for p in paths if p.suffix != ".xlsx"]
-    tables = [t for t in tables if {"site", "climate"} <= set(t.columns)]
-    if not tables:
-        return None
-    known = pd.concat(tables).drop_duplicates("site").set_index("site")["climate"]
-    return pd.Series(site).map(known).fillna("unknown").astype(str).to_numpy()
 
 
 # ------------------------------------------------------------------------------------------- out of the run folder
