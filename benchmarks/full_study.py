@@ -277,7 +277,7 @@ def flop_of(run: Path, name: str, config) -> float:
     steps = -(-samples * (members - 1) // (members * batch))
     training = epochs * (steps * (TOWER * batch + PIXEL * 365 * pixels) + FORWARD * samples / members)
     if name == "one-against-many":
-        return (training + forward_run) * results.one_against_many["annual"].size
+        return (training + forward_run) * xr.open_dataset(run / "one_against_many.nc")["annual"].size
     if name == "ec":
         return training * members
     judged = pixels if name.endswith("bridge") else land  # sampled integrals are judged by the whole field
